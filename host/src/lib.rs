@@ -1,1 +1,6 @@
-//! Host.
+//! A WASM plugin host for cluster administration: pomelo's admin framework made anew.
+
+pub mod failure;
+pub mod plugin;
+pub mod transport;
+pub mod wire;

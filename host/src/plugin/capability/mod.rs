@@ -1,0 +1,33 @@
+//! What a module may ask of its host: one file a capability, each with the trait that the host implements and the functions that the linker gets.
+//!
+//! The runtime knows nothing of sockets, processes or configuration: it is given [`Services`] and asks them. A service that is absent
+//! answers every call with the failure `not-available`.
+
+mod application;
+mod cluster;
+mod process;
+mod starter;
+mod uplink;
+
+use std::sync::Arc;
+
+pub use application::Application;
+pub use cluster::{Cluster, Targets};
+pub use process::{Process, Stats};
+pub use starter::Starter;
+pub use uplink::Uplink;
+
+/// What a host offers its modules beside `agent` and `store`.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// The master's way to its monitors.
+    pub cluster: Option<Arc<dyn Cluster>>,
+    /// The monitor's way to its master.
+    pub uplink: Option<Arc<dyn Uplink>>,
+    /// The served application's view of the cluster.
+    pub application: Option<Arc<dyn Application>>,
+    /// The process that this host stands beside.
+    pub process: Option<Arc<dyn Process>>,
+    /// The starter of configured servers.
+    pub starter: Option<Arc<dyn Starter>>,
+}

@@ -1,0 +1,40 @@
+//! `process`: the process that a host stands beside.
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// What the interface `process` acts on.
+pub trait Process: Send + Sync + 'static {
+    /// Figures of the process now.
+    fn stats(&self) -> Result<Stats, Failure>;
+    /// Stops the program for good; answers when it has ended.
+    fn stop(&self) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Kills the program's process group for good; answers when it has ended.
+    fn kill(&self) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Stops the program and starts it again; answers with the new process id.
+    fn restart(&self) -> BoxFuture<'_, Result<u32, Failure>>;
+}
+
+/// Figures of a process, as `process.stats` gives them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Process id; 0 where no process runs.
+    pub pid: u32,
+    /// Resident memory, bytes.
+    pub rss: u64,
+    /// Private data, bytes (`VmData` of `/proc/PID/status`): what pomelo's `heapTotal` is for a Node process.
+    pub heap_total: u64,
+    /// Resident private memory, bytes (`RssAnon`).
+    pub heap_used: u64,
+    /// Seconds since the process started.
+    pub uptime: f64,
+    /// Percent of one core since the last call.
+    pub cpu: f32,
+    /// How often the program was brought back.
+    pub restarts: u64,
+    /// `running`, `starting`, `backing-off` or `exited`.
+    pub state: &'static str,
+}

@@ -1,0 +1,3 @@
+//! The module runtime.
+
+pub mod capability;

@@ -1,0 +1,195 @@
+//! The sending side of a connection: a bounded outbox, and the way to end it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Frame;
+use crate::wire::Topic;
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Socket.IO, protocol 5.
+    SocketIo,
+    /// Inside this process: the master's own monitor.
+    Memory,
+}
+
+/// Why a frame could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer does not keep up; it has been cut, for no frame may be skipped.
+    #[error("the peer does not keep up with what it is sent")]
+    Full,
+    /// The connection is over.
+    #[error("the connection is closed")]
+    Closed,
+}
+
+/// What the transport's writing task takes out of the outbox.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A frame to send.
+    Frame(Frame),
+    /// An acknowledgement to send: its id on the transport, and the JSON text.
+    Ack(i64, Box<RawValue>),
+    /// Everything before this is to be sent, then the connection is to be closed.
+    Close,
+}
+
+/// A handle to a connected peer; clones are the same peer.
+#[derive(Clone)]
+pub struct Peer(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    transport: Transport,
+    remote: Option<SocketAddr>,
+    outbox: mpsc::Sender<Outgoing>,
+    /// Ends the connection's input and output at once.
+    cut: CancellationToken,
+    closing: AtomicBool,
+    why: Mutex<Option<String>>,
+    frame_limit: AtomicUsize,
+}
+
+/// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
+pub struct Outbox {
+    /// Frames to send, in order.
+    pub frames: mpsc::Receiver<Outgoing>,
+    /// Cancelled when the connection must end at once.
+    pub cut: CancellationToken,
+}
+
+/// The way to acknowledge a frame.
+#[derive(Clone)]
+pub struct Ack {
+    peer: Peer,
+    id: i64,
+}
+
+impl Peer {
+    /// A peer and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that it may send at first.
+    pub fn new(
+        transport: Transport,
+        remote: Option<SocketAddr>,
+        capacity: usize,
+        frame_limit: usize,
+    ) -> (Peer, Outbox) {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let (outbox, frames) = mpsc::channel(capacity.max(1));
+        let cut = CancellationToken::new();
+        let peer = Peer(Arc::new(Inner {
+            id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            transport,
+            remote,
+            outbox,
+            cut: cut.clone(),
+            closing: AtomicBool::new(false),
+            why: Mutex::new(None),
+            frame_limit: AtomicUsize::new(frame_limit),
+        }));
+        (peer, Outbox { frames, cut })
+    }
+
+    /// A number that no other connection of this process has.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// What carries the connection.
+    pub fn transport(&self) -> Transport {
+        self.0.transport
+    }
+
+    /// Where the peer is; absent inside this process.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.0.remote
+    }
+
+    /// Puts a frame into the outbox.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] where the outbox is full: the peer has been cut then.
+    pub fn send(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
+        self.put(Outgoing::Frame(Frame { topic, payload: payload.into() }))
+    }
+
+    fn put(&self, item: Outgoing) -> Result<(), SendError> {
+        if self.0.closing.load(Ordering::Acquire) {
+            return Err(SendError::Closed);
+        }
+        self.0.outbox.try_send(item).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                metrics::counter!("pomelo_peers_cut_total", "reason" => "outbox").increment(1);
+                self.cut("it does not keep up with what it is sent");
+                SendError::Full
+            }
+            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        })
+    }
+
+    /// Sends what is in the outbox, then closes the connection. Frames that come after are not sent.
+    pub fn close(&self, why: impl Into<String>) {
+        if self.0.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.0.why.lock().get_or_insert(why.into());
+        if self.0.outbox.try_send(Outgoing::Close).is_err() {
+            self.0.cut.cancel();
+        }
+    }
+
+    /// Ends the connection at once.
+    pub fn cut(&self, why: impl Into<String>) {
+        self.0.closing.store(true, Ordering::Release);
+        self.0.why.lock().get_or_insert(why.into());
+        self.0.cut.cancel();
+    }
+
+    /// Why this side has closed the connection, if it has.
+    pub fn closed_because(&self) -> Option<String> {
+        self.0.why.lock().clone()
+    }
+
+    /// The largest frame in bytes that the peer may send now.
+    pub fn frame_limit(&self) -> usize {
+        self.0.frame_limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets it: low before registration, higher after.
+    pub fn set_frame_limit(&self, bytes: usize) {
+        self.0.frame_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The way to give the acknowledgement of that id.
+    pub fn ack(&self, id: i64) -> Ack {
+        Ack { peer: self.clone(), id }
+    }
+}
+
+impl Ack {
+    /// Acknowledges with a JSON text.
+    ///
+    /// # Errors
+    /// As [`Peer::send`].
+    pub fn send(self, payload: Box<RawValue>) -> Result<(), SendError> {
+        self.peer.put(Outgoing::Ack(self.id, payload))
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "peer {} ({:?}", self.0.id, self.0.transport)?;
+        match self.0.remote {
+            Some(remote) => write!(f, " from {remote})"),
+            None => write!(f, ")"),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Registration: what a peer says of itself, and the answer.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Info;
+
+/// What a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Stands beside a server.
+    Monitor,
+    /// A management tool.
+    Client,
+}
+
+/// The payload of `register` and `reconnect`. Only `id` and `type` are always there; what is missing otherwise is found out by the master,
+/// which knows which kind of peer needs what.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Register {
+    /// Server id of a monitor, any name of its own for a client.
+    pub id: String,
+    /// What the peer is.
+    #[serde(rename = "type")]
+    pub role: Role,
+    /// A monitor's server type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_type: Option<String>,
+    /// A monitor's process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A monitor's description of its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Info>,
+    /// A monitor's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A client's user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// A client's password, or the md5 of it in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Whether `password` is the md5.
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "truthy")]
+    pub md5: bool,
+    /// The peer's version, from peers of our own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Versions of `pomelo:admin` that the peer serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wit: Vec<String>,
+    /// What the peer understands beyond pomelo's messages.
+    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
+    pub capabilities: Capabilities,
+}
+
+/// Names of what a peer understands beyond pomelo's messages. Names that a host does not know are kept and passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capabilities(pub Vec<String>);
+
+impl Capabilities {
+    /// Understands commands that the master passes on.
+    pub const COMMANDS: &'static str = "commands";
+    /// Understands the watchdog's revisions and `update` messages.
+    pub const REVISIONS: &'static str = "revisions";
+
+    /// Those of this version.
+    pub fn own() -> Self {
+        Capabilities(vec![Self::COMMANDS.into(), Self::REVISIONS.into()])
+    }
+
+    /// Whether a name is among them.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|known| known == name)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The answer to `register` and `reconnect`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Registered {
+    /// 1 for yes, -1 for no.
+    pub code: i32,
+    /// `ok`, or why not.
+    pub msg: String,
+    /// Ids of disabled modules, told to our own monitors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<String>,
+    /// The master's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl Registered {
+    /// Accepted.
+    pub fn ok(disabled: Vec<String>) -> Self {
+        Registered { code: 1, msg: "ok".into(), disabled, version: Some(super::VERSION.into()) }
+    }
+
+    /// Refused, and why.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Registered { code: -1, msg: why.into(), disabled: Vec::new(), version: None }
+    }
+}
+
+/// Never shows the secrets.
+impl fmt::Debug for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Register")
+            .field("id", &self.id)
+            .field("role", &self.role)
+            .field("server_type", &self.server_type)
+            .field("username", &self.username)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// pomelo's tools leave `md5` out, or send a boolean or a string.
+fn truthy<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| text == "true")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_registrations_parse() {
+        let monitor: Register = serde_json::from_str(
+            r#"{"id":"master-server-1","type":"monitor","serverType":"master","pid":22575,
+                "info":{"id":"master-server-1","host":"127.0.0.1","port":23005},"token":null}"#,
+        )
+        .unwrap();
+        assert_eq!((monitor.role, monitor.pid, monitor.token), (Role::Monitor, Some(22575), None));
+        let client: Register =
+            serde_json::from_str(r#"{"type":"client","id":"cl","username":"admin","password":"21","md5":true}"#)
+                .unwrap();
+        assert!(client.md5 && client.capabilities.is_empty());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let register: Register =
+            serde_json::from_str(r#"{"type":"client","id":"c","username":"u","password":"hunter2","token":"t0k"}"#)
+                .unwrap();
+        let shown = format!("{register:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("t0k"), "{shown}");
+    }
+}
