@@ -50,6 +50,8 @@ pub mod code {
     pub const FORBIDDEN: &str = "forbidden";
     /// The message cannot be understood.
     pub const BAD_MESSAGE: &str = "bad-message";
+    /// The handler trapped too often in a row and is left alone for a while.
+    pub const PUT_ASIDE: &str = "put-aside";
     /// Calls are nested too deeply.
     pub const TOO_DEEP: &str = "too-deep";
     /// The peer has not registered.

@@ -1,3 +1,53 @@
-//! The module runtime.
+//! The module runtime: components, compiled once, called in warm instances under limits.
+//!
+//! The way of a call: [`Module::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
+//! the right to run; the guest runs under a CPU budget and a wall deadline; what it asks of its host goes to the traits in
+//! [`capability`]; its answer is checked to be JSON. A trap, a passed limit or a missed deadline ends that call and drops that instance,
+//! and nothing else.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `engine` | wasmtime's configuration, the linker, the places that all modules share |
+//! | `inspect` | what a file imports, exports and says of itself, read without running it |
+//! | `descriptor` | the descriptor's JSON |
+//! | `grants` | what an operator granted, and the check of a file against it |
+//! | `limits` | the limits of a module, with their defaults |
+//! | `compiled` | from a file's bytes to code and descriptor |
+//! | `cpu` | the CPU time of a call |
+//! | `module` | a callable version of a module, and its calls |
+//! | `instance` | one live instance |
+//! | `breaker` | puts a handler aside that keeps trapping |
+//! | `context` | what a module id keeps over versions: store, options, grants, figures |
+//! | `store` | the module's store |
+//! | `state` | what a host function sees of the call it serves |
+//! | `capability` | one file a capability |
+//!
+//! This part knows neither master nor monitor, no socket and no configuration file.
 
+mod bindings;
+mod breaker;
 pub mod capability;
+mod compiled;
+mod context;
+mod cpu;
+mod descriptor;
+mod engine;
+mod grants;
+mod inspect;
+mod instance;
+mod limits;
+mod module;
+mod state;
+mod stats;
+mod store;
+
+pub use compiled::{Compiled, LoadError};
+pub use context::{Caller, CallerRole, Context, HostRole, Identity};
+pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind};
+pub use engine::{Engine, EngineError};
+pub use grants::{Grants, NotGranted};
+pub use inspect::{InspectError, Inspection};
+pub use limits::{EngineLimits, Limits, MAX_DEPTH};
+pub use module::{Call, Handler, Lease, Module};
+pub use stats::{HandlerStats, Stats};
+pub use store::{Overlay, Store, StoreView};

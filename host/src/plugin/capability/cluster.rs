@@ -1,12 +1,15 @@
 //! `cluster`: the master's way to its monitors.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use crate::failure::Failure;
+use super::not_available;
+use crate::failure::{Failure, code};
+use crate::plugin::bindings::pomelo::admin::{cluster::Host, types};
+use crate::plugin::state::State;
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
@@ -31,4 +34,76 @@ pub trait Cluster: Send + Sync + 'static {
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure>;
     /// Sends messages that are not answered.
     fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure>;
+}
+
+/// How long a `tell`'s answer is waited for in the background is the host's affair; how long a module may ask to wait is bounded here.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+impl State {
+    fn cluster(&self, module: &str) -> Result<Arc<dyn Cluster>, Failure> {
+        let cluster = self.call()?.context.services.cluster.clone();
+        let cluster = cluster.ok_or_else(|| not_available("cluster", "only a master has it"))?;
+        self.may_address("cluster", module)?;
+        Ok(cluster)
+    }
+}
+
+fn milliseconds(deadline: u32) -> Duration {
+    Duration::from_millis(deadline.into()).min(LONGEST)
+}
+
+impl Host for State {
+    fn servers(&mut self) -> Result<String, types::Failure> {
+        let id = self.call()?.context.id.clone();
+        Ok(String::from(Box::<str>::from(self.cluster(&id)?.servers())))
+    }
+
+    fn configured(&mut self) -> Result<Vec<String>, types::Failure> {
+        let id = self.call()?.context.id.clone();
+        Ok(self.cluster(&id)?.configured())
+    }
+
+    async fn request(
+        &mut self,
+        target: String,
+        module: String,
+        msg: String,
+        deadline_ms: u32,
+    ) -> Result<String, types::Failure> {
+        let mut answers = self.request_many(vec![target.clone()], module, msg, deadline_ms).await?;
+        match (answers.pop(), answers.is_empty()) {
+            (Some((_, answer)), true) => answer,
+            (Some(_), false) => {
+                let message = format!("`{target}` names {} servers: use request-many", answers.len() + 1);
+                Err(Failure::new(code::BAD_MESSAGE, message).into())
+            }
+            (None, _) => Err(Failure::new(code::NOT_FOUND, format!("no server matches `{target}`")).into()),
+        }
+    }
+
+    async fn request_many(
+        &mut self,
+        targets: Vec<String>,
+        module: String,
+        msg: String,
+        deadline_ms: u32,
+    ) -> Result<Vec<(String, Result<String, types::Failure>)>, types::Failure> {
+        let cluster = self.cluster(&module)?;
+        let msg = self.json(msg)?.into();
+        let (depth, deadline) = self.nested(milliseconds(deadline_ms))?;
+        let answers = self.wait(cluster.request_many(targets, module, msg, depth, deadline)).await;
+        let text = |answer: Box<RawValue>| String::from(Box::<str>::from(answer));
+        Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(text).map_err(Into::into))).collect())
+    }
+
+    fn tell(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
+        let cluster = self.cluster(&module)?;
+        let (depth, _) = self.nested(Duration::ZERO)?;
+        Ok(cluster.tell(targets, module, self.json(msg)?.into(), depth)?)
+    }
+
+    fn notify(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
+        let cluster = self.cluster(&module)?;
+        Ok(cluster.notify(targets, module, self.json(msg)?.into())?)
+    }
 }

@@ -3,13 +3,17 @@
 //! The runtime knows nothing of sockets, processes or configuration: it is given [`Services`] and asks them. A service that is absent
 //! answers every call with the failure `not-available`.
 
+mod agent;
 mod application;
 mod cluster;
 mod process;
 mod starter;
+mod store;
 mod uplink;
 
 use std::sync::Arc;
+
+use crate::failure::{Failure, code};
 
 pub use application::Application;
 pub use cluster::{Cluster, Targets};
@@ -30,4 +34,9 @@ pub struct Services {
     pub process: Option<Arc<dyn Process>>,
     /// The starter of configured servers.
     pub starter: Option<Arc<dyn Starter>>,
+}
+
+/// The failure of a function that this host does not offer.
+fn not_available(interface: &str, why: &str) -> Failure {
+    Failure::new(code::NOT_AVAILABLE, format!("`{interface}` is not available here: {why}"))
 }

@@ -1,9 +1,15 @@
 //! `process`: the process that a host stands beside.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
+use super::not_available;
 use crate::failure::Failure;
+use crate::plugin::bindings::pomelo::admin::{process::Host, types};
+use crate::plugin::state::State;
+use crate::wire::raw;
 
 /// What the interface `process` acts on.
 pub trait Process: Send + Sync + 'static {
@@ -37,4 +43,32 @@ pub struct Stats {
     pub restarts: u64,
     /// `running`, `starting`, `backing-off` or `exited`.
     pub state: &'static str,
+}
+
+impl State {
+    fn process(&self) -> Result<Arc<dyn Process>, Failure> {
+        let process = self.call()?.context.services.process.clone();
+        process.ok_or_else(|| not_available("process", "this host stands beside no process"))
+    }
+}
+
+impl Host for State {
+    fn stats(&mut self) -> Result<String, types::Failure> {
+        Ok(Box::<str>::from(raw(&self.process()?.stats()?)).into())
+    }
+
+    async fn stop(&mut self) -> Result<(), types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.stop()).await?)
+    }
+
+    async fn kill(&mut self) -> Result<(), types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.kill()).await?)
+    }
+
+    async fn restart(&mut self) -> Result<u32, types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.restart()).await?)
+    }
 }

@@ -1,0 +1,77 @@
+//! `agent`: where the call stands.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::plugin::bindings::pomelo::admin::agent::Host;
+use crate::plugin::bindings::pomelo::admin::types;
+use crate::plugin::state::State;
+use crate::wire::raw;
+
+/// Bytes that a logged line may have.
+const MAX_LINE: usize = 4096;
+
+impl types::Host for State {}
+
+// While a component is instantiated there is no call: then these answer with nothing rather than fail.
+impl Host for State {
+    fn role(&mut self) -> String {
+        self.call().map(|call| call.context.identity.role.as_str().to_owned()).unwrap_or_default()
+    }
+
+    fn server_id(&mut self) -> String {
+        self.call().map(|call| call.context.identity.server_id.clone()).unwrap_or_default()
+    }
+
+    fn server_type(&mut self) -> String {
+        self.call().map(|call| call.context.identity.server_type.clone()).unwrap_or_default()
+    }
+
+    fn module_id(&mut self) -> String {
+        self.call().map(|call| call.context.id.clone()).unwrap_or_default()
+    }
+
+    fn options(&mut self) -> String {
+        self.call().map(|call| call.context.options.clone()).unwrap_or_else(|_| "{}".into())
+    }
+
+    fn caller(&mut self) -> String {
+        self.call().map(|call| raw(&*call.caller).get().to_owned()).unwrap_or_else(|_| "{}".into())
+    }
+
+    fn wants_answer(&mut self) -> bool {
+        self.call().is_ok_and(|call| call.wants_answer)
+    }
+
+    fn time_left(&mut self) -> u64 {
+        let left = self.call().map(|call| call.deadline.saturating_duration_since(Instant::now()));
+        left.map_or(0, |left| left.as_millis().try_into().unwrap_or(u64::MAX))
+    }
+
+    fn now(&mut self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    fn log(&mut self, level: String, mut message: String) {
+        let Ok(call) = self.call() else { return };
+        let module = call.context.id.as_str();
+        match call.context.lines.take(Instant::now()) {
+            Ok(()) => {}
+            Err(true) => {
+                return tracing::warn!(module, "the module logs too much; what it logs in this second is left out");
+            }
+            Err(false) => return,
+        }
+        if message.len() > MAX_LINE {
+            message.truncate(message.floor_char_boundary(MAX_LINE));
+            message.push('…');
+        }
+        match level.as_str() {
+            "error" => tracing::error!(target: "pomelo::module", module, "{message}"),
+            "warn" => tracing::warn!(target: "pomelo::module", module, "{message}"),
+            "debug" => tracing::debug!(target: "pomelo::module", module, "{message}"),
+            "trace" => tracing::trace!(target: "pomelo::module", module, "{message}"),
+            _ => tracing::info!(target: "pomelo::module", module, "{message}"),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The CPU time of one call: the time that its future is being polled, neither more (waiting) nor less (host functions).
+//!
+//! Counting epochs alone would charge a call for the time that it waits in a busy executor's queue after it has yielded.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What one call has used and may use. Shared between the call's future and the callback that looks at the guest once a tick.
+#[derive(Debug)]
+pub(super) struct CpuClock {
+    origin: Instant,
+    limit: u64,
+    /// Nanoseconds in polls that are over.
+    spent: AtomicU64,
+    /// When the poll under way began, nanoseconds since `origin`.
+    began: AtomicU64,
+    exceeded: AtomicBool,
+}
+
+impl CpuClock {
+    pub fn new(limit: Duration) -> Arc<Self> {
+        Arc::new(CpuClock {
+            origin: Instant::now(),
+            limit: limit.as_nanos().try_into().unwrap_or(u64::MAX),
+            spent: AtomicU64::new(0),
+            began: AtomicU64::new(0),
+            exceeded: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins with a new call.
+    pub fn reset(&self) {
+        self.spent.store(0, Ordering::Relaxed);
+        self.exceeded.store(false, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.origin.elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
+    }
+
+    fn current(&self) -> u64 {
+        self.now().saturating_sub(self.began.load(Ordering::Relaxed))
+    }
+
+    /// Called while the guest runs: whether it may go on.
+    pub fn may_go_on(&self) -> bool {
+        if self.spent.load(Ordering::Relaxed).saturating_add(self.current()) > self.limit {
+            self.exceeded.store(true, Ordering::Relaxed);
+        }
+        !self.exceeded()
+    }
+
+    /// Whether the call was ended for its use of CPU time.
+    pub fn exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+
+    /// The future, with the time of its polls counted.
+    pub fn measure<F: Future>(self: Arc<Self>, future: F) -> impl Future<Output = F::Output> {
+        let mut future = Box::pin(future);
+        std::future::poll_fn(move |context: &mut Context<'_>| -> Poll<F::Output> {
+            self.began.store(self.now(), Ordering::Relaxed);
+            let polled = Pin::new(&mut future).poll(context);
+            self.spent.fetch_add(self.current(), Ordering::Relaxed);
+            polled
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_is_free_and_work_is_not() {
+        let clock = CpuClock::new(Duration::from_millis(20));
+        clock.clone().measure(tokio::time::sleep(Duration::from_secs(3600))).await;
+        assert!(clock.spent.load(Ordering::Relaxed) < clock.limit);
+        let work = {
+            let clock = clock.clone();
+            async move { while clock.may_go_on() {} }
+        };
+        clock.clone().measure(work).await;
+        assert!(clock.exceeded());
+        clock.reset();
+        assert!(!clock.exceeded());
+    }
+}

@@ -1,0 +1,210 @@
+//! The descriptor: what a module says of itself, in JSON. Its members are described in `wit/callbacks.wit`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Handler, HostRole};
+
+/// What a module says of itself. Members that this host does not know are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// A name for people.
+    #[serde(default)]
+    pub name: String,
+    /// The module's own version.
+    #[serde(default)]
+    pub version: String,
+    /// The module ids that the file answers to, at least one.
+    pub ids: Vec<IdDescriptor>,
+    /// What clients may ask for.
+    #[serde(default)]
+    pub operations: Operations,
+    /// Callbacks whose calls run one at a time.
+    #[serde(default)]
+    pub serial: Vec<String>,
+    /// Keys of the store that outlive the process; a trailing `*` stands for any ending.
+    #[serde(default)]
+    pub durable: Vec<String>,
+}
+
+/// One module id of a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IdDescriptor {
+    /// The module id.
+    pub id: String,
+    /// On which hosts the id is there; absent: on both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<HostRole>>,
+    /// Who is called when the timer fires.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub timer: Option<TimerKind>,
+    /// Seconds from one turn of the timer to the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<f64>,
+    /// Seconds from the start to the first turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<f64>,
+}
+
+/// Who is called when a timer fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimerKind {
+    /// The master calls `master-handler`.
+    Pull,
+    /// The monitor calls `monitor-handler`.
+    Push,
+}
+
+/// What clients may ask for, and who may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operations {
+    /// The member of a client's message whose string value names the operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// From operation to the highest user level that may ask for it; `*` for those that are not listed.
+    #[serde(default)]
+    pub levels: BTreeMap<String, u32>,
+}
+
+/// Why a descriptor is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptorError {
+    /// It is not JSON of the right form.
+    #[error("the descriptor is malformed: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It names no id.
+    #[error("the descriptor names no module id: `ids` needs at least one")]
+    NoIds,
+    /// An id cannot be used.
+    #[error("the module id `{0}` is empty, longer than {max} bytes or has characters that are not printable ASCII", max = Descriptor::MAX_ID)]
+    BadId(String),
+    /// An id stands twice.
+    #[error("the module id `{0}` stands twice in the descriptor")]
+    Twice(String),
+    /// `serial` names what is no callback.
+    #[error("`serial` names `{0}`, which is none of master-handler, monitor-handler, client-handler, server-events")]
+    Serial(String),
+}
+
+impl Descriptor {
+    /// Bytes that a module id may have.
+    pub const MAX_ID: usize = 128;
+
+    /// Parses and checks a descriptor.
+    ///
+    /// # Errors
+    /// [`DescriptorError`] says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, DescriptorError> {
+        let descriptor: Descriptor = serde_json::from_str(text)?;
+        if descriptor.ids.is_empty() {
+            return Err(DescriptorError::NoIds);
+        }
+        let mut seen = HashSet::new();
+        for IdDescriptor { id, .. } in &descriptor.ids {
+            if id.is_empty() || id.len() > Self::MAX_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(DescriptorError::BadId(id.clone()));
+            }
+            if !seen.insert(id) {
+                return Err(DescriptorError::Twice(id.clone()));
+            }
+        }
+        let serial = [Handler::Master, Handler::Monitor, Handler::Client, Handler::Events];
+        if let Some(other) = descriptor.serial.iter().find(|name| !serial.iter().any(|h| h.as_str() == *name)) {
+            return Err(DescriptorError::Serial(other.clone()));
+        }
+        Ok(descriptor)
+    }
+
+    /// Whether the calls of that callback run one at a time.
+    pub fn is_serial(&self, handler: Handler) -> bool {
+        self.serial.iter().any(|name| name == handler.as_str())
+    }
+
+    /// Whether a key of the store outlives the process.
+    pub fn is_durable(&self, key: &str) -> bool {
+        self.durable.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => key.starts_with(prefix),
+            None => pattern == key,
+        })
+    }
+}
+
+impl IdDescriptor {
+    /// Whether the id is there on a host of that role.
+    pub fn applies_to(&self, role: HostRole) -> bool {
+        self.roles.as_ref().is_none_or(|roles| roles.contains(&role))
+    }
+
+    /// The timer on a host of that role, as first delay and period. Both `type` and `interval` are needed; an interval under 1 s
+    /// counts as 1 s, a delay under 0 as 0.
+    pub fn timer_on(&self, role: HostRole) -> Option<(Duration, Duration)> {
+        let wanted = match self.timer? {
+            TimerKind::Pull => HostRole::Master,
+            TimerKind::Push => HostRole::Monitor,
+        };
+        // A day is the longest that a timer waits: it keeps the arithmetic of instants in range.
+        let seconds = |value: f64, least: f64| Duration::from_secs_f64(value.clamp(least, 86_400.0));
+        let interval = self.interval.filter(|value| value.is_finite())?;
+        let delay = self.delay.filter(|value| value.is_finite()).unwrap_or(0.0);
+        (wanted == role).then(|| (seconds(delay, 0.0), seconds(interval, 1.0)))
+    }
+}
+
+impl Operations {
+    /// The highest user level that may ask for an operation: 1 where nothing is said.
+    pub fn level(&self, operation: &str) -> u32 {
+        self.levels.get(operation).or_else(|| self.levels.get("*")).copied().unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m3_a_timer_needs_type_and_interval_and_is_normalized() {
+        let timer = |text: &str, role| {
+            let id: IdDescriptor = serde_json::from_str(text).unwrap();
+            id.timer_on(role).map(|(delay, interval)| (delay.as_secs_f64(), interval.as_secs_f64()))
+        };
+        let pull = r#"{"id":"a","type":"pull","interval":5}"#;
+        assert_eq!(timer(pull, HostRole::Master), Some((0.0, 5.0)));
+        assert_eq!(timer(pull, HostRole::Monitor), None);
+        assert_eq!(timer(r#"{"id":"a","type":"push","interval":0.1,"delay":-3}"#, HostRole::Monitor), Some((0.0, 1.0)));
+        assert_eq!(timer(r#"{"id":"a","interval":5}"#, HostRole::Master), None);
+        assert_eq!(timer(r#"{"id":"a","type":"pull"}"#, HostRole::Master), None);
+        assert_eq!(timer(r#"{"id":"a","type":"pull","interval":1e300}"#, HostRole::Master), Some((0.0, 86_400.0)));
+    }
+
+    #[test]
+    fn a_bad_descriptor_is_refused_with_a_reason() {
+        let check = |text: &str, part: &str| {
+            let said = Descriptor::parse(text).unwrap_err().to_string();
+            assert!(said.contains(part), "{text}: {said}");
+        };
+        check("{", "malformed");
+        check(r#"{"ids":[]}"#, "at least one");
+        check(r#"{"ids":[{"id":""}]}"#, "empty");
+        check(r#"{"ids":[{"id":"a"},{"id":"a"}]}"#, "twice");
+        check(r#"{"ids":[{"id":"a","roles":["boss"]}]}"#, "boss");
+        check(r#"{"ids":[{"id":"a"}],"serial":["start"]}"#, "`start`");
+    }
+
+    #[test]
+    fn a2_an_operation_needs_level_1_unless_declared_otherwise() {
+        let operations: Operations = serde_json::from_str(r#"{"by":"signal","levels":{"list":2}}"#).unwrap();
+        assert_eq!((operations.level("list"), operations.level("stop")), (2, 1));
+        let all: Operations = serde_json::from_str(r#"{"levels":{"*":3,"secret":1}}"#).unwrap();
+        assert_eq!((all.level(""), all.level("secret")), (3, 1));
+    }
+
+    #[test]
+    fn durable_keys_are_names_or_beginnings() {
+        let descriptor = Descriptor::parse(r#"{"ids":[{"id":"a"}],"durable":["one","time:*"]}"#).unwrap();
+        assert!(descriptor.is_durable("one") && descriptor.is_durable("time:x"));
+        assert!(!descriptor.is_durable("one more") && !descriptor.is_durable("tim"));
+    }
+}

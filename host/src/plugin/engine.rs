@@ -1,0 +1,148 @@
+//! wasmtime's configuration, the linker, and the places that all modules of a process share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings;
+use super::state::State;
+use super::{EngineLimits, MAX_DEPTH};
+
+/// What runs the modules of a process. Clones are the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    linker: Linker<State>,
+    places: Places,
+    idle: AtomicUsize,
+    max_idle: usize,
+    limits: EngineLimits,
+}
+
+/// Why no engine could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine cannot be set up: {0:#}")]
+pub struct EngineError(#[from] wasmtime::Error);
+
+/// Places for calls, those of each depth apart: a call waits only for calls that are deeper than itself, so that no circle of waiting calls
+/// can arise, however few places there are.
+pub(super) struct Places(Vec<Arc<Semaphore>>);
+
+impl Places {
+    /// `outer` places at depth 0, `inner` at each deeper one.
+    pub fn new(outer: usize, inner: usize) -> Self {
+        let places = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
+        Places((0..=MAX_DEPTH).map(|depth| places(if depth == 0 { outer } else { inner })).collect())
+    }
+
+    /// Waits for a place. `depth` must be at most [`MAX_DEPTH`].
+    pub async fn take(&self, depth: u8) -> Option<OwnedSemaphorePermit> {
+        let places = self.0.get(usize::from(depth))?;
+        // The semaphores are never closed, so that only an unknown depth gives nothing.
+        places.clone().acquire_owned().await.ok()
+    }
+}
+
+impl Engine {
+    /// An engine. `cache` is the directory for compiled code; without it a module is compiled at every start of the process.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the limits cannot be had on this machine, or the directory cannot be used.
+    pub fn new(limits: EngineLimits, cache: Option<&Path>) -> Result<Self, EngineError> {
+        let total = limits.total_instances.max(16);
+        // Idle instances keep their stacks and memories: as many may be idle as may be under way.
+        let live = total.saturating_mul(2);
+        let mut pooling = PoolingAllocationConfig::new();
+        pooling
+            .total_stacks(live)
+            .total_memories(live)
+            .total_component_instances(live)
+            .total_core_instances(live.saturating_mul(4))
+            .total_tables(live.saturating_mul(3))
+            .table_elements(100_000)
+            .max_memory_size(limits.max_memory)
+            .max_component_instance_size(4 << 20)
+            .max_core_instance_size(4 << 20)
+            .max_core_instances_per_component(64)
+            .max_memories_per_component(4)
+            .max_tables_per_component(16)
+            .linear_memory_keep_resident(128 << 10)
+            .table_keep_resident(128 << 10)
+            .pagemap_scan(Enabled::Auto);
+        let mut config = Config::new();
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
+            .concurrency_support(false)
+            .epoch_interruption(true)
+            .async_stack_size(256 << 10)
+            .max_wasm_stack(128 << 10);
+        if let Some(directory) = cache {
+            let mut settings = CacheConfig::new();
+            settings.with_directory(directory);
+            config.cache(Some(Cache::new(settings)?));
+        }
+        let wasmtime = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&wasmtime);
+        bindings::Module::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        Self::tick(&wasmtime)?;
+        let inner = (total as usize / 4 / usize::from(MAX_DEPTH)).max(1);
+        let outer = total as usize - inner * usize::from(MAX_DEPTH);
+        Ok(Engine(Arc::new(Inner {
+            wasmtime,
+            linker,
+            places: Places::new(outer, inner),
+            idle: AtomicUsize::new(0),
+            max_idle: total as usize,
+            limits,
+        })))
+    }
+
+    /// Moves the epoch on from a thread of its own, which a busy executor cannot hold up.
+    fn tick(engine: &wasmtime::Engine) -> Result<(), EngineError> {
+        let engine = engine.weak();
+        let ticks = move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(EngineLimits::TICK);
+            }
+        };
+        std::thread::Builder::new().name("epochs".into()).spawn(ticks).map_err(|error| EngineError(error.into()))?;
+        Ok(())
+    }
+
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.wasmtime
+    }
+
+    pub(super) fn linker(&self) -> &Linker<State> {
+        &self.0.linker
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.0.places
+    }
+
+    /// The limits that the engine was made with.
+    pub fn limits(&self) -> &EngineLimits {
+        &self.0.limits
+    }
+
+    /// Whether one more instance may stay idle; counted if so.
+    pub(super) fn keep_idle(&self) -> bool {
+        let more = |idle: usize| (idle < self.0.max_idle).then_some(idle + 1);
+        self.0.idle.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// `count` instances are idle no longer.
+    pub(super) fn not_idle(&self, count: usize) {
+        self.0.idle.fetch_sub(count, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,126 @@
+//! What can be read off a component's file without running it.
+
+use sha2::{Digest, Sha256};
+use wasmparser::{Parser, Payload};
+
+use super::Handler;
+
+/// What a file imports, exports and says of itself.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Sha-256 of the file, in hexadecimal.
+    pub digest: String,
+    /// Size of the file, bytes.
+    pub size: usize,
+    /// Names of the imported interfaces, as they stand in the file.
+    pub imports: Vec<String>,
+    /// The callbacks that are exported.
+    pub handlers: Vec<Handler>,
+    /// The text of the custom section `pomelo:descriptor`.
+    pub descriptor: Option<String>,
+}
+
+/// Why a file is no admin module.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It cannot be parsed as WebAssembly.
+    #[error("it is not a WebAssembly file: {0}")]
+    Malformed(#[from] wasmparser::BinaryReaderError),
+    /// It is a core module.
+    #[error("it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or with wasm-component-ld")]
+    CoreModule,
+    /// It does not export the descriptor.
+    #[error("it does not export `{DESCRIPTOR}`: is it an admin module?")]
+    NoDescriptor,
+    /// It exports callbacks of another version of the package.
+    #[error("it exports `{0}`; this host serves pomelo:admin {served}: build it against that version", served = crate::wire::WIT_VERSIONS.join(", "))]
+    Version(String),
+    /// The descriptor's section is not text.
+    #[error("its section `{SECTION}` is not UTF-8")]
+    NotText,
+}
+
+/// The custom section that holds the descriptor.
+pub const SECTION: &str = "pomelo:descriptor";
+/// The export that every module has.
+pub const DESCRIPTOR: &str = "pomelo:admin/descriptor@0.1.0";
+
+impl Inspection {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`InspectError`] says why it is no admin module.
+    pub fn new(bytes: &[u8]) -> Result<Self, InspectError> {
+        let mut found = Inspection {
+            digest: hex::encode(Sha256::digest(bytes)),
+            size: bytes.len(),
+            imports: Vec::new(),
+            handlers: Vec::new(),
+            descriptor: None,
+        };
+        let mut exports = Vec::new();
+        // A component holds core modules and components; only what stands at the top is its own, but for the descriptor's
+        // section, which a linker leaves in the core module that it came with.
+        let mut depth = 0usize;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::Version { encoding: wasmparser::Encoding::Module, .. } if depth == 0 => {
+                    return Err(InspectError::CoreModule);
+                }
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        found.imports.push(import?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        exports.push(export?.name.name.to_owned());
+                    }
+                }
+                Payload::CustomSection(section) if section.name() == SECTION => {
+                    let text = str::from_utf8(section.data()).map_err(|_| InspectError::NotText)?;
+                    found.descriptor.get_or_insert_with(|| text.to_owned());
+                }
+                _ => {}
+            }
+        }
+        let foreign = |name: &&String| {
+            let version =
+                name.strip_prefix("pomelo:admin/").and_then(|rest| rest.split_once('@')).map(|(_, version)| version);
+            version.is_some_and(|version| !crate::wire::WIT_VERSIONS.contains(&version))
+        };
+        if let Some(name) = exports.iter().find(foreign) {
+            return Err(InspectError::Version(name.clone()));
+        }
+        if !exports.iter().any(|name| name == DESCRIPTOR) {
+            return Err(InspectError::NoDescriptor);
+        }
+        found.handlers = Handler::ALL.into_iter().filter(|h| exports.iter().any(|name| *name == h.export())).collect();
+        Ok(found)
+    }
+
+    /// Whether a callback is exported.
+    pub fn has(&self, handler: Handler) -> bool {
+        self.handlers.contains(&handler)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_module_is_refused_with_a_sentence() {
+        let check = |bytes: &[u8], part: &str| {
+            let said = Inspection::new(bytes).unwrap_err().to_string();
+            assert!(said.contains(part), "{said}");
+        };
+        check(b"", "not a WebAssembly file");
+        check(b"MZ nonsense", "not a WebAssembly file");
+        check(b"\0asm\x01\0\0\0", "core WebAssembly module");
+        check(b"\0asm\x0d\0\x01\0", "does not export `pomelo:admin/descriptor@0.1.0`");
+        check(b"\0asm\x0d\0\x01\0\x0b", "not a WebAssembly file");
+    }
+}

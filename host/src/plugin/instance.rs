@@ -1,0 +1,99 @@
+//! One live instance: a wasmtime store with the module's exports looked up.
+
+use wasmtime::component::InstancePre;
+use wasmtime::{Store, UpdateDeadline};
+
+use super::bindings::exports::pomelo::admin::{
+    client_handler, lifecycle, master_handler, monitor_handler, server_events,
+};
+use super::engine::Engine;
+use super::state::State;
+use super::{Handler, Inspection, Limits};
+use crate::failure::Failure;
+
+/// Where the exports stand in a compiled module; found once a version.
+pub(super) struct Exports {
+    master: Option<master_handler::GuestIndices>,
+    monitor: Option<monitor_handler::GuestIndices>,
+    client: Option<client_handler::GuestIndices>,
+    events: Option<server_events::GuestIndices>,
+    start: Option<lifecycle::GuestIndices>,
+}
+
+impl Exports {
+    pub fn new(pre: &InstancePre<State>, inspection: &Inspection) -> wasmtime::Result<Self> {
+        let has = |handler| inspection.has(handler);
+        Ok(Exports {
+            master: has(Handler::Master).then(|| master_handler::GuestIndices::new(pre)).transpose()?,
+            monitor: has(Handler::Monitor).then(|| monitor_handler::GuestIndices::new(pre)).transpose()?,
+            client: has(Handler::Client).then(|| client_handler::GuestIndices::new(pre)).transpose()?,
+            events: has(Handler::Events).then(|| server_events::GuestIndices::new(pre)).transpose()?,
+            start: has(Handler::Start).then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
+        })
+    }
+}
+
+/// A live instance. It serves one call at a time, and is dropped after a trap.
+pub(super) struct Instance {
+    pub store: Store<State>,
+    master: Option<master_handler::Guest>,
+    monitor: Option<monitor_handler::Guest>,
+    client: Option<client_handler::Guest>,
+    events: Option<server_events::Guest>,
+    start: Option<lifecycle::Guest>,
+}
+
+/// A store under the limits of a module.
+pub(super) fn limited_store(engine: &Engine, limits: &Limits) -> Store<State> {
+    let mut store = Store::new(engine.wasmtime(), State::new(limits));
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        // A long computation yields to the executor at each tick, and ends when its budget is used up.
+        if context.data().cpu.may_go_on() { Ok(UpdateDeadline::Yield(1)) } else { Ok(UpdateDeadline::Interrupt) }
+    });
+    store
+}
+
+impl Instance {
+    pub async fn new(
+        engine: &Engine,
+        pre: &InstancePre<State>,
+        exports: &Exports,
+        limits: &Limits,
+    ) -> wasmtime::Result<Self> {
+        let mut store = limited_store(engine, limits);
+        let instance = pre.instantiate_async(&mut store).await?;
+        Ok(Instance {
+            master: exports.master.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
+            monitor: exports.monitor.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
+            client: exports.client.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
+            events: exports.events.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
+            start: exports.start.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
+            store,
+        })
+    }
+
+    /// Calls a handler; its answer as text, absent where it gives none.
+    pub async fn call(
+        &mut self,
+        handler: Handler,
+        msg: Option<&String>,
+    ) -> wasmtime::Result<Result<Option<String>, Failure>> {
+        let store = &mut self.store;
+        let answer = match handler {
+            Handler::Master => exported(&self.master)?.call_handle(store, msg).await?.map(Some),
+            Handler::Monitor => exported(&self.monitor)?.call_handle(store, msg).await?.map(Some),
+            Handler::Client => exported(&self.client)?.call_handle(store, msg).await?.map(Some),
+            Handler::Events => {
+                exported(&self.events)?.call_handle(store, msg.unwrap_or(&String::new())).await?.map(|()| None)
+            }
+            Handler::Start => exported(&self.start)?.call_start(store).await?.map(|()| None),
+        };
+        Ok(answer.map_err(Failure::from))
+    }
+}
+
+fn exported<T>(guest: &Option<T>) -> wasmtime::Result<&T> {
+    guest.as_ref().ok_or_else(|| wasmtime::Error::msg("the module does not export this handler"))
+}

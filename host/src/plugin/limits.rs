@@ -1,0 +1,67 @@
+//! Limits of what a module may use, with their defaults.
+
+use std::time::Duration;
+
+/// How deeply calls may be nested in one another: a client's call is at depth 0, a call that the host makes for it at 1, and so on.
+///
+/// Every depth has places of its own, so that a call waits only for calls that are deeper than itself, and the deepest wait for none.
+pub const MAX_DEPTH: u8 = 4;
+
+/// What one module may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// CPU time of one call; waiting for others does not count. Default 1 s. Measured in ticks of [`EngineLimits::TICK`].
+    pub cpu: Duration,
+    /// Time from the arrival of a call to its answer, with all waiting. Default 10 s.
+    pub wall: Duration,
+    /// Memory of one instance, bytes. Default 16 MiB, at most [`EngineLimits::max_memory`].
+    pub memory: usize,
+    /// Calls that run at the same time; calls that wait for others are not among them. Default 16.
+    pub running: usize,
+    /// Calls under way at the same time, waiting ones among them, that no other call waits for. Default 256.
+    pub instances: usize,
+    /// Calls under way at each deeper level. Default 16.
+    pub reserve: usize,
+    /// Calls that wait for a place; one more fails with `busy`. Default 1024.
+    pub queue: usize,
+    /// Keys and values of the module's store, bytes. Default 1 MiB.
+    pub store: usize,
+    /// An answer, and a message that a module sends, bytes. Default 1 MiB.
+    pub answer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            cpu: Duration::from_secs(1),
+            wall: Duration::from_secs(10),
+            memory: 16 << 20,
+            running: 16,
+            instances: 256,
+            reserve: 16,
+            queue: 1024,
+            store: 1 << 20,
+            answer: 1 << 20,
+        }
+    }
+}
+
+/// What all modules of a process may use together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Calls under way in all modules. A quarter of the places is kept for nested calls. Default 1024, at least 16.
+    pub total_instances: u32,
+    /// The most memory that any module's limit may name, bytes. Default 64 MiB.
+    pub max_memory: usize,
+}
+
+impl EngineLimits {
+    /// The unit of CPU time: a running guest is looked at, and yields to others, once a tick.
+    pub const TICK: Duration = Duration::from_millis(10);
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        EngineLimits { total_instances: 1024, max_memory: 64 << 20 }
+    }
+}

@@ -1,0 +1,402 @@
+//! A compiled version of a module, and its calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::InstancePre;
+
+use super::breaker::Breaker;
+use super::compiled::{Compiled, LoadError};
+use super::engine::{Engine, Places};
+use super::instance::{Exports, Instance};
+use super::state::{CallState, State};
+use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
+use crate::failure::{Failure, code};
+use crate::wire::null;
+
+/// A callback of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handler {
+    /// On the master, for monitors and the `pull` timer.
+    Master,
+    /// On a monitor, for the master and the `push` timer.
+    Monitor,
+    /// On the master, for clients.
+    Client,
+    /// On the master, for changes of the server table.
+    Events,
+    /// Once per host and version.
+    Start,
+}
+
+impl Handler {
+    /// All callbacks.
+    pub const ALL: [Handler; 5] = [Handler::Master, Handler::Monitor, Handler::Client, Handler::Events, Handler::Start];
+
+    /// The callback's name, which is that of its interface.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Handler::Master => "master-handler",
+            Handler::Monitor => "monitor-handler",
+            Handler::Client => "client-handler",
+            Handler::Events => "server-events",
+            Handler::Start => "lifecycle",
+        }
+    }
+
+    pub(super) const fn export(self) -> &'static str {
+        match self {
+            Handler::Master => "pomelo:admin/master-handler@0.1.0",
+            Handler::Monitor => "pomelo:admin/monitor-handler@0.1.0",
+            Handler::Client => "pomelo:admin/client-handler@0.1.0",
+            Handler::Events => "pomelo:admin/server-events@0.1.0",
+            Handler::Start => "pomelo:admin/lifecycle@0.1.0",
+        }
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A compiled version of a module.
+pub struct Module {
+    name: String,
+    engine: Engine,
+    limits: Limits,
+    inspection: Inspection,
+    descriptor: Descriptor,
+    pre: InstancePre<State>,
+    exports: Exports,
+    /// Places for calls under way, those that wait for others among them.
+    places: Places,
+    /// Calls that run.
+    runners: Arc<Semaphore>,
+    queued: AtomicUsize,
+    under_way: AtomicUsize,
+    /// Told whenever the last call under way has ended.
+    drained: tokio::sync::Notify,
+    idle: Mutex<Vec<Instance>>,
+    breakers: [Breaker; Handler::ALL.len()],
+    traps: AtomicUsize,
+    /// Ends the calls under way of a version that was replaced.
+    ended: CancellationToken,
+}
+
+/// A call to be made.
+pub struct Call {
+    /// The module id under which the call came.
+    pub context: Arc<Context>,
+    /// Who called.
+    pub caller: Arc<Caller>,
+    /// The message, absent when a timer fired.
+    pub msg: Option<Box<RawValue>>,
+    /// Whether the caller waits for the answer.
+    pub wants_answer: bool,
+    /// In how many calls this one is nested.
+    pub depth: u8,
+    /// When it must have been answered.
+    pub deadline: Instant,
+    /// The store that the call sees.
+    pub store: StoreView,
+}
+
+impl Module {
+    /// Makes a compiled file callable under limits.
+    ///
+    /// # Errors
+    /// [`LoadError::Compile`] where the file asks for what the linker does not have.
+    pub fn new(engine: &Engine, name: &str, compiled: &Compiled, limits: Limits) -> Result<Self, LoadError> {
+        let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
+        let inspection = compiled.inspection.clone();
+        let exports = Exports::new(&pre, &inspection).map_err(LoadError::Compile)?;
+        Ok(Module {
+            name: name.to_owned(),
+            engine: engine.clone(),
+            descriptor: compiled.descriptor.clone(),
+            pre,
+            exports,
+            places: Places::new(limits.instances, limits.reserve),
+            runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
+            queued: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            drained: tokio::sync::Notify::new(),
+            idle: Mutex::default(),
+            breakers: Default::default(),
+            traps: AtomicUsize::new(0),
+            ended: CancellationToken::new(),
+            inspection,
+            limits,
+        })
+    }
+
+    /// What was read off the file.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// What the module says of itself.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Traps of this version so far.
+    pub fn traps(&self) -> usize {
+        self.traps.load(Ordering::Relaxed)
+    }
+
+    /// The handlers that are put aside since they keep trapping.
+    pub fn put_aside(&self) -> Vec<Handler> {
+        let now = Instant::now();
+        Handler::ALL.into_iter().filter(|handler| self.breakers[handler.index()].is_aside(now)).collect()
+    }
+
+    /// Makes an instance and keeps it: shows that the module can be instantiated before it takes over.
+    ///
+    /// # Errors
+    /// The failure that a caller would have seen.
+    pub async fn warm_up(&self) -> Result<(), Failure> {
+        let wall = self.limits.wall;
+        let instance = match tokio::time::timeout(wall, self.instantiate()).await {
+            Ok(made) => made.map_err(|error| self.failed("instantiation", &error, None))?,
+            Err(_) => {
+                return Err(Failure::new(
+                    code::TIMEOUT,
+                    format!("instantiation did not end within {} ms", wall.as_millis()),
+                ));
+            }
+        };
+        self.put_back(instance);
+        Ok(())
+    }
+
+    /// Takes part in this version: it is not drained before the lease is given back. To be taken where it is certain that the version is still
+    /// the one in force.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        Lease(self.clone())
+    }
+
+    async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+        let id = &call.context.id;
+        if !self.inspection.has(handler) {
+            let message = format!("module {id} does not have a {}", handler.as_str());
+            return Err(Failure::new(code::NO_HANDLER, message));
+        }
+        if call.depth > MAX_DEPTH {
+            return Err(Failure::new(code::TOO_DEEP, format!("calls are nested more than {MAX_DEPTH} deep")));
+        }
+        self.breakers[handler.index()].check(Instant::now())?;
+        let late = {
+            let (id, wall) = (id.clone(), call.deadline.saturating_duration_since(Instant::now()));
+            move || {
+                Failure::new(
+                    code::TIMEOUT,
+                    format!("module {id}: {} did not answer within {} ms", handler.as_str(), wall.as_millis()),
+                )
+            }
+        };
+        let deadline = tokio::time::Instant::from_std(call.deadline);
+        let running = async {
+            let places = self.enter(call.depth).await?;
+            let answer = self.run(handler, call).await;
+            drop(places);
+            answer
+        };
+        tokio::select! {
+            biased;
+            answer = running => answer,
+            () = tokio::time::sleep_until(deadline) => Err(late()),
+            () = self.ended.cancelled() => {
+                let message = format!("the version of {} that served this call was replaced, and did not end in time", self.name);
+                Err(Failure::new(code::RELOADED, message))
+            }
+        }
+    }
+
+    /// Takes a place of the module and of the engine. The number of those that wait is bounded.
+    async fn enter(&self, depth: u8) -> Result<[Option<OwnedSemaphorePermit>; 2], Failure> {
+        let queued = self.queued.fetch_add(1, Ordering::AcqRel);
+        let _left = Queued(&self.queued);
+        if queued >= self.limits.queue {
+            metrics::counter!("pomelo_calls_refused_total", "module" => self.name.clone()).increment(1);
+            let message = format!("{} calls wait for module {} already", self.limits.queue, self.name);
+            return Err(Failure::new(code::BUSY, message));
+        }
+        Ok([self.places.take(depth).await, self.engine.places().take(depth).await])
+    }
+
+    async fn run(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+        // The semaphore is never closed.
+        let Ok(running) = self.runners.clone().acquire_owned().await else {
+            return Err(Failure::new(code::BUSY, "the module is being removed"));
+        };
+        let where_ = format_args!("module {}: {}", call.context.id, handler.as_str()).to_string();
+        let mut instance = match self.take_idle() {
+            Some(instance) => instance,
+            None => self.instantiate().await.map_err(|error| {
+                let failure = self.failed(&where_, &error, None);
+                self.trapped(handler, &failure);
+                failure
+            })?,
+        };
+        let state = CallState {
+            context: call.context,
+            caller: call.caller,
+            store: call.store,
+            wants_answer: call.wants_answer,
+            depth: call.depth,
+            deadline: call.deadline,
+            runners: self.runners.clone(),
+        };
+        instance.store.data_mut().begin(state, running);
+        instance.store.set_epoch_deadline(1);
+        let msg = call.msg.map(|msg| String::from(Box::<str>::from(msg)));
+        let clock = instance.store.data().cpu.clone();
+        let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let failure = self.failed(&where_, &error, Some(instance.store.data()));
+                self.trapped(handler, &failure);
+                return Err(failure);
+            }
+        };
+        instance.store.data_mut().end();
+        self.put_back(instance);
+        self.breakers[handler.index()].ended();
+        match answer? {
+            None => Ok(null().to_owned()),
+            Some(text) => self.checked(&where_, text),
+        }
+    }
+
+    /// The answer as JSON.
+    fn checked(&self, where_: &str, text: String) -> Result<Box<RawValue>, Failure> {
+        if text.len() > self.limits.answer {
+            let message =
+                format!("{where_} answered with {} bytes; an answer has at most {}", text.len(), self.limits.answer);
+            return Err(Failure::new(code::BAD_ANSWER, message));
+        }
+        RawValue::from_string(text).map_err(|error| {
+            Failure::new(code::BAD_ANSWER, format!("{where_} answered with what is not JSON: {error}"))
+        })
+    }
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits).await
+    }
+
+    fn take_idle(&self) -> Option<Instance> {
+        let instance = self.idle.lock().pop()?;
+        self.engine.not_idle(1);
+        Some(instance)
+    }
+
+    fn put_back(&self, instance: Instance) {
+        if !self.ended.is_cancelled() && self.engine.keep_idle() {
+            self.idle.lock().push(instance);
+        }
+    }
+
+    fn trapped(&self, handler: Handler, failure: &Failure) {
+        self.traps.fetch_add(1, Ordering::Relaxed);
+        let aside = self.breakers[handler.index()].trapped(Instant::now());
+        tracing::warn!(module = %self.name, handler = handler.as_str(), %failure, ?aside, "a handler trapped");
+    }
+
+    /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
+    fn failed(&self, where_: &str, error: &wasmtime::Error, state: Option<&State>) -> Failure {
+        let limits = &self.limits;
+        if state.is_some_and(|state| state.cpu.exceeded()) {
+            let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
+            return Failure::new(code::CPU_LIMIT, message);
+        }
+        if state.is_some_and(|state| state.memory.exceeded) {
+            let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
+            return Failure::new(code::MEMORY_LIMIT, message);
+        }
+        match error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
+            None => Failure::new(code::TRAP, format!("{where_} failed: {}", error.root_cause())),
+        }
+    }
+
+    /// Whether a call is under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits for the calls under way, at most for the time given; what is under way then fails with `reloaded`. Nothing may be
+    /// called after this.
+    pub async fn drain(&self, at_most: Duration) {
+        let empty = async {
+            loop {
+                let told = self.drained.notified();
+                if !self.is_busy() {
+                    break;
+                }
+                told.await;
+            }
+        };
+        let _ = tokio::time::timeout(at_most, empty).await;
+        self.ended.cancel();
+        let idle = std::mem::take(&mut *self.idle.lock());
+        self.engine.not_idle(idle.len());
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        self.engine.not_idle(self.idle.get_mut().len());
+    }
+}
+
+/// A part in a version of a module, for one call.
+pub struct Lease(Arc<Module>);
+
+impl Lease {
+    /// The version.
+    pub fn module(&self) -> &Arc<Module> {
+        &self.0
+    }
+
+    /// Calls a handler and waits for its answer, `null` for those that have none.
+    ///
+    /// # Errors
+    /// The handler's own failure, or the host's: a trap, a passed limit, no such handler.
+    pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+        let arrived = Instant::now();
+        let context = call.context.clone();
+        let outcome = self.0.call_limited(handler, call).await;
+        context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
+        outcome
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.drained.notify_waiters();
+        }
+    }
+}
+
+/// Counts a call among those that wait for a place, for as long as it does.
+struct Queued<'a>(&'a AtomicUsize);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,161 @@
+//! What a host function sees: the call that it serves, and the limits of the instance.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::ResourceLimiter;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use super::cpu::CpuClock;
+use super::{Caller, Context, Limits, MAX_DEPTH, StoreView};
+use crate::failure::{Failure, code};
+
+/// The data of an instance's wasmtime store.
+pub(super) struct State {
+    /// The call under way. Absent between calls, and while a component is instantiated or described.
+    pub call: Option<CallState>,
+    pub memory: MemoryLimiter,
+    pub cpu: Arc<CpuClock>,
+    /// The right to run; given back while the call waits for others.
+    running: Option<OwnedSemaphorePermit>,
+    wasi: Option<Box<(WasiCtx, ResourceTable)>>,
+    /// An answer, and a message that the guest sends, bytes.
+    pub message_limit: usize,
+}
+
+/// The call that an instance serves.
+pub(super) struct CallState {
+    pub context: Arc<Context>,
+    pub caller: Arc<Caller>,
+    pub store: StoreView,
+    pub wants_answer: bool,
+    pub depth: u8,
+    pub deadline: Instant,
+    pub runners: Arc<Semaphore>,
+}
+
+/// Refuses memory past the instance's limit.
+pub(super) struct MemoryLimiter {
+    limit: usize,
+    pub exceeded: bool,
+}
+
+impl State {
+    pub fn new(limits: &Limits) -> Self {
+        State {
+            call: None,
+            memory: MemoryLimiter { limit: limits.memory, exceeded: false },
+            cpu: CpuClock::new(limits.cpu),
+            running: None,
+            wasi: None,
+            message_limit: limits.answer,
+        }
+    }
+
+    /// Makes the instance ready for a call that has the right to run.
+    pub fn begin(&mut self, call: CallState, running: OwnedSemaphorePermit) {
+        self.call = Some(call);
+        self.running = Some(running);
+        self.cpu.reset();
+    }
+
+    /// Ends the call.
+    pub fn end(&mut self) {
+        self.call = None;
+        self.running = None;
+    }
+
+    /// The call under way.
+    ///
+    /// # Errors
+    /// A failure where there is none: a component that asks its host for something while it is instantiated.
+    pub fn call(&self) -> Result<&CallState, Failure> {
+        self.call
+            .as_ref()
+            .ok_or_else(|| Failure::new(code::NOT_AVAILABLE, "nothing can be asked of the host outside a call"))
+    }
+
+    /// Waits for something on behalf of the guest. The right to run is given back meanwhile, so that calls that wait keep none of those
+    /// that could run from running.
+    pub async fn wait<T>(&mut self, what: impl Future<Output = T>) -> T {
+        self.running = None;
+        let done = what.await;
+        if let Some(call) = &self.call {
+            // The semaphore is never closed; without a permit the call would only run uncounted.
+            self.running = call.runners.clone().acquire_owned().await.ok();
+        }
+        done
+    }
+
+    /// Depth and deadline of a call that is made for this one. It must be answered before this one's own deadline, with some time left to use
+    /// the answer.
+    ///
+    /// # Errors
+    /// `too-deep`.
+    pub fn nested(&self, wanted: Duration) -> Result<(u8, Instant), Failure> {
+        let call = self.call()?;
+        if call.depth >= MAX_DEPTH {
+            let message =
+                format!("calls are nested {MAX_DEPTH} deep already: do the modules call each other in a circle?");
+            return Err(Failure::new(code::TOO_DEEP, message));
+        }
+        let now = Instant::now();
+        let left = call.deadline.saturating_duration_since(now);
+        let margin = (left / 10).min(Duration::from_millis(250));
+        Ok((call.depth + 1, now + wanted.min(left.saturating_sub(margin))))
+    }
+
+    /// Whether the module may turn to another's namesake on other servers.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn may_address(&self, interface: &str, module: &str) -> Result<(), Failure> {
+        let context = &self.call()?.context;
+        if context.id == module || context.grants.reaches(interface, module) {
+            return Ok(());
+        }
+        let message = format!(
+            "module {} may not address {module} through `{interface}`: it lacks the grant `{interface}:{module}`",
+            context.id
+        );
+        Err(Failure::new(code::FORBIDDEN, message))
+    }
+
+    /// The text as JSON.
+    ///
+    /// # Errors
+    /// `bad-message` where it is none, or larger than a message may be.
+    pub fn json(&self, text: String) -> Result<Box<RawValue>, Failure> {
+        if text.len() > self.message_limit {
+            let message = format!("a message has at most {} bytes, this one {}", self.message_limit, text.len());
+            return Err(Failure::new(code::BAD_MESSAGE, message));
+        }
+        RawValue::from_string(text)
+            .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the message is not JSON: {error}")))
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.limit;
+        self.exceeded |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // What tools for interpreted languages make has tables of some ten thousand elements.
+        Ok(desired <= 100_000)
+    }
+}
+
+impl WasiView for State {
+    /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is
+    /// made at first use, since most modules import nothing of WASI.
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let wasi = self.wasi.get_or_insert_with(|| Box::new((WasiCtx::builder().build(), ResourceTable::new())));
+        let (ctx, table) = &mut **wasi;
+        WasiCtxView { ctx, table }
+    }
+}

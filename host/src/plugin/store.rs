@@ -1,0 +1,241 @@
+//! The module's store: text by key, held by the host, one for each module id.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::failure::{Failure, code};
+
+/// Bytes that a key may have.
+const MAX_KEY: usize = 256;
+/// What a key costs beside its own bytes and those of its value, so that empty values are not free.
+const OVERHEAD: usize = 64;
+
+/// The store of one module id on one host. It outlives calls, traps and versions of the module.
+#[derive(Debug)]
+pub struct Store {
+    limit: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<String, Arc<str>>,
+    bytes: usize,
+}
+
+/// Changes that are held back: those of a new version's `start`, until that version takes over.
+#[derive(Debug, Default)]
+pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
+
+/// What a call sees: the store, or the store under an overlay.
+#[derive(Clone, Debug)]
+pub struct StoreView {
+    store: Arc<Store>,
+    overlay: Option<Arc<Overlay>>,
+}
+
+fn cost(key: &str, value: &str) -> usize {
+    key.len() + value.len() + OVERHEAD
+}
+
+impl Inner {
+    fn put(&mut self, key: &str, value: Option<Arc<str>>) {
+        let old = match value {
+            Some(value) => {
+                self.bytes += cost(key, &value);
+                self.entries.insert(key.to_owned(), value)
+            }
+            None => self.entries.remove(key),
+        };
+        if let Some(old) = old {
+            self.bytes -= cost(key, &old);
+        }
+    }
+
+    fn check(&self, limit: usize, key: &str, value: &str) -> Result<(), Failure> {
+        if key.len() > MAX_KEY {
+            return Err(Failure::new(
+                code::BAD_MESSAGE,
+                format!("a key has at most {MAX_KEY} bytes, this one {}", key.len()),
+            ));
+        }
+        let old = self.entries.get(key).map_or(0, |old| cost(key, old));
+        let after = self.bytes - old + cost(key, value);
+        if after > limit {
+            let message = format!("the module's store would hold {after} bytes; its limit is {limit}");
+            return Err(Failure::new(code::STORE_FULL, message));
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// An empty store for at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Store { limit, inner: Mutex::default() }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Arc<str>> {
+        self.inner.lock().entries.get(key).cloned()
+    }
+
+    /// Whether what is set under a key outlives the process. Nothing does yet: stores live in memory.
+    pub fn is_durable(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+
+    /// Carries out what an overlay holds, and returns what undoes it.
+    pub fn commit(&self, overlay: &Overlay) -> Overlay {
+        let mut inner = self.inner.lock();
+        let mut undo = BTreeMap::new();
+        for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
+            undo.insert(key.clone(), inner.entries.get(&key).cloned());
+            inner.put(&key, value);
+        }
+        Overlay(Mutex::new(undo))
+    }
+}
+
+impl StoreView {
+    /// A view that reads and writes the store itself.
+    pub fn direct(store: Arc<Store>) -> Self {
+        StoreView { store, overlay: None }
+    }
+
+    /// A view whose changes go to the overlay.
+    pub fn held_back(store: Arc<Store>, overlay: Arc<Overlay>) -> Self {
+        StoreView { store, overlay: Some(overlay) }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Arc<str>> {
+        let over = self.overlay.as_ref().and_then(|overlay| overlay.0.lock().get(key).cloned());
+        over.unwrap_or_else(|| self.store.get(key))
+    }
+
+    /// Sets a key, or removes it.
+    ///
+    /// # Errors
+    /// `store-full`, or `bad-message` for a key that is too long.
+    pub fn set(&self, key: &str, value: Option<&str>) -> Result<(), Failure> {
+        self.change(key, value, |_| true).map(|_| ())
+    }
+
+    /// Sets or removes a key if its value is `expected`; whether it was.
+    ///
+    /// # Errors
+    /// As [`StoreView::set`].
+    pub fn compare_and_swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, Failure> {
+        self.change(key, new, |now| now == expected)
+    }
+
+    /// Changes a key where `wanted` agrees to its present value, in one step.
+    fn change(&self, key: &str, new: Option<&str>, wanted: impl Fn(Option<&str>) -> bool) -> Result<bool, Failure> {
+        let mut inner = self.store.inner.lock();
+        let mut overlay = self.overlay.as_ref().map(|overlay| overlay.0.lock());
+        let over = overlay.as_ref().and_then(|changes| changes.get(key));
+        let now = over.map_or_else(|| inner.entries.get(key), |change| change.as_ref());
+        if !wanted(now.map(|value| &**value)) {
+            return Ok(false);
+        }
+        if let Some(value) = new {
+            inner.check(self.store.limit, key, value)?;
+        }
+        let new = new.map(Arc::from);
+        match overlay.as_mut() {
+            Some(changes) => {
+                // The store is checked change by change; an overlay is a start's few keys, and its own size is bounded here.
+                let held: usize = changes.iter().map(|(key, v)| cost(key, v.as_deref().unwrap_or_default())).sum();
+                if held + cost(key, new.as_deref().unwrap_or_default()) > self.store.limit {
+                    return Err(Failure::new(
+                        code::STORE_FULL,
+                        "`start` changes more than the module's store may hold",
+                    ));
+                }
+                changes.insert(key.to_owned(), new);
+            }
+            None => inner.put(key, new),
+        }
+        Ok(true)
+    }
+
+    /// Keys that begin with `prefix` and their values, ordered by key.
+    pub fn entries(&self, prefix: &str) -> Vec<(String, String)> {
+        let inner = self.store.inner.lock();
+        let from = |key: &String| key.starts_with(prefix);
+        let mut found: BTreeMap<&String, &Arc<str>> = inner
+            .entries
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| from(key))
+            .collect();
+        let overlay = self.overlay.as_ref().map(|overlay| overlay.0.lock());
+        for (key, change) in overlay.iter().flat_map(|changes| changes.iter()).filter(|(key, _)| from(key)) {
+            match change {
+                Some(value) => found.insert(key, value),
+                None => found.remove(key),
+            };
+        }
+        found.into_iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m4_keys_are_set_swapped_listed_and_removed() {
+        let view = StoreView::direct(Arc::new(Store::new(10_000)));
+        view.set("time:b", Some("2")).unwrap();
+        view.set("time:a", Some("1")).unwrap();
+        view.set("timf", Some("x")).unwrap();
+        assert_eq!(view.entries("time:"), [("time:a".into(), "1".into()), ("time:b".into(), "2".into())]);
+        assert!(view.compare_and_swap("time:a", Some("1"), Some("3")).unwrap());
+        assert!(!view.compare_and_swap("time:a", Some("1"), Some("4")).unwrap());
+        assert!(view.compare_and_swap("new", None, Some("n")).unwrap());
+        assert!(view.compare_and_swap("new", Some("n"), None).unwrap());
+        assert_eq!((view.get("time:a").as_deref(), view.get("new")), (Some("3"), None));
+    }
+
+    #[test]
+    fn the_limit_holds_and_what_is_removed_is_given_back() {
+        let store = Arc::new(Store::new(300));
+        let view = StoreView::direct(store.clone());
+        view.set("k", Some(&"x".repeat(200))).unwrap();
+        assert_eq!(view.set("l", Some("yyyyyyyyy")).unwrap_err().code, code::STORE_FULL);
+        view.set("k", Some("small")).unwrap();
+        view.set("l", Some("y")).unwrap();
+        view.set("k", None).unwrap();
+        view.set("l", None).unwrap();
+        assert_eq!(store.bytes(), 0);
+        assert_eq!(view.set(&"k".repeat(257), Some("")).unwrap_err().code, code::BAD_MESSAGE);
+    }
+
+    #[test]
+    fn what_a_start_changes_is_seen_after_the_commit_and_can_be_undone() {
+        let store = Arc::new(Store::new(10_000));
+        let now = StoreView::direct(store.clone());
+        now.set("kept", Some("old")).unwrap();
+        now.set("gone", Some("old")).unwrap();
+        let overlay = Arc::new(Overlay::default());
+        let start = StoreView::held_back(store.clone(), overlay.clone());
+        start.set("kept", Some("new")).unwrap();
+        start.set("gone", None).unwrap();
+        start.set("made", Some("new")).unwrap();
+        assert_eq!(start.entries("").len(), 2);
+        assert_eq!((start.get("gone"), now.get("gone").as_deref()), (None, Some("old")));
+        let undo = store.commit(&overlay);
+        assert_eq!((now.get("kept").as_deref(), now.get("gone")), (Some("new"), None));
+        store.commit(&undo);
+        assert_eq!(now.entries(""), [("gone".into(), "old".into()), ("kept".into(), "old".into())]);
+    }
+}
