@@ -79,6 +79,8 @@ pub struct Module {
     runners: Arc<Semaphore>,
     queued: AtomicUsize,
     under_way: AtomicUsize,
+    /// Told at every trap.
+    trap: tokio::sync::Notify,
     /// Told whenever the last call under way has ended.
     drained: tokio::sync::Notify,
     idle: Mutex<Vec<Instance>>,
@@ -125,6 +127,7 @@ impl Module {
             runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
             queued: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
+            trap: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
             idle: Mutex::default(),
             breakers: Default::default(),
@@ -150,9 +153,12 @@ impl Module {
         &self.limits
     }
 
-    /// Traps of this version so far.
-    pub fn traps(&self) -> usize {
-        self.traps.load(Ordering::Relaxed)
+    /// Waits for this version's first trap.
+    pub async fn first_trap(&self) {
+        let trapped = self.trap.notified();
+        if self.traps.load(Ordering::Acquire) == 0 {
+            trapped.await;
+        }
     }
 
     /// The handlers that are put aside since they keep trapping.
@@ -310,7 +316,8 @@ impl Module {
     }
 
     fn trapped(&self, handler: Handler, failure: &Failure) {
-        self.traps.fetch_add(1, Ordering::Relaxed);
+        self.traps.fetch_add(1, Ordering::AcqRel);
+        self.trap.notify_waiters();
         let aside = self.breakers[handler.index()].trapped(Instant::now());
         tracing::warn!(module = %self.name, handler = handler.as_str(), %failure, ?aside, "a handler trapped");
     }

@@ -1,0 +1,38 @@
+//! Calls that run one at a time, in the order in which they came.
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+type Job = BoxFuture<'static, ()>;
+
+/// A queue of calls, and the task that makes them one after another. The task ends when the lane is dropped and empty.
+pub(super) struct Lane(mpsc::Sender<Job>);
+
+/// A place in a lane: what is put there comes after all that has a place already.
+pub(super) struct Place(mpsc::OwnedPermit<Job>);
+
+impl Lane {
+    /// A lane in which at most `capacity` calls wait.
+    pub fn new(capacity: usize, tasks: &TaskTracker) -> Self {
+        let (sender, mut jobs) = mpsc::channel::<Job>(capacity.max(1));
+        tasks.spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                job.await;
+            }
+        });
+        Lane(sender)
+    }
+
+    /// The next place, if there is one.
+    pub fn place(&self) -> Option<Place> {
+        self.0.clone().try_reserve_owned().ok().map(Place)
+    }
+}
+
+impl Place {
+    /// Puts a call there.
+    pub fn put(self, job: impl Future<Output = ()> + Send + 'static) {
+        self.0.send(Box::pin(job));
+    }
+}

@@ -1,0 +1,119 @@
+//! The console service: which module is meant, may this caller ask it, and when is it called.
+//!
+//! Both hosts have one. It keeps the table of module ids, hands messages to handlers, keeps the order of those that are declared serial, fires
+//! timers, feeds server events, and installs, replaces and removes versions of modules.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `table` | module ids, and the files that answer to them |
+//! | `settings` | what a configuration says of modules |
+//! | `install` | from a file's bytes to a version in force: check, compile, start, swap, drain |
+//! | `dispatch` | from a message to a handler's answer |
+//! | `permissions` | whether a client may ask for an operation |
+//! | `lane` | calls that run one at a time |
+//! | `schedule` | timers |
+//! | `events` | changes of the server table, to the modules that want them |
+//! | `commands` | `list`, `enable`, `disable`, `modules` |
+//!
+//! This part knows no sockets and no module by name.
+
+mod commands;
+mod dispatch;
+mod events;
+mod install;
+mod lane;
+mod permissions;
+mod schedule;
+mod settings;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::plugin::capability::Services;
+use crate::plugin::{Context, Engine, Identity};
+
+pub use commands::{CommandAnswer, ModuleStatus};
+pub use dispatch::{Inbound, Reply};
+pub use events::{Batch, EventSource};
+pub use install::{InstallError, Installed, Origin, Source};
+pub use settings::{BuiltIn, ModuleSettings, Settings};
+
+/// The console service of a host. Clones are the same service.
+#[derive(Clone)]
+pub struct Console(Arc<Inner>);
+
+struct Inner {
+    identity: Arc<Identity>,
+    services: Arc<Services>,
+    engine: Engine,
+    settings: Settings,
+    table: RwLock<table::Table>,
+    /// By module id; they stay when a module is removed, so that one that comes back finds its store. Bounded by [`MAX_CONTEXTS`].
+    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
+    disabled: RwLock<BTreeSet<String>>,
+    timers: Mutex<HashMap<String, schedule::Timer>>,
+    events: OnceLock<Arc<dyn EventSource>>,
+    /// The last refusal of each file, until a version of it is accepted.
+    refused: Mutex<BTreeMap<String, String>>,
+    started: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Module ids that a host keeps a store for, present and past.
+const MAX_CONTEXTS: usize = 1024;
+
+impl Console {
+    /// A console service without modules.
+    pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
+        let disabled =
+            settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
+        Console(Arc::new(Inner {
+            identity: Arc::new(identity),
+            services: Arc::new(services),
+            engine,
+            settings,
+            table: RwLock::default(),
+            contexts: Mutex::default(),
+            disabled: RwLock::new(disabled),
+            timers: Mutex::default(),
+            events: OnceLock::new(),
+            refused: Mutex::default(),
+            started: watch::Sender::new(false),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Whose host this is.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Gives the source of server events; to be called once, before [`Console::start`].
+    pub fn set_events(&self, source: Arc<dyn EventSource>) {
+        // A second source would be a mistake of the program, without harm: the first one stays.
+        let _ = self.0.events.set(source);
+    }
+
+    /// Waits for the calls under way, at most for the time given, and ends timers and lanes. Calls that come later are refused.
+    pub async fn shut_down(&self, at_most: Duration) {
+        self.0.shutdown.cancel();
+        self.0.timers.lock().clear();
+        let modules = self.0.table.read().modules();
+        futures_util::future::join_all(modules.iter().map(|module| module.drain(at_most))).await;
+        self.0.tasks.close();
+        let _ = tokio::time::timeout(at_most, self.0.tasks.wait()).await;
+    }
+
+    fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+}

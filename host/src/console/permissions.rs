@@ -1,0 +1,97 @@
+//! Whether a client may ask for an operation.
+
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::failure::{Failure, code};
+use crate::plugin::{Caller, CallerRole, Operations};
+
+/// Whether the caller may say this to the module `id`. Level 1 may say everything; others what the module, or the configuration, declares readable
+/// for their level. Callers that are no clients are not asked here.
+///
+/// # Errors
+/// `forbidden`, or `bad-message` where the operation cannot be told.
+pub(super) fn check(
+    caller: &Caller,
+    id: &str,
+    operations: &Operations,
+    body: Option<&RawValue>,
+) -> Result<(), Failure> {
+    // A client without a level cannot have come through registration; it may do nothing.
+    let level = caller.level.unwrap_or(u32::MAX);
+    if caller.role != CallerRole::Client || level <= 1 {
+        return Ok(());
+    }
+    let operation = match &operations.by {
+        Some(by) => operation(by, body)?,
+        None => String::new(),
+    };
+    let needed = operations.level(&operation);
+    if level <= needed {
+        return Ok(());
+    }
+    let user = caller.user.as_deref().unwrap_or("?");
+    let what = if operation.is_empty() { id.to_owned() } else { format!("`{operation}` of {id}") };
+    Err(Failure::new(code::FORBIDDEN, format!("user {user} has level {level}; {what} needs level {needed}")))
+}
+
+/// The operation that a message names: the string value of one of its members, empty where it has none.
+///
+/// A member that stands twice is refused: the module's JSON parser might take another one of them than this one.
+fn operation(by: &str, body: Option<&RawValue>) -> Result<String, Failure> {
+    let Some(body) = body.filter(|body| body.get().starts_with('{')) else {
+        return Ok(String::new());
+    };
+    let found = serde_json::Deserializer::from_str(body.get()).deserialize_map(Find(by));
+    found.map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the operation cannot be told: {error}")))
+}
+
+struct Find<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key != self.0 {
+                map.next_value::<IgnoredAny>()?;
+            } else if found.replace(map.next_value::<String>()?).is_some() {
+                return Err(serde::de::Error::custom(format_args!("`{key}` stands twice")));
+            }
+        }
+        Ok(found.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a2_levels_are_those_of_the_connection_and_the_declared_operation() {
+        let operations: Operations = serde_json::from_str(r#"{"by":"signal","levels":{"list":2}}"#).unwrap();
+        let check = |level: Option<u32>, body: &str| {
+            let caller = Caller { level, user: Some("u".into()), ..Caller::of(CallerRole::Client) };
+            let body = RawValue::from_string(body.to_owned()).unwrap();
+            check(&caller, "m", &operations, Some(&body)).map_err(|failure| failure.code.into_owned())
+        };
+        let forbidden = Err("forbidden".to_owned());
+        assert_eq!(check(Some(1), r#"{"signal":"stop"}"#), Ok(()));
+        assert_eq!(check(Some(2), r#"{"signal":"list"}"#), Ok(()));
+        assert_eq!(check(Some(3), r#"{"signal":"list"}"#), forbidden);
+        assert_eq!(check(None, r#"{"signal":"list"}"#), forbidden);
+        assert_eq!(check(Some(2), r#"{"signal":"stop","level":1}"#), forbidden);
+        assert_eq!(check(Some(2), r#"{"sign\u0061l":"stop"}"#), forbidden);
+        assert_eq!(check(Some(2), r#"{}"#), forbidden);
+        assert_eq!(check(Some(2), "[]"), forbidden);
+        assert_eq!(check(Some(2), r#"{"signal":"list","signal":"stop"}"#), Err("bad-message".into()));
+        assert_eq!(check(Some(2), r#"{"signal":["list"]}"#), Err("bad-message".into()));
+    }
+}

@@ -1,0 +1,98 @@
+//! What a configuration says of modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Source;
+use crate::plugin::{Descriptor, Grants, Inspection, Limits};
+
+/// What a configuration says of modules.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Limits of modules for which nothing else is said.
+    pub limits: Limits,
+    /// By module id.
+    pub modules: BTreeMap<String, ModuleSettings>,
+    /// Whether a file may take the place of a built-in module of the same id.
+    pub replace_builtin: bool,
+    /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.
+    pub drain: Option<Duration>,
+    /// The modules carried inside the program.
+    pub built_in: Vec<BuiltIn>,
+}
+
+/// A module carried inside the program.
+#[derive(Clone)]
+pub struct BuiltIn {
+    /// The file.
+    pub source: Source,
+    /// Its module ids.
+    pub ids: BTreeSet<String>,
+}
+
+impl BuiltIn {
+    /// A built-in module. Its ids are read off the file.
+    pub fn new(source: Source) -> Self {
+        let text = Inspection::new(&source.bytes).ok().and_then(|inspection| inspection.descriptor);
+        let descriptor = text.and_then(|text| Descriptor::parse(&text).ok()).unwrap_or_default();
+        BuiltIn { source, ids: descriptor.ids.into_iter().map(|id| id.id).collect() }
+    }
+}
+
+impl std::fmt::Debug for BuiltIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuiltIn").field("name", &self.source.name).field("ids", &self.ids).finish()
+    }
+}
+
+/// What a configuration says of one module id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleSettings {
+    /// Options for the module, JSON text of an object.
+    pub options: String,
+    /// Seconds between two turns of the timer, instead of the descriptor's.
+    pub interval: Option<f64>,
+    /// Seconds before the first turn, instead of the descriptor's.
+    pub delay: Option<f64>,
+    /// Limits, instead of the common ones.
+    pub limits: Option<Limits>,
+    /// What the module may do beside `agent` and `store`.
+    pub grants: Grants,
+    /// From operation to the highest user level that may ask for it; before the descriptor's.
+    pub levels: BTreeMap<String, u32>,
+    /// Server types on which the module is loaded; empty: on all.
+    pub server_types: Vec<String>,
+    /// Whether the module is enabled at the start.
+    pub enabled: bool,
+    /// Name of the file, in the modules' directory, that this id is loaded from, in addition to the ids of its descriptor.
+    pub file: Option<String>,
+}
+
+impl Default for ModuleSettings {
+    fn default() -> Self {
+        ModuleSettings {
+            options: "{}".into(),
+            interval: None,
+            delay: None,
+            limits: None,
+            grants: Grants::default(),
+            levels: BTreeMap::new(),
+            server_types: Vec::new(),
+            enabled: true,
+            file: None,
+        }
+    }
+}
+
+impl Settings {
+    /// How long calls under way may take to end on a version that was replaced or removed.
+    pub fn drain(&self) -> Duration {
+        self.drain.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// Whether the module id belongs on a server of that type.
+    pub(super) fn applies_to(&self, id: &str, server_type: &str) -> bool {
+        let types = self.modules.get(id).map_or(&[][..], |module| &module.server_types);
+        types.is_empty() || types.iter().any(|wanted| wanted == server_type)
+    }
+}

@@ -1,0 +1,63 @@
+//! Module ids, and the files that answer to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::install::Origin;
+use super::lane::Lane;
+use crate::plugin::{Context, Handler, IdDescriptor, Lease, Module, Operations};
+
+/// The modules in force. Changed only in one step, under the lock that it stands in.
+#[derive(Default)]
+pub(super) struct Table {
+    /// By the file's name, without its ending.
+    pub units: BTreeMap<String, Arc<Unit>>,
+    /// By module id.
+    pub slots: HashMap<String, Arc<Slot>>,
+}
+
+/// A file in force: a version, and what stays when the version changes.
+pub(super) struct Unit {
+    pub name: String,
+    pub origin: Origin,
+    pub module: Arc<Module>,
+    /// Serial calls. Shared by all versions, so that their order holds over a reload.
+    pub lane: Arc<Lane>,
+    pub since: SystemTime,
+    /// Ids that the file has on hosts of the other role: they are known here, and cannot be called.
+    pub elsewhere: BTreeSet<String>,
+}
+
+/// A module id in force.
+pub(super) struct Slot {
+    pub context: Arc<Context>,
+    pub unit: Arc<Unit>,
+    pub descriptor: IdDescriptor,
+    /// What clients may ask for: the descriptor's word, under the configuration's.
+    pub operations: Operations,
+}
+
+impl Slot {
+    /// A part in the version. To be called while the table is locked for reading: then the version cannot have been replaced.
+    pub fn lease(&self) -> Lease {
+        self.unit.module.lease()
+    }
+
+    /// Whether calls of a handler run one at a time.
+    pub fn is_serial(&self, handler: Handler) -> bool {
+        self.unit.module.descriptor().is_serial(handler)
+    }
+}
+
+impl Table {
+    /// All versions in force.
+    pub fn modules(&self) -> Vec<Arc<Module>> {
+        self.units.values().map(|unit| unit.module.clone()).collect()
+    }
+
+    /// Whether an id is known, be it only on hosts of the other role.
+    pub fn knows(&self, id: &str) -> bool {
+        self.slots.contains_key(id) || self.units.values().any(|unit| unit.elsewhere.contains(id))
+    }
+}
