@@ -22,6 +22,7 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let descriptor = module.descriptor(&package("CARGO_PKG_NAME"), &package("CARGO_PKG_VERSION"));
     let ids = module.ids.iter().map(|id| id.id.as_str()).collect::<Vec<_>>().join("/");
 
+    let ty = &item.self_ty;
     let describe = describe(&descriptor);
     let state = state(&item, &callbacks);
     let exports = callbacks.iter().map(|callback| export(callback, &item, &ids));
@@ -30,6 +31,9 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         const _: () = {
             enum Export {}
+            // What the host calls is in use, also where nothing is exported.
+            const _: ::std::option::Option<Export> = ::std::option::Option::None;
+            const _: ::std::option::Option<#ty> = ::std::option::Option::None;
             #describe
             #state
             #(#exports)*
