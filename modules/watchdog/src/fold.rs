@@ -1,0 +1,68 @@
+//! A batch of events, as its net effect on each server.
+
+use std::collections::BTreeMap;
+
+use crate::protocol::{Event, Info};
+
+/// What became of a server.
+#[derive(Debug)]
+pub enum Change {
+    Registered(Info),
+    Reconnected(Info),
+    Gone,
+}
+
+impl Change {
+    /// What the table holds for the server now.
+    pub fn info(&self) -> Option<&Info> {
+        match self {
+            Self::Registered(info) | Self::Reconnected(info) => Some(info),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// The last event of each server decides. An event without its server's `info`, or of a kind that is not known, is left out: the
+/// revisions show the gap.
+pub fn fold(events: Vec<Event>) -> BTreeMap<String, Change> {
+    let mut changes = BTreeMap::new();
+    for Event { event, id, server } in events {
+        let change = match (event.as_str(), server) {
+            ("register", Some(info)) => Change::Registered(info),
+            ("reconnect", Some(info)) => Change::Reconnected(info),
+            ("disconnect", _) => Change::Gone,
+            _ => continue,
+        };
+        changes.insert(id, change);
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_event_of_each_server_decides() {
+        let cases = [
+            (r#"[{"event":"register","id":"a","server":1}]"#, "a:registered 1"),
+            (r#"[{"event":"register","id":"a","server":1},{"event":"disconnect","id":"a"}]"#, "a:gone"),
+            (r#"[{"event":"disconnect","id":"a"},{"event":"register","id":"a","server":2}]"#, "a:registered 2"),
+            (r#"[{"event":"disconnect","id":"a"},{"event":"reconnect","id":"a","server":3}]"#, "a:reconnected 3"),
+            (r#"[{"event":"disconnect","id":"b"},{"event":"register","id":"a","server":1}]"#, "a:registered 1, b:gone"),
+            (r#"[{"event":"register","id":"a"},{"event":"renamed","id":"b","server":1}]"#, ""),
+        ];
+        for (events, expected) in cases {
+            let changes = fold(serde_json::from_str(events).unwrap());
+            let shown: Vec<String> = changes
+                .iter()
+                .map(|(id, change)| match change {
+                    Change::Registered(info) => format!("{id}:registered {info}"),
+                    Change::Reconnected(info) => format!("{id}:reconnected {info}"),
+                    Change::Gone => format!("{id}:gone"),
+                })
+                .collect();
+            assert_eq!(shown.join(", "), expected, "{events}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The watchdog: keeps every server's view of the cluster equal to the master's.
+//!
+//! One module with two ids. On the master (`__masterwatcher__`) it knows who wants to be told, its *listeners*, and tells them what changes
+//! in the master's server table. On a monitor (`__monitorwatcher__`) it subscribes, and hands what it is told to the served application.
+//!
+//! # Revisions
+//! The table has a revision `rev`, which grows with every change, and an `epoch`, a word drawn anew by every process of the master. Both
+//! travel in every message between our own watchdogs, and a monitor keeps those of its view (its [`Mark`](protocol::Mark)).
+//!
+//! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that
+//!   stands between the two: what the view already has is applied again, without harm. An older one is ignored.
+//! - A view that stands before `since`, or in another epoch, has a *gap*: the monitor asks for the whole table (`query`) and replaces its
+//!   view. So does a monitor whose view is unknown, and, every ten seconds, one whose revision differs from the master's.
+//! - Only what is known to be of the same epoch and newer stays when a whole table arrives.
+//!
+//! # Order
+//! On both sides the handlers are serial, so messages are dealt with in the order of their arrival. `start` is not: a monitor's first table
+//! can be applied while an update is. Each of the two draws a ticket before it touches the view, and whoever finds that another was drawn
+//! meanwhile asks again. A view being replaced has no mark, so that a trap at any point leaves a gap, which the timer closes.
+//!
+//! # pomelo's own servers
+//! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. Who does not is a server of pomelo 2.x: it
+//! gets plain tables, and `addServer` and `removeServer`, one for each change.
+
+mod fold;
+mod master;
+mod monitor;
+mod protocol;
+#[cfg(test)]
+mod simulation;
+
+use pomelo_sdk::{Servers, prelude::*};
+
+use protocol::{Answer, Batch, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request};
+
+struct Watchdog;
+
+#[module(
+    id("__masterwatcher__", roles(master)),
+    id("__monitorwatcher__", roles(monitor), push, interval = 10),
+    serial(master_handler, monitor_handler, server_events)
+)]
+impl Watchdog {
+    fn master_handler(agent: &Agent, msg: Request) -> Result<Answer> {
+        master::handle(&Master(agent), &agent.caller_id()?, &msg)
+    }
+
+    fn server_events(agent: &Agent, batch: Batch) -> Result {
+        master::changed(&Master(agent), batch)
+    }
+
+    fn monitor_handler(agent: &Agent, msg: Option<Order>) -> Result<u8> {
+        match msg {
+            Some(order) => monitor::obey(&Monitor(agent), order)?,
+            None => monitor::check(&Monitor(agent))?,
+        }
+        Ok(protocol::OK)
+    }
+
+    fn start(agent: &Agent) -> Result {
+        // The master's side begins with the first subscription.
+        if agent.module_id() == MONITOR_ID { monitor::start(&Monitor(agent)) } else { Ok(()) }
+    }
+}
+
+/// The host as the master's side sees it.
+struct Master<'a>(&'a Agent);
+
+impl master::Host for Master<'_> {
+    fn table(&self) -> Result<Servers<protocol::Info>> {
+        self.0.cluster().servers()
+    }
+
+    fn configured(&self) -> Result<Vec<String>> {
+        self.0.cluster().configured()
+    }
+
+    fn tell(&self, ids: &[&str], order: &Order) -> Result {
+        self.0.cluster().module(MONITOR_ID).tell(ids, order)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn members(&self, prefix: &str) -> Result<Vec<(String, master::Member)>> {
+        self.0.store().entries(prefix)
+    }
+
+    fn member(&self, key: &str) -> Result<Option<master::Member>> {
+        self.0.store().get(key)
+    }
+
+    fn set_member(&self, key: &str, member: &master::Member) -> Result {
+        self.0.store().set(key, member)
+    }
+
+    fn delete(&self, key: &str) {
+        self.0.store().delete(key);
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.0.store().get_text(key).is_some()
+    }
+
+    fn set_flag(&self, key: &str) -> Result {
+        self.0.store().set_text(key, "true")
+    }
+}
+
+/// The host as a monitor's side sees it.
+struct Monitor<'a>(&'a Agent);
+
+impl monitor::Host for Monitor<'_> {
+    fn ask(&self, request: &Request) -> Result<Known> {
+        self.0.uplink().module(MASTER_ID).request(request, protocol::DEADLINE)
+    }
+
+    fn notify(&self, request: &Request) -> Result {
+        self.0.uplink().module(MASTER_ID).notify(request)
+    }
+
+    fn id(&self) -> String {
+        self.0.server_id()
+    }
+
+    fn add(&self, servers: &[protocol::Info]) -> Result {
+        self.0.application().add_servers(servers)
+    }
+
+    fn remove(&self, ids: &[String]) -> Result {
+        self.0.application().remove_servers(ids)
+    }
+
+    fn replace(&self, servers: &Infos) -> Result {
+        self.0.application().replace_servers(servers)
+    }
+
+    fn start_over(&self) -> Result {
+        self.0.application().start_over()
+    }
+
+    fn read(&self, key: &str) -> Option<String> {
+        self.0.store().get_text(key)
+    }
+
+    fn swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool> {
+        self.0.store().compare_and_swap(key, expected, new)
+    }
+
+    fn write(&self, key: &str, text: Option<&str>) -> Result {
+        match text {
+            Some(text) => self.0.store().set_text(key, text),
+            None => {
+                self.0.store().delete(key);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The master's side: who listens, and what they are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pomelo_sdk::{Failure, Result, Servers};
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
+
+use crate::fold::{Change, fold};
+use crate::protocol::{Answer, Batch, Info, Known, Order, Request};
+
+/// What this side needs of the host.
+pub trait Host {
+    fn table(&self) -> Result<Servers<Info>>;
+    fn configured(&self) -> Result<Vec<String>>;
+    /// Sends an order to servers, and does not wait.
+    fn tell(&self, ids: &[&str], order: &Order) -> Result;
+    fn now(&self) -> Duration;
+    fn members(&self, prefix: &str) -> Result<Vec<(String, Member)>>;
+    fn member(&self, key: &str) -> Result<Option<Member>>;
+    fn set_member(&self, key: &str, member: &Member) -> Result;
+    fn delete(&self, key: &str);
+    fn flag(&self, key: &str) -> bool;
+    fn set_flag(&self, key: &str) -> Result;
+}
+
+/// What is kept about a server, under the key `member:ID`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// It is told of changes.
+    listens: bool,
+    /// It understands revisions.
+    rev: bool,
+    /// It has finished starting.
+    recorded: bool,
+    /// It has been told that all have started.
+    over: bool,
+    /// When its connection went (milliseconds since 1970). What is known about it waits for its return.
+    away: Option<u64>,
+}
+
+const PREFIX: &str = "member:";
+/// Set once all configured servers have started.
+const STARTED: &str = "started";
+/// A server that has been away for so long comes back as a new one. pomelo's try again every minute at most.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+fn key(id: &str) -> String {
+    [PREFIX, id].concat()
+}
+
+/// A message of a monitor.
+pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
+    match request.action.as_str() {
+        "subscribe" => subscribe(host, caller, request),
+        "query" => query(host, caller, request),
+        "unsubscribe" => {
+            if let Some(member) = host.member(&key(caller))? {
+                host.set_member(&key(caller), &Member { listens: false, ..member })?;
+            }
+            Ok(Answer::Nothing)
+        }
+        "record" => record(host, caller),
+        other => {
+            Err(Failure::new("bad-message", ["Unknown action ", other, ": it is subscribe, unsubscribe, query or record."].concat()))
+        }
+    }
+}
+
+fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
+    let table = host.table()?;
+    // It may have left while its message waited, and a listener that has left would stay one.
+    if !table.servers.contains_key(caller) {
+        return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
+    }
+    let member = host.member(&key(caller))?.unwrap_or_default();
+    host.set_member(&key(caller), &Member { listens: true, rev: request.rev.is_some(), away: None, ..member })?;
+    Ok(answer(table, request, true))
+}
+
+fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
+    let table = host.table()?;
+    let member = host.member(&key(caller))?.unwrap_or_default();
+    // It came back to a master that had been restarted, and so did not know what it understands.
+    if member.listens && request.rev.is_some() && !member.rev {
+        host.set_member(&key(caller), &Member { rev: true, ..member })?;
+    }
+    Ok(answer(table, request, member.listens))
+}
+
+fn answer(table: Servers<Info>, request: &Request, listener: bool) -> Answer {
+    if request.rev.is_none() {
+        return Answer::Plain(table.servers);
+    }
+    let Servers { epoch, rev, servers, .. } = table;
+    let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
+    Answer::Known(Known { epoch, rev, servers: (!has_it).then_some(servers), listener })
+}
+
+fn record(host: &impl Host, caller: &str) -> Result<Answer> {
+    let mut member = host.member(&key(caller))?.unwrap_or_default();
+    member.recorded = true;
+    if host.flag(STARTED) {
+        member.over = true;
+        host.tell(&[caller], &Order::new("startOver"))?;
+    }
+    host.set_member(&key(caller), &member)?;
+    start_over(host)?;
+    Ok(Answer::Nothing)
+}
+
+/// Tells all listeners once all configured servers have started.
+fn start_over(host: &impl Host) -> Result {
+    if host.flag(STARTED) {
+        return Ok(());
+    }
+    let members = host.members(PREFIX)?;
+    let recorded: BTreeSet<&str> =
+        members.iter().filter(|(_, member)| member.recorded && member.away.is_none()).map(|(key, _)| id(key)).collect();
+    if !host.configured()?.iter().all(|id| recorded.contains(id.as_str())) {
+        return Ok(());
+    }
+    host.set_flag(STARTED)?;
+    let listeners: Vec<&str> = listening(&members).map(|(id, _)| id).collect();
+    tell(host, &listeners, &Order::new("startOver"))?;
+    for (key, member) in members.iter().filter(|(_, member)| member.listens && member.away.is_none()) {
+        host.set_member(key, &Member { over: true, ..member.clone() })?;
+    }
+    Ok(())
+}
+
+/// A batch of changes of the table.
+pub fn changed(host: &impl Host, batch: Batch) -> Result {
+    let Batch { since, rev, epoch, events } = batch;
+    let changes = fold(events);
+    note(host, &changes)?;
+
+    let members = host.members(PREFIX)?;
+    let (back, others): (Vec<_>, Vec<_>) =
+        listening(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected(_))));
+    replace(host, &back)?;
+
+    let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
+    let update = Order {
+        epoch: Some(epoch),
+        since: Some(since),
+        rev: Some(rev),
+        add: Some(changes.values().filter_map(Change::info).cloned().collect()),
+        remove: Some(changes.iter().filter(|(_, change)| change.info().is_none()).map(|(id, _)| id.clone()).collect()),
+        ..Order::new("update")
+    };
+    tell(host, &ids(&ours), &update)?;
+    for (id, change) in &changes {
+        let order = match change.info() {
+            Some(info) => Order { server: Some(info.clone()), ..Order::new("addServer") },
+            None => Order { id: Some(id.clone()), ..Order::new("removeServer") },
+        };
+        tell(host, &ids(&plain), &order)?;
+    }
+    // The one for whom all waited may be back.
+    start_over(host)
+}
+
+/// Keeps what the changes mean for who listens.
+fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
+    let now = u64::try_from(host.now().as_millis())?;
+    for (id, change) in changes {
+        let key = key(id);
+        match (change, host.member(&key)?) {
+            // Another process under this id: it subscribes and records for itself.
+            (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
+            (Change::Registered(_), _) | (Change::Gone, None) => {}
+            (Change::Gone, Some(member)) => host.set_member(&key, &Member { away: Some(now), ..member })?,
+            (Change::Reconnected(_), member) => {
+                let member = member.unwrap_or_default();
+                host.set_member(&key, &Member { listens: true, away: None, ..member })?;
+            }
+        }
+    }
+    let forgotten = now.saturating_sub(u64::try_from(FORGOTTEN_AFTER.as_millis())?);
+    for (key, member) in host.members(PREFIX)? {
+        if member.away.is_some_and(|since| since < forgotten) {
+            host.delete(&key);
+        }
+    }
+    Ok(())
+}
+
+/// Gives the whole table to those who came back, and what they missed besides.
+fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
+    if back.is_empty() {
+        return Ok(());
+    }
+    let table = host.table()?;
+    let servers = to_raw_value(&table.servers)?;
+    let order = Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
+    tell(host, &ids(back), &order)?;
+    if host.flag(STARTED) {
+        let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
+        tell(host, &ids(&missed), &Order::new("startOver"))?;
+        for (id, member) in missed {
+            host.set_member(&key(id), &Member { over: true, ..member.clone() })?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(host: &impl Host, ids: &[&str], order: &Order) -> Result {
+    if ids.is_empty() { Ok(()) } else { host.tell(ids, order) }
+}
+
+fn listening(members: &[(String, Member)]) -> impl Iterator<Item = (&str, &Member)> {
+    members.iter().filter(|(_, member)| member.listens && member.away.is_none()).map(|(key, member)| (id(key), member))
+}
+
+fn ids<'a>(members: &[(&'a str, &Member)]) -> Vec<&'a str> {
+    members.iter().map(|(id, _)| *id).collect()
+}
+
+fn id(key: &str) -> &str {
+    key.strip_prefix(PREFIX).unwrap_or(key)
+}

@@ -1,0 +1,207 @@
+//! A monitor's side: keeps the application's view.
+
+use pomelo_sdk::{Failure, Result};
+
+use crate::protocol::{Info, Infos, Known, Mark, Order, Request};
+
+/// What this side needs of the host.
+pub trait Host {
+    /// Asks the master.
+    fn ask(&self, request: &Request) -> Result<Known>;
+    fn notify(&self, request: &Request) -> Result;
+    /// This server's id.
+    fn id(&self) -> String;
+    fn add(&self, servers: &[Info]) -> Result;
+    fn remove(&self, ids: &[String]) -> Result;
+    fn replace(&self, servers: &Infos) -> Result;
+    fn start_over(&self) -> Result;
+    fn read(&self, key: &str) -> Option<String>;
+    fn swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool>;
+    fn write(&self, key: &str, text: Option<&str>) -> Result;
+}
+
+/// Where the view stands. Absent: not known.
+const MARK: &str = "mark";
+/// The number of the last who touched the view.
+const TICKET: &str = "ticket";
+/// Set once the application was told that all have started.
+const OVER: &str = "over";
+/// How often a view is asked for again before the timer has to see to it.
+const ATTEMPTS: usize = 4;
+
+/// The monitor has registered: subscribes, and tells the master that it has finished.
+pub fn start(host: &impl Host) -> Result {
+    host.write(OVER, None)?;
+    subscribe(host)?;
+    host.notify(&Request::new("record", host.id()))
+}
+
+/// The timer: a view that differs from the master's is replaced, whatever the reason.
+pub fn check(host: &impl Host) -> Result {
+    let own = mark(host);
+    let known = host.ask(&Request::new("query", host.id()).at(own.as_ref()))?;
+    // The master has lost what it knew of its listeners, as a new process of it has.
+    if known.listener { adopt(host, known) } else { subscribe(host) }
+}
+
+/// An order of the master.
+pub fn obey(host: &impl Host, order: Order) -> Result {
+    match order.action.as_str() {
+        "update" => update(host, order),
+        "replaceServer" => replace(host, &order),
+        "addServer" => add(host, order),
+        "removeServer" => {
+            let id = order.id.ok_or_else(|| missing("removeServer", "id"))?;
+            host.remove(&[id])
+        }
+        "startOver" => {
+            // A restarted master cannot know that this server was told before.
+            if host.swap(OVER, None, Some("true"))? { host.start_over() } else { Ok(()) }
+        }
+        other => {
+            let known = ": it is update, addServer, removeServer, replaceServer or startOver.";
+            Err(Failure::new("bad-message", ["Unknown action ", other, known].concat()))
+        }
+    }
+}
+
+fn missing(action: &str, member: &str) -> Failure {
+    Failure::new("bad-message", [action, " lacks the member ", member, "."].concat())
+}
+
+fn subscribe(host: &impl Host) -> Result {
+    let known = host.ask(&Request::new("subscribe", host.id()).at(mark(host).as_ref()))?;
+    adopt(host, known)
+}
+
+/// What to do with an update.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Ignore,
+    Apply,
+    /// Something between the view and the update is missing.
+    Gap,
+}
+
+fn step(own: Option<&Mark>, since: u64, new: &Mark) -> Step {
+    match own {
+        Some(own) if own.epoch == new.epoch && new.rev <= own.rev => Step::Ignore,
+        Some(own) if own.epoch == new.epoch && since <= own.rev => Step::Apply,
+        _ => Step::Gap,
+    }
+}
+
+fn update(host: &impl Host, order: Order) -> Result {
+    let new = order.mark().ok_or_else(|| missing("update", "rev or epoch"))?;
+    let since = order.since.ok_or_else(|| missing("update", "since"))?;
+    let ticket = draw(host)?;
+    match step(mark(host).as_ref(), since, &new) {
+        Step::Ignore => Ok(()),
+        Step::Gap => ask_again(host),
+        Step::Apply => {
+            host.remove(&order.remove.unwrap_or_default())?;
+            host.add(&order.add.unwrap_or_default())?;
+            set_mark(host, Some(&new))?;
+            if undisturbed(host, &ticket) { Ok(()) } else { ask_again(host) }
+        }
+    }
+}
+
+/// pomelo's form of a change. It says nothing of revisions, so the mark stays, and the timer checks.
+fn add(host: &impl Host, order: Order) -> Result {
+    let servers = match (order.server, order.servers) {
+        (Some(server), _) => vec![server],
+        (None, Some(servers)) => serde_json::from_str(servers.get())?,
+        (None, None) => return Err(missing("addServer", "server")),
+    };
+    host.add(&servers)
+}
+
+fn replace(host: &impl Host, order: &Order) -> Result {
+    let servers = order.servers.as_ref().ok_or_else(|| missing("replaceServer", "servers"))?;
+    let servers: Infos = serde_json::from_str(servers.get())?;
+    match order.mark() {
+        Some(Mark { epoch, rev }) => adopt(host, Known { epoch, rev, servers: Some(servers), listener: true }),
+        None => {
+            set_mark(host, None)?;
+            host.replace(&servers)
+        }
+    }
+}
+
+fn ask_again(host: &impl Host) -> Result {
+    // Without a mark the answer has the table for certain.
+    let known = host.ask(&Request::new("query", host.id()).at(None))?;
+    adopt(host, known)
+}
+
+/// Makes a table the view, unless the view is newer.
+fn adopt(host: &impl Host, mut known: Known) -> Result {
+    for _ in 0..ATTEMPTS {
+        let Some(servers) = &known.servers else { return Ok(()) };
+        let ticket = draw(host)?;
+        if mark(host).is_some_and(|own| own.epoch == known.epoch && own.rev > known.rev) {
+            return Ok(());
+        }
+        set_mark(host, None)?;
+        host.replace(servers)?;
+        set_mark(host, Some(&known.mark()))?;
+        if undisturbed(host, &ticket) {
+            return Ok(());
+        }
+        known = host.ask(&Request::new("query", host.id()).at(None))?;
+    }
+    // The timer sees a view without a mark.
+    set_mark(host, None)
+}
+
+fn mark(host: &impl Host) -> Option<Mark> {
+    serde_json::from_str(&host.read(MARK)?).ok()
+}
+
+fn set_mark(host: &impl Host, mark: Option<&Mark>) -> Result {
+    match mark {
+        Some(mark) => host.write(MARK, Some(&serde_json::to_string(mark)?)),
+        None => host.write(MARK, None),
+    }
+}
+
+/// Draws the next ticket.
+fn draw(host: &impl Host) -> Result<String> {
+    loop {
+        let last = host.read(TICKET);
+        let number: u64 = last.as_deref().and_then(|last| last.parse().ok()).unwrap_or(0);
+        let next = number.wrapping_add(1).to_string();
+        if host.swap(TICKET, last.as_deref(), Some(&next))? {
+            return Ok(next);
+        }
+    }
+}
+
+/// Whether nobody has touched the view since the ticket was drawn.
+fn undisturbed(host: &impl Host, ticket: &str) -> bool {
+    host.read(TICKET).as_deref() == Some(ticket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_applied_only_where_nothing_is_missing() {
+        let at = |epoch: &str, rev| Mark { epoch: epoch.into(), rev };
+        let cases = [
+            (None, 0, at("a", 1), Step::Gap),
+            (Some(at("a", 4)), 4, at("a", 5), Step::Apply),
+            (Some(at("a", 4)), 2, at("a", 5), Step::Apply),
+            (Some(at("a", 4)), 5, at("a", 6), Step::Gap),
+            (Some(at("a", 5)), 4, at("a", 5), Step::Ignore),
+            (Some(at("a", 6)), 4, at("a", 5), Step::Ignore),
+            (Some(at("a", 6)), 6, at("b", 7), Step::Gap),
+            (Some(at("a", 9)), 0, at("b", 1), Step::Gap),
+        ];
+        for (own, since, new, expected) in cases {
+            assert_eq!(step(own.as_ref(), since, &new), expected, "{own:?} {since} {new:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The messages between the two sides, and the master's events.
+//!
+//! Members that only our own watchdogs know are absent from what a server of pomelo 2.x gets, and from what it sends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The module's id on the master.
+pub const MASTER_ID: &str = "__masterwatcher__";
+/// The module's id on a monitor.
+pub const MONITOR_ID: &str = "__monitorwatcher__";
+/// How long a monitor waits for the master's answer.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+/// What a monitor answers to an order that it has carried out.
+pub const OK: u8 = 1;
+
+/// What a server has said about itself. It is passed on as it came, never taken apart.
+pub type Info = Box<RawValue>;
+
+/// A whole table, by server id.
+pub type Infos = BTreeMap<String, Info>;
+
+/// Where a view of the table stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The master's process.
+    pub epoch: String,
+    pub rev: u64,
+}
+
+/// From a monitor to the master.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Request {
+    pub action: String,
+    /// The monitor's id, for pomelo's masters. Ours takes it from the connection.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// `true`, or the revision of the monitor's view: it understands revisions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rev: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub epoch: Option<String>,
+}
+
+impl Request {
+    pub fn new(action: &str, id: String) -> Self {
+        Self { action: action.to_owned(), id: Some(id), ..Self::default() }
+    }
+
+    /// The same from a monitor that understands revisions and whose view stands at `mark`.
+    pub fn at(self, mark: Option<&Mark>) -> Self {
+        let rev = mark.map_or_else(|| "true".to_owned(), |mark| mark.rev.to_string());
+        Self { rev: RawValue::from_string(rev).ok(), epoch: mark.map(|mark| mark.epoch.clone()), ..self }
+    }
+
+    /// Where the monitor's view stands, if it says so.
+    pub fn mark(&self) -> Option<Mark> {
+        let rev = self.rev.as_ref()?.get().parse().ok()?;
+        Some(Mark { epoch: self.epoch.clone()?, rev })
+    }
+}
+
+/// From the master to a monitor.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Order {
+    pub action: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub epoch: Option<String>,
+    /// The revision at which the view stands when the order is carried out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rev: Option<u64>,
+    /// `update`: the revision from which the changes count.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<u64>,
+    /// `update`: servers that are new or have changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub add: Option<Vec<Info>>,
+    /// `update`: ids of servers that have left.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remove: Option<Vec<String>>,
+    /// `addServer`
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<Info>,
+    /// `removeServer`
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// `replaceServer`: the whole table. `addServer`: an array of servers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub servers: Option<Box<RawValue>>,
+}
+
+impl Order {
+    pub fn new(action: &str) -> Self {
+        Self { action: action.to_owned(), ..Self::default() }
+    }
+
+    /// Where the view stands when the order is carried out, if the order says so.
+    pub fn mark(&self) -> Option<Mark> {
+        Some(Mark { epoch: self.epoch.clone()?, rev: self.rev? })
+    }
+}
+
+/// The master's answer to `subscribe` and `query`.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To `unsubscribe` and `record`.
+    Nothing,
+    /// To a server of pomelo 2.x.
+    Plain(Infos),
+    /// To our own monitors.
+    Known(Known),
+}
+
+/// What our own monitors are answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Known {
+    pub epoch: String,
+    pub rev: u64,
+    /// The table; absent where the monitor has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub servers: Option<Infos>,
+    /// False where the monitor is told of no changes, and should subscribe.
+    pub listener: bool,
+}
+
+impl Known {
+    /// Where a view stands that has the table.
+    pub fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch.clone(), rev: self.rev }
+    }
+}
+
+/// What the host tells the master's side.
+#[derive(Debug, Deserialize)]
+pub struct Batch {
+    /// The table's revision before the first event.
+    pub since: u64,
+    /// And after the last.
+    pub rev: u64,
+    #[serde(default)]
+    pub epoch: String,
+    pub events: Vec<Event>,
+}
+
+/// A change of the table.
+#[derive(Debug, Deserialize)]
+pub struct Event {
+    /// `register`, `disconnect` or `reconnect`.
+    pub event: String,
+    pub id: String,
+    /// What the table holds for the id now; absent for `disconnect`.
+    #[serde(default)]
+    pub server: Option<Info>,
+}

@@ -1,0 +1,184 @@
+//! [`Agent`]: what a callback may do, and where it stands.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::bindings::agent;
+use crate::failure::{Failure, Result};
+use crate::{Application, Cluster, Process, Starter, Store, Uplink, json};
+
+/// The key under which [`Agent::get`] and [`Agent::set`] keep a module's data.
+const DATA: &str = "data";
+
+/// What a callback may do, and where it stands.
+///
+/// Every use of a capability other than [`store`](Agent::store) makes the component import it, and the operator has to grant it.
+#[derive(Debug)]
+pub struct Agent {
+    _private: (),
+}
+
+/// The part that this host plays in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one process to which monitors and clients connect.
+    Master,
+    /// A process beside an application server.
+    Monitor,
+}
+
+/// Who called, as the connection says, whatever the message says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct Caller {
+    /// What kind of peer it is.
+    pub role: CallerRole,
+    /// The server's or client's id.
+    pub id: Option<String>,
+    /// The server's type.
+    pub server_type: Option<String>,
+    /// The client's user name.
+    pub user: Option<String>,
+    /// The client's level; 1 may do everything.
+    pub level: Option<u8>,
+    /// The peer's network address.
+    pub address: Option<String>,
+}
+
+/// What kind of peer called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum CallerRole {
+    /// A management tool.
+    Client,
+    /// A monitor.
+    Monitor,
+    /// The master.
+    Master,
+    /// The timer of a periodic module.
+    Timer,
+    /// The host itself, for `start` and for events.
+    Host,
+    /// A kind that this version of the SDK does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Agent {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
+    }
+
+    /// The part that this host plays.
+    pub fn role(&self) -> Role {
+        if agent::role() == "master" { Role::Master } else { Role::Monitor }
+    }
+
+    /// Id of the server whose host this is.
+    pub fn server_id(&self) -> String {
+        agent::server_id()
+    }
+
+    /// Type of the server whose host this is; `master` on the master.
+    pub fn server_type(&self) -> String {
+        agent::server_type()
+    }
+
+    /// The module id under which this call came: one file may answer to several.
+    pub fn module_id(&self) -> String {
+        agent::module_id()
+    }
+
+    /// The module's options from the host's configuration. They are an object, empty where there are none: let every member have a
+    /// default. Fails with `bad-options` where they are not of the expected form.
+    pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
+        json::decode(&agent::options(), "bad-options", "The module's options are not of the expected form")
+    }
+
+    /// Who called.
+    pub fn caller(&self) -> Caller {
+        // What the host says is well-formed; should it ever not be, the caller is unknown, and an unknown caller may do nothing.
+        serde_json::from_str(&agent::caller()).unwrap_or_default()
+    }
+
+    /// The id of the server or client that called. Fails with `bad-message` where the caller has none, as a timer.
+    pub fn caller_id(&self) -> Result<String> {
+        self.caller().id.ok_or_else(|| Failure::new("bad-message", "This can be asked by a server or a client only."))
+    }
+
+    /// Whether the caller waits for the answer: false for a notify, a timer, an event.
+    pub fn wants_answer(&self) -> bool {
+        agent::wants_answer()
+    }
+
+    /// Time until this call's deadline. Waiting for others counts.
+    pub fn time_left(&self) -> Duration {
+        Duration::from_millis(agent::time_left())
+    }
+
+    /// Time since 1970-01-01 00:00 UTC.
+    pub fn now(&self) -> Duration {
+        Duration::from_millis(agent::now())
+    }
+
+    /// The data that [`set`](Agent::set) has kept for this module on this host. Fails as [`Store::get`] does.
+    pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        self.store().get(DATA)
+    }
+
+    /// Keeps the module's data on this host: a short form for the key `data` of the [`store`](Agent::store). Fails as [`Store::set`] does.
+    pub fn set<T: Serialize + ?Sized>(&self, data: &T) -> Result {
+        self.store().set(DATA, data)
+    }
+
+    /// The data that another module on this host keeps with [`set`](Agent::set). Fails as [`Store::read`] does.
+    pub fn get_of<T: DeserializeOwned>(&self, module_id: &str) -> Result<Option<T>> {
+        self.store().read(module_id, DATA)
+    }
+
+    /// What the module keeps on this host.
+    pub fn store(&self) -> Store {
+        Store::new()
+    }
+
+    /// The master's way to its monitors.
+    pub fn cluster(&self) -> Cluster<'static> {
+        Cluster::new()
+    }
+
+    /// The monitor's way to its master.
+    pub fn uplink(&self) -> Uplink<'static> {
+        Uplink::new()
+    }
+
+    /// The served application's view of the cluster.
+    pub fn application(&self) -> Application {
+        Application::new()
+    }
+
+    /// The process that this host stands beside.
+    pub fn process(&self) -> Process {
+        Process::new()
+    }
+
+    /// The master's starter of configured servers.
+    pub fn starter(&self) -> Starter {
+        Starter::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_read_as_the_host_writes_it() {
+        let caller: Caller = serde_json::from_str(r#"{"role":"client","id":"c-1","user":"ann","level":2,"new":[]}"#).unwrap();
+        assert_eq!((caller.role, caller.id.as_deref(), caller.level), (CallerRole::Client, Some("c-1"), Some(2)));
+        assert_eq!(serde_json::from_str::<Caller>(r#"{"role":"robot"}"#).unwrap(), Caller::default());
+    }
+}

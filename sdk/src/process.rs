@@ -1,0 +1,60 @@
+//! [`Process`] and [`Starter`]: running programs.
+
+use serde::de::DeserializeOwned;
+
+use crate::bindings::{process, starter};
+use crate::failure::{Result, from_host};
+use crate::json;
+
+/// The process that this host stands beside; on the master's own monitor, the master.
+#[derive(Debug)]
+pub struct Process {
+    _private: (),
+}
+
+impl Process {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
+    }
+
+    /// Figures of the process now, an object: `pid`; `rss`, `heapTotal` and `heapUsed` in bytes; `uptime` in seconds; `cpu`, percent of one
+    /// core since the last call; `restarts`, how often the host has brought the program back; `state`, `running`, `starting`,
+    /// `backing-off` or `exited`. Fails with `bad-answer` where they do not make a `T`.
+    pub fn stats<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(process::stats())
+    }
+
+    /// Stops it for good: asks it to end, kills its process group when the host's deadline has passed. Returns when it has ended; the host
+    /// then deregisters and ends too. For the master: returns at once, the host ends when the calls under way are answered.
+    pub fn stop(&self) -> Result {
+        process::stop().map_err(from_host)
+    }
+
+    /// Kills its process group without asking, for good. As [`stop`](Process::stop) otherwise.
+    pub fn kill(&self) -> Result {
+        process::kill().map_err(from_host)
+    }
+
+    /// Stops it and starts it again; the new process id, when it runs. The master cannot restart itself: `not-available`.
+    pub fn restart(&self) -> Result<u32> {
+        process::restart().map_err(from_host)
+    }
+}
+
+/// The master's starter of configured servers.
+#[derive(Debug)]
+pub struct Starter {
+    _private: (),
+}
+
+impl Starter {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
+    }
+
+    /// Starts a configured server that is not running. Returns when its process runs; it registers by itself. Fails with `not-available`
+    /// where this host has no starter.
+    pub fn start(&self, id: &str) -> Result {
+        starter::start(id).map_err(from_host)
+    }
+}
