@@ -3,7 +3,10 @@
 //! A transport hands frames up in the order in which they came and takes frames to be sent through a bounded outbox. It never looks into a
 //! payload, and nothing above it can tell which transport a peer uses but by [`Peer::transport`].
 
+pub mod listener;
+pub mod memory;
 mod peer;
+pub mod socket_io;
 
 use std::sync::Arc;
 
@@ -11,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::wire::Topic;
 
+pub use listener::Listener;
 pub use peer::{Ack, Outbox, Outgoing, Peer, SendError, Transport};
 
 /// One side of a connection: whoever is told what comes in.

@@ -127,8 +127,7 @@ impl Peer {
         }
         self.0.outbox.try_send(item).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                metrics::counter!("pomelo_peers_cut_total", "reason" => "outbox").increment(1);
-                self.cut("it does not keep up with what it is sent");
+                self.cut_counted("outbox", "it does not keep up with what it is sent");
                 SendError::Full
             }
             mpsc::error::TrySendError::Closed(_) => SendError::Closed,
@@ -141,9 +140,15 @@ impl Peer {
             return;
         }
         self.0.why.lock().get_or_insert(why.into());
+        // A peer whose outbox is full would not take the rest in time either.
         if self.0.outbox.try_send(Outgoing::Close).is_err() {
             self.0.cut.cancel();
         }
+    }
+
+    /// Whether this side has asked for the end of the connection: what comes in then is no longer handed up.
+    pub fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Acquire)
     }
 
     /// Ends the connection at once.
@@ -151,6 +156,21 @@ impl Peer {
         self.0.closing.store(true, Ordering::Release);
         self.0.why.lock().get_or_insert(why.into());
         self.0.cut.cancel();
+    }
+
+    /// The connection has ended by itself: sending fails from now on.
+    pub(super) fn ended(&self) {
+        self.0.closing.store(true, Ordering::Release);
+        self.0.cut.cancel();
+    }
+
+    /// [`Peer::cut`], counted under a fixed word in `pomelo_peers_cut_total`.
+    pub(super) fn cut_counted(&self, reason: &'static str, why: impl Into<String>) {
+        if !self.0.cut.is_cancelled() {
+            metrics::counter!("pomelo_peers_cut_total", "reason" => reason).increment(1);
+        }
+        self.cut(why);
+        tracing::debug!(peer = ?self, reason, why = self.closed_because().unwrap_or_default(), "a peer was cut");
     }
 
     /// Why this side has closed the connection, if it has.

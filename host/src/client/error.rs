@@ -1,0 +1,63 @@
+//! What can go wrong for a client, in words that say what to do.
+
+use std::io;
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::transport::socket_io::client::ConnectError;
+
+/// Why a client's call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no connection to a master.
+    #[error("{}", connect_text(.addr, .source))]
+    Connect {
+        /// `host:port`.
+        addr: String,
+        /// What happened.
+        source: ConnectError,
+    },
+    /// The master did not register this client.
+    #[error("the master refuses this client: {why}")]
+    Refused {
+        /// What the master says.
+        why: String,
+    },
+    /// There was no answer in time.
+    #[error("{what} did not come within {after:?}")]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        after: Duration,
+    },
+    /// The master or a module says that it failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The connection is over.
+    #[error("the connection to the master is over: {why}")]
+    Disconnected {
+        /// What ended it.
+        why: String,
+    },
+    /// The body has no JSON form.
+    #[error("the body cannot be written as JSON: {0}")]
+    Body(#[from] serde_json::Error),
+}
+
+fn connect_text(addr: &str, source: &ConnectError) -> String {
+    match source {
+        ConnectError::Unreachable(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            format!("no master listens at {addr}: is it running, and is this its port?")
+        }
+        ConnectError::Unreachable(error) => format!("{addr} cannot be reached: {error}"),
+        ConnectError::TimedOut(after) => {
+            format!("{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?")
+        }
+        ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
+            format!("{addr} does not seem to be a master ({source}): check host and port")
+        }
+        ConnectError::Address(_) => source.to_string(),
+        ConnectError::Refused(why) => format!("the master at {addr} refuses the connection: {why}"),
+    }
+}

@@ -1,0 +1,104 @@
+//! What comes from the master: answers, the registration's answer, and what it sends unasked.
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, code};
+use crate::transport::{Ack, Closed, Session};
+use crate::wire::{Message, Pending, Registered, Topic, null};
+
+/// Something that a module of the master sent without being asked, such as the progress of a long command.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The module.
+    pub module: String,
+    /// What it says.
+    pub body: Box<RawValue>,
+}
+
+/// The receiving side of a client.
+pub(super) struct Link {
+    /// Requests under way.
+    pub pending: Pending,
+    registered: Mutex<Option<oneshot::Sender<Registered>>>,
+    pushes: Option<mpsc::Sender<Push>>,
+    why: Mutex<Option<String>>,
+    over: CancellationToken,
+}
+
+impl Link {
+    /// A link for at most `requests` requests at a time, and the answer to the registration.
+    pub fn new(requests: usize, pushes: Option<mpsc::Sender<Push>>) -> (Link, oneshot::Receiver<Registered>) {
+        let (registered, answer) = oneshot::channel();
+        let link = Link {
+            pending: Pending::new(requests),
+            registered: Mutex::new(Some(registered)),
+            pushes,
+            why: Mutex::new(None),
+            over: CancellationToken::new(),
+        };
+        (link, answer)
+    }
+
+    /// Why the connection is over, once it is.
+    pub fn why(&self) -> Option<String> {
+        self.why.lock().clone()
+    }
+
+    /// Waits for the connection's end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    fn message(&self, payload: &RawValue) {
+        match Message::parse(payload) {
+            Ok(Message::Response { id, outcome }) => {
+                if !id.is_some_and(|id| self.pending.complete(id, outcome)) {
+                    metrics::counter!("pomelo_client_unknown_answers_total").increment(1);
+                    tracing::debug!(?id, "an answer came that nobody waits for");
+                }
+            }
+            Ok(Message::Notify { module, body }) => {
+                let push = Push { module: module.into_owned(), body: body.unwrap_or(null()).to_owned() };
+                if !self.pushes.as_ref().is_some_and(|pushes| pushes.try_send(push).is_ok()) {
+                    metrics::counter!("pomelo_client_pushes_dropped_total").increment(1);
+                }
+            }
+            Ok(Message::Request { .. } | Message::Command { .. }) => {
+                tracing::debug!("the master asked something of a client, which it does not do");
+            }
+            Err(error) => tracing::debug!(%error, "the master sent what is no message"),
+        }
+    }
+}
+
+impl Session for Link {
+    fn frame(&self, topic: &str, payload: &RawValue, _ack: Option<Ack>) {
+        match Topic::parse(topic) {
+            Some(Topic::Client) => self.message(payload),
+            Some(Topic::Register) => match serde_json::from_str(payload.get()) {
+                Ok(answer) => {
+                    if let Some(waiting) = self.registered.lock().take() {
+                        // Whoever waited has given up.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the master answered the registration in an unknown form"),
+            },
+            _ => tracing::debug!(topic, "the master sent a frame that is not for clients"),
+        }
+    }
+
+    fn closed(&self, how: Closed) {
+        let why = match how {
+            Closed::Left => "the master closed it".to_owned(),
+            Closed::Lost(why) | Closed::Ours(why) => why,
+        };
+        *self.why.lock() = Some(why.clone());
+        self.registered.lock().take();
+        self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
+        self.over.cancel();
+    }
+}

@@ -1,0 +1,224 @@
+//! One port for everything that reaches a master: HTTP, Socket.IO and, told apart by a connection's first byte, other wire formats.
+//!
+//! The accept loop is our own: one task a connection, so that a silent peer holds up nobody. It knows how to end any connection at any moment
+//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) does, nor what the mounted pages are.
+
+mod options;
+mod origin;
+mod stream;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+pub use options::Options;
+pub(super) use stream::Connection;
+
+use self::origin::Rule;
+use self::stream::Stream;
+use super::Accept;
+use super::socket_io::server::{Handshake, Server, session_of};
+use super::socket_io::sessions::Sessions;
+
+/// Where a request came from, in the extensions of every request that a mounted page is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
+/// A bound port. Nothing is accepted before [`Listener::serve`].
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    door: Arc<Door>,
+}
+
+/// What all connections share.
+struct Door {
+    options: Options,
+    rule: Rule,
+    server: Server,
+    sessions: Arc<Sessions>,
+    tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Binds the port. Peers are handed to `accept`; HTTP requests that are not Socket.IO's are answered by `pages`.
+    ///
+    /// # Errors
+    /// The address cannot be resolved or bound.
+    pub async fn bind(
+        address: impl ToSocketAddrs,
+        options: Options,
+        accept: Arc<dyn Accept>,
+        pages: Router,
+    ) -> io::Result<Listener> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        let rule = Rule::new(address, &options.allowed_hosts);
+        let sessions = Arc::new(Sessions::new(options.ping_interval + options.ping_timeout));
+        let tasks = TaskTracker::new();
+        let server = Server::new(&options, accept, sessions.clone(), tasks.clone(), pages);
+        Ok(Listener { socket, address, door: Arc::new(Door { options, rule, server, sessions, tasks }) })
+    }
+
+    /// The bound address: with its real port where 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until `shutdown` is cancelled; then closes the port, closes every peer with what was sent to it before, and waits for that,
+    /// at most [`Options::shutdown_time`]. Every session has been told of its end when this returns.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Listener { socket, address, door } = self;
+        let places = Arc::new(Semaphore::new(door.options.max_connections));
+        tracing::info!(%address, "listening");
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => match places.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let (door, shutdown) = (door.clone(), shutdown.clone());
+                        door.tasks.clone().spawn(async move { door.admit(stream, remote, place, shutdown).await });
+                    }
+                    Err(_) => refuse(remote, "limit", "as many connections as are allowed are open already"),
+                },
+                Err(error) => {
+                    // Out of file descriptors, mostly: trying again at once would only burn the CPU.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(socket);
+        door.close().await;
+        tracing::info!(%address, "no longer listening");
+    }
+}
+
+impl Door {
+    /// Finds out what a new connection speaks.
+    async fn admit(
+        self: Arc<Self>,
+        socket: TcpStream,
+        remote: SocketAddr,
+        place: OwnedSemaphorePermit,
+        shutdown: CancellationToken,
+    ) {
+        let Ok(local) = socket.local_addr() else { return };
+        let mut first = [0];
+        let peeked = tokio::select! {
+            () = shutdown.cancelled() => return,
+            peeked = timeout(self.options.first_byte_time, socket.peek(&mut first)) => peeked,
+        };
+        match peeked {
+            Err(_) => return refuse(remote, "silent", "it sent nothing in time"),
+            Ok(Err(_) | Ok(0)) => return,
+            Ok(Ok(_)) => {}
+        }
+        match first[0] {
+            // An MQTT CONNECT: pomelo-admin 1.x.
+            0x10 => refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet"),
+            0x16 => refuse(remote, "tls", "it speaks TLS, which is not configured"),
+            _ => self.serve_http(socket, remote, local, place, shutdown).await,
+        }
+    }
+
+    async fn serve_http(
+        self: Arc<Self>,
+        socket: TcpStream,
+        remote: SocketAddr,
+        local: SocketAddr,
+        place: OwnedSemaphorePermit,
+        shutdown: CancellationToken,
+    ) {
+        // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+        let _ = socket.set_nodelay(true);
+        let first_frame_limit = self.options.first_frame_limit;
+        let connection = Arc::new(Connection::new(remote, local, 4 * first_frame_limit, first_frame_limit));
+        let stream =
+            Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
+        let door = self.clone();
+        let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_time)
+            .max_buf_size(self.options.header_bytes.max(8 << 10));
+        let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = shutdown.cancelled() => {
+                // A request under way is answered; a connection without one ends here.
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%remote, %error, "an HTTP connection ended");
+        }
+    }
+
+    /// Answers one request.
+    async fn answer(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        connection.begin_request();
+        if let Err(why) = self.rule.check(connection.local.ip(), request.uri(), request.headers()) {
+            metrics::counter!("pomelo_requests_refused_total", "reason" => "origin").increment(1);
+            tracing::debug!(remote = %connection.remote, "a request of a foreign site was refused");
+            return Ok((StatusCode::FORBIDDEN, why).into_response());
+        }
+        if let Some(session) = session_of(request.uri())
+            && !self.sessions.request(&connection, session)
+        {
+            return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
+        }
+        request.extensions_mut().insert(Remote(connection.remote));
+        request.extensions_mut().insert(Arc::new(Handshake::new(connection)));
+        let response = self.server.service().oneshot(request).await?;
+        Ok(response.map(Body::new))
+    }
+
+    /// Ends everything that is still open, within the time for it.
+    async fn close(&self) {
+        self.tasks.close();
+        for peer in self.sessions.peers() {
+            peer.close("the server is shutting down");
+        }
+        if timeout(self.options.shutdown_time, self.tasks.wait()).await.is_err() {
+            tracing::warn!("connections that did not end in time are cut");
+        }
+        for peer in self.sessions.peers() {
+            peer.cut("the server is shutting down");
+        }
+        for connection in self.sessions.connections() {
+            connection.cut.cancel();
+        }
+        // With its connection cut, each task has nothing left to wait for but the time of a flush.
+        let _ = timeout(2 * self.options.flush_time, self.tasks.wait()).await;
+    }
+}
+
+fn refuse(remote: SocketAddr, reason: &'static str, why: &'static str) {
+    metrics::counter!("pomelo_connections_refused_total", "reason" => reason).increment(1);
+    tracing::info!(%remote, "a connection was closed: {why}");
+}

@@ -1,0 +1,59 @@
+//! Every limit of the listener.
+
+use std::time::Duration;
+
+/// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// TCP connections at a time; more are closed at once. 4096.
+    pub max_connections: usize,
+    /// How long a new connection may take to send its first byte. 10 s.
+    pub first_byte_time: Duration,
+    /// How long a request's head may take, and how long an idle HTTP connection is kept. 10 s.
+    pub header_time: Duration,
+    /// The size of a request's head, at least 8 KiB. 16 KiB.
+    pub header_bytes: usize,
+    /// How long a Socket.IO connection may take to join its namespace. 10 s.
+    pub handshake_time: Duration,
+    /// Time between two pings. 25 s, as Socket.IO has it.
+    pub ping_interval: Duration,
+    /// How long an answer to a ping may take. 20 s, as Socket.IO has it.
+    pub ping_timeout: Duration,
+    /// Frames that may wait to be sent to one peer; a peer that falls further behind is cut. 4096.
+    pub outbox: usize,
+    /// The largest frame that a peer may send until [`Peer::set_frame_limit`](crate::transport::Peer::set_frame_limit) allows more.
+    /// 64 KiB. Such a peer's connection may also carry no more than four times this for each HTTP request, however it is cut into frames.
+    pub first_frame_limit: usize,
+    /// The largest frame that any peer may send. 16 MiB.
+    pub max_frame: usize,
+    /// How long a write may wait for a peer that takes nothing. 10 s.
+    pub send_time: Duration,
+    /// How long a peer that is closed may take to receive what was sent before. 1 s.
+    pub flush_time: Duration,
+    /// How long the end of [`serve`](super::Listener::serve) may take. 5 s.
+    pub shutdown_time: Duration,
+    /// Names, without port, under which browsers may reach this server besides loopback names and its own addresses. None.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Options {
+            max_connections: 4096,
+            first_byte_time: seconds(10),
+            header_time: seconds(10),
+            header_bytes: 16 << 10,
+            handshake_time: seconds(10),
+            ping_interval: seconds(25),
+            ping_timeout: seconds(20),
+            outbox: 4096,
+            first_frame_limit: 64 << 10,
+            max_frame: 16 << 20,
+            send_time: seconds(10),
+            flush_time: seconds(1),
+            shutdown_time: seconds(5),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Our Socket.IO client: WebSocket only, the namespace `/` only.
+//!
+//! Three tasks a connection. The *reader* takes what comes, answers pings and notices silence; it waits for nobody, so that a slow session
+//! costs no pong. The *dispatcher* hands events to the session, in order, and tells it of the end. The *writer* drains the outbox. It does
+//! not connect again by itself: what has to be said after a reconnect is the caller's business.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engineioxide_core::{Packet as EnginePacket, ProtocolVersion};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use socketioxide_core::packet::PacketData;
+use socketioxide_core::parser::{Parse, ParseConfig, ParserState};
+use socketioxide_parser_common::CommonParser;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::packet;
+use crate::transport::{Closed, Outbox, Outgoing, Peer, Session, Transport};
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// Limits of one connection.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long connecting may take, until the server has admitted us to the namespace. 10 s.
+    pub connect_time: Duration,
+    /// Frames that may wait to be sent; a server that falls further behind is cut. 4096.
+    pub outbox: usize,
+    /// Frames that may wait for the session; one that falls further behind loses the connection. 4096.
+    pub inbox: usize,
+    /// The largest frame that the server may send, in bytes. 16 MiB.
+    pub max_frame: usize,
+    /// How long a write may wait for a server that takes nothing. 10 s.
+    pub send_time: Duration,
+    /// How long the server may take to receive what was sent before a close. 1 s.
+    pub flush_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            connect_time: Duration::from_secs(10),
+            outbox: 4096,
+            inbox: 4096,
+            max_frame: 16 << 20,
+            send_time: Duration::from_secs(10),
+            flush_time: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is not `host:port` or an `http://` or `ws://` URL with a port.
+    #[error("`{0}` is no address: give HOST:PORT")]
+    Address(String),
+    /// Nobody listens there, or the name or network cannot be reached.
+    #[error("{0}")]
+    Unreachable(#[source] io::Error),
+    /// There was no answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// What answered does not speak Socket.IO (protocol 5).
+    #[error("what answers there does not speak Socket.IO: {0}")]
+    NotSocketIo(String),
+    /// The server answered with an HTTP error.
+    #[error("the server refuses the connection with HTTP status {0}")]
+    Status(u16),
+    /// The server did not admit us to the namespace, and said why.
+    #[error("the server refuses the connection: {0}")]
+    Refused(String),
+}
+
+/// What a server says first.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Open {
+    /// Milliseconds.
+    ping_interval: u64,
+    /// Milliseconds.
+    ping_timeout: u64,
+}
+
+impl Open {
+    /// After this time without a word the server is dead.
+    fn silence(&self) -> Duration {
+        Duration::from_millis(self.ping_interval.saturating_add(self.ping_timeout).max(1))
+    }
+}
+
+/// Connects to a Socket.IO server. `address` is `host:port`, or a URL of which only host and port count. The session is made once the server
+/// has admitted us; it is told of the end exactly once.
+///
+/// # Errors
+/// [`ConnectError`] says why there is no connection; the session has not been made then.
+pub async fn connect(
+    address: &str,
+    options: Options,
+    make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
+) -> Result<Peer, ConnectError> {
+    let (socket, remote, open) = timeout(options.connect_time, handshake(address, &options))
+        .await
+        .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
+    let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.max_frame);
+    let session = make_session(peer.clone());
+    let (sink, stream) = socket.split();
+    let (inbox, events) = mpsc::channel(options.inbox.max(1));
+    let (end, ended) = oneshot::channel();
+    let pong = Arc::new(Notify::new());
+    let gone = CancellationToken::new();
+    let writer = Writer { sink, peer: peer.clone(), pong: pong.clone(), options: options.clone(), gone: gone.clone() };
+    let reader = Reader { stream, peer: peer.clone(), pong, silence: open.silence(), inbox, cut: outbox.cut.clone() };
+    tokio::spawn(writer.run(outbox));
+    tokio::spawn(async move {
+        // The drop of the stream's half, at the end of `run`, closes the socket only together with the writer's.
+        let how = reader.run().await;
+        gone.cancel();
+        let _ = end.send(how);
+    });
+    tokio::spawn(dispatch(peer.clone(), session, events, ended));
+    Ok(peer)
+}
+
+async fn handshake(address: &str, options: &Options) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
+    let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
+    let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+    let remote = stream.peer_addr().ok();
+    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    let _ = stream.set_nodelay(true);
+    let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
+        .into_client_request()
+        .map_err(|_| ConnectError::Address(address.to_owned()))?;
+    let size = Some(options.max_frame.saturating_add(1 << 10));
+    let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size);
+    let (mut socket, _) =
+        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(|error| match error {
+            tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
+            tungstenite::Error::Io(error) => ConnectError::Unreachable(error),
+            error => ConnectError::NotSocketIo(error.to_string()),
+        })?;
+    let odd = |what: &str| ConnectError::NotSocketIo(what.to_owned());
+    let first = next_text(&mut socket).await?;
+    let open: Open = first
+        .strip_prefix('0')
+        .and_then(|open| serde_json::from_str(open).ok())
+        .ok_or_else(|| odd("it does not begin with an open packet"))?;
+    send(&mut socket, packet::write_connect()).await?;
+    loop {
+        let text = next_text(&mut socket).await?;
+        // The common parser cannot read a refusal.
+        if let Some(refusal) = text.strip_prefix("44") {
+            return Err(ConnectError::Refused(refusal_text(refusal)));
+        }
+        match text.as_str() {
+            "2" => send(&mut socket, EnginePacket::Pong.into()).await?,
+            text if text.starts_with("40") => return Ok((socket, remote, open)),
+            "1" | "41" => return Err(ConnectError::Refused("it closes the connection".into())),
+            // What else comes before we are admitted is for nobody.
+            _ => {}
+        }
+    }
+}
+
+/// The `host:port` of an address.
+fn host_and_port(address: &str) -> Option<&str> {
+    let rest = ["http://", "ws://"].iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
+    let rest = rest.split('/').next()?;
+    let (host, port) = rest.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
+}
+
+/// A refusal is `{"message": …}`; other servers may send other forms.
+fn refusal_text(json: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        message: String,
+    }
+    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: Refusal| refusal.message)
+}
+
+async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+            Some(Ok(Message::Close(_))) | None => return Err(ConnectError::Refused("it closes the connection".into())),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(ConnectError::NotSocketIo(error.to_string())),
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, text: String) -> Result<(), ConnectError> {
+    socket.send(Message::text(text)).await.map_err(|error| ConnectError::NotSocketIo(error.to_string()))
+}
+
+struct Reader {
+    stream: SplitStream<Socket>,
+    peer: Peer,
+    pong: Arc<Notify>,
+    silence: Duration,
+    inbox: mpsc::Sender<PacketData>,
+    cut: CancellationToken,
+}
+
+impl Reader {
+    /// Reads until the connection ends, and says how.
+    async fn run(mut self) -> Closed {
+        let state = ParserState::default();
+        let config =
+            ParseConfig { max_incoming_binaries: 0, max_incoming_binary_buf_size: 0, ..ParseConfig::default() };
+        let how = loop {
+            let message = tokio::select! {
+                biased;
+                () = self.cut.cancelled() => break self.closed_by_us(),
+                message = timeout(self.silence, self.stream.next()) => message,
+            };
+            let text = match message {
+                Err(_) => break Closed::Lost(format!("the server has been silent for {:?}", self.silence)),
+                Ok(None | Some(Ok(Message::Close(_)))) => break Closed::Lost("the server closed the connection".into()),
+                Ok(Some(Err(error))) => break Closed::Lost(error.to_string()),
+                Ok(Some(Ok(Message::Text(text)))) => text.as_str().to_owned(),
+                Ok(Some(Ok(Message::Binary(_)))) => break self.cut("binary data are not taken"),
+                Ok(Some(Ok(_))) => continue,
+            };
+            let message = match EnginePacket::parse(ProtocolVersion::V4, text) {
+                Ok(EnginePacket::Ping) => {
+                    self.pong.notify_one();
+                    continue;
+                }
+                Ok(EnginePacket::Message(message)) => message,
+                Ok(EnginePacket::Close) => break Closed::Lost("the server closed the connection".into()),
+                Ok(_) => continue,
+                Err(error) => break self.cut(&error.to_string()),
+            };
+            match CommonParser.decode_str(&config, &state, message) {
+                Ok(packet) => match packet.inner {
+                    PacketData::Disconnect => break Closed::Left,
+                    event @ PacketData::Event(..) => {
+                        if self.inbox.try_send(event).is_err() {
+                            self.peer.cut_counted("inbox", "this side does not keep up with what it receives");
+                            break self.closed_by_us();
+                        }
+                    }
+                    // Acknowledgements answer nothing of ours, and the namespace is joined already.
+                    _ => {}
+                },
+                Err(error) => break self.cut(&error.to_string()),
+            }
+        };
+        // What this side asked for is the reason, whatever the other side then did.
+        let how = if self.peer.is_closing() { self.closed_by_us() } else { how };
+        self.peer.ended();
+        how
+    }
+
+    fn cut(&self, why: &str) -> Closed {
+        self.peer.cut_counted("malformed", format!("the server sent a malformed packet: {why}"));
+        self.closed_by_us()
+    }
+
+    fn closed_by_us(&self) -> Closed {
+        Closed::Ours(self.peer.closed_because().unwrap_or_default())
+    }
+}
+
+/// Hands events to the session.
+async fn dispatch(
+    peer: Peer,
+    session: Arc<dyn Session>,
+    mut events: mpsc::Receiver<PacketData>,
+    ended: oneshot::Receiver<Closed>,
+) {
+    let received = metrics::counter!("pomelo_frames_total", "transport" => "socket_io_client", "direction" => "in");
+    while let Some(event) = events.recv().await {
+        let PacketData::Event(data, ack) = event else { continue };
+        // What came before the server left is handed up; what comes after this side's end is not.
+        if peer.closed_because().is_some() {
+            continue;
+        }
+        let (length, limit) = (packet::length(&data), peer.frame_limit());
+        if length > limit {
+            peer.cut_counted("frame-size", format!("its frame of {length} bytes is above the limit of {limit}"));
+            continue;
+        }
+        match packet::event(&data) {
+            Ok((name, payload)) => {
+                received.increment(1);
+                session.frame(&name, payload, ack.map(|id| peer.ack(id)));
+            }
+            Err(why) => peer.cut_counted("malformed", format!("the server sent a malformed event: {why}")),
+        }
+    }
+    session.closed(ended.await.unwrap_or_else(|_| Closed::Lost("the connection is gone".into())));
+}
+
+struct Writer {
+    sink: SplitSink<Socket, Message>,
+    peer: Peer,
+    pong: Arc<Notify>,
+    options: Options,
+    /// The reader has seen the end.
+    gone: CancellationToken,
+}
+
+impl Writer {
+    async fn run(mut self, outbox: Outbox) {
+        let Outbox { mut frames, cut } = outbox;
+        let sent = metrics::counter!("pomelo_frames_total", "transport" => "socket_io_client", "direction" => "out");
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = cut.cancelled() => return,
+                () = self.pong.notified() => None,
+                // This task itself holds a handle to the outbox, so that there is always more to come.
+                Some(item) = frames.recv() => Some(item),
+            };
+            let text = match item {
+                None => EnginePacket::Pong.into(),
+                Some(Outgoing::Frame(frame)) => packet::write_event(frame.topic.as_str(), &frame.payload),
+                Some(Outgoing::Ack(id, payload)) => packet::write_ack(id, &payload),
+                Some(Outgoing::Close) => {
+                    self.close().await;
+                    return cut.cancel();
+                }
+            };
+            // Frames that wait together leave together.
+            let flush = frames.is_empty();
+            let sending = async {
+                self.sink.feed(Message::text(text)).await?;
+                if flush { self.sink.flush().await } else { Ok(()) }
+            };
+            let sending = tokio::select! {
+                biased;
+                () = cut.cancelled() => return,
+                sending = timeout(self.options.send_time, sending) => sending,
+            };
+            match sending {
+                Ok(Ok(())) => sent.increment(1),
+                // The reader sees the same error, or has seen the reason for it, and says so.
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = ?self.peer, %error, "a frame was not sent");
+                    return self.gone.cancelled().await;
+                }
+                Err(_) => return self.peer.cut_counted("stalled", "the server takes nothing that it is sent"),
+            }
+        }
+    }
+
+    /// Says goodbye and gives the server time to take what was sent before: a socket closed with data still to be read would lose them.
+    async fn close(&mut self) {
+        let goodbye = async {
+            self.sink.send(Message::text(packet::write_disconnect())).await?;
+            self.sink.close().await
+        };
+        let _ = timeout(self.options.flush_time, async {
+            if goodbye.await.is_ok() {
+                self.gone.cancelled().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["localhost:3005", "http://localhost:3005/x", "ws://localhost:3005"] {
+            assert_eq!(host_and_port(good), Some("localhost:3005"));
+        }
+        assert_eq!(host_and_port("[::1]:3005"), Some("[::1]:3005"));
+        for wrong in ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost"] {
+            assert_eq!(host_and_port(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_any_form_are_shown() {
+        assert_eq!(refusal_text(r#"{"message":"no","data":1}"#), "no");
+        assert_eq!(refusal_text("\"no\""), "\"no\"");
+    }
+}

@@ -1,0 +1,103 @@
+//! Which TCP connections carry which Socket.IO session.
+//!
+//! A session that starts with polling moves between connections, and socketioxide tells of the first one only. To end a peer for certain,
+//! all of its connections must be known, and requests that come later with its session id must be refused until the Engine.IO layer has
+//! forgotten the session, which takes one missed ping.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use socketioxide::socket::Sid;
+
+use crate::transport::Peer;
+use crate::transport::listener::Connection;
+
+/// The table. Its size is bounded by the number of connections that the listener allows, and by how many sessions can end within the time
+/// of one ping.
+pub(in crate::transport) struct Sessions {
+    table: Mutex<Table>,
+    /// For how long the Engine.IO layer may still know a session that has ended.
+    remember: Duration,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: HashMap<u64, Arc<Connection>>,
+    sessions: HashMap<Sid, State>,
+}
+
+enum State {
+    Live(Peer),
+    Ended(Instant),
+}
+
+impl Sessions {
+    /// An empty table; `remember` is the ping interval and timeout together.
+    pub(in crate::transport) fn new(remember: Duration) -> Self {
+        Sessions { table: Mutex::default(), remember }
+    }
+
+    /// A connection was made.
+    pub(in crate::transport) fn add(&self, connection: Arc<Connection>) {
+        self.table.lock().connections.insert(connection.id, connection);
+    }
+
+    /// A connection is gone.
+    pub(in crate::transport) fn remove(&self, connection: u64) {
+        self.table.lock().connections.remove(&connection);
+    }
+
+    /// A request of that session came over that connection. False where the session has ended.
+    pub(in crate::transport) fn request(&self, connection: &Connection, session: Sid) -> bool {
+        let table = self.table.lock();
+        let peer = match table.sessions.get(&session) {
+            Some(State::Ended(_)) => return false,
+            Some(State::Live(peer)) => Some(peer.clone()),
+            // It has not joined the namespace yet, or never existed.
+            None => None,
+        };
+        connection.carries(session, peer);
+        true
+    }
+
+    /// The session has become a peer; `connection` is the one that is known to carry it, where there is one.
+    pub(super) fn open(&self, session: Sid, peer: &Peer, connection: Option<&Connection>) {
+        let mut table = self.table.lock();
+        if let Some(connection) = connection {
+            connection.carries(session, Some(peer.clone()));
+        }
+        for connection in table.connections.values().filter(|connection| connection.session() == Some(session)) {
+            connection.carries(session, Some(peer.clone()));
+        }
+        table.sessions.insert(session, State::Live(peer.clone()));
+    }
+
+    /// The session has ended: requests of it are refused from now on. Returns the connections that carry it.
+    pub(super) fn end(&self, session: Sid) -> Vec<Arc<Connection>> {
+        let mut table = self.table.lock();
+        let now = Instant::now();
+        table
+            .sessions
+            .retain(|_, state| !matches!(state, State::Ended(since) if now.duration_since(*since) > self.remember));
+        table.sessions.insert(session, State::Ended(now));
+        let carrying = table.connections.values().filter(|connection| connection.session() == Some(session));
+        carrying.cloned().collect()
+    }
+
+    /// All that are connected now.
+    pub(in crate::transport) fn peers(&self) -> Vec<Peer> {
+        let table = self.table.lock();
+        let live = table.sessions.values().filter_map(|state| match state {
+            State::Live(peer) => Some(peer.clone()),
+            State::Ended(_) => None,
+        });
+        live.collect()
+    }
+
+    /// All connections.
+    pub(in crate::transport) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.table.lock().connections.values().cloned().collect()
+    }
+}
