@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_caller_is_read_as_the_host_writes_it() {
-        let caller: Caller = serde_json::from_str(r#"{"role":"client","id":"c-1","user":"ann","level":2,"new":[]}"#).unwrap();
+        let caller: Caller =
+            serde_json::from_str(r#"{"role":"client","id":"c-1","user":"ann","level":2,"new":[]}"#).unwrap();
         assert_eq!((caller.role, caller.id.as_deref(), caller.level), (CallerRole::Client, Some("c-1"), Some(2)));
         assert_eq!(serde_json::from_str::<Caller>(r#"{"role":"robot"}"#).unwrap(), Caller::default());
     }

@@ -57,7 +57,12 @@ impl<'a> Cluster<'a> {
     ///
     /// Fails as the monitor's handler does, or with `not-found`, `timeout`, `disconnected`, `busy`; with `bad-answer` where the answer is
     /// not of the expected form.
-    pub fn request<T: DeserializeOwned>(&self, target: &str, msg: &(impl Serialize + ?Sized), deadline: Duration) -> Result<T> {
+    pub fn request<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        msg: &(impl Serialize + ?Sized),
+        deadline: Duration,
+    ) -> Result<T> {
         json::answer(cluster::request(target, &self.id(), &json::encode(msg)?, millis(deadline)))
     }
 
@@ -72,7 +77,8 @@ impl<'a> Cluster<'a> {
         msg: &(impl Serialize + ?Sized),
         deadline: Duration,
     ) -> Result<Vec<(String, Result<T>)>> {
-        let answers = cluster::request_many(&owned(targets), &self.id(), &json::encode(msg)?, millis(deadline)).map_err(from_host)?;
+        let answers = cluster::request_many(&owned(targets), &self.id(), &json::encode(msg)?, millis(deadline))
+            .map_err(from_host)?;
         Ok(answers.into_iter().map(|(id, result)| (id, json::answer(result))).collect())
     }
 

@@ -18,7 +18,9 @@ pub struct Callback {
 
 /// A call from the host: gives the callback its agent, and hands back the JSON text of its answer.
 #[inline]
-pub fn answer<T: Serialize, E: Into<Failure>>(call: impl FnOnce(&Agent) -> Result<Result<T, E>>) -> Result<String, HostFailure> {
+pub fn answer<T: Serialize, E: Into<Failure>>(
+    call: impl FnOnce(&Agent) -> Result<Result<T, E>>,
+) -> Result<String, HostFailure> {
     logger::install();
     call(&Agent::new()).and_then(|result| json::encode(&result.map_err(Into::into)?)).map_err(to_host)
 }

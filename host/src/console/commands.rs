@@ -85,15 +85,15 @@ impl Console {
         let Some(id) = module.filter(|id| !id.is_empty()) else {
             return Err(Failure::new(code::BAD_MESSAGE, "empty moduleId"));
         };
-        let known = self.set_enabled(id, enable);
+        let known = self.0.table.read().knows(id);
+        if known {
+            self.set_enabled(id, enable);
+        }
         Ok(CommandAnswer { body: raw(&if known { 1 } else { -1 }), pass_on: known })
     }
 
-    /// Enables or disables a module; whether there is such a one.
-    pub fn set_enabled(&self, id: &str, enable: bool) -> bool {
-        if !self.0.table.read().knows(id) {
-            return false;
-        }
+    /// Enables or disables a module id, whether a module of it is loaded or not.
+    pub fn set_enabled(&self, id: &str, enable: bool) {
         let mut disabled = self.0.disabled.write();
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {

@@ -41,7 +41,7 @@ use crate::plugin::{Context, Engine, Identity};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
-pub use events::{Batch, EventSource};
+pub use events::{Batch, EventSource, Position};
 pub use install::{InstallError, Installed, Origin, Source};
 pub use settings::{BuiltIn, ModuleSettings, Settings};
 

@@ -26,9 +26,18 @@ type Reasons = BTreeMap<String, String>;
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    List { msg: BTreeMap<String, Box<RawValue>>, missing: Reasons },
-    Stopped { status: &'static str, stopped: Vec<String>, failed: Reasons },
-    Killed { code: &'static str },
+    List {
+        msg: BTreeMap<String, Box<RawValue>>,
+        missing: Reasons,
+    },
+    Stopped {
+        status: &'static str,
+        stopped: Vec<String>,
+        failed: Reasons,
+    },
+    Killed {
+        code: &'static str,
+    },
     Remained {
         code: &'static str,
         #[serde(rename = "serverIds")]
@@ -143,7 +152,8 @@ fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Resu
         (false, _) => ids,
         (true, None) => known.keys().filter(|id| **id != master).cloned().collect(),
         (true, Some(server_type)) => {
-            let of_type: Vec<_> = known.iter().filter(|(_, info)| info.server_type == server_type).map(|(id, _)| id.clone()).collect();
+            let of_type: Vec<_> =
+                known.iter().filter(|(_, info)| info.server_type == server_type).map(|(id, _)| id.clone()).collect();
             if of_type.is_empty() {
                 return Err(Failure::new("not-found", ["No server is of the type ", &server_type, "."].concat()));
             }
@@ -151,7 +161,8 @@ fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Resu
         }
     };
     let configured = agent.cluster().configured()?;
-    let (ids, mut failed) = connected(ids, |id| known.contains_key(id) || configured.iter().any(|configured| configured == id));
+    let (ids, mut failed) =
+        connected(ids, |id| known.contains_key(id) || configured.iter().any(|configured| configured == id));
     let (running, down): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| known.contains_key(primary(id)));
 
     let mut restarted = 0;
@@ -233,7 +244,10 @@ mod tests {
     #[test]
     fn a_failure_names_every_server() {
         let failed = [("a", "no answer"), ("b", "no such server")].map(|(id, why)| (id.into(), why.into())).into();
-        assert_eq!(nothing_done("stopped", &failed).message(), "No server was stopped: a: no answer; b: no such server");
+        assert_eq!(
+            nothing_done("stopped", &failed).message(),
+            "No server was stopped: a: no answer; b: no such server"
+        );
     }
 
     #[test]

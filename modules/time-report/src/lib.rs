@@ -43,7 +43,11 @@ impl TimeReport {
     fn client_handler(agent: &Agent) -> Result<BTreeMap<String, u64>> {
         let present = present(agent)?;
         let times = agent.store().entries(PREFIX)?;
-        Ok(times.into_iter().map(|(key, time)| (server(&key).to_owned(), time)).filter(|(id, _)| present.contains(id)).collect())
+        Ok(times
+            .into_iter()
+            .map(|(key, time)| (server(&key).to_owned(), time))
+            .filter(|(id, _)| present.contains(id))
+            .collect())
     }
 }
 

@@ -63,9 +63,10 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
             Ok(Answer::Nothing)
         }
         "record" => record(host, caller),
-        other => {
-            Err(Failure::new("bad-message", ["Unknown action ", other, ": it is subscribe, unsubscribe, query or record."].concat()))
-        }
+        other => Err(Failure::new(
+            "bad-message",
+            ["Unknown action ", other, ": it is subscribe, unsubscribe, query or record."].concat(),
+        )),
     }
 }
 
@@ -195,7 +196,8 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     }
     let table = host.table()?;
     let servers = to_raw_value(&table.servers)?;
-    let order = Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
+    let order =
+        Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
     tell(host, &ids(back), &order)?;
     if host.flag(STARTED) {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();

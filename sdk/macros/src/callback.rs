@@ -68,7 +68,10 @@ pub fn read(function: &ImplItemFn) -> syn::Result<Option<Callback>> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) else {
         return match meant(&name) {
             Some(kind) => {
-                let message = format!("no callback has the name `{name}`: write `{}`, or give this function another name", kind.name());
+                let message = format!(
+                    "no callback has the name `{name}`: write `{}`, or give this function another name",
+                    kind.name()
+                );
                 Err(Error::new(function.sig.ident.span(), message))
             }
             None => Ok(None),
@@ -91,7 +94,10 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
         ReturnType::Type(_, ty) => ty.span(),
         ReturnType::Default => {
             let example = if kind.answers() { "Result<Answer>" } else { "Result" };
-            return Err(Error::new(sig.ident.span(), format!("`{name}` can fail: write `-> {example}` after its arguments")));
+            return Err(Error::new(
+                sig.ident.span(),
+                format!("`{name}` can fail: write `-> {example}` after its arguments"),
+            ));
         }
     };
     let mut callback = Callback {
@@ -106,7 +112,10 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
     for input in &sig.inputs {
         match input {
             FnArg::Receiver(receiver) if receiver.reference.is_none() => {
-                return Err(Error::new(receiver.span(), "the state stays with the instance: write `&self` or `&mut self`"));
+                return Err(Error::new(
+                    receiver.span(),
+                    "the state stays with the instance: write `&self` or `&mut self`",
+                ));
             }
             FnArg::Receiver(_) => callback.receiver = true,
             FnArg::Typed(argument) => typed(&mut callback, &argument.ty)?,
@@ -119,7 +128,10 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
 fn plain(sig: &Signature, name: &str) -> syn::Result<()> {
     let refuse = |span, message: &str| Err(Error::new(span, format!("`{name}` {message}")));
     if let Some(token) = &sig.asyncness {
-        return refuse(token.span(), "is not async: calls to the host wait by themselves, so leave `async` and `.await` out");
+        return refuse(
+            token.span(),
+            "is not async: calls to the host wait by themselves, so leave `async` and `.await` out",
+        );
     }
     if let Some(token) = &sig.unsafety {
         return refuse(token.span(), "is called by the host, which knows no contract: leave `unsafe` out");
@@ -139,16 +151,23 @@ fn typed(callback: &mut Callback, ty: &Type) -> syn::Result<()> {
             return Err(Error::new(ty.span(), "the agent is lent to the callback: write `&Agent`"));
         }
         if callback.agent || callback.message.is_some() {
-            return Err(Error::new(ty.span(), format!("the agent comes once and before the message: write `{name}(agent: &Agent, …)`")));
+            return Err(Error::new(
+                ty.span(),
+                format!("the agent comes once and before the message: write `{name}(agent: &Agent, …)`"),
+            ));
         }
         callback.agent = true;
         return Ok(());
     }
     if !callback.kind.takes_message() {
-        return Err(Error::new(ty.span(), format!("`{name}` has no message: write `{name}()` or `{name}(agent: &Agent)`")));
+        return Err(Error::new(
+            ty.span(),
+            format!("`{name}` has no message: write `{name}()` or `{name}(agent: &Agent)`"),
+        ));
     }
     if callback.message.is_some() {
-        let message = format!("`{name}` takes one message: put what it needs into one type that implements `Deserialize`");
+        let message =
+            format!("`{name}` takes one message: put what it needs into one type that implements `Deserialize`");
         return Err(Error::new(ty.span(), message));
     }
     callback.message = Some(Message { span: ty.span(), optional: last_segment_is(ty, "Option") });

@@ -13,7 +13,8 @@ use crate::syntax;
 /// The whole of `#[module(…)]`.
 pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let module = Module::read(&syntax::arguments.parse2(attribute)?)?;
-    let item: ItemImpl = syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[module]` stands on the `impl` of a struct"))?;
+    let item: ItemImpl =
+        syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[module]` stands on the `impl` of a struct"))?;
     let callbacks = callbacks(&item)?;
     module.check(|kind| callbacks.iter().any(|callback| callback.kind == kind))?;
 
@@ -43,7 +44,10 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
 fn callbacks(item: &ItemImpl) -> Result<Vec<Callback>> {
     if let Some((_, path, _)) = &item.trait_ {
-        return Err(Error::new(path.span(), "`#[module]` stands on an `impl` without a trait: write `impl MyModule { … }`"));
+        return Err(Error::new(
+            path.span(),
+            "`#[module]` stands on an `impl` without a trait: write `impl MyModule { … }`",
+        ));
     }
     if !item.generics.params.is_empty() {
         return Err(Error::new(item.generics.span(), "a module is one type: leave its parameters out"));

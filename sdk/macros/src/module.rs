@@ -61,8 +61,12 @@ impl Module {
                 id.take(&of_id)?;
                 module.ids.push(id);
             }
-            (None, true, _) => return Err(Error::new(Span::call_site(), "a module has an id: write `#[module(id = \"…\")]`")),
-            (Some(id), false, _) => return Err(Error::new(id.span, "there is an `id(…)` too: write this one as `id(\"…\")` as well")),
+            (None, true, _) => {
+                return Err(Error::new(Span::call_site(), "a module has an id: write `#[module(id = \"…\")]`"));
+            }
+            (Some(id), false, _) => {
+                return Err(Error::new(id.span, "there is an `id(…)` too: write this one as `id(\"…\")` as well"));
+            }
             (None, false, Some(argument)) => {
                 return Err(argument.error(format!("which id has it? Write `{}` inside `id(…)`", argument.name)));
             }
@@ -95,11 +99,17 @@ impl Module {
                 && !has(callback)
             {
                 let name = callback.name();
-                return Err(Error::new(id.span, format!("the timer of a `{kind}` module calls `{name}`: add `fn {name}` to the impl")));
+                return Err(Error::new(
+                    id.span,
+                    format!("the timer of a `{kind}` module calls `{name}`: add `fn {name}` to the impl"),
+                ));
             }
         }
         match self.serial.iter().find(|(kind, _)| !has(*kind)) {
-            Some((kind, span)) => Err(Error::new(*span, format!("there is no `{0}` in the impl: add it, or leave it out here", kind.name()))),
+            Some((kind, span)) => Err(Error::new(
+                *span,
+                format!("there is no `{0}` in the impl: add it, or leave it out here", kind.name()),
+            )),
             None => Ok(()),
         }
     }
@@ -114,7 +124,8 @@ impl Module {
             members.insert("operations".into(), operations.clone());
         }
         if !self.serial.is_empty() {
-            members.insert("serial".into(), self.serial.iter().map(|(kind, _)| kind.name().replace('_', "-")).collect());
+            members
+                .insert("serial".into(), self.serial.iter().map(|(kind, _)| kind.name().replace('_', "-")).collect());
         }
         if !self.durable.is_empty() {
             members.insert("durable".into(), self.durable.clone().into());
@@ -150,12 +161,17 @@ impl Id {
                 "interval" => {
                     let interval = argument.seconds()?;
                     if interval.as_f64().is_none_or(|seconds| seconds < 1.0) {
-                        return Err(argument.error("a timer has at least a second between its turns: write `interval = 1` or more"));
+                        return Err(argument
+                            .error("a timer has at least a second between its turns: write `interval = 1` or more"));
                     }
                     self.timer.interval = Some(interval);
                 }
                 "delay" => self.timer.delay = Some(argument.seconds()?),
-                name => return Err(argument.error(format!("`{name}` is no property of an id: they are `roles`, `pull`, `push`, `interval` and `delay`"))),
+                name => {
+                    return Err(argument.error(format!(
+                        "`{name}` is no property of an id: they are `roles`, `pull`, `push`, `interval` and `delay`"
+                    )));
+                }
             }
         }
         self.timer.check(self.span)
@@ -191,7 +207,9 @@ impl Id {
 impl Timer {
     fn check(&self, span: Span) -> Result<()> {
         match (&self.kind, &self.interval, &self.delay) {
-            (Some((kind, _)), None, _) => Err(Error::new(span, format!("a `{kind}` module has an interval: add `interval = 5`"))),
+            (Some((kind, _)), None, _) => {
+                Err(Error::new(span, format!("a `{kind}` module has an interval: add `interval = 5`")))
+            }
             (None, Some(_), _) | (None, _, Some(_)) => {
                 Err(Error::new(span, "a timer is `pull` (the master's) or `push` (every monitor's): add one of them"))
             }

@@ -135,7 +135,9 @@ impl Door {
         }
         match first[0] {
             // An MQTT CONNECT: pomelo-admin 1.x.
-            0x10 => refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet"),
+            0x10 => {
+                refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet")
+            }
             0x16 => refuse(remote, "tls", "it speaks TLS, which is not configured"),
             _ => self.serve_http(socket, remote, local, place, shutdown).await,
         }
@@ -153,8 +155,7 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let first_frame_limit = self.options.first_frame_limit;
         let connection = Arc::new(Connection::new(remote, local, 4 * first_frame_limit, first_frame_limit));
-        let stream =
-            Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
+        let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
         let door = self.clone();
         let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
         let mut http = http1::Builder::new();

@@ -144,12 +144,13 @@ async fn handshake(address: &str, options: &Options) -> Result<(Socket, Option<S
         .map_err(|_| ConnectError::Address(address.to_owned()))?;
     let size = Some(options.max_frame.saturating_add(1 << 10));
     let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size);
-    let (mut socket, _) =
-        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(|error| match error {
+    let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
+        |error| match error {
             tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
             tungstenite::Error::Io(error) => ConnectError::Unreachable(error),
             error => ConnectError::NotSocketIo(error.to_string()),
-        })?;
+        },
+    )?;
     let odd = |what: &str| ConnectError::NotSocketIo(what.to_owned());
     let first = next_text(&mut socket).await?;
     let open: Open = first
@@ -228,7 +229,9 @@ impl Reader {
             };
             let text = match message {
                 Err(_) => break Closed::Lost(format!("the server has been silent for {:?}", self.silence)),
-                Ok(None | Some(Ok(Message::Close(_)))) => break Closed::Lost("the server closed the connection".into()),
+                Ok(None | Some(Ok(Message::Close(_)))) => {
+                    break Closed::Lost("the server closed the connection".into());
+                }
                 Ok(Some(Err(error))) => break Closed::Lost(error.to_string()),
                 Ok(Some(Ok(Message::Text(text)))) => text.as_str().to_owned(),
                 Ok(Some(Ok(Message::Binary(_)))) => break self.cut("binary data are not taken"),

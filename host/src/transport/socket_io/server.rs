@@ -200,7 +200,8 @@ impl MessageHandler<LocalAdapter, Ours> for OnEvent {
         }
         let (length, limit) = (packet::length(&data), peer.frame_limit());
         if length > limit {
-            return peer.cut_counted("frame-size", format!("its frame of {length} bytes is above the limit of {limit}"));
+            return peer
+                .cut_counted("frame-size", format!("its frame of {length} bytes is above the limit of {limit}"));
         }
         match packet::event(&data) {
             Ok((name, payload)) => {

@@ -1,0 +1,129 @@
+//! Requests and answers over one connection: between a peer that carries frames and whoever asks or answers.
+//!
+//! Knows the envelope, and no module.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::failure::{Failure, code};
+use crate::transport::{Ack, Peer, SendError};
+use crate::wire::{Command, Notify, Pending, ReqId, Request, Response, Topic, Waiting, raw};
+
+/// A connection over which one side asks the other. Clones are the same connection.
+#[derive(Clone)]
+pub struct Exchange {
+    peer: Peer,
+    topic: Topic,
+    pending: Pending,
+}
+
+/// A request that has been sent.
+pub struct Sent {
+    waiting: Waiting,
+    /// Who was asked, for the failure that there was no answer.
+    module: String,
+}
+
+impl Exchange {
+    /// `topic` is that of the messages; at most `limit` requests may be under way.
+    pub fn new(peer: Peer, topic: Topic, limit: usize) -> Self {
+        Exchange { peer, topic, pending: Pending::new(limit) }
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Sends a request; it is on its way, behind all that was sent before, when this returns.
+    ///
+    /// # Errors
+    /// `busy` where too many are under way, `disconnected`.
+    pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
+        let waiting = self.pending.wait()?;
+        let request = Request { req_id: waiting.id, module_id: module, body, depth };
+        self.peer.send(self.topic, raw(&request)).map_err(disconnected)?;
+        Ok(Sent { waiting, module: module.to_owned() })
+    }
+
+    /// Sends a message that is not answered.
+    ///
+    /// # Errors
+    /// `disconnected`.
+    pub fn notify(&self, module: &str, body: &RawValue) -> Result<(), Failure> {
+        self.peer.send(self.topic, raw(&Notify { module_id: module, body })).map_err(disconnected)
+    }
+
+    /// Sends a command that is not answered.
+    ///
+    /// # Errors
+    /// `disconnected`.
+    pub fn command(&self, command: &str, module: &str, body: &RawValue) -> Result<(), Failure> {
+        let command = Command { req_id: None, command, module_id: Some(module), body };
+        self.peer.send(self.topic, raw(&command)).map_err(disconnected)
+    }
+
+    /// Takes an answer that came; one that nobody waits for is counted and dropped.
+    pub fn complete(&self, id: Option<u64>, outcome: Result<Box<RawValue>, Failure>) {
+        if !id.is_some_and(|id| self.pending.complete(id, outcome)) {
+            metrics::counter!("pomelo_unknown_answers_total").increment(1);
+            tracing::debug!(peer = ?self.peer, ?id, "an answer came that nobody waits for");
+        }
+    }
+
+    /// Fails all requests under way, and those to come: the connection is over.
+    pub fn over(&self, why: &str) {
+        self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
+    }
+
+    /// What sends an outcome back: as a response where the message had an id, and through the acknowledgement where one was asked for.
+    pub fn reply(&self, id: Option<ReqId>, ack: Option<Ack>) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
+        let (peer, topic) = (self.peer.clone(), self.topic);
+        move |outcome| {
+            // A peer that has left gets no answer, and nobody else wants it.
+            if let Some(ack) = ack {
+                let _ = ack.send(raw(&Acknowledged::new(&outcome)));
+            }
+            if let Some(id) = id {
+                let _ = peer.send(topic, raw(&Response::new(&id, &outcome)));
+            }
+        }
+    }
+}
+
+impl Sent {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// What the peer failed with; `timeout`; `disconnected`.
+    pub async fn answer(self, deadline: Instant) -> Result<Box<RawValue>, Failure> {
+        let asked = Instant::now();
+        let module = self.module;
+        tokio::time::timeout_at(deadline.into(), self.waiting).await.unwrap_or_else(|_| {
+            let waited = deadline.saturating_duration_since(asked).max(Duration::from_millis(1));
+            Err(Failure::new(code::TIMEOUT, format!("no answer to {module} within {} ms", waited.as_millis())))
+        })
+    }
+}
+
+/// What an acknowledgement carries: a response without an id.
+#[derive(Serialize)]
+struct Acknowledged<'a> {
+    error: Option<&'a Failure>,
+    body: Option<&'a RawValue>,
+}
+
+impl<'a> Acknowledged<'a> {
+    fn new(outcome: &'a Result<Box<RawValue>, Failure>) -> Self {
+        match outcome {
+            Ok(body) => Acknowledged { error: None, body: Some(body) },
+            Err(failure) => Acknowledged { error: Some(failure), body: None },
+        }
+    }
+}
+
+fn disconnected(error: SendError) -> Failure {
+    Failure::new(code::DISCONNECTED, error.to_string())
+}

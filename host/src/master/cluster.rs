@@ -1,0 +1,118 @@
+//! What modules on the master ask of the cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, join_all};
+use serde_json::value::RawValue;
+
+use super::members::Members;
+use crate::exchange::Sent;
+use crate::failure::{Failure, code};
+use crate::plugin::capability::{Cluster, Targets};
+
+/// The master's way to its monitors.
+pub struct MasterCluster {
+    members: Arc<Members>,
+    configured: Vec<String>,
+    /// How long the answers to a `tell` are waited for.
+    tell_deadline: Duration,
+    telling: Arc<AtomicUsize>,
+}
+
+/// `tell`s whose answers are being collected.
+const MAX_TELLING: usize = 4096;
+
+impl MasterCluster {
+    /// `configured` are the ids of the configured servers, the master's own among them.
+    pub fn new(members: Arc<Members>, configured: Vec<String>, tell_deadline: Duration) -> Self {
+        MasterCluster { members, configured, tell_deadline, telling: Arc::default() }
+    }
+
+    /// Sends a request to each server that the targets name, and gives the failure of each target that names nobody.
+    fn send(&self, targets: &[String], module: &str, msg: &RawValue, depth: u8) -> Vec<(String, Result<Sent, Failure>)> {
+        let (members, nobody) = self.members.resolve(targets);
+        let sent = members.into_iter().map(|member| {
+            let sent = member.exchange.send(module, msg, depth);
+            (member.id, sent)
+        });
+        let missing = nobody.into_iter().map(|target| {
+            let message = format!("no server matches `{target}`");
+            (target, Err(Failure::new(code::NOT_FOUND, message)))
+        });
+        sent.chain(missing).collect()
+    }
+}
+
+async fn collect(
+    sent: Vec<(String, Result<Sent, Failure>)>,
+    deadline: Instant,
+) -> Vec<(String, Result<Box<RawValue>, Failure>)> {
+    let answer = |(id, sent): (String, Result<Sent, Failure>)| async move {
+        match sent {
+            Ok(sent) => (id, sent.answer(deadline).await),
+            Err(failure) => (id, Err(failure)),
+        }
+    };
+    join_all(sent.into_iter().map(answer)).await
+}
+
+impl Cluster for MasterCluster {
+    fn servers(&self) -> Box<RawValue> {
+        self.members.to_json()
+    }
+
+    fn configured(&self) -> Vec<String> {
+        self.configured.clone()
+    }
+
+    fn request_many(
+        &self,
+        targets: Targets,
+        module: String,
+        msg: Arc<RawValue>,
+        depth: u8,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Vec<(String, Result<Box<RawValue>, Failure>)>> {
+        let sent = self.send(&targets, &module, &msg, depth);
+        Box::pin(collect(sent, deadline))
+    }
+
+    fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure> {
+        if self.telling.fetch_add(1, Ordering::AcqRel) >= MAX_TELLING {
+            self.telling.fetch_sub(1, Ordering::AcqRel);
+            return Err(Failure::new(code::BUSY, format!("the answers to {MAX_TELLING} messages are waited for already")));
+        }
+        let sent = self.send(&targets, &module, &msg, depth);
+        let (deadline, telling) = (Instant::now() + self.tell_deadline, self.telling.clone());
+        tokio::spawn(async move {
+            for (id, answer) in collect(sent, deadline).await {
+                match answer {
+                    Ok(_) => {}
+                    // Who has left by now needs no message, and is no failure.
+                    Err(failure) if [code::DISCONNECTED, code::NOT_FOUND].contains(&&*failure.code) => {
+                        tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
+                    }
+                    Err(failure) => tracing::warn!(server = %id, %module, %failure, "a server could not be told"),
+                }
+            }
+            telling.fetch_sub(1, Ordering::AcqRel);
+        });
+        Ok(())
+    }
+
+    fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure> {
+        let (members, nobody) = self.members.resolve(&targets);
+        for member in members {
+            // Who is leaving misses what it would not have read.
+            if let Err(failure) = member.exchange.notify(&module, &msg) {
+                tracing::debug!(server = %member.id, %module, %failure, "a server could not be notified");
+            }
+        }
+        match nobody.first() {
+            None => Ok(()),
+            Some(target) => Err(Failure::new(code::NOT_FOUND, format!("no server matches `{target}`"))),
+        }
+    }
+}

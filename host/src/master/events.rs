@@ -1,0 +1,82 @@
+//! Changes of the server table, as modules are told of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use super::members::{Members, Snapshot};
+use crate::console::{Batch, EventSource, Position};
+use crate::wire::{Info, raw};
+
+/// The server table's changes: the difference between what a module was told last and what is.
+///
+/// So a module that is slow, or that failed, misses nothing, and nothing is kept for it but the table it knows.
+pub struct TableEvents {
+    members: Arc<Members>,
+    /// Changes that come within this time after a batch travel together in the next.
+    window: Duration,
+}
+
+/// What a module has been told.
+struct Told {
+    table: Snapshot,
+    at: Instant,
+}
+
+/// The JSON of a batch; see `server-events` in the WIT package.
+#[derive(Serialize)]
+struct Events<'a> {
+    since: u64,
+    rev: u64,
+    epoch: &'a str,
+    events: Vec<Event<'a>>,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    event: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a Info>,
+}
+
+impl TableEvents {
+    /// The events of a table.
+    pub fn new(members: Arc<Members>, window: Duration) -> Self {
+        TableEvents { members, window }
+    }
+}
+
+impl EventSource for TableEvents {
+    fn next<'a>(&'a self, position: Option<&'a Position>) -> BoxFuture<'a, Batch> {
+        Box::pin(async move {
+            let told = position.and_then(|position| position.downcast_ref::<Told>());
+            let since = told.map_or(0, |told| told.table.rev);
+            let mut revision = self.members.revision();
+            // The sender lives as long as the members do.
+            let _ = revision.wait_for(|rev| *rev > since).await;
+            if let Some(told) = told {
+                tokio::time::sleep_until((told.at + self.window).into()).await;
+            }
+            let table = self.members.snapshot();
+            let none = Snapshot::default();
+            let events = difference(told.map_or(&none, |told| &told.table), &table);
+            let events = raw(&Events { since, rev: table.rev, epoch: self.members.epoch(), events });
+            Batch { events, position: Arc::new(Told { table, at: Instant::now() }) }
+        })
+    }
+}
+
+/// The net change from one table to another.
+fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<Event<'a>> {
+    let gone = before.servers.keys().filter(|id| !after.servers.contains_key(*id));
+    let gone = gone.map(|id| Event { event: "disconnect", id, server: None });
+    let new = after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
+    let new = new.map(|(id, entry)| {
+        let event = if entry.returned { "reconnect" } else { "register" };
+        Event { event, id, server: Some(&entry.info) }
+    });
+    gone.chain(new).collect()
+}

@@ -1,0 +1,363 @@
+//! Who is connected: the servers' monitors, and clients. The server table has a revision that grows with every change that others can see.
+//!
+//! Several monitors may stand under one id: the first is the primary, whose `info` is in the table, the others are slaves. A connection that was lost
+//! in silence keeps its place for a while, so that a short break is no change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::exchange::Exchange;
+use crate::wire::{Capabilities, Info, raw};
+
+/// Who is connected to a master.
+pub struct Members {
+    table: Mutex<Table>,
+    changed: watch::Sender<u64>,
+    epoch: String,
+    grace: Duration,
+    max_slaves: usize,
+}
+
+#[derive(Default)]
+struct Table {
+    rev: u64,
+    /// Monitors by server id; the first of each is the primary. No list is empty.
+    servers: BTreeMap<String, Vec<Member>>,
+    /// Connections of clients by the id they chose.
+    clients: HashMap<String, u64>,
+}
+
+/// A monitor that has registered.
+#[derive(Clone)]
+pub struct Member {
+    /// Server id.
+    pub id: String,
+    /// Type of the server.
+    pub server_type: String,
+    /// What the others are told about the server.
+    pub info: Arc<Info>,
+    /// The way to the monitor.
+    pub exchange: Exchange,
+    /// What it understands beyond pomelo's messages.
+    pub capabilities: Capabilities,
+    /// Whether it was here before.
+    pub returned: bool,
+    /// The table's revision since which this is so.
+    pub since: u64,
+    /// Whether the connection is lost and the place only kept.
+    lost: bool,
+}
+
+/// The server table at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// The table's revision.
+    pub rev: u64,
+    /// By server id.
+    pub servers: BTreeMap<String, Entry>,
+}
+
+/// A server in a [`Snapshot`].
+#[derive(Clone)]
+pub struct Entry {
+    /// What the others are told about it.
+    pub info: Arc<Info>,
+    /// The table's revision since which this is so.
+    pub since: u64,
+    /// Whether its monitor came back rather than came.
+    pub returned: bool,
+}
+
+/// Why a peer cannot become a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A client chose an id that is taken.
+    #[error("a client of this id is connected already")]
+    ClientId,
+    /// Too many monitors under one id.
+    #[error("too many monitors are registered under this server id")]
+    Slaves,
+}
+
+impl Member {
+    /// A monitor that wants to register.
+    pub fn new(id: String, server_type: String, info: Info, exchange: Exchange, capabilities: Capabilities, returned: bool) -> Self {
+        let info = Arc::new(info);
+        Member { id, server_type, info, exchange, capabilities, returned, since: 0, lost: false }
+    }
+
+    /// Where the server is: with its id, what tells one monitor under an id from another.
+    fn address(&self) -> String {
+        let text = |name: &str| match self.info.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        format!("{}:{}", text("host"), text("port"))
+    }
+
+    fn connection(&self) -> u64 {
+        self.exchange.peer().id()
+    }
+}
+
+impl Members {
+    /// Nobody. A lost connection keeps its place for `grace`.
+    pub fn new(grace: Duration) -> Self {
+        // A word that no other process of a master has drawn: with it, a monitor tells a new table from an old one.
+        let epoch = format!("{:016x}", rand::random::<u64>());
+        Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace, max_slaves: 16 }
+    }
+
+    /// The word that tells this process's table from those of others.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Lets a monitor in. One with the same id, host and port takes the place of the connection that is there, which is cut; another
+    /// address under a taken id becomes a slave.
+    ///
+    /// # Errors
+    /// [`Refusal::Slaves`].
+    pub fn join(&self, mut member: Member) -> Result<(), Refusal> {
+        let old = {
+            let mut table = self.table.lock();
+            let rev = table.rev + 1;
+            member.since = rev;
+            let places = table.servers.entry(member.id.clone()).or_default();
+            let same = places.iter().position(|other| other.address() == member.address());
+            let (old, seen) = match same {
+                Some(place) => (Some(std::mem::replace(&mut places[place], member)), place == 0),
+                None if places.len() > self.max_slaves => return Err(Refusal::Slaves),
+                None => {
+                    places.push(member);
+                    (None, places.len() == 1)
+                }
+            };
+            if seen {
+                table.rev = rev;
+                self.changed.send_replace(rev);
+            }
+            old
+        };
+        if let Some(old) = old {
+            old.exchange.over("its server's monitor has connected anew");
+            old.exchange.peer().cut("the server's monitor has connected anew");
+        }
+        Ok(())
+    }
+
+    /// A monitor's connection is over. `lost`: it broke, and may come back within the time of grace; else it said that it leaves.
+    pub fn leave(self: &Arc<Self>, id: &str, connection: u64, lost: bool) {
+        if lost && !self.grace.is_zero() {
+            let mut table = self.table.lock();
+            let place = table.servers.get_mut(id).and_then(|m| m.iter_mut().find(|m| m.connection() == connection));
+            // Not there: another connection has taken its place.
+            let Some(member) = place else { return };
+            member.lost = true;
+            let (members, id) = (self.clone(), id.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(members.grace).await;
+                members.remove(&id, connection);
+            });
+        } else {
+            self.remove(id, connection);
+        }
+    }
+
+    fn remove(&self, id: &str, connection: u64) {
+        let mut table = self.table.lock();
+        let Some(members) = table.servers.get_mut(id) else { return };
+        let Some(place) = members.iter().position(|member| member.connection() == connection) else { return };
+        members.remove(place);
+        // The oldest slave takes a primary's place; others notice nothing of a slave that leaves.
+        let empty = members.is_empty();
+        if empty {
+            table.servers.remove(id);
+        }
+        if place == 0 {
+            table.rev += 1;
+            let rev = table.rev;
+            if let Some(next) = table.servers.get_mut(id).and_then(|members| members.first_mut()) {
+                next.since = rev;
+            }
+            self.changed.send_replace(rev);
+        }
+    }
+
+    /// Takes an id for a client's connection.
+    ///
+    /// # Errors
+    /// [`Refusal::ClientId`].
+    pub fn client_joins(&self, id: &str, connection: u64) -> Result<(), Refusal> {
+        let mut table = self.table.lock();
+        if table.clients.contains_key(id) {
+            return Err(Refusal::ClientId);
+        }
+        table.clients.insert(id.to_owned(), connection);
+        Ok(())
+    }
+
+    /// Gives a client's id back.
+    pub fn client_leaves(&self, id: &str, connection: u64) {
+        let mut table = self.table.lock();
+        if table.clients.get(id) == Some(&connection) {
+            table.clients.remove(id);
+        }
+    }
+
+    /// The server table now.
+    pub fn snapshot(&self) -> Snapshot {
+        let table = self.table.lock();
+        let entry = |member: &Member| Entry { info: member.info.clone(), since: member.since, returned: member.returned };
+        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(all.first()?)))).collect();
+        Snapshot { rev: table.rev, servers }
+    }
+
+    /// The table's revision, and its changes.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The table as JSON: `rev`, `epoch` and `servers`.
+    pub fn to_json(&self) -> Box<RawValue> {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            rev: u64,
+            epoch: &'a str,
+            servers: BTreeMap<&'a str, &'a Info>,
+        }
+        let snapshot = self.snapshot();
+        let servers = snapshot.servers.iter().map(|(id, entry)| (id.as_str(), &*entry.info)).collect();
+        raw(&Json { rev: snapshot.rev, epoch: &self.epoch, servers })
+    }
+
+    /// The members that targets name, each once, and the targets that name nobody.
+    pub fn resolve(&self, targets: &[String]) -> (Vec<Member>, Vec<String>) {
+        let table = self.table.lock();
+        let mut found: BTreeMap<u64, Member> = BTreeMap::new();
+        let mut nobody = Vec::new();
+        let primaries = || table.servers.values().filter_map(|members| members.first());
+        for target in targets {
+            let named: Vec<&Member> = if let Some(members) = table.servers.get(target) {
+                members.first().into_iter().collect()
+            } else if target == "*" {
+                // That nobody is there is a fine answer to a question to all.
+                found.extend(primaries().map(|member| (member.connection(), member.clone())));
+                continue;
+            } else if let Some(wanted) = target.strip_prefix("type:") {
+                primaries().filter(|member| member.server_type == wanted).collect()
+            } else {
+                let at = target.rsplit_once('@').and_then(|(id, at)| Some((table.servers.get(id)?, at)));
+                at.into_iter().flat_map(|(all, at)| all.iter().filter(move |m| m.address() == at)).collect()
+            };
+            if named.is_empty() {
+                nobody.push(target.clone());
+            }
+            found.extend(named.into_iter().map(|member| (member.connection(), member.clone())));
+        }
+        (found.into_values().collect(), nobody)
+    }
+
+    /// All connected monitors, slaves among them.
+    pub fn all(&self) -> Vec<Member> {
+        self.table.lock().servers.values().flatten().filter(|member| !member.lost).cloned().collect()
+    }
+
+    /// How many servers and clients are connected.
+    pub fn count(&self) -> (usize, usize) {
+        let table = self.table.lock();
+        (table.servers.len(), table.clients.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Outbox, Peer, Transport};
+    use crate::wire::Topic;
+
+    fn member(id: &str, port: u16) -> (Member, Outbox) {
+        let (peer, outbox) = Peer::new(Transport::Memory, None, 8, usize::MAX);
+        let info = Info::from_iter([("host".into(), "h".into()), ("port".into(), port.into())]);
+        let exchange = Exchange::new(peer, Topic::Monitor, 8);
+        (Member::new(id.into(), "chat".into(), info, exchange, Capabilities::default(), false), outbox)
+    }
+
+    fn port(members: &Members, id: &str) -> Option<Value> {
+        members.snapshot().servers.get(id).map(|entry| entry.info["port"].clone())
+    }
+
+    #[tokio::test]
+    async fn r4_the_oldest_slave_takes_the_place_of_a_primary_that_leaves() {
+        let members = Arc::new(Members::new(Duration::ZERO));
+        let [(first, _a), (second, _b), (third, _c)] = [1, 2, 3].map(|port| member("s", port));
+        let connections = [first.connection(), second.connection(), third.connection()];
+        for member in [first, second, third] {
+            members.join(member).unwrap();
+        }
+        assert_eq!((members.snapshot().rev, port(&members, "s")), (1, Some(1.into())), "slaves are not seen");
+        assert_eq!(members.resolve(&["s@h:3".into()]).0.len(), 1, "a slave has an address");
+        members.leave("s", connections[0], false);
+        assert_eq!((members.snapshot().rev, port(&members, "s")), (2, Some(2.into())));
+        members.leave("s", connections[2], false);
+        assert_eq!(members.snapshot().rev, 2, "a slave that leaves is not seen");
+        members.leave("s", connections[1], false);
+        assert_eq!((members.snapshot().rev, port(&members, "s")), (3, None));
+    }
+
+    #[tokio::test]
+    async fn r4_the_same_address_replaces_the_connection_that_is_there() {
+        let members = Arc::new(Members::new(Duration::ZERO));
+        let (old, old_outbox) = member("s", 1);
+        let (new, _outbox) = member("s", 1);
+        let old_connection = old.connection();
+        members.join(old).unwrap();
+        members.join(new).unwrap();
+        assert!(old_outbox.cut.is_cancelled());
+        members.leave("s", old_connection, true);
+        assert_eq!((members.snapshot().rev, members.count()), (2, (1, 0)), "the old one's end changes nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn w5_a_connection_that_is_back_within_its_grace_is_no_change_of_who_is_there() {
+        let members = Arc::new(Members::new(Duration::from_millis(500)));
+        let (old, _old) = member("s", 1);
+        let (new, _new) = member("s", 1);
+        let connection = old.connection();
+        members.join(old).unwrap();
+        members.leave("s", connection, true);
+        assert_eq!(members.count().0, 1);
+        members.join(new.clone()).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(members.count().0, 1);
+        members.leave("s", new.connection(), true);
+        let mut revision = members.revision();
+        revision.wait_for(|rev| *rev == 3).await.unwrap();
+        assert_eq!(members.count().0, 0);
+    }
+
+    #[test]
+    fn targets_name_ids_types_and_all() {
+        let members = Members::new(Duration::ZERO);
+        let (a, _a) = member("a", 1);
+        let (b, _b) = member("b", 2);
+        members.join(a).unwrap();
+        members.join(b).unwrap();
+        let resolve = |targets: &[&str]| {
+            let targets: Vec<_> = targets.iter().map(|&target| target.to_owned()).collect();
+            let (found, nobody) = members.resolve(&targets);
+            (found.into_iter().map(|member| member.id).collect::<Vec<_>>().join(","), nobody.join(","))
+        };
+        assert_eq!(resolve(&["a", "a", "x"]), ("a".into(), "x".into()));
+        assert_eq!(resolve(&["*", "b"]), ("a,b".into(), "".into()));
+        assert_eq!(resolve(&["type:chat"]), ("a,b".into(), "".into()));
+        assert_eq!(resolve(&["type:gate", "a@h:9"]), ("".into(), "type:gate,a@h:9".into()));
+    }
+}

@@ -1,0 +1,195 @@
+//! The master: one per cluster. Monitors and clients connect to it.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `session` | one connection: registration, then messages to modules |
+//! | `members` | who is connected, and the server table |
+//! | `cluster` | what modules ask of the cluster |
+//! | `events` | changes of the server table, as modules are told of them |
+//! | `starter` | runs the configured servers on this machine |
+//!
+//! Knows no module by name: what the cluster can be asked is the modules' affair.
+
+mod cluster;
+mod events;
+mod members;
+mod session;
+pub mod starter;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Tokens, Users};
+use crate::console::{Console, Settings};
+use crate::monitor::{self, Monitor};
+use crate::plugin::capability::{Application, Process, Services, Starter};
+use crate::plugin::{Engine, HostRole, Identity};
+use crate::transport::listener::{self, Listener};
+use crate::wire::Info;
+
+pub use members::{Entry, Member, Members, Snapshot};
+
+/// What a master needs to know.
+pub struct Options {
+    /// Server id of the master; its type is `master`.
+    pub id: String,
+    /// What others are told about the master's own server.
+    pub info: Info,
+    /// Address to listen on; port 0 for any.
+    pub address: SocketAddr,
+    /// Limits of the listener.
+    pub listener: listener::Options,
+    /// How long a connection may take to register. Default 5 s.
+    pub register_deadline: Duration,
+    /// The largest frame of a registered peer, bytes. Default 4 MiB.
+    pub max_frame: usize,
+    /// Requests under way to one monitor. Default 4096.
+    pub pending: usize,
+    /// How long the answers to a `tell` are waited for. Default 10 s.
+    pub tell_deadline: Duration,
+    /// How long a connection lost in silence keeps its place. Default 500 ms.
+    pub grace: Duration,
+    /// Changes of the server table within this time are told together. Default 50 ms.
+    pub event_window: Duration,
+    /// Ids of the configured servers, the master's own among them.
+    pub configured: Vec<String>,
+}
+
+/// Who may connect.
+pub struct Access {
+    /// The clients' users.
+    pub users: Users,
+    /// The monitors' tokens.
+    pub tokens: Tokens,
+}
+
+/// The process that the master is, as its own monitor sees it.
+pub struct Own {
+    /// The view of the cluster.
+    pub application: Arc<dyn Application>,
+    /// Figures, and the end.
+    pub process: Arc<dyn Process>,
+}
+
+/// A running master.
+pub struct Master {
+    inner: Arc<Inner>,
+    own: Monitor,
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Inner {
+    options: Options,
+    access: Access,
+    members: Arc<Members>,
+    console: Console,
+}
+
+/// Why a master cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{hint}", hint = hint(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A module carried inside the program is refused: the program is broken, or its configuration forbids what it needs.
+    #[error("a built-in module cannot be loaded: {0}")]
+    BuiltIn(#[from] crate::console::InstallError),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => " (is another master running there? `--port` takes another port)",
+        std::io::ErrorKind::AddrNotAvailable => " (the address is not this machine's: see `host` in master.json)",
+        _ => "",
+    }
+}
+
+impl Master {
+    /// Loads the built-in modules and listens; the modules' `start` is called by [`Master::run_modules`], after those of the modules' directory
+    /// have been loaded as well.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        options: Options,
+        access: Access,
+        own: Own,
+        starter: Option<Arc<dyn Starter>>,
+        engine: Engine,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
+        let members = Arc::new(Members::new(options.grace));
+        let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
+        let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
+        let identity =
+            Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
+        let console = Console::new(engine.clone(), identity, services, settings.clone());
+        console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));
+        console.install_built_in().await?;
+
+        let own_options = monitor::Options {
+            id: options.id.clone(),
+            server_type: "master".into(),
+            info: options.info.clone(),
+            token: None,
+            pending: options.pending,
+            ..monitor::Options::default()
+        };
+        let services =
+            Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
+        let own = Monitor::new(own_options, services, engine, settings).await?;
+
+        let (requested, limits) = (options.address, options.listener.clone());
+        let inner = Arc::new(Inner { options, access, members, console });
+        let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
+        let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
+            .await
+            .map_err(|source| StartError::Listen { address: requested, source })?;
+        let (address, stop, tasks) = (listener.local_addr(), CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(listener.serve(stop.clone()));
+        own.join_in_memory(gate);
+        Ok(Master { inner, own, address, stop, tasks })
+    }
+
+    /// Schedules the timers and calls each module's `start`; on the master's own monitor as soon as it is registered.
+    pub async fn run_modules(&self) {
+        self.inner.console.start().await;
+        self.own.registered().await;
+    }
+
+    /// Where the master listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The master's console service, and that of its own monitor.
+    pub fn consoles(&self) -> [Console; 2] {
+        [self.inner.console.clone(), self.own.console().clone()]
+    }
+
+    /// Who is connected.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.inner.members
+    }
+
+    /// Ends the master: calls under way are answered, at most within the time given, peers are told, sockets are closed.
+    pub async fn shut_down(self, at_most: Duration) {
+        self.inner.console.shut_down(at_most).await;
+        self.own.shut_down(at_most).await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+

@@ -1,0 +1,330 @@
+//! One connection to the master: registration, then messages to modules.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+
+use super::members::Member;
+use super::{Access, Inner};
+use crate::console::Inbound;
+use crate::exchange::Exchange;
+use crate::failure::{Failure, code};
+use crate::plugin::{Caller, CallerRole, Handler};
+use crate::transport::{Accept, Ack, Closed, Peer, Session, Transport};
+use crate::wire::{Info, Message, Register, Registered, Role, Topic, null, raw};
+
+/// Makes the sessions of a master's connections.
+pub(super) struct Gate(pub Weak<Inner>);
+
+/// A connection's side at the master.
+struct Connection {
+    master: Arc<Inner>,
+    peer: Peer,
+    state: Mutex<State>,
+    /// For the task that checks a registration.
+    this: Weak<Connection>,
+}
+
+/// What a connection has become. Only a registered one reaches modules.
+#[derive(Clone)]
+enum State {
+    New,
+    /// A registration is being checked.
+    Registering,
+    Registered(Arc<Registration>),
+    Over,
+}
+
+/// A registered peer.
+struct Registration {
+    id: String,
+    role: Role,
+    exchange: Exchange,
+    caller: Arc<Caller>,
+}
+
+/// Longest id of a server or client, bytes.
+const MAX_ID: usize = 128;
+
+impl Accept for Gate {
+    fn accept(&self, peer: Peer) -> Arc<dyn Session> {
+        let Some(master) = self.0.upgrade() else {
+            peer.cut("the master is shutting down");
+            return Arc::new(Nobody);
+        };
+        let deadline = master.options.register_deadline;
+        let connection = Arc::new_cyclic(|this| Connection {
+            master,
+            peer: peer.clone(),
+            state: Mutex::new(State::New),
+            this: this.clone(),
+        });
+        let waiting = Arc::downgrade(&connection);
+        tokio::spawn(async move {
+            tokio::time::sleep(deadline).await;
+            let Some(connection) = waiting.upgrade() else { return };
+            if matches!(*connection.state.lock(), State::New) {
+                metrics::counter!("pomelo_peers_cut_total", "reason" => "unregistered").increment(1);
+                peer.cut(format!("it did not register within {} ms", deadline.as_millis()));
+            }
+        });
+        connection
+    }
+}
+
+/// The session of a connection that comes too late.
+struct Nobody;
+
+impl Session for Nobody {
+    fn frame(&self, _: &str, _: &RawValue, _: Option<Ack>) {}
+    fn closed(&self, _: Closed) {}
+}
+
+impl Session for Connection {
+    fn frame(&self, topic: &str, payload: &RawValue, ack: Option<Ack>) {
+        let topic = Topic::parse(topic);
+        let state = self.state.lock().clone();
+        match (state, topic) {
+            (State::New, Some(topic @ (Topic::Register | Topic::Reconnect))) => self.register(topic, payload, ack),
+            (State::New | State::Registering, _) => {
+                let failure = Failure::new(code::NOT_REGISTERED, "nothing but `register` is accepted before registration is answered");
+                self.refuse_message(topic, payload, ack, failure);
+            }
+            (State::Registered(peer), Some(Topic::Monitor)) if peer.role == Role::Monitor => self.monitor(&peer, payload),
+            (State::Registered(peer), Some(Topic::Client)) if peer.role == Role::Client => self.client(&peer, payload, ack),
+            (State::Registered(_), _) => self.peer.close("it sent a frame of a topic that is not for it"),
+            (State::Over, _) => {}
+        }
+    }
+
+    fn closed(&self, how: Closed) {
+        let state = std::mem::replace(&mut *self.state.lock(), State::Over);
+        let State::Registered(peer) = state else { return };
+        tracing::info!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
+        match peer.role {
+            Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
+            Role::Monitor => {
+                peer.exchange.over("the monitor's connection is over");
+                self.master.members.leave(&peer.id, self.peer.id(), how != Closed::Left);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Answers a message with a failure where it wants an answer, and closes the connection.
+    fn refuse_message(&self, topic: Option<Topic>, payload: &RawValue, ack: Option<Ack>, failure: Failure) {
+        let why = failure.message.clone();
+        let exchange = Exchange::new(self.peer.clone(), topic.unwrap_or(Topic::Client), 0);
+        let id = match Message::parse(payload) {
+            Ok(Message::Request { id, .. }) => Some(id),
+            Ok(Message::Command { id, .. }) => id,
+            _ => None,
+        };
+        exchange.reply(id, ack)(Err(failure));
+        self.peer.close(why);
+    }
+
+    fn register(&self, topic: Topic, payload: &RawValue, ack: Option<Ack>) {
+        let register: Register = match serde_json::from_str(payload.get()) {
+            Ok(register) => register,
+            Err(error) => return self.refuse(topic, ack, format!("malformed registration: {error}")),
+        };
+        *self.state.lock() = State::Registering;
+        let Some(this) = self.this.upgrade() else { return };
+        // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
+        tokio::spawn(async move {
+            let id = register.id.clone();
+            if let Err(why) = this.admit(topic, register, ack.clone()).await {
+                tracing::warn!(peer = ?this.peer, %id, %why, "a registration was refused");
+                metrics::counter!("pomelo_registrations_refused_total").increment(1);
+                this.refuse(topic, ack, why);
+            }
+        });
+    }
+
+    fn answer(&self, topic: Topic, ack: Option<Ack>, answer: &Registered) {
+        let topic = if topic == Topic::Reconnect { Topic::ReconnectOk } else { Topic::Register };
+        // A peer that has left meanwhile needs no answer.
+        let _ = self.peer.send(topic, raw(answer));
+        if let Some(ack) = ack {
+            let _ = ack.send(raw(answer));
+        }
+    }
+
+    fn refuse(&self, topic: Topic, ack: Option<Ack>, why: String) {
+        self.answer(topic, ack, &Registered::refused(why.clone()));
+        self.peer.close(why);
+    }
+
+    /// Checks a registration and lets the peer in; the reason where it does not.
+    async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
+        let id = register.id.as_str();
+        if id.is_empty() || id.len() > MAX_ID || id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__" {
+            return Err(format!("`{}` cannot be an id", id.chars().take(MAX_ID).collect::<String>()));
+        }
+        match (register.role, topic) {
+            (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
+            (Role::Client, _) => Err("a client registers; only monitors reconnect".into()),
+            (Role::Monitor, topic) => self.admit_monitor(topic, register, ack),
+        }
+    }
+
+    async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), String> {
+        let Register { id, username, password, md5, .. } = register;
+        let (Some(username), Some(password)) = (username, password) else {
+            return Err("a client needs `username` and `password`".into());
+        };
+        let level = self.master.access.users.login(username.clone(), password, md5).await;
+        let level = level.map_err(|refused| refused.to_string())?;
+        self.master.members.client_joins(&id, self.peer.id()).map_err(|refusal| refusal.to_string())?;
+        let caller = Caller {
+            id: Some(id.clone()),
+            user: Some(username.clone()),
+            level: Some(level.0),
+            address: self.peer.remote().map(|remote| remote.to_string()),
+            ..Caller::of(CallerRole::Client)
+        };
+        tracing::info!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
+        let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
+        self.enter(Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) })
+            .inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;
+        self.answer(Topic::Register, ack, &Registered::ok(Vec::new()));
+        Ok(())
+    }
+
+    fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
+        let server_type = register.server_type.filter(|text| !text.is_empty() && text.len() <= MAX_ID);
+        let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".into()) };
+        // The connection inside this process is the master's own monitor's.
+        let own = self.peer.transport() == Transport::Memory;
+        let Access { tokens, .. } = &self.master.access;
+        if !own && !tokens.verify(&server_type, register.token.as_deref()) {
+            return Err(format!("the token is not that of servers of type `{server_type}`: see adminServer.json"));
+        }
+        let mut info: Info = register.info.unwrap_or_default();
+        info.insert("id".into(), register.id.clone().into());
+        info.insert("serverType".into(), server_type.clone().into());
+        if let Some(pid) = register.pid {
+            info.insert("pid".into(), pid.into());
+        }
+        let caller = Caller {
+            id: Some(register.id.clone()),
+            server_type: Some(server_type.clone()),
+            address: self.peer.remote().map(|remote| remote.to_string()),
+            ..Caller::of(CallerRole::Monitor)
+        };
+        let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);
+        let (id, returned) = (register.id, topic == Topic::Reconnect);
+        let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
+        tracing::info!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
+        self.enter(Registration { id: id.clone(), role: Role::Monitor, exchange, caller: Arc::new(caller) })?;
+        // The answer goes out before anything that others may send to the new member.
+        self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
+        if let Err(refusal) = self.master.members.join(member) {
+            self.peer.close(refusal.to_string());
+        }
+        if matches!(*self.state.lock(), State::Over) {
+            // It has left before it was a member; its end could not take it off the table.
+            self.master.members.leave(&id, self.peer.id(), false);
+        }
+        Ok(())
+    }
+
+    /// From now on the peer's messages reach modules.
+    fn enter(&self, registration: Registration) -> Result<(), String> {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Over) {
+            return Err("the connection is over".into());
+        }
+        self.peer.set_frame_limit(self.master.options.max_frame);
+        *state = State::Registered(Arc::new(registration));
+        Ok(())
+    }
+
+    fn malformed(&self, error: impl std::fmt::Display) {
+        tracing::warn!(peer = ?self.peer, %error, "a peer sent a malformed message");
+        metrics::counter!("pomelo_peers_cut_total", "reason" => "malformed").increment(1);
+        self.peer.close(format!("it sent a malformed message: {error}"));
+    }
+
+    fn monitor(&self, peer: &Registration, payload: &RawValue) {
+        match Message::parse(payload) {
+            Err(error) => self.malformed(error),
+            Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
+            Ok(Message::Request { id, module, body, depth }) => {
+                let reply = peer.exchange.reply(Some(id), None);
+                self.master.console.dispatch(self.inbound(peer, Handler::Master, &module, body, true, depth), Box::new(reply));
+            }
+            Ok(Message::Notify { module, body }) => {
+                let inbound = self.inbound(peer, Handler::Master, &module, body, false, 0);
+                self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
+            }
+            Ok(Message::Command { .. }) => tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not"),
+        }
+    }
+
+    fn client(&self, peer: &Registration, payload: &RawValue, ack: Option<Ack>) {
+        match Message::parse(payload) {
+            Err(error) => self.malformed(error),
+            Ok(Message::Request { id, module, body, depth: _ }) => {
+                let reply = peer.exchange.reply(Some(id), ack);
+                self.master.console.dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+            }
+            Ok(Message::Notify { module, body }) if ack.is_some() => {
+                let reply = peer.exchange.reply(None, ack);
+                self.master.console.dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+            }
+            Ok(Message::Notify { module, body }) => {
+                let inbound = self.inbound(peer, Handler::Client, &module, body, false, 0);
+                self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
+            }
+            Ok(Message::Command { id, command, module, .. }) => {
+                let outcome = self.master.console.command(&command, module.as_deref(), &peer.caller);
+                tracing::info!(user = ?peer.caller.user, %command, ?module, ok = outcome.is_ok(), "a command");
+                let outcome = outcome.map(|answer| {
+                    if let Some(module) = module.as_deref().filter(|_| answer.pass_on) {
+                        self.master.pass_on(&command, module);
+                    }
+                    answer.body
+                });
+                peer.exchange.reply(id, ack)(outcome);
+            }
+            Ok(Message::Response { .. }) => tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients"),
+        }
+    }
+
+    fn inbound<'a>(
+        &self,
+        peer: &Registration,
+        handler: Handler,
+        module: &'a str,
+        body: Option<&'a RawValue>,
+        wants_answer: bool,
+        depth: u8,
+    ) -> Inbound<'a> {
+        Inbound { handler, module, body, caller: peer.caller.clone(), wants_answer, depth }
+    }
+}
+
+/// Takes what comes of a message that is not answered.
+fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send {
+    move |outcome| {
+        if let Err(failure) = outcome {
+            tracing::warn!(%module, %from, %failure, "a notify failed");
+        }
+    }
+}
+
+impl Inner {
+    /// Passes a command on to every monitor that understands commands.
+    fn pass_on(&self, command: &str, module: &str) {
+        for member in self.members.all() {
+            if member.capabilities.has(crate::wire::Capabilities::COMMANDS) {
+                // Who is leaving is told when it registers again.
+                let _ = member.exchange.command(command, module, null());
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The connection to the master.
+//!
+//! It is made when the server runs, and ends when the server ends; lost, it is made again, with back-off. The first time the monitor registers, later
+//! it reconnects: modules are started once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, Running};
+use crate::console::{Console, Inbound};
+use crate::exchange::Exchange;
+use crate::failure::{Failure, code};
+use crate::plugin::capability::Uplink;
+use crate::plugin::{Caller, CallerRole, Handler};
+use crate::transport::socket_io::client::{self, ConnectError};
+use crate::transport::{Accept, Ack, Closed, Peer, Session, memory};
+use crate::wire::{Capabilities, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
+
+/// How the master is reached.
+pub(super) enum Dial {
+    /// At `host:port`.
+    SocketIo(String),
+    /// In this process.
+    Memory(Arc<dyn Accept>),
+}
+
+/// How the connection to the master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// The server does not run, so there is nothing to register.
+    Idle,
+    /// The master is being reached; why it could not be the last time.
+    Connecting(Option<String>),
+    /// Registered.
+    Registered,
+}
+
+/// Why a connection came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The master cannot be reached.
+    #[error("no connection to the master at {0}: {1}")]
+    Connect(String, #[source] ConnectError),
+    /// The master does not answer the registration.
+    #[error("the master did not answer the registration within {0:?}")]
+    Silent(Duration),
+    /// The master says no.
+    #[error("the master refuses the registration: {0}")]
+    Refused(String),
+    /// The connection ended before the answer.
+    #[error("the connection ended before the registration was answered")]
+    Over,
+}
+
+/// The connection to the master, and what is to be told when it is made.
+pub(super) struct Link {
+    options: Options,
+    current: Mutex<Option<Exchange>>,
+    state: watch::Sender<LinkState>,
+    once: watch::Sender<bool>,
+}
+
+/// What modules see of the link.
+pub(super) struct MasterLink(pub Arc<Link>);
+
+/// A connection that is up.
+struct Connected {
+    exchange: Exchange,
+    over: CancellationToken,
+}
+
+impl Link {
+    pub fn new(options: Options) -> Self {
+        let (state, once) = (watch::Sender::new(LinkState::Idle), watch::Sender::new(false));
+        Link { options, current: Mutex::default(), state, once }
+    }
+
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.subscribe()
+    }
+
+    /// Waits until the modules have been started after the first registration.
+    pub async fn registered_once(&self) {
+        // The sender is part of this link.
+        let _ = self.once.subscribe().wait_for(|once| *once).await;
+    }
+
+    /// Keeps the server registered for as long as it runs, until `stop`.
+    pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
+        let mut pause = self.options.backoff.0;
+        loop {
+            let pid = tokio::select! {
+                () = stop.cancelled() => return,
+                pid = until_running(&mut running) => match pid {
+                    Some(pid) => pid,
+                    // The server has ended for good.
+                    None => return,
+                },
+            };
+            let connected = tokio::select! {
+                () = stop.cancelled() => return,
+                connected = self.connect(&dial, pid, &console) => connected,
+            };
+            match connected {
+                Ok(connected) => {
+                    pause = self.options.backoff.0;
+                    self.registered(connected, pid, &mut running, &console, &stop).await;
+                    self.state.send_replace(LinkState::Idle);
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                }
+                Err(refused) => {
+                    tracing::warn!(%refused, ?pause, "not registered; trying again");
+                    self.state.send_replace(LinkState::Connecting(Some(refused.to_string())));
+                    let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(jittered) => {}
+                    }
+                    pause = (pause * 2).min(self.options.backoff.1);
+                }
+            }
+        }
+    }
+
+    /// Stays until the connection is lost, the server ends, or the monitor is to stop; then closes the connection.
+    async fn registered(&self, connected: Connected, pid: u32, running: &mut Running, console: &Console, stop: &CancellationToken) {
+        let Connected { exchange, over } = connected;
+        *self.current.lock() = Some(exchange.clone());
+        self.state.send_replace(LinkState::Registered);
+        tracing::info!(server = %self.options.id, "registered with the master");
+        let started = async {
+            if !*self.once.borrow() {
+                console.start().await;
+                self.once.send_replace(true);
+            }
+            std::future::pending::<()>().await;
+        };
+        let why = tokio::select! {
+            () = started => "",
+            () = over.cancelled() => "the connection is lost",
+            () = stop.cancelled() => "the monitor is stopping",
+            // A new process id is a restarted server: others shall see it go and come.
+            _ = running.wait_for(|now| *now != Some(pid)) => "the server's process has ended",
+        };
+        tracing::info!(server = %self.options.id, why, "no longer registered");
+        *self.current.lock() = None;
+        exchange.over(why);
+        exchange.peer().close(why);
+        // What was sent before the close has a moment to get out; a dead connection is ended by its transport.
+        let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
+    }
+
+    async fn connect(&self, dial: &Dial, pid: u32, console: &Console) -> Result<Connected, Refused> {
+        let (answered, answer) = oneshot::channel();
+        let over = CancellationToken::new();
+        let mut made = None;
+        let make_session = |peer: Peer| -> Arc<dyn Session> {
+            let exchange = Exchange::new(peer, Topic::Monitor, self.options.pending);
+            made = Some(exchange.clone());
+            Arc::new(Incoming {
+                exchange,
+                answered: Mutex::new(Some(answered)),
+                over: over.clone(),
+                console: console.clone(),
+                caller: Arc::new(Caller::of(CallerRole::Master)),
+            })
+        };
+        match dial {
+            Dial::Memory(master) => drop(memory::pair(&**master, self.options.connection.outbox, make_session)),
+            Dial::SocketIo(address) => drop(
+                client::connect(address, self.options.connection.clone(), make_session)
+                    .await
+                    .map_err(|error| Refused::Connect(address.clone(), error))?,
+            ),
+        }
+        // A connection always makes its session.
+        let exchange = made.ok_or(Refused::Over)?;
+        let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
+        exchange.peer().send(topic, raw(&self.registration(pid))).map_err(|_| Refused::Over)?;
+        let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
+            Ok(Ok(Registered { code: 1, disabled, .. })) => {
+                console.set_disabled(disabled);
+                return Ok(Connected { exchange, over });
+            }
+            Ok(Ok(Registered { msg, .. })) => Refused::Refused(msg),
+            Ok(Err(_)) => Refused::Over,
+            Err(_) => Refused::Silent(self.options.register_deadline),
+        };
+        exchange.peer().close("registration failed");
+        Err(outcome)
+    }
+
+    fn registration(&self, pid: u32) -> Register {
+        let options = &self.options;
+        Register {
+            id: options.id.clone(),
+            role: Role::Monitor,
+            server_type: Some(options.server_type.clone()),
+            pid: Some(pid),
+            info: Some(options.info.clone()),
+            token: options.token.clone(),
+            username: None,
+            password: None,
+            md5: false,
+            version: Some(VERSION.into()),
+            wit: WIT_VERSIONS.iter().map(|&version| version.into()).collect(),
+            capabilities: Capabilities::own(),
+        }
+    }
+}
+
+/// What comes from the master.
+struct Incoming {
+    exchange: Exchange,
+    answered: Mutex<Option<oneshot::Sender<Registered>>>,
+    over: CancellationToken,
+    console: Console,
+    caller: Arc<Caller>,
+}
+
+impl Session for Incoming {
+    fn frame(&self, topic: &str, payload: &RawValue, _ack: Option<Ack>) {
+        match Topic::parse(topic) {
+            Some(Topic::Monitor) => self.message(payload),
+            Some(Topic::Register | Topic::ReconnectOk) => match serde_json::from_str(payload.get()) {
+                Ok(answer) => {
+                    if let Some(waiting) = self.answered.lock().take() {
+                        // Whoever waited may have given up.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Err(error) => self.exchange.peer().close(format!("the answer to the registration is malformed: {error}")),
+            },
+            _ => tracing::debug!(topic, "the master sent a frame that is not for monitors"),
+        }
+    }
+
+    fn closed(&self, how: Closed) {
+        tracing::debug!(?how, "the connection to the master is over");
+        self.answered.lock().take();
+        self.exchange.over("the connection to the master is over");
+        self.over.cancel();
+    }
+}
+
+impl Incoming {
+    fn message(&self, payload: &RawValue) {
+        let inbound = |module, body, wants_answer, depth| {
+            let caller = self.caller.clone();
+            Inbound { handler: Handler::Monitor, module, body, caller, wants_answer, depth }
+        };
+        match Message::parse(payload) {
+            Err(error) => {
+                tracing::warn!(%error, "the master sent a malformed message");
+                self.exchange.peer().close(format!("the master sent a malformed message: {error}"));
+            }
+            Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
+            Ok(Message::Request { id, module, body, depth }) => {
+                let reply = self.exchange.reply(Some(id), None);
+                self.console.dispatch(inbound(&module, body, true, depth), Box::new(reply));
+            }
+            Ok(Message::Notify { module, body }) => {
+                let name = module.to_string();
+                let reply = move |outcome: Result<_, Failure>| {
+                    if let Err(failure) = outcome {
+                        tracing::warn!(module = %name, %failure, "a notify of the master's failed");
+                    }
+                };
+                self.console.dispatch(inbound(&module, body, false, 0), Box::new(reply));
+            }
+            Ok(Message::Command { command, module: Some(module), .. }) if command == "enable" || command == "disable" => {
+                self.console.set_enabled(&module, command == "enable");
+            }
+            Ok(Message::Command { command, .. }) => tracing::debug!(%command, "the master sent an unknown command"),
+        }
+    }
+}
+
+impl MasterLink {
+    fn current(&self) -> Result<Exchange, Failure> {
+        let current = self.0.current.lock().clone();
+        current.ok_or_else(|| Failure::new(code::DISCONNECTED, "the monitor is not connected to its master"))
+    }
+}
+
+impl Uplink for MasterLink {
+    fn request(
+        &self,
+        module: String,
+        msg: Box<RawValue>,
+        depth: u8,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        let sent = self.current().and_then(|exchange| exchange.send(&module, &msg, depth));
+        Box::pin(async move { sent?.answer(deadline).await })
+    }
+
+    fn notify(&self, module: String, msg: Box<RawValue>) -> Result<(), Failure> {
+        self.current()?.notify(&module, &msg)
+    }
+}
+
+/// The process id as soon as the server runs; absent when it never will again.
+async fn until_running(running: &mut Running) -> Option<u32> {
+    running.wait_for(Option::is_some).await.ok().and_then(|pid| *pid)
+}

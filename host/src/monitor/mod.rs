@@ -1,0 +1,131 @@
+//! The monitor: stands beside an application server, and connects to the master by itself.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `link` | the connection to the master: registration, coming back, requests both ways |
+//! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
+//!
+//! Registration follows the program: while it does not run, the server is not registered. What a module does with the program or its view of the
+//! cluster goes through the traits of `plugin::capability`.
+
+mod link;
+pub mod supervised;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::console::{Console, InstallError, Settings};
+use crate::plugin::capability::Services;
+use crate::plugin::{Engine, HostRole, Identity};
+use crate::transport::Accept;
+use crate::transport::socket_io::client;
+use crate::wire::Info;
+
+pub use link::{LinkState, Refused};
+
+/// What a monitor needs to know.
+pub struct Options {
+    /// Server id.
+    pub id: String,
+    /// Type of the server.
+    pub server_type: String,
+    /// What others are told about the server.
+    pub info: Info,
+    /// The token to register with.
+    pub token: Option<String>,
+    /// Requests under way to the master. Default 4096.
+    pub pending: usize,
+    /// How long the answer to a registration is waited for. Default 5 s.
+    pub register_deadline: Duration,
+    /// How long a lost master is left alone before the first attempt to reach it again, and at most; in between, twice as long each time, with a
+    /// random part. Default 100 ms and 5 s.
+    pub backoff: (Duration, Duration),
+    /// Limits of the connection.
+    pub connection: client::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            id: String::new(),
+            server_type: String::new(),
+            info: Info::new(),
+            token: None,
+            pending: 4096,
+            register_deadline: Duration::from_secs(5),
+            backoff: (Duration::from_millis(100), Duration::from_secs(5)),
+            connection: client::Options::default(),
+        }
+    }
+}
+
+/// Whether the server runs, and under which process id: what registration follows.
+pub type Running = watch::Receiver<Option<u32>>;
+
+/// A running monitor.
+pub struct Monitor {
+    link: Arc<link::Link>,
+    console: Console,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Monitor {
+    /// A monitor with the built-in modules, not yet connected. `services` are what the modules act on; `uplink` is added here.
+    ///
+    /// # Errors
+    /// Where a built-in module is refused.
+    pub async fn new(options: Options, services: Services, engine: Engine, settings: Settings) -> Result<Self, InstallError> {
+        let identity = Identity {
+            role: HostRole::Monitor,
+            server_id: options.id.clone(),
+            server_type: options.server_type.clone(),
+        };
+        let link = Arc::new(link::Link::new(options));
+        let services = Services { uplink: Some(Arc::new(link::MasterLink(link.clone()))), ..services };
+        let console = Console::new(engine, identity, services, settings);
+        console.install_built_in().await?;
+        Ok(Monitor { link, console, stop: CancellationToken::new(), tasks: TaskTracker::new() })
+    }
+
+    /// Connects to the master at `address` (`host:port`) whenever the server runs, and comes back when the connection is lost. Modules are
+    /// started when the monitor is registered for the first time.
+    pub fn join(&self, address: String, running: Running) {
+        let dial = link::Dial::SocketIo(address);
+        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+    }
+
+    /// Joins a master of this process.
+    pub fn join_in_memory(&self, master: Arc<dyn Accept>) {
+        let running = watch::Sender::new(Some(std::process::id())).subscribe();
+        let dial = link::Dial::Memory(master);
+        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+    }
+
+    /// Waits until the monitor has been registered once.
+    pub async fn registered(&self) {
+        self.link.registered_once().await;
+    }
+
+    /// How the connection to the master is; changes are told.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.link.state()
+    }
+
+    /// The console service.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Ends the monitor: calls under way are answered, at most within the time given; the master is told.
+    pub async fn shut_down(&self, at_most: Duration) {
+        self.console.shut_down(at_most).await;
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(at_most, self.tasks.wait()).await;
+    }
+}
