@@ -64,6 +64,8 @@ impl Faults {
             Some(value) if faults.is_empty() => Ok(value),
             _ => {
                 faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+                // What the members of a `clusterCount` share is found once for each.
+                faults.dedup();
                 Err(ConfigErrors(faults))
             }
         }

@@ -157,7 +157,7 @@ impl<'a> Table<'a> {
     pub(super) fn required(&mut self, key: &'static str, example: &str) -> Option<(&'a str, usize)> {
         let present = self.members.iter().any(|member| member.key == key);
         match self.text(key, example) {
-            Some((text, at)) if text.is_empty() => {
+            Some(("", at)) => {
                 self.file.fault(at, format!("`{key}` is empty"), format!("for example: {example}"));
                 None
             }

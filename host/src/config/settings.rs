@@ -254,8 +254,7 @@ impl Default for MasterTimes {
 
 /// Reads the whole file. Relative directories begin at `base`.
 pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
-    let mut settings = Settings::default();
-    settings.data = Some("data".into());
+    let mut settings = Settings { data: Some("data".into()), ..Settings::default() };
     if let Some(mut root) = root {
         if let Some(table) = root.table("limits") {
             settings.limits = limits(table, &settings.limits, true);

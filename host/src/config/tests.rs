@@ -163,7 +163,7 @@ fn faults_of_json_name_their_place_and_a_way_out() {
     check(
         "servers.json",
         "{\"a\": [{\"id\": \"master-server-1\", \"port\": 3005}]}",
-        &[("1:15", "used twice", "master.json:1:1"), ("1:42", "127.0.0.1:3005 is used twice", "master.json:1:50")],
+        &[("1:15", "used twice", "master.json:1:1"), ("1:42", "127.0.0.1:3005 is used twice", "master.json:1:56")],
     );
     check("servers.json", "{\"a\": [{\"id\": \"ö\", \"id\": \"x\"}]}", &[("1:20", "`id` is given twice", "keep one")]);
     check(
@@ -181,8 +181,8 @@ fn faults_of_json_name_their_place_and_a_way_out() {
         "{\"a\": [{\"id\": \"x\", \"command\": \"\"}, {\"id\": \"y\", \"command\": 5}, {\"id\": \"z\", \"cwd\": \"/\"}]}",
         &[
             ("1:31", "`command` is empty", "./server"),
-            ("1:60", "`command` must be a string or an array of strings, but is a number", "./server"),
-            ("1:84", "`cwd` without a `command`", "take `cwd` away"),
+            ("1:59", "`command` must be a string or an array of strings, but is a number", "./server"),
+            ("1:82", "`cwd` without a `command`", "take `cwd` away"),
         ],
     );
     check(
@@ -212,8 +212,8 @@ fn faults_of_json_name_their_place_and_a_way_out() {
             ("1:2", "has no `password`", "example"),
             ("1:20", "unknown key `pasword`", "did you mean `password`?"),
             ("1:50", "from 1 to 1000", "default"),
-            ("2:32", "no argon2id hash", "pomelo user"),
-            ("2:60", "a user", "for example"),
+            ("2:31", "no argon2id hash", "pomelo user"),
+            ("2:59", "a user", "for example"),
         ],
     );
 }
@@ -247,7 +247,7 @@ fn faults_of_toml_name_their_place_and_a_way_out() {
         "[module.a.levels]\nlist = 'x'\n[module.a.limits]\ntotal_instances = 5\n",
         &[
             ("2:8", "must be a level from 1 to 1000", "list = 2"),
-            ("4:1", "unknown key `total_instances`", "did you mean `instances`?"),
+            ("4:1", "unknown key `total_instances`", "known here: cpu_ms"),
         ],
     );
     check(

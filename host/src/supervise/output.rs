@@ -123,8 +123,7 @@ impl Drop for Readers {
 async fn next_line(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {
     let mut line = Vec::new();
     let mut any = false;
-    loop {
-        let Ok(chunk) = stream.fill_buf().await else { break };
+    while let Ok(chunk) = stream.fill_buf().await {
         if chunk.is_empty() {
             break;
         }
