@@ -1,8 +1,15 @@
 //! A WASM plugin host for cluster administration: pomelo's admin framework made anew.
 
+pub mod auth;
 pub mod client;
+pub mod config;
 pub mod console;
+pub mod demo;
+pub mod exchange;
 pub mod failure;
+pub mod master;
+pub mod monitor;
 pub mod plugin;
+pub mod supervise;
 pub mod transport;
 pub mod wire;

@@ -1,0 +1,91 @@
+//! Whether the doors are good enough for the street that they open on.
+
+use std::net::IpAddr;
+
+use super::{Tokens, Users};
+
+/// What a listener would offer on an address.
+pub struct Exposure<'a> {
+    /// The address that it would listen on.
+    pub address: IpAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Who may log in.
+    pub users: &'a Users,
+    /// Which monitors may register.
+    pub tokens: &'a Tokens,
+}
+
+/// Why a listener is refused on an address that is not loopback.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exposed {
+    /// Passwords that anybody would guess.
+    #[error(
+        "refused to listen on {address}: anybody would guess the password of {}. Set another with `pomelo user`, or listen on 127.0.0.1",
+        users.join(", ")
+    )]
+    DefaultPasswords {
+        /// The address.
+        address: IpAddr,
+        /// Whose passwords they are.
+        users: Vec<String>,
+    },
+    /// Anybody could be a monitor, and read what passes.
+    #[error(
+        "refused to listen on {address}: there is neither TLS nor an adminServer.json with tokens, so anybody could join as a monitor. \
+         Write that file, turn TLS on, or listen on 127.0.0.1"
+    )]
+    NeitherTlsNorTokens {
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+impl Exposure<'_> {
+    /// Refuses default passwords, and neither TLS nor tokens, on an address that others can reach. May take some 100 ms for each user with
+    /// a hashed password.
+    ///
+    /// # Errors
+    /// [`Exposed`] says what to mend. Whether a flag overrides it is the caller's decision.
+    pub fn check(&self) -> Result<(), Exposed> {
+        let address = self.address;
+        if address.to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let users: Vec<String> = self.users.with_default_passwords().into_iter().map(str::to_owned).collect();
+        if !users.is_empty() {
+            return Err(Exposed::DefaultPasswords { address, users });
+        }
+        if !self.tls && !self.tokens.required() {
+            return Err(Exposed::NeitherTlsNorTokens { address });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Level, StoredPassword, User};
+
+    #[test]
+    fn what_is_guessed_or_open_stays_on_loopback() {
+        let users = |password: &str| {
+            let password = StoredPassword::parse(password).unwrap();
+            Users::new(vec![User { username: "admin".into(), password, level: Level::ADMIN }])
+        };
+        let check = |address: &str, password: &str, tls, tokens: bool| {
+            let tokens = Tokens::new(tokens.then(Vec::new));
+            let users = users(password);
+            let exposure = Exposure { address: address.parse().unwrap(), tls, users: &users, tokens: &tokens };
+            exposure.check().map_err(|error| error.to_string()).err().unwrap_or_default()
+        };
+        assert_eq!(check("127.0.0.1", "admin", false, false), "");
+        assert_eq!(check("::1", "admin", false, false), "");
+        assert_eq!(check("::ffff:127.0.0.1", "admin", false, false), "");
+        assert!(check("0.0.0.0", "admin", true, true).contains("password of admin"));
+        assert!(check("10.0.0.1", "x8-odd", false, false).contains("neither TLS nor"));
+        assert_eq!(check("10.0.0.1", "x8-odd", true, false), "");
+        assert_eq!(check("::", "x8-odd", false, true), "");
+    }
+}

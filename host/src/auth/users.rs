@@ -1,0 +1,215 @@
+//! Users and the verification of their passwords.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::password::{hash_password, md5_hex, verify_hash};
+use super::{Level, StoredPassword};
+use crate::failure::{Failure, code};
+
+/// Verifications that run at the same time: each takes a core and some 19 MiB for tens of milliseconds.
+const RUNNING: usize = 2;
+/// Verifications that run or wait; one more is refused.
+const WAITING: usize = 64;
+
+/// A user of `adminUser.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Unique.
+    pub username: String,
+    /// As it is stored.
+    pub password: StoredPassword,
+    /// What the user may do.
+    pub level: Level,
+}
+
+/// Why a user was not let in. Unknown users and wrong passwords are not told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No such user, or another password.
+    #[error("unknown user or wrong password")]
+    Wrong,
+    /// Too many verifications are under way.
+    #[error("too many logins are under way, try again later")]
+    Busy,
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::Wrong => code::FORBIDDEN,
+            Refused::Busy => code::BUSY,
+        };
+        Failure::new(code, refused.to_string())
+    }
+}
+
+/// The users, ready to be verified. Clones share the same bounds on work.
+#[derive(Clone, Debug)]
+pub struct Users(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    users: Vec<User>,
+    /// A hash that nobody's password has: unknown users and users with a password in clear cost as much as those with a hash. Absent
+    /// where no user has a hash.
+    decoy: Option<String>,
+    running: Semaphore,
+    waiting: Arc<Semaphore>,
+}
+
+impl Users {
+    /// Takes the users of a configuration; warns once where passwords are stored in clear.
+    pub fn new(users: Vec<User>) -> Self {
+        let plain: Vec<&str> =
+            users.iter().filter(|user| user.password.is_plain()).map(|user| &*user.username).collect();
+        if !plain.is_empty() {
+            tracing::warn!(users = plain.join(", "), "passwords are stored in clear; `pomelo user` stores them hashed");
+        }
+        let hashed = users.iter().find_map(|user| user.password.hash());
+        // Without randomness for a salt any user's own hash serves: its result is thrown away.
+        let decoy = hashed.map(|hash| hash_password("").unwrap_or_else(|_| hash.to_owned()));
+        Users(Arc::new(Inner {
+            users,
+            decoy,
+            running: Semaphore::new(RUNNING),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+        }))
+    }
+
+    /// Verifies a password, or with `md5` the md5 of one, and gives the user's level.
+    ///
+    /// Takes a core for as long as the hash needs: use [`Users::login`] in asynchronous code.
+    ///
+    /// # Errors
+    /// [`Refused::Wrong`].
+    pub fn verify(&self, username: &str, password: &str, md5: bool) -> Result<Level, Refused> {
+        let inner = &self.0;
+        let md5 = if md5 { password.to_ascii_lowercase() } else { md5_hex(password) };
+        let user = inner.users.iter().find(|user| user.username == username);
+        let matches = user.is_some_and(|user| user.password.matches(&md5));
+        if let Some(decoy) = &inner.decoy
+            && user.is_none_or(|user| user.password.is_plain())
+        {
+            std::hint::black_box(verify_hash(decoy, &md5));
+        }
+        match user {
+            Some(user) if matches => Ok(user.level),
+            _ => Err(Refused::Wrong),
+        }
+    }
+
+    /// As [`Users::verify`], beside the executor, and only so many at a time.
+    ///
+    /// # Errors
+    /// [`Refused::Wrong`], or [`Refused::Busy`] where too many verifications run and wait already.
+    pub async fn login(&self, username: String, password: String, md5: bool) -> Result<Level, Refused> {
+        let inner = &self.0;
+        // Both permits go with the work, not with the caller: one that gives up does not free a core.
+        let waiting = inner.waiting.clone().try_acquire_owned().map_err(|_| Refused::Busy)?;
+        let running = inner.running.acquire().await.map_err(|_| Refused::Busy)?;
+        let users = self.clone();
+        running.forget();
+        let work = tokio::task::spawn_blocking(move || {
+            let _waiting = waiting;
+            let _running = Running(&users.0.running);
+            users.verify(&username, &password, md5)
+        });
+        work.await.unwrap_or(Err(Refused::Busy))
+    }
+
+    /// Whether there is no user at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.users.is_empty()
+    }
+
+    /// Names of users whose password anybody would guess: pomelo's defaults, and passwords that are the user's name.
+    pub fn with_default_passwords(&self) -> Vec<&str> {
+        let guessed = |user: &&User| {
+            let guesses = [user.username.as_str(), "admin", "monitor", "test", "password", "pomelo"];
+            guesses.into_iter().any(|guess| user.password.matches(&md5_hex(guess)))
+        };
+        self.0.users.iter().filter(guessed).map(|user| user.username.as_str()).collect()
+    }
+}
+
+/// Gives a permit back, also when the work panics.
+struct Running<'a>(&'a Semaphore);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> Users {
+        let user = |name: &str, password: &str, level| User {
+            username: name.into(),
+            password: StoredPassword::parse(password).unwrap(),
+            level: Level(level),
+        };
+        Users::new(vec![
+            user("admin", "admin", 1),
+            user("hashed", &hash_password("s3cret").unwrap(), 2),
+            user("strong", "kH7-long-and-odd", 2),
+        ])
+    }
+
+    #[test]
+    fn a1_passwords_are_taken_plain_and_as_md5_and_stored_plain_and_hashed() {
+        let users = users();
+        let check = |name: &str, password: &str, md5, expected| {
+            assert_eq!(users.verify(name, password, md5), expected, "{name} {password}");
+        };
+        check("admin", "admin", false, Ok(Level(1)));
+        check("admin", "21232f297a57a5a743894a0e4a801fc3", true, Ok(Level(1)));
+        check("admin", "21232F297A57A5A743894A0E4A801FC3", true, Ok(Level(1)));
+        check("hashed", "s3cret", false, Ok(Level(2)));
+        check("hashed", &md5_hex("s3cret"), true, Ok(Level(2)));
+        check("admin", "Admin", false, Err(Refused::Wrong));
+        check("admin", "admin", true, Err(Refused::Wrong));
+        check("admin", "", true, Err(Refused::Wrong));
+        check("hashed", "admin", false, Err(Refused::Wrong));
+        check("nobody", "admin", false, Err(Refused::Wrong));
+        check("hashed", users.0.decoy.as_deref().unwrap(), false, Err(Refused::Wrong));
+        check("nobody", "", false, Err(Refused::Wrong));
+    }
+
+    #[test]
+    fn a_stored_hash_that_cannot_be_used_is_refused() {
+        let check = |text, expected| assert_eq!(StoredPassword::parse(text).unwrap_err(), expected, "{text}");
+        check("$argon2id$", BadStoredPassword::Malformed);
+        check("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ", BadStoredPassword::Malformed);
+        let costly = hash_password("x").unwrap().replace("m=19456", "m=4000000");
+        check(&costly, BadStoredPassword::TooCostly);
+        let other = hash_password("x").unwrap().replace("argon2id", "argon2i");
+        check(&other, BadStoredPassword::Malformed);
+    }
+
+    #[tokio::test]
+    async fn logins_beyond_the_bound_are_refused_at_once_and_leave_no_trace() {
+        let users = users();
+        let logins = (0..WAITING + 10).map(|_| users.login("admin".into(), "admin".into(), false));
+        let outcomes = futures_util::future::join_all(logins).await;
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Refused::Busy)).count(), 10);
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(Level(1))).count(), WAITING);
+        assert_eq!(users.login("admin".into(), "admin".into(), false).await, Ok(Level(1)));
+        assert_eq!(users.0.running.available_permits(), RUNNING);
+    }
+
+    #[test]
+    fn default_passwords_are_found_in_either_form_and_never_shown() {
+        assert_eq!(users().with_default_passwords(), ["admin"]);
+        let hashed = StoredPassword::parse(&hash_password("monitor").unwrap()).unwrap();
+        let users = Users::new(vec![User { username: "monitor".into(), password: hashed, level: Level(2) }]);
+        assert_eq!(users.with_default_passwords(), ["monitor"]);
+        assert!(!format!("{:?}", super::tests::users()).contains("kH7"));
+    }
+
+    use crate::auth::BadStoredPassword;
+}

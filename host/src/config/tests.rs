@@ -1,0 +1,291 @@
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::auth::Level;
+use crate::supervise::Restart;
+
+const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#;
+
+fn dir(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+fn load(files: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let dir = dir(files);
+    Config::load(dir.path(), "development")
+}
+
+/// Loads a master and one more file, and expects exactly these faults: place, a part of what is said, a part of the hint.
+fn check(name: &str, text: &str, expected: &[(&str, &str, &str)]) {
+    let mut files = vec![(name, text)];
+    if name != "master.json" {
+        files.push(("master.json", MASTER));
+    }
+    let faults = load(&files).expect_err(text).0;
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), expected.len(), "{text}\n{shown:#?}");
+    for (fault, (place, what, hint)) in faults.iter().zip(expected) {
+        let here = format!("{}:{}", fault.line, fault.column);
+        assert_eq!(here, *place, "{text}\n{fault}");
+        assert!(fault.what.contains(what) && fault.hint.contains(hint), "{text}\n{fault}\nexpected: {what} / {hint}");
+        assert!(fault.to_string().contains(&format!("{name}:{place}: ")), "{fault}");
+    }
+}
+
+#[test]
+fn pomelos_template_loads() {
+    let config = load(&[
+        ("master.json", r#"{"development": {"id": "m", "host": "127.0.0.1", "port": 3005, "x": 1}, "production": {}}"#),
+        (
+            "servers.json",
+            r#"{"development": {"connector": [{"id": "c-1", "host": "127.0.0.1", "port": "3150",
+                "clientHost": "127.0.0.1", "clientPort": 3010, "frontend": true, "args": "--debug=5858"}]},
+                "production": {"connector": []}}"#,
+        ),
+        ("development/adminUser.json", r#"[{"id": "user-1", "username": "admin", "password": "admin", "level": 1}]"#),
+        ("adminServer.json", r#"[{"type": "connector", "token": "t"}]"#),
+    ])
+    .unwrap();
+    assert_eq!((config.master.id.as_str(), config.master.port, &config.master.info["x"]), ("m", 3005, &1.into()));
+    let server = config.server("c-1").unwrap();
+    let expected = serde_json::json!({"id": "c-1", "host": "127.0.0.1", "port": 3150, "clientHost": "127.0.0.1",
+        "clientPort": 3010, "frontend": "true", "args": "--debug=5858", "serverType": "connector"});
+    assert_eq!(Value::Object(server.info.clone()), expected);
+    assert_eq!((config.users[0].level, config.users[0].password.is_plain()), (Level(1), true));
+    assert_eq!(config.tokens.unwrap()[0].server_type, "connector");
+}
+
+#[test]
+fn commands_are_split_and_filled_and_never_told() {
+    let servers = r#"{"chat": [
+        {"id": "chat 1", "host": "127.0.0.1", "port": 6050, "command": "./s --id ${id} --port=${port} 'a b' $${HOME}",
+         "cwd": "srv", "env": {"WHERE": "${master}/${environment}", "N": 4}, "restart": "never"},
+        {"id": "chat-2", "port": 6051, "command": ["sh", "-c", "exec ${serverType}"], "auto-restart": "false"},
+        {"id": "chat-3", "port": 6052, "auto-restart": "true", "restart-force": "true"},
+        {"clusterCount": 2, "port": "7000++", "host": "127.0.0.1"}
+    ]}"#;
+    let dir = dir(&[
+        ("master.json", MASTER),
+        ("servers.json", servers),
+        ("pomelo.toml", "[supervise]\nrestart = 'on-failure'"),
+    ]);
+    let config = Config::load(dir.path(), "development").unwrap();
+    let launch = config.servers[0].launch.clone().unwrap();
+    assert_eq!(launch.command, ["./s", "--id", "chat 1", "--port=6050", "a b", "${HOME}"]);
+    assert_eq!(launch.cwd, Some(dir.path().join("srv")));
+    assert_eq!(launch.env["WHERE"], "127.0.0.1:3005/development");
+    assert_eq!(launch.env["N"], "4");
+    assert!(["command", "cwd", "env", "restart"].iter().all(|key| !config.servers[0].info.contains_key(*key)));
+    assert_eq!(config.servers[1].launch.as_ref().unwrap().command, ["sh", "-c", "exec chat"]);
+    let restarts: Vec<Restart> = config.servers.iter().map(|server| server.restart).collect();
+    assert_eq!(restarts[..4], [Restart::Never, Restart::Never, Restart::Always, Restart::OnFailure]);
+    let counted: Vec<_> = config.servers[3..].iter().map(|s| (s.id.as_str(), s.info["port"].clone())).collect();
+    assert_eq!(counted, [("cluster-server-chat-0", 7000.into()), ("cluster-server-chat-1", 7001.into())]);
+    assert!(!format!("{launch:?}").contains("6050"), "arguments and values may be secrets");
+}
+
+#[test]
+fn an_empty_toml_means_the_defaults_and_modules_inherit_limits() {
+    let config = load(&[("master.json", "{}")]).unwrap();
+    let settings = &config.settings;
+    assert_eq!((config.master.address().as_str(), config.master.id.as_str()), ("127.0.0.1:3005", "master-server-1"));
+    assert_eq!(settings.limits, Limits::default());
+    assert_eq!(settings.network, Network::default());
+    assert!(settings.modules.dir.is_absolute() && settings.modules.dir.ends_with("modules"));
+    assert!(config.tokens.is_none() && config.users.is_empty());
+    assert!(config.data_dir("a/../b").unwrap().ends_with("a%2F..%2Fb"));
+
+    let toml = "[limits]\nqueue = 7\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
+                grants = ['cluster', 'wasi:cli', 'store:watchdog']\nlevels = { list = 2 }\nfile = 'other.wasm'\n\
+                [module.probe.limits]\nmemory_mib = 32\n";
+    let config = load(&[("master.json", MASTER), ("pomelo.toml", toml)]).unwrap();
+    let probe = config.module("probe");
+    assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 64));
+    assert_eq!(Value::Object(probe.options), serde_json::json!({"every": 5, "on": ["a"]}));
+    assert_eq!((probe.interval, probe.levels["list"]), (Some(Duration::from_millis(500)), 2));
+    assert_eq!((config.module("unnamed").limits.queue, config.module("unnamed").enabled), (7, true));
+}
+
+#[test]
+fn the_demo_cluster_is_a_configuration_without_faults() {
+    let config = Config::demo().unwrap();
+    let ids: Vec<&str> = config.servers.iter().map(|server| server.id.as_str()).collect();
+    assert_eq!(ids, ["gate-server-1", "connector-server-1", "connector-server-2", "chat-server-1", "chat-server-2"]);
+    let command = &config.servers[4].launch.as_ref().unwrap().command;
+    assert_eq!(command[1..], ["demo-server", "--port", "6051"]);
+    assert_eq!((config.users.len(), config.tokens.as_ref().unwrap().len()), (2, 4));
+    assert_eq!(config.data_dir("x"), None);
+}
+
+#[test]
+fn faults_of_json_name_their_place_and_a_way_out() {
+    check("servers.json", "{\n  \"chat\": [,]\n}", &[("2:12", "this is not JSON", "no comma")]);
+    check(
+        "servers.json",
+        "{\"chat\": {\"id\": \"a\"}, \"x\": 1}",
+        &[
+            ("1:10", "`chat` must be an array of servers, but is an object", "for example"),
+            ("1:28", "`x` must be an array of servers, but is a number", "for example"),
+        ],
+    );
+    check("servers.json", "{\"production\": {\"chat\": []}}", &[("1:1", "no environment `development`", "production")]);
+    check(
+        "servers.json",
+        "{\"chat\": [\n{\"port\": 70000},\n{\"id\": \"\"},\n{\"id\": \"*\"},\n{\"id\": \"type:a\"}, {\"id\": 7}]}",
+        &[
+            ("2:1", "has no `id`", "for example"),
+            ("2:10", "port from 1 to 65535", "3050"),
+            ("3:8", "`id` is empty", "for example"),
+            ("4:8", "would be read as something else", "no `*`"),
+            ("5:8", "would be read as something else", "type:"),
+            ("5:26", "`id` must be a string, but is a number", "chat-server-1"),
+        ],
+    );
+    let long = format!(r#"{{"chat": [{{"id": "{}"}}]}}"#, "x".repeat(129));
+    check("servers.json", &long, &[("1:18", "at most 128 bytes, this one has 129", "example")]);
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"x\", \"port\": 1}],\n \"b\": [{\"id\": \"x\", \"port\": \"1\"}]}",
+        &[
+            ("2:15", "the id `x` is used twice", "servers.json:1:15"),
+            ("2:28", "127.0.0.1:1 is used twice", "servers.json:1:28"),
+        ],
+    );
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"master-server-1\", \"port\": 3005}]}",
+        &[("1:15", "used twice", "master.json:1:1"), ("1:42", "127.0.0.1:3005 is used twice", "master.json:1:56")],
+    );
+    check("servers.json", "{\"a\": [{\"id\": \"ö\", \"id\": \"x\"}]}", &[("1:20", "`id` is given twice", "keep one")]);
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"x\", \"port\": 5, \"command\": [\"s\", \"${prot}\"]}]}",
+        &[("1:48", "`${prot}` names no member", "did you mean `port`?")],
+    );
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"x\", \"command\": \"s 'a\"}, {\"id\": \"y\", \"command\": \"s ${a\"}]}",
+        &[("1:31", "never closed", "array"), ("1:63", "placeholder is never closed", "$${")],
+    );
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"x\", \"command\": \"\"}, {\"id\": \"y\", \"command\": 5}, {\"id\": \"z\", \"cwd\": \"/\"}]}",
+        &[
+            ("1:31", "`command` is empty", "./server"),
+            ("1:59", "`command` must be a string or an array of strings, but is a number", "./server"),
+            ("1:82", "`cwd` without a `command`", "take `cwd` away"),
+        ],
+    );
+    check(
+        "servers.json",
+        "{\"a\": [{\"id\": \"x\", \"restart\": \"allways\"}, {\"clusterCount\": 0, \"id\": \"y\"}]}",
+        &[
+            ("1:31", "`restart` cannot be `allways`", "did you mean `always`?"),
+            ("1:60", "`clusterCount` must be", "clusterCount"),
+        ],
+    );
+    check(
+        "master.json",
+        "{\"port\": \"x\", \"host\": 5}",
+        &[("1:10", "port", "3050"), ("1:23", "`host` must be a string", "127")],
+    );
+    check(
+        "adminServer.json",
+        "[{\"type\": \"a\", \"tokne\": \"s3cret\"}]",
+        &[("1:2", "has no `token`", "example"), ("1:16", "unknown key `tokne`", "did you mean `token`?")],
+    );
+    check("adminServer.json", "{}", &[("1:1", "must be an array of objects", "type")]);
+    let users = "[{\"username\": \"a\", \"pasword\": \"s3cret\", \"level\": 0},\n{\"username\": \"a\", \"password\": \"$argon2id$x\", \"level\": 1}, 5]";
+    check(
+        "adminUser.json",
+        users,
+        &[
+            ("1:2", "has no `password`", "example"),
+            ("1:20", "unknown key `pasword`", "did you mean `password`?"),
+            ("1:50", "from 1 to 1000", "default"),
+            ("2:31", "no argon2id hash", "pomelo user"),
+            ("2:59", "a user", "for example"),
+        ],
+    );
+}
+
+#[test]
+fn faults_of_toml_name_their_place_and_a_way_out() {
+    check(
+        "pomelo.toml",
+        "[limits]\ncpu_ms = 0\nwal_ms = 5\nqueue = \"x\"\nreserve = 70\n",
+        &[
+            ("1:1", "`reserve` (70) must be less than `instances` (64)", "lower it"),
+            ("2:10", "`cpu_ms` must be a whole number from 1 to", "default is 1000"),
+            ("3:1", "unknown key `wal_ms` in limits", "did you mean `wall_ms`?"),
+            ("4:9", "`queue` must be a whole number, but is a string", "queue = 1024"),
+        ],
+    );
+    check("pomelo.toml", "[limts]\n", &[("1:2", "unknown key `limts`", "did you mean `limits`?")]);
+    check(
+        "pomelo.toml",
+        "[module.a]\ngrants = ['clster', 'store:']\ninterval = -1\nfile = '../x'\nenabled = 1\n",
+        &[
+            ("2:11", "nothing called `clster`", "did you mean `cluster`?"),
+            ("2:21", "nothing called `store:`", "store:ID"),
+            ("3:12", "from 0 to", "interval = 5"),
+            ("4:8", "plain name", "modules directory"),
+            ("5:11", "must be true or false, but is a number", "enabled = true"),
+        ],
+    );
+    check(
+        "pomelo.toml",
+        "[module.a.levels]\nlist = 'x'\n[module.a.limits]\ntotal_instances = 5\n",
+        &[
+            ("2:8", "must be a level from 1 to 1000", "list = 2"),
+            ("4:1", "unknown key `total_instances`", "known here: cpu_ms"),
+        ],
+    );
+    check(
+        "pomelo.toml",
+        "[supervise]\nbackoff_min_ms = 500\nbackoff_max_ms = 400\n",
+        &[("1:1", "is more than", "grows")],
+    );
+    check(
+        "pomelo.toml",
+        "[network]\nallowed_hosts = 'x'\nping_interval_ms = 1.5\n",
+        &[("2:17", "an array of strings", "admin.example.org"), ("3:20", "whole number from 100", "5000")],
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_place() {
+    let faults = load(&[("master.json", MASTER), ("pomelo.toml", "[limits]\ncpu_ms = \n[network\n")]).unwrap_err().0;
+    assert!(faults.iter().any(|fault| fault.line == 2 && fault.what.contains("this is not TOML")), "{faults:#?}");
+    assert!(faults.iter().any(|fault| fault.line == 3 && fault.what.contains("this is not TOML")), "{faults:#?}");
+}
+
+#[test]
+fn faults_of_all_files_are_told_at_once_and_no_secret_is() {
+    let error = load(&[
+        ("master.json", r#"{"port": 0}"#),
+        ("servers.json", r#"{"chat": 1}"#),
+        ("adminUser.json", r#"[{"username": "a", "password": {"v": "s3cret"}, "level": 1}]"#),
+        ("pomelo.toml", "x = 1"),
+    ])
+    .unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.0.len(), 4, "{text}");
+    assert!(!text.contains("s3cret") && text.contains("the configuration has 4 faults:"), "{text}");
+}
+
+#[test]
+fn a_directory_without_a_master_is_refused_with_a_guess() {
+    let error = load(&[("config/master.json", MASTER)]).unwrap_err();
+    assert!(error.0[0].hint.contains("seems to be in"), "{error}");
+    assert!(load(&[]).unwrap_err().0[0].what.contains("not there"));
+}

@@ -1,0 +1,230 @@
+//! The local starter: runs a monitor for every configured server of this machine, and brings monitors back that died.
+//!
+//! A monitor runs in a process group of its own, its program in another. Asked to end, a monitor ends its program first; killed, its guard
+//! and this starter's (see [`Guard`]) leave nothing behind, and the same holds when the master itself is killed. A monitor that ends with
+//! code 0 was stopped on purpose and stays down. Servers on other machines are not this starter's: it names them and passes them over.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+
+use crate::auth::{Secret, Tokens};
+use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server};
+use crate::failure::{Failure, code};
+use crate::plugin::capability::Starter;
+use crate::supervise::{Ended, Guard, Output, Phase, Policy, Restart, Spec, Supervisor};
+
+/// What a monitor may take beyond its program's deadline, to tell its master and end.
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long a host name may take to be looked up.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Which servers to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those of one type.
+    Type(String),
+    /// One.
+    Id(String),
+}
+
+/// Runs monitors on this machine. Dropping it kills them and their programs.
+pub struct LocalStarter {
+    servers: Vec<Server>,
+    /// The program and arguments that come before those of a single monitor.
+    command: Vec<String>,
+    env: BTreeMap<String, String>,
+    policy: Policy,
+    guard: Arc<Guard>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    monitors: HashMap<String, Supervisor>,
+    /// From here on nothing is started.
+    closing: bool,
+}
+
+impl LocalStarter {
+    /// A starter for the servers of a configuration. Monitors run as this very program, with the arguments
+    /// `monitor --config DIR --env ENVIRONMENT --master HOST:PORT --id ID`, or `monitor --demo --master HOST:PORT --id ID` for the demo
+    /// cluster. `master` is where the master really listens.
+    ///
+    /// # Errors
+    /// Where the path of this program, or of the configuration, cannot be found or is not Unicode.
+    pub fn new(config: &Config, master: &str) -> Result<Self, Failure> {
+        let unusable = |what: &str| Failure::new(code::NOT_AVAILABLE, format!("no monitors can be started: {what}"));
+        let exe = std::env::current_exe().map_err(|error| unusable(&format!("where is this program? {error}")))?;
+        let exe =
+            exe.into_os_string().into_string().map_err(|_| unusable("the path of this program is not Unicode"))?;
+        Self::with_program(config, master, vec![exe])
+    }
+
+    /// As [`LocalStarter::new`], with another program (and arguments before the others) in place of this one.
+    ///
+    /// # Errors
+    /// Where the path of the configuration is not Unicode.
+    pub fn with_program(config: &Config, master: &str, mut command: Vec<String>) -> Result<Self, Failure> {
+        let mut env = BTreeMap::new();
+        command.push("monitor".into());
+        match &config.origin {
+            Origin::Directory(dir) => {
+                let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
+                let dir = dir.ok_or_else(|| {
+                    Failure::new(
+                        code::NOT_AVAILABLE,
+                        "no monitors can be started: the configuration's path is not Unicode",
+                    )
+                })?;
+                command.extend(["--config".into(), dir, "--env".into(), config.environment.clone()]);
+            }
+            Origin::Demo => {
+                command.push("--demo".into());
+                let tokens = Tokens::new(config.tokens.clone());
+                if let Some(token) = tokens.own("master").map(Secret::expose) {
+                    env.insert(DEMO_TOKEN_VARIABLE.to_owned(), token.to_owned());
+                }
+            }
+        }
+        command.extend(["--master".into(), master.to_owned()]);
+        let settings = &config.settings.supervise;
+        let mut policy = settings.policy(Restart::OnFailure);
+        policy.stop_deadline += MARGIN;
+        Ok(LocalStarter {
+            servers: config.servers.clone(),
+            command,
+            env,
+            policy,
+            guard: Arc::new(Guard::new()),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Starts the servers that are meant, all at once; the outcome of each, in the order of the configuration.
+    ///
+    /// # Errors
+    /// `not-found` where none is meant.
+    pub async fn run(&self, which: &Which) -> Result<Vec<(String, Result<(), Failure>)>, Failure> {
+        let meant = |server: &&Server| match which {
+            Which::All => true,
+            Which::Type(server_type) => server.server_type == *server_type,
+            Which::Id(id) => server.id == *id,
+        };
+        let ids: Vec<&str> = self.servers.iter().filter(meant).map(|server| server.id.as_str()).collect();
+        match which {
+            Which::Type(name) if ids.is_empty() => {
+                Err(self.unknown(&format!("no server of type `{name}`"), |s| &s.server_type))
+            }
+            Which::Id(id) if ids.is_empty() => Err(self.unknown(&format!("no server `{id}`"), |s| &s.id)),
+            _ => Ok(join_all(ids.into_iter().map(|id| async move { (id.to_owned(), self.start_one(id).await) })).await),
+        }
+    }
+
+    /// Ends all monitors, and by them their programs; kills what has not ended within `deadline`. Nothing can be started after it.
+    pub async fn stop_all(&self, deadline: Duration) {
+        let monitors: Vec<Supervisor> = {
+            let mut state = self.state.lock();
+            state.closing = true;
+            state.monitors.values().cloned().collect()
+        };
+        let asked = join_all(monitors.iter().map(Supervisor::stop));
+        if tokio::time::timeout(deadline, asked).await.is_err() {
+            tracing::warn!("some monitors have not ended in time and are killed");
+            join_all(monitors.iter().map(Supervisor::kill)).await;
+        }
+    }
+
+    async fn start_one(&self, id: &str) -> Result<(), Failure> {
+        let server = self.servers.iter().find(|server| server.id == id);
+        let server = server.ok_or_else(|| self.unknown(&format!("no server `{id}`"), |s| &s.id))?;
+        if !is_local(&server.host).await {
+            let what = format!("{id} belongs on {}: run `pomelo monitor --id {id}` there", server.host);
+            return Err(Failure::new(code::NOT_AVAILABLE, what));
+        }
+        let known = {
+            let mut state = self.state.lock();
+            if state.closing {
+                return Err(Failure::new(code::NOT_AVAILABLE, "the master is ending and starts no servers"));
+            }
+            match state.monitors.get(id) {
+                Some(monitor) => Some(monitor.clone()),
+                None => {
+                    let monitor = Supervisor::launch(self.spec(server), self.guard.clone());
+                    state.monitors.insert(id.to_owned(), monitor);
+                    None
+                }
+            }
+        };
+        match known {
+            Some(monitor) => match monitor.start().await {
+                Err(failure) if failure.code == code::BUSY => Err(Failure::new(
+                    code::BUSY,
+                    format!("{id} is not down, and is started only when it is: {}", failure.message),
+                )),
+                outcome => outcome.map(drop),
+            },
+            None => self.first_start(id).await,
+        }
+    }
+
+    /// Waits until a monitor that was just launched runs or cannot be started.
+    async fn first_start(&self, id: &str) -> Result<(), Failure> {
+        let status = self.state.lock().monitors.get(id).map(Supervisor::status);
+        let mut status = status.ok_or_else(|| Failure::new(code::NOT_FOUND, format!("{id} is gone")))?;
+        let settled = status.wait_for(|status| status.pid().is_some() || status.last_exit.is_some()).await;
+        let settled = settled.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
+        match (&settled.phase, &settled.last_exit) {
+            (Phase::Starting(Some(_)) | Phase::Running(_), _) | (Phase::Exited(Ended::Stopped), _) => Ok(()),
+            (_, Some(exit)) => Err(Failure::new(code::FAILED, format!("{id}: {}", exit.how))),
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn spec(&self, server: &Server) -> Spec {
+        let mut command = self.command.clone();
+        command.extend(["--id".into(), server.id.clone()]);
+        Spec {
+            id: server.id.clone(),
+            command,
+            cwd: None,
+            env: self.env.clone(),
+            env_remove: Vec::new(),
+            policy: self.policy.clone(),
+            // A monitor names itself in its log, and its program in front of the program's lines.
+            output: Output::Inherit,
+        }
+    }
+
+    fn unknown(&self, what: &str, name: impl Fn(&Server) -> &String) -> Failure {
+        let mut names: Vec<&str> = self.servers.iter().map(|server| name(server).as_str()).collect();
+        names.dedup();
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Failure::new(code::NOT_FOUND, format!("{what} is configured (configured: {known})"))
+    }
+}
+
+impl Starter for LocalStarter {
+    fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>> {
+        async move { self.start_one(&id).await }.boxed()
+    }
+}
+
+/// Whether a host is this machine: one of its addresses can be bound here, and no others can.
+async fn is_local(host: &str) -> bool {
+    let Ok(Ok(addresses)) = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await else {
+        return false;
+    };
+    addresses.into_iter().any(|address| UdpSocket::bind(address).is_ok())
+}
+
+#[cfg(test)]
+#[path = "starter_tests.rs"]
+mod tests;

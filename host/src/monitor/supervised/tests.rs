@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config::{DEMO_TOKEN_VARIABLE, Launch};
+use crate::failure::code;
+use crate::plugin::capability::{Application, Process};
+use crate::supervise::{Line, Output, Phase, Policy, Restart};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, Output, mpsc::Receiver<Line>) {
+    let (sink, lines) = mpsc::channel(64);
+    let program = Program {
+        id: "chat/1".into(),
+        server_type: "chat".into(),
+        master: "127.0.0.1:3005".into(),
+        launch: Launch { command: ["sh", "-c", script].map(str::to_owned).into(), cwd: None, env: BTreeMap::new() },
+        policy: Policy {
+            restart: Restart::Always,
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_millis(10),
+            healthy_after: LONG,
+            ready_delay: Duration::ZERO,
+            stop_deadline: LONG,
+        },
+        dir,
+    };
+    (program, Output::Lines(sink), lines)
+}
+
+fn info(id: &str) -> crate::wire::Info {
+    json!({"id": id}).as_object().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_program_finds_its_place_and_a_view_from_the_beginning() {
+    let script =
+        "echo $POMELO_SERVER_ID $POMELO_SERVER_TYPE $POMELO_MASTER; cat $POMELO_CLUSTER; echo; exec sleep 1000";
+    let (program, output, mut lines) = program(script, None);
+    let supervised = Supervised::start(program, output).await.unwrap();
+    let mut line = async || timeout(LONG, lines.recv()).await.unwrap().unwrap().text;
+    assert_eq!(line().await, "chat/1 chat 127.0.0.1:3005");
+    assert_eq!(line().await, r#"{"self":"chat/1","servers":{},"startOver":false}"#);
+    let dir = supervised.view_file().parent().unwrap().to_owned();
+    drop(supervised);
+    assert!(!dir.exists(), "a directory of its own goes with it");
+    assert!(DEMO_TOKEN_VARIABLE.starts_with("POMELO_"));
+}
+
+#[tokio::test]
+async fn w3_views_reach_the_file_whole_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, output, _lines) = program("exec sleep 1000", Some(dir.path().join("deep")));
+    let supervised = std::sync::Arc::new(Supervised::start(program, output).await.unwrap());
+    let file = || serde_json::from_slice::<Value>(&std::fs::read(supervised.view_file()).unwrap()).unwrap();
+    supervised.add_servers(vec![info("a"), info("b")]).await.unwrap();
+    assert_eq!(file()["servers"], json!({"a": {"id": "a"}, "b": {"id": "b"}}));
+    supervised.remove_servers(vec!["a".into(), "nobody".into()]).await.unwrap();
+    assert_eq!(file()["servers"], json!({"b": {"id": "b"}}));
+    let refused = supervised.add_servers(vec![info("c"), crate::wire::Info::new()]).await.unwrap_err();
+    assert_eq!((refused.code.as_ref(), supervised.servers().len()), (code::BAD_MESSAGE, 1));
+    supervised.replace_servers(info("x")).await.unwrap();
+    assert_eq!(file()["servers"], json!({"id": "x"}));
+    supervised.start_over().await.unwrap();
+    assert_eq!(file()["startOver"], json!(true));
+
+    let reader = tokio::task::spawn_blocking({
+        let path = supervised.view_file().to_owned();
+        move || (0..500).all(|_| serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).is_ok())
+    });
+    let changes = (0..200).map(|n| supervised.add_servers(vec![info(&format!("s{n}"))]));
+    for done in futures_util::future::join_all(changes).await {
+        done.unwrap();
+    }
+    assert!(reader.await.unwrap(), "a reader never sees half a file");
+    assert_eq!(file()["servers"].as_object().unwrap().len(), 201);
+    assert_eq!(std::fs::read_dir(supervised.view_file().parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+    supervised.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn c1_figures_are_those_of_the_program() {
+    let (program, output, _lines) = program("exec sleep 1000", None);
+    let supervised = Supervised::start(program, output).await.unwrap();
+    let running = |status: &crate::supervise::Status| matches!(status.phase, Phase::Running(_));
+    let pid = timeout(LONG, supervised.status().wait_for(running)).await.unwrap().unwrap().pid().unwrap();
+    let stats = supervised.stats().unwrap();
+    assert_eq!((stats.pid, stats.state, stats.restarts), (pid, "running", 0));
+    assert!(stats.rss > 0 && stats.heap_total > 0 && stats.uptime >= 0.0, "{stats:?}");
+    let other = supervised.restart().await.unwrap();
+    let stats = supervised.stats().unwrap();
+    assert_eq!((stats.pid, stats.restarts), (other, 1));
+    supervised.stop().await.unwrap();
+    let stats = supervised.stats().unwrap();
+    assert_eq!((stats.pid, stats.rss, stats.state), (0, 0, "exited"));
+    assert_eq!(supervised.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
+}
+
+#[tokio::test]
+async fn a_host_without_a_program_ends_itself_when_asked() {
+    let end = CancellationToken::new();
+    let own = OwnProcess::new("master-server-1", end.clone());
+    let stats = own.stats().unwrap();
+    assert_eq!((stats.pid, stats.state), (std::process::id(), "running"));
+    assert!(stats.rss > 0);
+    own.add_servers(vec![info("a")]).await.unwrap();
+    assert_eq!(own.servers().len(), 1);
+    assert_eq!(own.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
+    assert!(!end.is_cancelled());
+    own.stop().await.unwrap();
+    assert!(end.is_cancelled());
+}

@@ -1,0 +1,112 @@
+//! Ends process groups when this host is gone.
+//!
+//! A host that is killed with SIGKILL, or aborts, can end nothing any more, and its programs would run on as orphans that hold their
+//! ports. Linux can tie a child to its parent (PR_SET_PDEATHSIG), but only from within the child between fork and exec, which is no place
+//! for safe code, and only the child, not what it started. So one small process watches instead: a shell in a group of its own that reads
+//! from a pipe which groups there are. However the host ends, the pipe closes; the shell then kills the groups that are left, and ends.
+//!
+//! Between a program's start and its line in the pipe lie some microseconds in which the host's death would leave it behind. Where there is
+//! no `sh` this is said once in the log, and programs run unguarded.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::Mutex;
+
+/// A healthy guard reads a line at once; one that does not within this time is replaced.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reads `+ GROUP` and `- GROUP`, and at the end kills what is left. It outlives the signals that end hosts from a terminal.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+    rest=
+    for known in $groups; do [ "$known" = "$group" ] || rest="$rest $known"; done
+    groups=$rest
+    [ "$sign" = + ] && groups="$groups $group"
+done
+for group in $groups; do kill -s KILL -- "-$group"; done
+"#;
+
+/// Ends process groups when this host is gone. One serves all programs of a host.
+#[derive(Default)]
+pub struct Guard(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    process: Option<(Child, ChildStdin)>,
+    groups: BTreeSet<u32>,
+    warned: bool,
+}
+
+impl Guard {
+    /// A guard; its process is started with the first group.
+    pub fn new() -> Self {
+        Guard::default()
+    }
+
+    /// From here on the group ends with this host.
+    pub(super) async fn add(&self, group: u32) {
+        let mut inner = self.0.lock().await;
+        inner.groups.insert(group);
+        inner.tell(&format!("+ {group}\n")).await;
+    }
+
+    /// The group has ended; its number may soon be another's.
+    pub(super) async fn remove(&self, group: u32) {
+        let mut inner = self.0.lock().await;
+        inner.groups.remove(&group);
+        inner.tell(&format!("- {group}\n")).await;
+    }
+}
+
+impl Inner {
+    async fn tell(&mut self, line: &str) {
+        if !cfg!(unix) {
+            return;
+        }
+        if let Some((child, pipe)) = &mut self.process {
+            let alive = matches!(child.try_wait(), Ok(None));
+            let told = tokio::time::timeout(PATIENCE, pipe.write_all(line.as_bytes()));
+            if alive && matches!(told.await, Ok(Ok(()))) {
+                return;
+            }
+            tracing::warn!("the process that guards against orphans is gone; it is started again");
+        }
+        // The old one must not act on what it knows when its pipe closes.
+        if let Some((mut child, _pipe)) = self.process.take() {
+            let _ = child.start_kill();
+            let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
+        }
+        if self.groups.is_empty() {
+            return;
+        }
+        match self.start().await {
+            Ok(process) => self.process = Some(process),
+            Err(error) if !self.warned => {
+                self.warned = true;
+                tracing::warn!(%error, "no `sh` guards against orphans: programs outlive this host if it is killed");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Starts the process and tells it all groups.
+    async fn start(&self) -> io::Result<(Child, ChildStdin)> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(SCRIPT).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In this host's group it would be killed together with the host.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn()?;
+        let mut pipe = child.stdin.take().ok_or_else(|| io::Error::other("the guard has no input"))?;
+        let lines: String = self.groups.iter().map(|group| format!("+ {group}\n")).collect();
+        tokio::time::timeout(PATIENCE, pipe.write_all(lines.as_bytes())).await??;
+        Ok((child, pipe))
+    }
+}

@@ -1,0 +1,172 @@
+//! What a program writes: cut into lines of bounded length and handed on.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// A longer line is cut, bytes.
+const MAX_LINE: usize = 8 * 1024;
+/// Lines of standard error that are remembered.
+const LAST_LINES: usize = 10;
+/// A remembered line is cut to this, bytes.
+const LAST_LINE: usize = 512;
+/// Lines that wait to be printed; a program that writes faster waits, as it would for any pipe.
+const WAITING_LINES: usize = 256;
+/// How long the rest of the output is waited for when the program has ended: a descendant that left the group may hold the pipe forever.
+const REST: Duration = Duration::from_millis(500);
+
+/// Where the output of a program goes.
+#[derive(Clone)]
+pub enum Output {
+    /// To where this host's own goes.
+    Inherit,
+    /// Line by line into a channel; [`print_lines`] makes one.
+    Lines(LineSink),
+}
+
+/// Takes lines of programs. While it is full the programs wait.
+pub type LineSink = mpsc::Sender<Line>;
+
+/// A line that a program wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// [`super::Spec::id`] of the program.
+    pub id: Arc<str>,
+    /// Whether it was written to standard error.
+    pub error: bool,
+    /// The line without its end; what is not UTF-8 is replaced, what is too long is cut.
+    pub text: String,
+}
+
+/// Prints lines as `[id] text`, each to the stream of ours that corresponds to its own. Ends with the last sink.
+pub fn print_lines() -> LineSink {
+    let (sink, mut lines) = mpsc::channel::<Line>(WAITING_LINES);
+    tokio::spawn(async move {
+        let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
+        while let Some(Line { id, error, text }) = lines.recv().await {
+            let line = format!("[{id}] {text}\n");
+            // Where nobody reads any more the lines are lost, and the programs go on.
+            let _ = if error { err.write_all(line.as_bytes()).await } else { out.write_all(line.as_bytes()).await };
+            let _ = if error { err.flush().await } else { out.flush().await };
+        }
+    });
+    sink
+}
+
+impl Output {
+    pub(super) fn stdio(&self) -> Stdio {
+        match self {
+            Output::Inherit => Stdio::inherit(),
+            Output::Lines(_) => Stdio::piped(),
+        }
+    }
+}
+
+/// The readers of one process.
+#[derive(Default)]
+pub(super) struct Readers {
+    tasks: Vec<JoinHandle<()>>,
+    last: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Readers {
+    /// Reads a stream until its end.
+    pub(super) fn read(
+        &mut self,
+        stream: impl AsyncRead + Send + Unpin + 'static,
+        id: Arc<str>,
+        error: bool,
+        sink: LineSink,
+    ) {
+        let last = error.then(|| self.last.clone());
+        self.tasks.push(tokio::spawn(async move {
+            let mut stream = BufReader::with_capacity(MAX_LINE, stream);
+            while let Some(text) = next_line(&mut stream).await {
+                if let Some(last) = &last {
+                    let mut last = last.lock();
+                    if last.len() == LAST_LINES {
+                        last.pop_front();
+                    }
+                    last.push_back(cut(text.clone(), LAST_LINE));
+                }
+                // Without a reader the stream is still read, or the program would stop at a full pipe.
+                let _ = sink.send(Line { id: id.clone(), error, text }).await;
+            }
+        }));
+    }
+
+    /// Waits, for a moment at most, for the rest of the output, and gives the last lines of standard error.
+    pub(super) async fn finish(&mut self) -> Vec<String> {
+        let mut tasks = mem::take(&mut self.tasks);
+        let all = futures_util::future::join_all(tasks.iter_mut());
+        if tokio::time::timeout(REST, all).await.is_err() {
+            tasks.iter().for_each(JoinHandle::abort);
+        }
+        self.last.lock().iter().cloned().collect()
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The next line, cut to [`MAX_LINE`]; what was cut off is read and thrown away.
+async fn next_line(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {
+    let mut line = Vec::new();
+    let mut any = false;
+    while let Ok(chunk) = stream.fill_buf().await {
+        if chunk.is_empty() {
+            break;
+        }
+        any = true;
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        // One byte more than the limit tells `cut` that there was more.
+        let room = (MAX_LINE + 1).saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        let used = end.map_or(chunk.len(), |end| end + 1);
+        stream.consume(used);
+        if end.is_some() {
+            break;
+        }
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    any.then(|| cut(String::from_utf8_lossy(&line).into_owned(), MAX_LINE))
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_none_is_lost() {
+        let long = "x".repeat(3 * MAX_LINE);
+        let text = format!("one\r\n\n{long}\nlast without end");
+        let mut stream = BufReader::with_capacity(100, text.as_bytes());
+        assert_eq!(next_line(&mut stream).await.as_deref(), Some("one"));
+        assert_eq!(next_line(&mut stream).await.as_deref(), Some(""));
+        let cut = next_line(&mut stream).await.unwrap();
+        assert_eq!((cut.len(), cut.ends_with("x…")), (MAX_LINE + '…'.len_utf8(), true));
+        assert_eq!(next_line(&mut stream).await.as_deref(), Some("last without end"));
+        assert_eq!(next_line(&mut stream).await, None);
+    }
+}

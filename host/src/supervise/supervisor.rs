@@ -1,0 +1,344 @@
+//! The task that runs one program, watches it, and brings it back.
+//!
+//! One task owns the process, so that stop, kill, restart and the program's own end meet in one place and in one order. «For good» always
+//! wins: a stop that comes while a restart is under way turns the restart into a failure, and nothing brings the program back after a
+//! stop but [`Supervisor::start`].
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
+
+use super::group::Group;
+use super::{Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff};
+use crate::failure::{Failure, code};
+
+/// Commands that wait for the task.
+const QUEUE: usize = 16;
+/// How long a killed process is waited for: one that hangs in the kernel cannot be killed before the kernel lets it go.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// A program under supervision. When the last clone is dropped, the program's group is killed.
+#[derive(Clone)]
+pub struct Supervisor {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+enum Command {
+    Start(Reply<u32>),
+    Restart(Reply<u32>),
+    End { kill: bool, reply: Reply<()> },
+}
+
+impl Supervisor {
+    /// Starts the program, in the background: [`Supervisor::status`] tells how it goes. One that cannot be started is tried again as its
+    /// policy says.
+    pub fn launch(spec: Spec, guard: Arc<Guard>) -> Self {
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let first = Status { phase: Phase::Starting(None), restarts: 0, last_exit: None, since: None };
+        let (sender, status) = watch::channel(first);
+        let task = Task {
+            spec,
+            guard,
+            inbox,
+            status: sender,
+            failures: 0,
+            launched: false,
+            for_good: false,
+            starting: Vec::new(),
+        };
+        tokio::spawn(task.run());
+        Supervisor { commands, status }
+    }
+
+    /// How the program is; changes are told.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Starts a program that is down or waits to be brought back; answers with its process id when it runs.
+    ///
+    /// # Errors
+    /// `busy` where it runs already or is being stopped, `failed` where it cannot be started.
+    pub async fn start(&self) -> Result<u32, Failure> {
+        self.ask(Command::Start).await
+    }
+
+    /// Stops the program and starts it again; answers with the new process id when it runs.
+    ///
+    /// # Errors
+    /// `busy` where it is being stopped, `not-available` where it was stopped for good, `failed` where it cannot be started.
+    pub async fn restart(&self) -> Result<u32, Failure> {
+        self.ask(Command::Restart).await
+    }
+
+    /// Stops the program for good: SIGTERM to its group, SIGKILL when [`super::Policy::stop_deadline`] has passed. Answers when it has ended; at
+    /// once where nothing runs.
+    ///
+    /// # Errors
+    /// `timeout` where even a killed process does not end.
+    pub async fn stop(&self) -> Result<(), Failure> {
+        self.ask(|reply| Command::End { kill: false, reply }).await
+    }
+
+    /// Kills the program's group for good. As [`Supervisor::stop`] otherwise.
+    ///
+    /// # Errors
+    /// As [`Supervisor::stop`].
+    pub async fn kill(&self) -> Result<(), Failure> {
+        self.ask(|reply| Command::End { kill: true, reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .try_send(command(reply))
+            .map_err(|_| Failure::new(code::BUSY, "too many commands for this program are under way"))?;
+        answer.await.unwrap_or_else(|_| Err(Failure::new(code::NOT_AVAILABLE, "this host is ending")))
+    }
+}
+
+struct Task {
+    spec: Spec,
+    guard: Arc<Guard>,
+    inbox: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    /// Ends in a row that came too soon.
+    failures: u32,
+    /// Whether a first start was tried: later ones are restarts.
+    launched: bool,
+    /// Whether it was stopped on purpose.
+    for_good: bool,
+    /// Who waits for it to run.
+    starting: Vec<Reply<u32>>,
+}
+
+/// What the task does next.
+enum Next {
+    Launch,
+    BackOff,
+    Down,
+    Over,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut next = Next::Launch;
+        loop {
+            next = match next {
+                Next::Launch => self.launch().await,
+                Next::BackOff => self.back_off().await,
+                Next::Down => self.down().await,
+                Next::Over => return,
+            };
+        }
+    }
+
+    /// Starts the program and stays with it until it has ended.
+    async fn launch(&mut self) -> Next {
+        let again = mem::replace(&mut self.launched, true);
+        self.status.send_modify(|status| {
+            status.phase = Phase::Starting(None);
+            status.restarts += u64::from(again);
+        });
+        let mut group = match Group::spawn(&self.spec) {
+            Ok(group) => group,
+            Err(error) => {
+                let program = self.spec.command.first().map_or("", String::as_str);
+                let why = format!("`{program}` cannot be started: {error}");
+                self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));
+                return self.ended(Exit { how: How::NotStarted(why), last_lines: Vec::new() }, Duration::ZERO);
+            }
+        };
+        let (pid, since) = (group.pid(), Instant::now());
+        self.guard.add(pid).await;
+        tracing::info!(id = self.spec.id, pid, "started");
+        self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
+        self.answer_starting(&Ok(pid));
+        let ready = sleep(self.spec.policy.ready_delay);
+        tokio::pin!(ready);
+        loop {
+            tokio::select! {
+                () = group.leader_ended() => {
+                    let exit = self.sweep(group).await;
+                    return self.ended(exit, since.elapsed());
+                }
+                () = &mut ready, if !ready.is_elapsed() => self.phase(Phase::Running(pid)),
+                command = self.inbox.recv() => match command {
+                    Some(Command::Start(reply)) => {
+                        let _ = reply.send(Err(Failure::new(code::BUSY, format!("{} runs already, as process {pid}", self.spec.id))));
+                    }
+                    Some(Command::Restart(reply)) => {
+                        self.starting.push(reply);
+                        return self.end(group, false, Vec::new()).await;
+                    }
+                    Some(Command::End { kill, reply }) => {
+                        self.for_good = true;
+                        return self.end(group, kill, vec![reply]).await;
+                    }
+                    None => {
+                        self.end(group, true, Vec::new()).await;
+                        return Next::Over;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Ends the group, and listens meanwhile: a restart under way can become an end for good, and an asking can become a killing.
+    async fn end(&mut self, mut group: Group, mut kill: bool, mut stopping: Vec<Reply<()>>) -> Next {
+        if kill {
+            group.kill();
+        } else {
+            group.terminate();
+        }
+        let mut over = false;
+        let deadline = sleep(if kill { KILL_DEADLINE } else { self.spec.policy.stop_deadline });
+        tokio::pin!(deadline);
+        let outcome = loop {
+            let ended = async {
+                // Those that the leader left behind have as long to end as the leader has, unless they were killed.
+                if kill { group.leader_ended().await } else { group.all_ended().await }
+            };
+            tokio::select! {
+                () = ended => break Ok(()),
+                () = &mut deadline => {
+                    if kill {
+                        let what = format!("{} was killed and does not end; the system holds it", self.spec.id);
+                        tracing::error!("{what}");
+                        break Err(Failure::new(code::TIMEOUT, what));
+                    }
+                    tracing::warn!(id = self.spec.id, "did not end when asked, and is killed");
+                    kill = true;
+                }
+                command = self.inbox.recv(), if !over => match command {
+                    Some(Command::Start(reply) | Command::Restart(reply)) if self.for_good => {
+                        let _ = reply.send(Err(Failure::new(code::BUSY, format!("{} is being stopped", self.spec.id))));
+                    }
+                    Some(Command::Start(reply) | Command::Restart(reply)) => self.starting.push(reply),
+                    Some(Command::End { kill: now, reply }) => {
+                        self.stop_for_good();
+                        stopping.push(reply);
+                        if now == kill || kill {
+                            continue;
+                        }
+                        kill = true;
+                    }
+                    None => (over, kill) = (true, true),
+                },
+            }
+            if kill {
+                group.kill();
+                deadline.set(sleep(KILL_DEADLINE));
+            }
+        };
+        let exit = self.sweep(group).await;
+        tracing::info!(id = self.spec.id, "{}", exit.how);
+        self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
+        // The state changes before anybody is told, so that whoever was told finds it changed.
+        let next = if over {
+            Next::Over
+        } else if self.for_good {
+            self.phase(Phase::Exited(Ended::Stopped));
+            Next::Down
+        } else {
+            Next::Launch
+        };
+        for reply in stopping {
+            let _ = reply.send(outcome.clone());
+        }
+        next
+    }
+
+    /// Waits until it is time to try again.
+    async fn back_off(&mut self) -> Next {
+        let wait = backoff::wait(&self.spec.policy, self.failures, rand::random());
+        self.phase(Phase::BackingOff(wait));
+        tokio::select! {
+            () = sleep(wait) => Next::Launch,
+            command = self.inbox.recv() => match command {
+                Some(Command::Start(reply) | Command::Restart(reply)) => {
+                    self.starting.push(reply);
+                    Next::Launch
+                }
+                Some(Command::End { reply, .. }) => self.stay_down(reply),
+                None => Next::Over,
+            },
+        }
+    }
+
+    /// Nothing runs until somebody wishes so.
+    async fn down(&mut self) -> Next {
+        match self.inbox.recv().await {
+            Some(Command::Restart(reply)) if self.for_good => {
+                let what = format!("{} was stopped for good", self.spec.id);
+                let _ = reply.send(Err(Failure::new(code::NOT_AVAILABLE, what)));
+                Next::Down
+            }
+            Some(Command::Start(reply) | Command::Restart(reply)) => {
+                (self.for_good, self.failures) = (false, 0);
+                self.starting.push(reply);
+                Next::Launch
+            }
+            Some(Command::End { reply, .. }) => self.stay_down(reply),
+            None => Next::Over,
+        }
+    }
+
+    fn stay_down(&mut self, reply: Reply<()>) -> Next {
+        self.for_good = true;
+        self.phase(Phase::Exited(Ended::Stopped));
+        let _ = reply.send(Ok(()));
+        Next::Down
+    }
+
+    /// The program ended by itself: decides whether it comes back.
+    fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
+        let policy = &self.spec.policy;
+        let back = match policy.restart {
+            Restart::Always => true,
+            Restart::OnFailure => exit.how != How::Code(0),
+            Restart::Never => false,
+        };
+        tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
+        self.status.send_modify(|status| {
+            (status.last_exit, status.since) = (Some(exit), None);
+            if !back {
+                status.phase = Phase::Exited(Ended::GivenUp);
+            }
+        });
+        if back { Next::BackOff } else { Next::Down }
+    }
+
+    async fn sweep(&mut self, group: Group) -> Exit {
+        let pid = group.pid();
+        let exit = group.sweep().await;
+        self.guard.remove(pid).await;
+        exit
+    }
+
+    /// Whoever waited for a start is told that there will be none.
+    fn stop_for_good(&mut self) {
+        self.for_good = true;
+        self.answer_starting(&Err(Failure::new(
+            code::NOT_AVAILABLE,
+            format!("{} was stopped meanwhile", self.spec.id),
+        )));
+    }
+
+    fn answer_starting(&mut self, answer: &Result<u32, Failure>) {
+        for reply in self.starting.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.status.send_modify(|status| status.phase = phase);
+    }
+}

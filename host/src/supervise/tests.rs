@@ -1,0 +1,231 @@
+//! Real programs under supervision. Nothing here asserts how long something takes: conditions are waited for.
+
+use std::path::Path;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::*;
+use crate::failure::code;
+
+/// No condition of a healthy run takes this long.
+const LONG: Duration = Duration::from_secs(30);
+
+fn policy(restart: Restart) -> Policy {
+    Policy {
+        restart,
+        backoff_min: Duration::from_millis(10),
+        backoff_max: Duration::from_millis(40),
+        healthy_after: Duration::from_secs(60),
+        ready_delay: Duration::ZERO,
+        stop_deadline: LONG,
+    }
+}
+
+fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
+    let (sink, lines) = mpsc::channel(64);
+    let spec = Spec {
+        id: "x".into(),
+        command: ["sh", "-c", script].map(str::to_owned).into(),
+        cwd: None,
+        env: BTreeMap::new(),
+        env_remove: Vec::new(),
+        policy,
+        output: Output::Lines(sink),
+    };
+    (spec, lines)
+}
+
+fn launch(spec: Spec) -> Supervisor {
+    Supervisor::launch(spec, Guard::new().into())
+}
+
+async fn line(lines: &mut mpsc::Receiver<Line>) -> String {
+    timeout(LONG, lines.recv()).await.expect("a line comes").expect("the program writes").text
+}
+
+async fn until(supervisor: &Supervisor, wanted: impl FnMut(&Status) -> bool) -> Status {
+    let mut status = supervisor.status();
+    timeout(LONG, status.wait_for(wanted)).await.expect("the state is reached").expect("the task lives").clone()
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let held = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, held).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Whether a process is there and no zombie.
+fn runs(pid: &str) -> bool {
+    let status = std::fs::read_to_string(Path::new("/proc").join(pid).join("status")).unwrap_or_default();
+    status.contains("State:") && !status.contains("State:\tZ") && !status.contains("State:\tX")
+}
+
+#[tokio::test]
+async fn a_program_runs_and_is_stopped_for_good() {
+    let (spec, mut lines) =
+        shell("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done", policy(Restart::Always));
+    let supervisor = launch(spec);
+    assert_eq!(line(&mut lines).await, "up");
+    let pid = until(&supervisor, |s| matches!(s.phase, Phase::Running(_))).await.pid().unwrap();
+    assert!(runs(&pid.to_string()));
+    assert_eq!(supervisor.start().await.unwrap_err().code, code::BUSY);
+    supervisor.stop().await.unwrap();
+    // The shell may tell of its `sleep` first.
+    while line(&mut lines).await != "bye" {}
+    let status = supervisor.status().borrow().clone();
+    assert_eq!((status.phase, status.last_exit.map(|e| e.how)), (Phase::Exited(Ended::Stopped), Some(How::Code(0))));
+    assert!(!runs(&pid.to_string()));
+    assert_eq!(supervisor.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
+    supervisor.stop().await.unwrap();
+    let again = supervisor.start().await.unwrap();
+    assert_ne!(again, pid);
+    supervisor.kill().await.unwrap();
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+}
+
+#[tokio::test]
+async fn a_program_that_dies_is_brought_back_and_its_last_words_are_kept() {
+    let (spec, _lines) =
+        shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $i >&2; done; exit 3", policy(Restart::Always));
+    let supervisor = launch(spec);
+    let status = until(&supervisor, |s| s.restarts >= 3 && s.last_exit.is_some()).await;
+    let exit = status.last_exit.unwrap();
+    assert_eq!((exit.how, exit.last_lines.len()), (How::Code(3), 10));
+    assert_eq!(exit.last_lines.last().map(String::as_str), Some("12"));
+    supervisor.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn policies_decide_who_comes_back() {
+    let check = async |restart, script: &str, back: bool| {
+        let (spec, _lines) = shell(script, policy(restart));
+        let supervisor = launch(spec);
+        let status = until(&supervisor, |s| s.restarts > 0 || s.phase == Phase::Exited(Ended::GivenUp)).await;
+        assert_eq!(status.restarts > 0, back, "{restart:?} {script}");
+    };
+    check(Restart::Always, "exit 0", true).await;
+    check(Restart::OnFailure, "exit 0", false).await;
+    check(Restart::OnFailure, "exit 1", true).await;
+    check(Restart::OnFailure, "kill -9 $$", true).await;
+    check(Restart::Never, "exit 1", false).await;
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_is_told_and_tried_again() {
+    let (mut spec, _lines) = shell("", policy(Restart::Always));
+    spec.command = vec!["/no/such/program".into()];
+    let supervisor = launch(spec);
+    let status = until(&supervisor, |s| s.restarts >= 2 && s.last_exit.is_some()).await;
+    assert!(
+        matches!(&status.last_exit.unwrap().how, How::NotStarted(why) if why.contains("`/no/such/program` cannot be started"))
+    );
+    let failure = supervisor.restart().await.unwrap_err();
+    assert!(failure.code == code::FAILED && failure.message.contains("x: `/no/such/program`"), "{failure}");
+    supervisor.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_during_back_off_holds_and_a_start_ends_it() {
+    let mut slow = policy(Restart::Always);
+    (slow.backoff_min, slow.backoff_max) = (LONG * 10, LONG * 10);
+    let (spec, _lines) = shell("[ -e \"$0\" ] && exit 1; sleep 1000", slow);
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "").unwrap();
+    let mut spec = spec;
+    spec.command.push(flag.to_string_lossy().into_owned());
+    let supervisor = launch(spec);
+    until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
+    supervisor.stop().await.unwrap();
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+    supervisor.start().await.unwrap();
+    until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
+    std::fs::remove_file(&flag).unwrap();
+    let pid = supervisor.restart().await.unwrap();
+    until(&supervisor, |s| s.phase == Phase::Running(pid)).await;
+    supervisor.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_gives_another_process_and_a_stop_overrules_it() {
+    let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.01; done";
+    let mut patient = policy(Restart::Always);
+    patient.stop_deadline = Duration::from_millis(50);
+    let (spec, mut lines) = shell(script, patient);
+    let supervisor = launch(spec);
+    assert_eq!(line(&mut lines).await, "up");
+    let first = supervisor.status().borrow().pid().unwrap();
+    let second = supervisor.restart().await.unwrap();
+    assert_ne!(first, second);
+    assert_eq!(supervisor.status().borrow().restarts, 1);
+    assert_eq!(supervisor.status().borrow().last_exit.as_ref().map(|e| e.how.clone()), Some(How::Signal(9)));
+    supervisor.kill().await.unwrap();
+
+    let (spec, mut lines) = shell(script, policy(Restart::Always));
+    let supervisor = launch(spec);
+    assert_eq!(line(&mut lines).await, "up");
+    let restarting = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move { supervisor.restart().await }
+    });
+    // It ignores being asked, and would have long to do so. The shell may tell of its `sleep` first.
+    while line(&mut lines).await != "asked" {}
+    let stopping = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move { supervisor.stop().await }
+    });
+    assert_eq!(restarting.await.unwrap().unwrap_err().code, code::NOT_AVAILABLE);
+    assert_eq!(supervisor.restart().await.unwrap_err().code, code::BUSY);
+    supervisor.kill().await.unwrap();
+    stopping.await.unwrap().unwrap();
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+}
+
+#[tokio::test]
+async fn what_a_program_started_ends_with_it() {
+    // The grandchild does not listen to TERM. It is there when its number has been told.
+    let start = "sh -c \"trap '' TERM; echo \\$\\$; while :; do sleep 0.01; done\" & ";
+    let mut short = policy(Restart::Never);
+    short.stop_deadline = Duration::from_millis(50);
+    for (how, script) in [
+        ("exit", format!("{start} sleep 0.2; exit 0")),
+        ("stop", format!("{start} wait")),
+        ("kill", format!("{start} wait")),
+        ("drop", format!("{start} wait")),
+    ] {
+        let (spec, mut lines) = shell(&script, short.clone());
+        let supervisor = launch(spec);
+        let grandchild = line(&mut lines).await;
+        match how {
+            "stop" => supervisor.stop().await.unwrap(),
+            "kill" => supervisor.kill().await.unwrap(),
+            "exit" => drop(until(&supervisor, |s| s.phase == Phase::Exited(Ended::GivenUp)).await),
+            _ => drop(supervisor),
+        }
+        eventually(how, || !runs(&grandchild)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_guard_ends_groups_when_its_host_is_gone() {
+    let (spec, mut lines) = shell("echo $$; sleep 1000 & wait", policy(Restart::Never));
+    let mut group = group::Group::spawn(&spec).unwrap();
+    let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
+    other.id = "other".into();
+    let mut other = group::Group::spawn(&other).unwrap();
+    let (pid, other_pid) = (line(&mut lines).await, line(&mut other_lines).await);
+    let guard = Guard::new();
+    guard.add(other.pid()).await;
+    guard.add(group.pid()).await;
+    guard.remove(other.pid()).await;
+    // A host that dies closes the pipe, and does nothing else.
+    drop(guard);
+    timeout(LONG, group.leader_ended()).await.expect("the guard kills the group");
+    assert!(!runs(&pid) && runs(&other_pid), "only groups that were not taken back are killed");
+    other.kill();
+    timeout(LONG, other.leader_ended()).await.unwrap();
+}
