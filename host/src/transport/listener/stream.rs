@@ -167,8 +167,12 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
         if !self.connection.count(buffer.filled().len() - before) {
-            self.end("unregistered-bytes");
-            return Poll::Ready(Err(aborted("more came than may come before registration")));
+            const WHY: &str = "it sent more than it may before registration";
+            match &*self.connection.carried.lock() {
+                Some((_, Some(peer))) => peer.cut_counted("unregistered-bytes", WHY),
+                _ => self.end("unregistered-bytes"),
+            }
+            return Poll::Ready(Err(aborted(WHY)));
         }
         polled
     }
