@@ -1,6 +1,8 @@
 //! A WASM plugin host for cluster administration: pomelo's admin framework made anew.
 
 pub mod auth;
+pub mod built_in;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod console;
@@ -10,6 +12,7 @@ pub mod failure;
 pub mod master;
 pub mod monitor;
 pub mod plugin;
+pub mod reload;
 pub mod supervise;
 pub mod transport;
 pub mod wire;

@@ -104,7 +104,6 @@ impl Console {
                 if enable { "enabled" } else { "disabled" }
             );
         }
-        true
     }
 
     /// The ids of disabled modules.

@@ -1,0 +1,50 @@
+//! The modules that the program carries.
+//!
+//! They are components like any other; what they import is granted to them, and that they may turn to their own ids on other servers.
+
+use std::sync::Arc;
+
+use crate::console::{BuiltIn, Origin, Source};
+use crate::plugin::{Descriptor, Grants, Inspection};
+
+/// Name and file of each, as `build.rs` found them.
+const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+
+/// The modules that the program carries.
+pub fn built_in() -> Vec<BuiltIn> {
+    FILES.iter().map(|(name, bytes)| module(name, bytes)).collect()
+}
+
+fn module(name: &str, bytes: &[u8]) -> BuiltIn {
+    let inspection = Inspection::new(bytes).ok();
+    let descriptor = inspection.as_ref().and_then(|inspection| inspection.descriptor.as_deref());
+    let ids = descriptor.and_then(|text| Descriptor::parse(text).ok()).unwrap_or_default().ids;
+    let interfaces = inspection.iter().flat_map(|inspection| &inspection.imports).filter_map(|import| {
+        let (interface, _) = import.strip_prefix("pomelo:admin/")?.split_once('@')?;
+        Some(interface.to_owned())
+    });
+    let own = ids.iter().flat_map(|id| ["cluster", "uplink"].map(|interface| format!("{interface}:{}", id.id)));
+    // A name with a slash is no file's: nothing in the modules' directory replaces a built-in module by its name alone.
+    let source = Source {
+        name: format!("built-in/{name}"),
+        origin: Origin::BuiltIn,
+        bytes: Arc::from(bytes),
+        grants: Grants::new(interfaces.chain(own)),
+    };
+    BuiltIn::new(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_modules_can_be_read_and_are_granted_what_they_import() {
+        for built_in in built_in() {
+            assert!(!built_in.ids.is_empty(), "{built_in:?}");
+            let inspection = Inspection::new(&built_in.source.bytes).unwrap();
+            built_in.source.grants.check("built-in", &inspection.imports).unwrap();
+            assert!(inspection.descriptor.is_some(), "{built_in:?} says what it is without being run");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
+//!
+//! The folder is watched, not the files, since editors and package tools replace a file by renaming another. A file that was closed or renamed is
+//! read at once; one that only changes is left alone until its size and time stay the same for the settle time. What becomes of it is the console
+//! service's affair.
+
+mod watch;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::console::{Console, InstallError, Origin, Source};
+use crate::plugin::Grants;
+
+use watch::{Change, Changes};
+
+/// How the directory is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long a file must stay as it is, where nothing says that it was closed. Default 100 ms.
+    pub settle: Duration,
+    /// Whether to look at the directory once a second instead of waiting for the system's events, which network file systems do not send.
+    pub poll: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { settle: Duration::from_millis(100), poll: false }
+    }
+}
+
+/// The largest module file, bytes.
+const MAX_FILE: u64 = 128 << 20;
+/// How long a file whose `start` failed waits for another try: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A directory of modules, for one or more console services.
+pub struct Modules {
+    directory: PathBuf,
+    consoles: Vec<Console>,
+    options: Options,
+    changes: Changes,
+}
+
+/// Why a directory cannot be watched.
+#[derive(Debug, thiserror::Error)]
+#[error("the modules' directory {} cannot be used: {source}", directory.display())]
+pub struct WatchError {
+    directory: PathBuf,
+    source: io::Error,
+}
+
+impl Modules {
+    /// Begins to watch a directory, which is made if it is not there, and installs the modules that it holds, in the order of their names. A
+    /// refused one is reported and left out.
+    ///
+    /// # Errors
+    /// [`WatchError`].
+    pub async fn open(directory: &Path, consoles: Vec<Console>, options: Options) -> Result<Self, WatchError> {
+        let in_directory = |source| WatchError { directory: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(in_directory)?;
+        let directory = std::fs::canonicalize(directory).map_err(in_directory)?;
+        // Watching comes first: what appears while the files are read is seen.
+        let changes = Changes::watch(&directory, options.poll).map_err(in_directory)?;
+        let modules = Modules { directory, consoles, options, changes };
+        for path in modules.files() {
+            let _ = install(&path, &modules.consoles).await;
+        }
+        Ok(modules)
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Follows the directory until `stop`.
+    pub async fn follow(mut self, stop: CancellationToken) {
+        // At most one task for each name that was ever seen and still has something to do.
+        let mut under_way: HashMap<PathBuf, JoinHandle<()>> = HashMap::new();
+        loop {
+            let changed = tokio::select! {
+                () = stop.cancelled() => break,
+                change = self.changes.next() => match change {
+                    Change::File { path, closed } => vec![(path, closed)],
+                    Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
+                },
+            };
+            under_way.retain(|_, task| !task.is_finished());
+            for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path)) {
+                // A newer file ends what is under way for the one before it; the version in force is not touched by that.
+                if let Some(task) = under_way.remove(&path) {
+                    task.abort();
+                }
+                let settle = if closed { Duration::ZERO } else { self.options.settle };
+                let task = tokio::spawn(settled(path.clone(), settle, self.options.settle, self.consoles.clone()));
+                under_way.insert(path, task);
+            }
+        }
+        for task in under_way.into_values() {
+            task.abort();
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
+        let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_module(p)).collect();
+        files.sort();
+        files
+    }
+
+    /// The files that are there, and those that modules in force came from.
+    fn known_and_present(&self) -> Vec<PathBuf> {
+        let mut all = self.files();
+        for status in self.consoles.iter().flat_map(Console::modules) {
+            let path = PathBuf::from(status.source);
+            if path.parent() == Some(&self.directory) {
+                all.push(path);
+            }
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// Whether a path could be a module: `NAME.wasm`, not hidden.
+fn is_module(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("wasm"))
+        && path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn name_of(path: &Path) -> Option<String> {
+    path.file_stem().and_then(OsStr::to_str).map(str::to_owned)
+}
+
+/// Waits until the file stays as it is, then installs or removes it.
+async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<Console>) {
+    let mut seen = look(&path).await;
+    if !settle.is_zero() {
+        loop {
+            tokio::time::sleep(settle).await;
+            let now = look(&path).await;
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
+    }
+    if seen.is_none() {
+        // Some tools remove a file before they write the next one.
+        tokio::time::sleep(gone).await;
+        if look(&path).await.is_none() {
+            let Some(name) = name_of(&path) else { return };
+            futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name))).await;
+            return;
+        }
+    }
+    let mut pause = RETRY.0;
+    while install(&path, &consoles).await {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+async fn look(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let metadata = tokio::fs::metadata(path).await.ok().filter(|metadata| metadata.is_file())?;
+    Some((metadata.len(), metadata.modified().ok()))
+}
+
+/// Installs a file everywhere; whether it is worth another try.
+async fn install(path: &Path, consoles: &[Console]) -> bool {
+    let Some(name) = name_of(path) else {
+        tracing::error!(file = %path.display(), "a module's file name must be Unicode");
+        return false;
+    };
+    if look(path).await.is_some_and(|(size, _)| size > MAX_FILE) {
+        tracing::error!(file = %path.display(), "a module has at most {} MiB", MAX_FILE >> 20);
+        return false;
+    }
+    let bytes: Arc<[u8]> = match tokio::fs::read(path).await {
+        Ok(bytes) => bytes.into(),
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "a module cannot be read");
+            return false;
+        }
+    };
+    let source = Source { name, origin: Origin::File(path.to_owned()), bytes, grants: Grants::default() };
+    let installed = consoles.iter().map(|console| console.install(source.clone()));
+    let outcomes = futures_util::future::join_all(installed).await;
+    outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. })))
+}
