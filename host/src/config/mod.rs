@@ -12,6 +12,7 @@ mod people;
 mod reader;
 mod servers;
 mod settings;
+mod toml_file;
 mod tree;
 
 #[cfg(test)]
@@ -90,7 +91,7 @@ impl Config {
                 .as_ref()
                 .zip(node.as_ref())
                 .and_then(|(source, node)| File { source, faults: &faults }.table(node, "pomelo.toml"));
-            settings::read(table, dir)
+            toml_file::read(table, dir)
         };
         let mut taken = Taken::default();
         let master =

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::command::{self, Launch};
 use super::reader::{File, Table};
-use super::settings::restart_policy;
+use super::toml_file::restart_policy;
 use super::tree::{Node, Tree};
 use crate::supervise::Restart;
 use crate::wire::Info;

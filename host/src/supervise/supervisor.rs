@@ -217,14 +217,19 @@ impl Task {
                     kill = true;
                 }
                 command = self.inbox.recv(), if !over => match command {
-                    Some(Command::Start(reply) | Command::Restart(reply)) if self.for_good => {
-                        let _ = reply.send(Err(Failure::new(code::BUSY, format!("{} is being stopped", self.spec.id))));
+                    Some(Command::Start(reply) | Command::Restart(reply)) => {
+                        if self.for_good {
+                            let what = format!("{} is being stopped", self.spec.id);
+                            let _ = reply.send(Err(Failure::new(code::BUSY, what)));
+                        } else {
+                            self.starting.push(reply);
+                        }
+                        continue;
                     }
-                    Some(Command::Start(reply) | Command::Restart(reply)) => self.starting.push(reply),
                     Some(Command::End { kill: now, reply }) => {
                         self.stop_for_good();
                         stopping.push(reply);
-                        if now == kill || kill {
+                        if kill || !now {
                             continue;
                         }
                         kill = true;

@@ -229,3 +229,38 @@ async fn the_guard_ends_groups_when_its_host_is_gone() {
     other.kill();
     timeout(LONG, other.leader_ended()).await.unwrap();
 }
+
+/// The variable in which [`a_killed_host_leaves_no_orphan`] tells its host where the program is to write.
+const HOST_FILE: &str = "POMELO_TEST_HOST_FILE";
+
+/// Not a test of its own: the host that [`a_killed_host_leaves_no_orphan`] runs, and kills.
+#[tokio::test]
+#[ignore = "run by a_killed_host_leaves_no_orphan"]
+async fn host_to_be_killed() {
+    let Ok(file) = std::env::var(HOST_FILE) else { return };
+    let (mut spec, _lines) = shell("sleep 1000 & echo $$ $! > \"$0\"; wait", policy(Restart::Always));
+    spec.command.push(file);
+    let supervisor = launch(spec);
+    until(&supervisor, |status| matches!(status.phase, Phase::Exited(_))).await;
+}
+
+#[tokio::test]
+async fn a_killed_host_leaves_no_orphan() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pids");
+    let mut host = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "supervise::tests::host_to_be_killed"])
+        .env(HOST_FILE, &file)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    eventually("the program runs", || read().ends_with('\n')).await;
+    let pids = read();
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    assert!(pids.len() == 2 && pids.iter().all(|pid| runs(pid)), "{pids:?}");
+    host.kill().await.unwrap();
+    eventually("the program and its child end", || !pids.iter().any(|pid| runs(pid))).await;
+}
