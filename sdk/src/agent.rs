@@ -75,7 +75,11 @@ impl Agent {
 
     /// The part that this host plays.
     pub fn role(&self) -> Role {
-        if agent::role() == "master" { Role::Master } else { Role::Monitor }
+        if agent::role() == "master" {
+            Role::Master
+        } else {
+            Role::Monitor
+        }
     }
 
     /// Id of the server whose host this is.
@@ -96,7 +100,11 @@ impl Agent {
     /// The module's options from the host's configuration. They are an object, empty where there are none: let every member have a
     /// default. Fails with `bad-options` where they are not of the expected form.
     pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
-        json::decode(&agent::options(), "bad-options", "The module's options are not of the expected form")
+        json::decode(
+            &agent::options(),
+            "bad-options",
+            "The module's options are not of the expected form",
+        )
     }
 
     /// Who called.
@@ -107,7 +115,12 @@ impl Agent {
 
     /// The id of the server or client that called. Fails with `bad-message` where the caller has none, as a timer.
     pub fn caller_id(&self) -> Result<String> {
-        self.caller().id.ok_or_else(|| Failure::new("bad-message", "This can be asked by a server or a client only."))
+        self.caller().id.ok_or_else(|| {
+            Failure::new(
+                "bad-message",
+                "This can be asked by a server or a client only.",
+            )
+        })
     }
 
     /// Whether the caller waits for the answer: false for a notify, a timer, an event.
@@ -177,8 +190,16 @@ mod tests {
 
     #[test]
     fn a_caller_is_read_as_the_host_writes_it() {
-        let caller: Caller = serde_json::from_str(r#"{"role":"client","id":"c-1","user":"ann","level":2,"new":[]}"#).unwrap();
-        assert_eq!((caller.role, caller.id.as_deref(), caller.level), (CallerRole::Client, Some("c-1"), Some(2)));
-        assert_eq!(serde_json::from_str::<Caller>(r#"{"role":"robot"}"#).unwrap(), Caller::default());
+        let caller: Caller =
+            serde_json::from_str(r#"{"role":"client","id":"c-1","user":"ann","level":2,"new":[]}"#)
+                .unwrap();
+        assert_eq!(
+            (caller.role, caller.id.as_deref(), caller.level),
+            (CallerRole::Client, Some("c-1"), Some(2))
+        );
+        assert_eq!(
+            serde_json::from_str::<Caller>(r#"{"role":"robot"}"#).unwrap(),
+            Caller::default()
+        );
     }
 }

@@ -26,7 +26,9 @@ mod imports {
     });
 }
 
-pub use imports::pomelo::admin::{agent, application, cluster, process, starter, store, types, uplink};
+pub use imports::pomelo::admin::{
+    agent, application, cluster, process, starter, store, types, uplink,
+};
 
 /// One export: a module with the trait `Guest` of an interface, and a macro that exports an implementation of it.
 macro_rules! export {

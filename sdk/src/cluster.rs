@@ -57,8 +57,18 @@ impl<'a> Cluster<'a> {
     ///
     /// Fails as the monitor's handler does, or with `not-found`, `timeout`, `disconnected`, `busy`; with `bad-answer` where the answer is
     /// not of the expected form.
-    pub fn request<T: DeserializeOwned>(&self, target: &str, msg: &(impl Serialize + ?Sized), deadline: Duration) -> Result<T> {
-        json::answer(cluster::request(target, &self.id(), &json::encode(msg)?, millis(deadline)))
+    pub fn request<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        msg: &(impl Serialize + ?Sized),
+        deadline: Duration,
+    ) -> Result<T> {
+        json::answer(cluster::request(
+            target,
+            &self.id(),
+            &json::encode(msg)?,
+            millis(deadline),
+        ))
     }
 
     /// Asks all that the targets name, at once, and waits for their answers, at most this long and never longer than this call may take.
@@ -72,8 +82,17 @@ impl<'a> Cluster<'a> {
         msg: &(impl Serialize + ?Sized),
         deadline: Duration,
     ) -> Result<Vec<(String, Result<T>)>> {
-        let answers = cluster::request_many(&owned(targets), &self.id(), &json::encode(msg)?, millis(deadline)).map_err(from_host)?;
-        Ok(answers.into_iter().map(|(id, result)| (id, json::answer(result))).collect())
+        let answers = cluster::request_many(
+            &owned(targets),
+            &self.id(),
+            &json::encode(msg)?,
+            millis(deadline),
+        )
+        .map_err(from_host)?;
+        Ok(answers
+            .into_iter()
+            .map(|(id, result)| (id, json::answer(result)))
+            .collect())
     }
 
     /// Sends a request to all that the targets name, and does not wait. The host collects the answers and logs who failed or did not
@@ -103,5 +122,8 @@ pub(crate) fn millis(duration: Duration) -> u32 {
 }
 
 fn owned(targets: &[impl AsRef<str>]) -> Vec<String> {
-    targets.iter().map(|target| target.as_ref().to_owned()).collect()
+    targets
+        .iter()
+        .map(|target| target.as_ref().to_owned())
+        .collect()
 }

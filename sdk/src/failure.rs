@@ -24,7 +24,10 @@ impl Failure {
     /// The host's own codes are among others `not-found`, `timeout`, `disconnected`, `busy`, `bad-message`, `forbidden`, `not-available`
     /// and `store-full`. A module may use codes of its own.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into() }
+        Self {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 
     /// The word for programs.
@@ -67,12 +70,18 @@ impl<E: Error> From<E> for Failure {
 
 /// Takes over a failure that the host answered with.
 pub(crate) fn from_host(failure: types::Failure) -> Failure {
-    Failure { code: failure.code, message: failure.message }
+    Failure {
+        code: failure.code,
+        message: failure.message,
+    }
 }
 
 /// Hands a failure to the host.
 pub(crate) fn to_host(failure: Failure) -> types::Failure {
-    types::Failure { code: failure.code, message: failure.message }
+    types::Failure {
+        code: failure.code,
+        message: failure.message,
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +93,10 @@ mod tests {
         let inner = std::io::Error::other("disk on fire");
         let outer = std::io::Error::other(Outer(inner));
         let failure = Failure::from(outer);
-        assert_eq!((failure.code(), failure.message()), ("failed", "cannot save: disk on fire"));
+        assert_eq!(
+            (failure.code(), failure.message()),
+            ("failed", "cannot save: disk on fire")
+        );
     }
 
     #[derive(Debug)]

@@ -8,7 +8,8 @@ use crate::failure::{Failure, Result, from_host};
 
 /// A value as JSON text. Fails with `not-json` for what JSON cannot hold, such as a map whose keys are not strings.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| mismatch("not-json", "The value cannot be written as JSON", &error))
+    serde_json::to_string(value)
+        .map_err(|error| mismatch("not-json", "The value cannot be written as JSON", &error))
 }
 
 /// The value of JSON text; a failure has `code` and a message that begins with `what`.
@@ -18,7 +19,11 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(text: &'a str, code: &str, what: &s
 
 /// The value of JSON text with which another server answered.
 pub(crate) fn answer<T: DeserializeOwned>(result: Result<String, types::Failure>) -> Result<T> {
-    decode(&result.map_err(from_host)?, "bad-answer", "The answer is not of the expected form")
+    decode(
+        &result.map_err(from_host)?,
+        "bad-answer",
+        "The answer is not of the expected form",
+    )
 }
 
 /// Out of line, since it is the same for every type.

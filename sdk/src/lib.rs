@@ -68,14 +68,14 @@
 
 #![deny(missing_docs)]
 
+#[doc(hidden)]
+#[path = "glue.rs"]
+pub mod __private;
 mod agent;
 mod application;
 mod bindings;
 mod cluster;
 mod failure;
-#[doc(hidden)]
-#[path = "glue.rs"]
-pub mod __private;
 mod json;
 mod logger;
 mod process;

@@ -48,7 +48,10 @@ impl Store {
 
     /// Keys that begin with `prefix` and their values, ordered by key. Fails with `bad-value` where one is not of this type.
     pub fn entries<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T)>> {
-        store::entries(prefix).into_iter().map(|(key, text)| Ok((key, value(&text)?))).collect()
+        store::entries(prefix)
+            .into_iter()
+            .map(|(key, text)| Ok((key, value(&text)?)))
+            .collect()
     }
 
     /// Keys that begin with `prefix` and their texts, ordered by key.
@@ -58,7 +61,12 @@ impl Store {
 
     /// Sets a key's text to `new` (`None`: removes the key) if it is `expected` now (`None`: it is not there); whether it was.
     /// Fails with `store-full` where the store is.
-    pub fn compare_and_swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool> {
+    pub fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<bool> {
         store::compare_and_swap(key, expected, new).map_err(from_host)
     }
 
@@ -70,10 +78,17 @@ impl Store {
     /// The value of a key of another module's store on this host. Fails with `forbidden` without the grant `store:ID`, with `bad-value`
     /// where what is there is not of this type.
     pub fn read<T: DeserializeOwned>(&self, module_id: &str, key: &str) -> Result<Option<T>> {
-        store::read(module_id, key).map_err(from_host)?.map(|text| value(&text)).transpose()
+        store::read(module_id, key)
+            .map_err(from_host)?
+            .map(|text| value(&text))
+            .transpose()
     }
 }
 
 fn value<T: DeserializeOwned>(text: &str) -> Result<T> {
-    json::decode(text, "bad-value", "What the store holds is not of the expected form")
+    json::decode(
+        text,
+        "bad-value",
+        "What the store holds is not of the expected form",
+    )
 }

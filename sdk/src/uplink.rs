@@ -31,8 +31,16 @@ impl<'a> Uplink<'a> {
     ///
     /// Fails as the master's handler does, or with `timeout`, `disconnected`, `busy`; with `bad-answer` where the answer is not of the
     /// expected form.
-    pub fn request<T: DeserializeOwned>(&self, msg: &(impl Serialize + ?Sized), deadline: Duration) -> Result<T> {
-        json::answer(uplink::request(&module_id(self.module), &json::encode(msg)?, millis(deadline)))
+    pub fn request<T: DeserializeOwned>(
+        &self,
+        msg: &(impl Serialize + ?Sized),
+        deadline: Duration,
+    ) -> Result<T> {
+        json::answer(uplink::request(
+            &module_id(self.module),
+            &json::encode(msg)?,
+            millis(deadline),
+        ))
     }
 
     /// Sends a message that is not answered.

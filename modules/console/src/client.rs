@@ -26,9 +26,18 @@ type Reasons = BTreeMap<String, String>;
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    List { msg: BTreeMap<String, Box<RawValue>>, missing: Reasons },
-    Stopped { status: &'static str, stopped: Vec<String>, failed: Reasons },
-    Killed { code: &'static str },
+    List {
+        msg: BTreeMap<String, Box<RawValue>>,
+        missing: Reasons,
+    },
+    Stopped {
+        status: &'static str,
+        stopped: Vec<String>,
+        failed: Reasons,
+    },
+    Killed {
+        code: &'static str,
+    },
     Remained {
         code: &'static str,
         #[serde(rename = "serverIds")]
@@ -47,7 +56,10 @@ struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: 2_000, stop_timeout: 10_000 }
+        Self {
+            timeout: 2_000,
+            stop_timeout: 10_000,
+        }
     }
 }
 
@@ -85,7 +97,11 @@ fn stop(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
     if ended.is_empty() && !failed.is_empty() {
         return Err(nothing_done("stopped", &failed));
     }
-    Ok(Answer::Stopped { status, stopped: ended, failed })
+    Ok(Answer::Stopped {
+        status,
+        stopped: ended,
+        failed,
+    })
 }
 
 fn kill(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
@@ -93,7 +109,10 @@ fn kill(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
     if failed.is_empty() {
         return Ok(Answer::Killed { code: "ok" });
     }
-    Ok(Answer::Remained { code: "remained", server_ids: failed.into_keys().collect() })
+    Ok(Answer::Remained {
+        code: "remained",
+        server_ids: failed.into_keys().collect(),
+    })
 }
 
 /// What came of an attempt to end servers.
@@ -106,7 +125,11 @@ struct Ended {
 fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let master = agent.server_id();
     let known = agent.cluster().servers::<IgnoredAny>()?.servers;
-    let ids = if ids.is_empty() { known.keys().cloned().collect() } else { ids };
+    let ids = if ids.is_empty() {
+        known.keys().cloned().collect()
+    } else {
+        ids
+    };
     let (ids, mut failed) = connected(ids, |id| known.contains_key(id));
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
@@ -115,7 +138,9 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     for ids in [first, last] {
         for (id, answer) in ask::<IgnoredAny>(agent, &ids, signal, timeout)? {
             match answer {
-                Err(failure) if !has_ended(&id, &failure) => drop(failed.insert(id, reason(&failure))),
+                Err(failure) if !has_ended(&id, &failure) => {
+                    drop(failed.insert(id, reason(&failure)))
+                }
                 _ => ended.push(id),
             }
         }
@@ -143,16 +168,27 @@ fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Resu
         (false, _) => ids,
         (true, None) => known.keys().filter(|id| **id != master).cloned().collect(),
         (true, Some(server_type)) => {
-            let of_type: Vec<_> = known.iter().filter(|(_, info)| info.server_type == server_type).map(|(id, _)| id.clone()).collect();
+            let of_type: Vec<_> = known
+                .iter()
+                .filter(|(_, info)| info.server_type == server_type)
+                .map(|(id, _)| id.clone())
+                .collect();
             if of_type.is_empty() {
-                return Err(Failure::new("not-found", ["No server is of the type ", &server_type, "."].concat()));
+                return Err(Failure::new(
+                    "not-found",
+                    ["No server is of the type ", &server_type, "."].concat(),
+                ));
             }
             of_type
         }
     };
     let configured = agent.cluster().configured()?;
-    let (ids, mut failed) = connected(ids, |id| known.contains_key(id) || configured.iter().any(|configured| configured == id));
-    let (running, down): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| known.contains_key(primary(id)));
+    let (ids, mut failed) = connected(ids, |id| {
+        known.contains_key(id) || configured.iter().any(|configured| configured == id)
+    });
+    let (running, down): (Vec<_>, Vec<_>) = ids
+        .into_iter()
+        .partition(|id| known.contains_key(primary(id)));
 
     let mut restarted = 0;
     let mut note = |id: String, outcome: Result| match outcome {
@@ -185,8 +221,12 @@ fn ask<T: serde::de::DeserializeOwned>(
     }
     // What is left is for the answer: this call's own deadline must not come first.
     let left = agent.time_left() * 9 / 10;
-    let message = Message { signal: signal.to_owned() };
-    agent.cluster().request_many(targets, &message, Duration::from_millis(timeout).min(left))
+    let message = Message {
+        signal: signal.to_owned(),
+    };
+    agent
+        .cluster()
+        .request_many(targets, &message, Duration::from_millis(timeout).min(left))
 }
 
 /// Those of the ids that are known, each once; the others have failed.
@@ -194,7 +234,10 @@ fn connected(ids: Vec<String>, known: impl Fn(&str) -> bool) -> (Vec<String>, Re
     let (mut ids, unknown): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| known(primary(id)));
     ids.sort_unstable();
     ids.dedup();
-    let failed = unknown.into_iter().map(|id| (id, "There is no such server.".to_owned())).collect();
+    let failed = unknown
+        .into_iter()
+        .map(|id| (id, "There is no such server.".to_owned()))
+        .collect();
     (ids, failed)
 }
 
@@ -224,7 +267,9 @@ mod tests {
 
     #[test]
     fn ids_are_told_apart_and_taken_once() {
-        let ids = ["b", "a", "b", "a@10.0.0.1:3050", "x", "*"].map(String::from).to_vec();
+        let ids = ["b", "a", "b", "a@10.0.0.1:3050", "x", "*"]
+            .map(String::from)
+            .to_vec();
         let (known, unknown) = connected(ids, |id| ["a", "b"].contains(&id));
         assert_eq!(known, ["a", "a@10.0.0.1:3050", "b"]);
         assert_eq!(unknown.into_keys().collect::<Vec<_>>(), ["*", "x"]);
@@ -232,13 +277,21 @@ mod tests {
 
     #[test]
     fn a_failure_names_every_server() {
-        let failed = [("a", "no answer"), ("b", "no such server")].map(|(id, why)| (id.into(), why.into())).into();
-        assert_eq!(nothing_done("stopped", &failed).message(), "No server was stopped: a: no answer; b: no such server");
+        let failed = [("a", "no answer"), ("b", "no such server")]
+            .map(|(id, why)| (id.into(), why.into()))
+            .into();
+        assert_eq!(
+            nothing_done("stopped", &failed).message(),
+            "No server was stopped: a: no answer; b: no such server"
+        );
     }
 
     #[test]
     fn a_server_that_is_gone_has_ended() {
-        assert!(has_ended("a", &Failure::new("disconnected", "The connection closed.")));
+        assert!(has_ended(
+            "a",
+            &Failure::new("disconnected", "The connection closed.")
+        ));
         assert!(has_ended("a", &Failure::new("failed", "a")));
         assert!(!has_ended("a", &Failure::new("timeout", "No answer.")));
     }
@@ -248,7 +301,10 @@ mod tests {
         let show = |answer: &Answer| serde_json::to_string(answer).unwrap();
         assert_eq!(show(&Answer::Killed { code: "ok" }), r#"{"code":"ok"}"#);
         assert_eq!(
-            show(&Answer::Remained { code: "remained", server_ids: vec!["a".into()] }),
+            show(&Answer::Remained {
+                code: "remained",
+                server_ids: vec!["a".into()]
+            }),
             r#"{"code":"remained","serverIds":["a"]}"#
         );
         assert_eq!(show(&Answer::Restarted(vec![])), "[]");

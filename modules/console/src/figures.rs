@@ -75,7 +75,14 @@ mod tests {
 
     #[test]
     fn numbers_have_two_decimals() {
-        let cases = [(0.0, "0.00"), (59.8, "59.80"), (1.005, "1.01"), (0.07, "0.07"), (12.345, "12.35"), (-3.0, "0.00")];
+        let cases = [
+            (0.0, "0.00"),
+            (59.8, "59.80"),
+            (1.005, "1.01"),
+            (0.07, "0.07"),
+            (12.345, "12.35"),
+            (-3.0, "0.00"),
+        ];
         for (value, expected) in cases {
             assert_eq!(two_decimals(value), expected);
         }
@@ -84,7 +91,11 @@ mod tests {
     #[test]
     fn figures_are_in_the_units_of_pomelo() {
         let stats = r#"{"pid":7,"rss":62704845,"heapTotal":1048576,"heapUsed":524288,"uptime":90.5,"cpu":1.25,"state":"running"}"#;
-        let figures = Figures::new("chat-1".into(), "chat".into(), serde_json::from_str(stats).unwrap());
+        let figures = Figures::new(
+            "chat-1".into(),
+            "chat".into(),
+            serde_json::from_str(stats).unwrap(),
+        );
         assert_eq!(
             serde_json::to_string(&figures).unwrap(),
             r#"{"serverId":"chat-1","serverType":"chat","pid":7,"rss":"59.80","heapTotal":"1.00","heapUsed":"0.50","uptime":"1.51","cpu":1.25,"state":"running"}"#

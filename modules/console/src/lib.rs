@@ -40,5 +40,13 @@ struct Message {
 
 /// The failure for a signal that there is not.
 fn unknown(signal: &str) -> Failure {
-    Failure::new("unknown-signal", ["There is no signal ", signal, ": it is list, stop, kill or restart."].concat())
+    Failure::new(
+        "unknown-signal",
+        [
+            "There is no signal ",
+            signal,
+            ": it is list, stop, kill or restart.",
+        ]
+        .concat(),
+    )
 }

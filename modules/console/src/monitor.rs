@@ -27,7 +27,10 @@ pub fn handle(agent: &Agent, signal: &str) -> Result<Answer> {
     match signal {
         "list" => {
             let body = Figures::new(id.clone(), agent.server_type(), process.stats()?);
-            Ok(Answer::List { server_id: id, body })
+            Ok(Answer::List {
+                server_id: id,
+                body,
+            })
         }
         "stop" => process.stop().map(|()| Answer::Ended(id)),
         "kill" => process.kill().map(|()| Answer::Ended(id)),

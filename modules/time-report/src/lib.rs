@@ -37,13 +37,20 @@ impl TimeReport {
 
     fn monitor_handler(agent: &Agent) -> Result {
         let time = u64::try_from(agent.now().as_millis())?;
-        agent.uplink().notify(&Report { server_id: agent.server_id(), time })
+        agent.uplink().notify(&Report {
+            server_id: agent.server_id(),
+            time,
+        })
     }
 
     fn client_handler(agent: &Agent) -> Result<BTreeMap<String, u64>> {
         let present = present(agent)?;
         let times = agent.store().entries(PREFIX)?;
-        Ok(times.into_iter().map(|(key, time)| (server(&key).to_owned(), time)).filter(|(id, _)| present.contains(id)).collect())
+        Ok(times
+            .into_iter()
+            .map(|(key, time)| (server(&key).to_owned(), time))
+            .filter(|(id, _)| present.contains(id))
+            .collect())
     }
 }
 
@@ -58,7 +65,12 @@ fn server(key: &str) -> &str {
 }
 
 fn present(agent: &Agent) -> Result<BTreeSet<String>> {
-    Ok(agent.cluster().servers::<IgnoredAny>()?.servers.into_keys().collect())
+    Ok(agent
+        .cluster()
+        .servers::<IgnoredAny>()?
+        .servers
+        .into_keys()
+        .collect())
 }
 
 /// Drops the times of servers that have left; a client does not see them anyway, but they would stay in the store.

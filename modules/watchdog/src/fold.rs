@@ -45,12 +45,30 @@ mod tests {
     #[test]
     fn the_last_event_of_each_server_decides() {
         let cases = [
-            (r#"[{"event":"register","id":"a","server":1}]"#, "a:registered 1"),
-            (r#"[{"event":"register","id":"a","server":1},{"event":"disconnect","id":"a"}]"#, "a:gone"),
-            (r#"[{"event":"disconnect","id":"a"},{"event":"register","id":"a","server":2}]"#, "a:registered 2"),
-            (r#"[{"event":"disconnect","id":"a"},{"event":"reconnect","id":"a","server":3}]"#, "a:reconnected 3"),
-            (r#"[{"event":"disconnect","id":"b"},{"event":"register","id":"a","server":1}]"#, "a:registered 1, b:gone"),
-            (r#"[{"event":"register","id":"a"},{"event":"renamed","id":"b","server":1}]"#, ""),
+            (
+                r#"[{"event":"register","id":"a","server":1}]"#,
+                "a:registered 1",
+            ),
+            (
+                r#"[{"event":"register","id":"a","server":1},{"event":"disconnect","id":"a"}]"#,
+                "a:gone",
+            ),
+            (
+                r#"[{"event":"disconnect","id":"a"},{"event":"register","id":"a","server":2}]"#,
+                "a:registered 2",
+            ),
+            (
+                r#"[{"event":"disconnect","id":"a"},{"event":"reconnect","id":"a","server":3}]"#,
+                "a:reconnected 3",
+            ),
+            (
+                r#"[{"event":"disconnect","id":"b"},{"event":"register","id":"a","server":1}]"#,
+                "a:registered 1, b:gone",
+            ),
+            (
+                r#"[{"event":"register","id":"a"},{"event":"renamed","id":"b","server":1}]"#,
+                "",
+            ),
         ];
         for (events, expected) in cases {
             let changes = fold(serde_json::from_str(events).unwrap());

@@ -59,7 +59,11 @@ impl Watchdog {
 
     fn start(agent: &Agent) -> Result {
         // The master's side begins with the first subscription.
-        if agent.module_id() == MONITOR_ID { monitor::start(&Monitor(agent)) } else { Ok(()) }
+        if agent.module_id() == MONITOR_ID {
+            monitor::start(&Monitor(agent))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -113,7 +117,10 @@ struct Monitor<'a>(&'a Agent);
 
 impl monitor::Host for Monitor<'_> {
     fn ask(&self, request: &Request) -> Result<Known> {
-        self.0.uplink().module(MASTER_ID).request(request, protocol::DEADLINE)
+        self.0
+            .uplink()
+            .module(MASTER_ID)
+            .request(request, protocol::DEADLINE)
     }
 
     fn notify(&self, request: &Request) -> Result {

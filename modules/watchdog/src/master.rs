@@ -1,6 +1,6 @@
 //! The master's side: who listens, and what they are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result, Servers};
@@ -58,14 +58,26 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
         "query" => query(host, caller, request),
         "unsubscribe" => {
             if let Some(member) = host.member(&key(caller))? {
-                host.set_member(&key(caller), &Member { listens: false, ..member })?;
+                host.set_member(
+                    &key(caller),
+                    &Member {
+                        listens: false,
+                        ..member
+                    },
+                )?;
             }
             Ok(Answer::Nothing)
         }
         "record" => record(host, caller),
-        other => {
-            Err(Failure::new("bad-message", ["Unknown action ", other, ": it is subscribe, unsubscribe, query or record."].concat()))
-        }
+        other => Err(Failure::new(
+            "bad-message",
+            [
+                "Unknown action ",
+                other,
+                ": it is subscribe, unsubscribe, query or record.",
+            ]
+            .concat(),
+        )),
     }
 }
 
@@ -73,11 +85,20 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     let table = host.table()?;
     // It may have left while its message waited, and a listener that has left would stay one.
     if !table.servers.contains_key(caller) {
-        return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
+        return Err(Failure::new(
+            "not-found",
+            ["The server ", caller, " is not connected."].concat(),
+        ));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
-    host.set_member(&key(caller), &Member { listens: true, rev: request.rev.is_some(), away: None, ..member })?;
-    Ok(answer(table, request, true))
+    let member = Member {
+        listens: true,
+        rev: request.rev.is_some(),
+        away: None,
+        ..member
+    };
+    host.set_member(&key(caller), &member)?;
+    Ok(answer(table, request, &member))
 }
 
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
@@ -85,18 +106,38 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let member = host.member(&key(caller))?.unwrap_or_default();
     // It came back to a master that had been restarted, and so did not know what it understands.
     if member.listens && request.rev.is_some() && !member.rev {
-        host.set_member(&key(caller), &Member { rev: true, ..member })?;
+        host.set_member(
+            &key(caller),
+            &Member {
+                rev: true,
+                ..member.clone()
+            },
+        )?;
     }
-    Ok(answer(table, request, member.listens))
+    Ok(answer(table, request, &member))
 }
 
-fn answer(table: Servers<Info>, request: &Request, listener: bool) -> Answer {
+fn answer(table: Servers<Info>, request: &Request, member: &Member) -> Answer {
     if request.rev.is_none() {
         return Answer::Plain(table.servers);
     }
-    let Servers { epoch, rev, servers, .. } = table;
-    let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
-    Answer::Known(Known { epoch, rev, servers: (!has_it).then_some(servers), listener })
+    let Servers {
+        epoch,
+        rev,
+        servers,
+        ..
+    } = table;
+    let has_it = request
+        .mark()
+        .is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
+    let servers = (!has_it).then_some(servers);
+    Answer::Known(Known {
+        epoch,
+        rev,
+        servers,
+        listener: member.listens,
+        recorded: member.recorded,
+    })
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
@@ -117,29 +158,46 @@ fn start_over(host: &impl Host) -> Result {
         return Ok(());
     }
     let members = host.members(PREFIX)?;
-    let recorded: BTreeSet<&str> =
-        members.iter().filter(|(_, member)| member.recorded && member.away.is_none()).map(|(key, _)| id(key)).collect();
-    if !host.configured()?.iter().all(|id| recorded.contains(id.as_str())) {
+    // Ordered by key, and so by id.
+    let recorded = |wanted: &String| {
+        let found = members.binary_search_by(|(key, _)| id(key).cmp(wanted));
+        found.is_ok_and(|found| members[found].1.recorded && members[found].1.away.is_none())
+    };
+    if !host.configured()?.iter().all(recorded) {
         return Ok(());
     }
     host.set_flag(STARTED)?;
     let listeners: Vec<&str> = listening(&members).map(|(id, _)| id).collect();
     tell(host, &listeners, &Order::new("startOver"))?;
-    for (key, member) in members.iter().filter(|(_, member)| member.listens && member.away.is_none()) {
-        host.set_member(key, &Member { over: true, ..member.clone() })?;
+    for (key, member) in members
+        .iter()
+        .filter(|(_, member)| member.listens && member.away.is_none())
+    {
+        host.set_member(
+            key,
+            &Member {
+                over: true,
+                ..member.clone()
+            },
+        )?;
     }
     Ok(())
 }
 
 /// A batch of changes of the table.
 pub fn changed(host: &impl Host, batch: Batch) -> Result {
-    let Batch { since, rev, epoch, events } = batch;
+    let Batch {
+        since,
+        rev,
+        epoch,
+        events,
+    } = batch;
     let changes = fold(events);
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;
-    let (back, others): (Vec<_>, Vec<_>) =
-        listening(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected(_))));
+    let (back, others): (Vec<_>, Vec<_>) = listening(&members)
+        .partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected(_))));
     replace(host, &back)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
@@ -148,14 +206,26 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         since: Some(since),
         rev: Some(rev),
         add: Some(changes.values().filter_map(Change::info).cloned().collect()),
-        remove: Some(changes.iter().filter(|(_, change)| change.info().is_none()).map(|(id, _)| id.clone()).collect()),
+        remove: Some(
+            changes
+                .iter()
+                .filter(|(_, change)| change.info().is_none())
+                .map(|(id, _)| id.clone())
+                .collect(),
+        ),
         ..Order::new("update")
     };
     tell(host, &ids(&ours), &update)?;
     for (id, change) in &changes {
         let order = match change.info() {
-            Some(info) => Order { server: Some(info.clone()), ..Order::new("addServer") },
-            None => Order { id: Some(id.clone()), ..Order::new("removeServer") },
+            Some(info) => Order {
+                server: Some(info.clone()),
+                ..Order::new("addServer")
+            },
+            None => Order {
+                id: Some(id.clone()),
+                ..Order::new("removeServer")
+            },
         };
         tell(host, &ids(&plain), &order)?;
     }
@@ -172,10 +242,23 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
             // Another process under this id: it subscribes and records for itself.
             (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
             (Change::Registered(_), _) | (Change::Gone, None) => {}
-            (Change::Gone, Some(member)) => host.set_member(&key, &Member { away: Some(now), ..member })?,
+            (Change::Gone, Some(member)) => host.set_member(
+                &key,
+                &Member {
+                    away: Some(now),
+                    ..member
+                },
+            )?,
             (Change::Reconnected(_), member) => {
                 let member = member.unwrap_or_default();
-                host.set_member(&key, &Member { listens: true, away: None, ..member })?;
+                host.set_member(
+                    &key,
+                    &Member {
+                        listens: true,
+                        away: None,
+                        ..member
+                    },
+                )?;
             }
         }
     }
@@ -195,24 +278,46 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     }
     let table = host.table()?;
     let servers = to_raw_value(&table.servers)?;
-    let order = Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
+    let order = Order {
+        epoch: Some(table.epoch),
+        rev: Some(table.rev),
+        servers: Some(servers),
+        ..Order::new("replaceServer")
+    };
     tell(host, &ids(back), &order)?;
     if host.flag(STARTED) {
-        let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
+        let missed: Vec<_> = back
+            .iter()
+            .filter(|(_, member)| member.recorded && !member.over)
+            .copied()
+            .collect();
         tell(host, &ids(&missed), &Order::new("startOver"))?;
         for (id, member) in missed {
-            host.set_member(&key(id), &Member { over: true, ..member.clone() })?;
+            host.set_member(
+                &key(id),
+                &Member {
+                    over: true,
+                    ..member.clone()
+                },
+            )?;
         }
     }
     Ok(())
 }
 
 fn tell(host: &impl Host, ids: &[&str], order: &Order) -> Result {
-    if ids.is_empty() { Ok(()) } else { host.tell(ids, order) }
+    if ids.is_empty() {
+        Ok(())
+    } else {
+        host.tell(ids, order)
+    }
 }
 
 fn listening(members: &[(String, Member)]) -> impl Iterator<Item = (&str, &Member)> {
-    members.iter().filter(|(_, member)| member.listens && member.away.is_none()).map(|(key, member)| (id(key), member))
+    members
+        .iter()
+        .filter(|(_, member)| member.listens && member.away.is_none())
+        .map(|(key, member)| (id(key), member))
 }
 
 fn ids<'a>(members: &[(&'a str, &Member)]) -> Vec<&'a str> {

@@ -47,19 +47,30 @@ pub struct Request {
 
 impl Request {
     pub fn new(action: &str, id: String) -> Self {
-        Self { action: action.to_owned(), id: Some(id), ..Self::default() }
+        Self {
+            action: action.to_owned(),
+            id: Some(id),
+            ..Self::default()
+        }
     }
 
     /// The same from a monitor that understands revisions and whose view stands at `mark`.
     pub fn at(self, mark: Option<&Mark>) -> Self {
         let rev = mark.map_or_else(|| "true".to_owned(), |mark| mark.rev.to_string());
-        Self { rev: RawValue::from_string(rev).ok(), epoch: mark.map(|mark| mark.epoch.clone()), ..self }
+        Self {
+            rev: RawValue::from_string(rev).ok(),
+            epoch: mark.map(|mark| mark.epoch.clone()),
+            ..self
+        }
     }
 
     /// Where the monitor's view stands, if it says so.
     pub fn mark(&self) -> Option<Mark> {
         let rev = self.rev.as_ref()?.get().parse().ok()?;
-        Some(Mark { epoch: self.epoch.clone()?, rev })
+        Some(Mark {
+            epoch: self.epoch.clone()?,
+            rev,
+        })
     }
 }
 
@@ -94,12 +105,18 @@ pub struct Order {
 
 impl Order {
     pub fn new(action: &str) -> Self {
-        Self { action: action.to_owned(), ..Self::default() }
+        Self {
+            action: action.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Where the view stands when the order is carried out, if the order says so.
     pub fn mark(&self) -> Option<Mark> {
-        Some(Mark { epoch: self.epoch.clone()?, rev: self.rev? })
+        Some(Mark {
+            epoch: self.epoch.clone()?,
+            rev: self.rev?,
+        })
     }
 }
 
@@ -125,12 +142,17 @@ pub struct Known {
     pub servers: Option<Infos>,
     /// False where the monitor is told of no changes, and should subscribe.
     pub listener: bool,
+    /// Whether the master knows that the monitor has finished starting.
+    pub recorded: bool,
 }
 
 impl Known {
     /// Where a view stands that has the table.
     pub fn mark(&self) -> Mark {
-        Mark { epoch: self.epoch.clone(), rev: self.rev }
+        Mark {
+            epoch: self.epoch.clone(),
+            rev: self.rev,
+        }
     }
 }
 

@@ -15,8 +15,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::MasterHandler, Self::MonitorHandler, Self::ClientHandler, Self::Start, Self::ServerEvents];
+    pub const ALL: [Self; 5] = [
+        Self::MasterHandler,
+        Self::MonitorHandler,
+        Self::ClientHandler,
+        Self::Start,
+        Self::ServerEvents,
+    ];
 
     /// The function's name in the author's `impl`.
     pub fn name(self) -> &'static str {
@@ -31,7 +36,11 @@ impl Kind {
 
     /// The interface of the contract that it is exported as, as a module of the SDK.
     pub fn interface(self) -> &'static str {
-        if self == Self::Start { "lifecycle" } else { self.name() }
+        if self == Self::Start {
+            "lifecycle"
+        } else {
+            self.name()
+        }
     }
 
     fn takes_message(self) -> bool {
@@ -39,7 +48,10 @@ impl Kind {
     }
 
     pub fn answers(self) -> bool {
-        matches!(self, Self::MasterHandler | Self::MonitorHandler | Self::ClientHandler)
+        matches!(
+            self,
+            Self::MasterHandler | Self::MonitorHandler | Self::ClientHandler
+        )
     }
 }
 
@@ -68,7 +80,10 @@ pub fn read(function: &ImplItemFn) -> syn::Result<Option<Callback>> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) else {
         return match meant(&name) {
             Some(kind) => {
-                let message = format!("no callback has the name `{name}`: write `{}`, or give this function another name", kind.name());
+                let message = format!(
+                    "no callback has the name `{name}`: write `{}`, or give this function another name",
+                    kind.name()
+                );
                 Err(Error::new(function.sig.ident.span(), message))
             }
             None => Ok(None),
@@ -80,7 +95,9 @@ pub fn read(function: &ImplItemFn) -> syn::Result<Option<Callback>> {
 /// The callback of which this name is another spelling.
 fn meant(name: &str) -> Option<Kind> {
     let plain = |name: &str| name.replace('_', "").to_lowercase();
-    Kind::ALL.into_iter().find(|kind| plain(kind.name()) == plain(name))
+    Kind::ALL
+        .into_iter()
+        .find(|kind| plain(kind.name()) == plain(name))
 }
 
 fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
@@ -90,13 +107,25 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
     let returns = match &sig.output {
         ReturnType::Type(_, ty) => ty.span(),
         ReturnType::Default => {
-            let example = if kind.answers() { "Result<Answer>" } else { "Result" };
-            return Err(Error::new(sig.ident.span(), format!("`{name}` can fail: write `-> {example}` after its arguments")));
+            let example = if kind.answers() {
+                "Result<Answer>"
+            } else {
+                "Result"
+            };
+            return Err(Error::new(
+                sig.ident.span(),
+                format!("`{name}` can fail: write `-> {example}` after its arguments"),
+            ));
         }
     };
     let mut callback = Callback {
         kind,
-        cfgs: function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect(),
+        cfgs: function
+            .attrs
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("cfg"))
+            .cloned()
+            .collect(),
         span: sig.ident.span(),
         returns,
         receiver: false,
@@ -106,7 +135,10 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
     for input in &sig.inputs {
         match input {
             FnArg::Receiver(receiver) if receiver.reference.is_none() => {
-                return Err(Error::new(receiver.span(), "the state stays with the instance: write `&self` or `&mut self`"));
+                return Err(Error::new(
+                    receiver.span(),
+                    "the state stays with the instance: write `&self` or `&mut self`",
+                ));
             }
             FnArg::Receiver(_) => callback.receiver = true,
             FnArg::Typed(argument) => typed(&mut callback, &argument.ty)?,
@@ -119,13 +151,22 @@ fn signature(kind: Kind, function: &ImplItemFn) -> syn::Result<Callback> {
 fn plain(sig: &Signature, name: &str) -> syn::Result<()> {
     let refuse = |span, message: &str| Err(Error::new(span, format!("`{name}` {message}")));
     if let Some(token) = &sig.asyncness {
-        return refuse(token.span(), "is not async: calls to the host wait by themselves, so leave `async` and `.await` out");
+        return refuse(
+            token.span(),
+            "is not async: calls to the host wait by themselves, so leave `async` and `.await` out",
+        );
     }
     if let Some(token) = &sig.unsafety {
-        return refuse(token.span(), "is called by the host, which knows no contract: leave `unsafe` out");
+        return refuse(
+            token.span(),
+            "is called by the host, which knows no contract: leave `unsafe` out",
+        );
     }
     if sig.generics.type_params().next().is_some() || sig.generics.const_params().next().is_some() {
-        return refuse(sig.generics.span(), "is called with one type of message: leave its type parameters out");
+        return refuse(
+            sig.generics.span(),
+            "is called with one type of message: leave its type parameters out",
+        );
     }
     Ok(())
 }
@@ -136,22 +177,38 @@ fn typed(callback: &mut Callback, ty: &Type) -> syn::Result<()> {
     if is_agent(ty) {
         let reference = matches!(ty, Type::Reference(reference) if reference.mutability.is_none());
         if !reference {
-            return Err(Error::new(ty.span(), "the agent is lent to the callback: write `&Agent`"));
+            return Err(Error::new(
+                ty.span(),
+                "the agent is lent to the callback: write `&Agent`",
+            ));
         }
         if callback.agent || callback.message.is_some() {
-            return Err(Error::new(ty.span(), format!("the agent comes once and before the message: write `{name}(agent: &Agent, …)`")));
+            return Err(Error::new(
+                ty.span(),
+                format!(
+                    "the agent comes once and before the message: write `{name}(agent: &Agent, …)`"
+                ),
+            ));
         }
         callback.agent = true;
         return Ok(());
     }
     if !callback.kind.takes_message() {
-        return Err(Error::new(ty.span(), format!("`{name}` has no message: write `{name}()` or `{name}(agent: &Agent)`")));
+        return Err(Error::new(
+            ty.span(),
+            format!("`{name}` has no message: write `{name}()` or `{name}(agent: &Agent)`"),
+        ));
     }
     if callback.message.is_some() {
-        let message = format!("`{name}` takes one message: put what it needs into one type that implements `Deserialize`");
+        let message = format!(
+            "`{name}` takes one message: put what it needs into one type that implements `Deserialize`"
+        );
         return Err(Error::new(ty.span(), message));
     }
-    callback.message = Some(Message { span: ty.span(), optional: last_segment_is(ty, "Option") });
+    callback.message = Some(Message {
+        span: ty.span(),
+        optional: last_segment_is(ty, "Option"),
+    });
     Ok(())
 }
 

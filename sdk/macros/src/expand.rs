@@ -13,19 +13,28 @@ use crate::syntax;
 /// The whole of `#[module(…)]`.
 pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let module = Module::read(&syntax::arguments.parse2(attribute)?)?;
-    let item: ItemImpl = syn::parse2(item).map_err(|error| Error::new(error.span(), "`#[module]` stands on the `impl` of a struct"))?;
+    let item: ItemImpl = syn::parse2(item).map_err(|error| {
+        Error::new(error.span(), "`#[module]` stands on the `impl` of a struct")
+    })?;
     let callbacks = callbacks(&item)?;
     module.check(|kind| callbacks.iter().any(|callback| callback.kind == kind))?;
 
     // The two are those of the crate that is being compiled.
     let package = |name: &str| std::env::var(name).unwrap_or_default();
     let descriptor = module.descriptor(&package("CARGO_PKG_NAME"), &package("CARGO_PKG_VERSION"));
-    let ids = module.ids.iter().map(|id| id.id.as_str()).collect::<Vec<_>>().join("/");
+    let ids = module
+        .ids
+        .iter()
+        .map(|id| id.id.as_str())
+        .collect::<Vec<_>>()
+        .join("/");
 
     let ty = &item.self_ty;
     let describe = describe(&descriptor);
     let state = state(&item, &callbacks);
-    let exports = callbacks.iter().map(|callback| export(callback, &item, &ids));
+    let exports = callbacks
+        .iter()
+        .map(|callback| export(callback, &item, &ids));
     Ok(quote! {
         #item
 
@@ -43,10 +52,16 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
 fn callbacks(item: &ItemImpl) -> Result<Vec<Callback>> {
     if let Some((_, path, _)) = &item.trait_ {
-        return Err(Error::new(path.span(), "`#[module]` stands on an `impl` without a trait: write `impl MyModule { … }`"));
+        return Err(Error::new(
+            path.span(),
+            "`#[module]` stands on an `impl` without a trait: write `impl MyModule { … }`",
+        ));
     }
     if !item.generics.params.is_empty() {
-        return Err(Error::new(item.generics.span(), "a module is one type: leave its parameters out"));
+        return Err(Error::new(
+            item.generics.span(),
+            "a module is one type: leave its parameters out",
+        ));
     }
     let functions = item.items.iter().filter_map(|item| match item {
         ImplItem::Fn(function) => callback::read(function).transpose(),
@@ -111,7 +126,11 @@ fn export(callback: &Callback, item: &ItemImpl, ids: &str) -> TokenStream {
             quote!(::std::option::Option::Some(msg.as_str()))
         };
         let name = kind.name();
-        let read = if message.optional { "optional_message" } else { "message" };
+        let read = if message.optional {
+            "optional_message"
+        } else {
+            "message"
+        };
         let read = syn::Ident::new(read, message.span);
         let place = quote!(&::pomelo_sdk::__private::Callback { module: #ids, name: #name });
         quote_spanned!(message.span=> let msg = ::pomelo_sdk::__private::#read(#text, #place)?;)
@@ -133,8 +152,14 @@ fn export(callback: &Callback, item: &ItemImpl, ids: &str) -> TokenStream {
             quote!(fn handle(msg: ::std::option::Option<#string>) -> ::std::result::Result<#string, #failure>),
             quote!(answer),
         ),
-        (false, "lifecycle") => (quote!(fn start() -> ::std::result::Result<(), #failure>), quote!(outcome)),
-        (false, _) => (quote!(fn handle(msg: #string) -> ::std::result::Result<(), #failure>), quote!(outcome)),
+        (false, "lifecycle") => (
+            quote!(fn start() -> ::std::result::Result<(), #failure>),
+            quote!(outcome),
+        ),
+        (false, _) => (
+            quote!(fn handle(msg: #string) -> ::std::result::Result<(), #failure>),
+            quote!(outcome),
+        ),
     };
     let finish = quote_spanned!(callback.returns=> ::pomelo_sdk::__private::#finish);
     quote! {

@@ -31,5 +31,7 @@ use proc_macro::TokenStream;
 /// See the documentation of `pomelo_sdk` for what the callbacks look like.
 #[proc_macro_attribute]
 pub fn module(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    expand::module(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+    expand::module(attribute.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }

@@ -41,19 +41,36 @@ impl Module {
         let mut of_id = Vec::new();
         for (index, argument) in arguments.iter().enumerate() {
             let is_id_list = argument.name == "id" && matches!(argument.value, Value::List(_));
-            if !is_id_list && arguments[..index].iter().any(|earlier| earlier.name == argument.name) {
-                return Err(argument.error(format!("`{}` is there twice: leave one out", argument.name)));
+            if !is_id_list
+                && arguments[..index]
+                    .iter()
+                    .any(|earlier| earlier.name == argument.name)
+            {
+                return Err(
+                    argument.error(format!("`{}` is there twice: leave one out", argument.name))
+                );
             }
             match argument.name.as_str() {
                 "id" if is_id_list => module.ids.push(Id::from_list(argument)?),
                 "id" => single = Some(Id::new(argument.text()?, argument.span)?),
                 "roles" | "pull" | "push" | "interval" | "delay" => of_id.push(argument),
-                "level" => module.set_operations(argument, json!({ "levels": { "*": argument.level()? } }))?,
+                "level" => module
+                    .set_operations(argument, json!({ "levels": { "*": argument.level()? } }))?,
                 "operations" => module.set_operations(argument, operations(argument)?)?,
-                "serial" => module.serial = argument.list()?.iter().map(serial).collect::<Result<_>>()?,
-                "durable" => module.durable = argument.list()?.iter().map(Argument::string).collect::<Result<_>>()?,
+                "serial" => {
+                    module.serial = argument.list()?.iter().map(serial).collect::<Result<_>>()?
+                }
+                "durable" => {
+                    module.durable = argument
+                        .list()?
+                        .iter()
+                        .map(Argument::string)
+                        .collect::<Result<_>>()?
+                }
                 "version" => module.version = Some(argument.text()?),
-                name => return Err(argument.error(format!("`{name}` means nothing here: {ARGUMENTS}"))),
+                name => {
+                    return Err(argument.error(format!("`{name}` means nothing here: {ARGUMENTS}")));
+                }
             }
         }
         match (single, module.ids.is_empty(), of_id.first()) {
@@ -61,10 +78,23 @@ impl Module {
                 id.take(&of_id)?;
                 module.ids.push(id);
             }
-            (None, true, _) => return Err(Error::new(Span::call_site(), "a module has an id: write `#[module(id = \"…\")]`")),
-            (Some(id), false, _) => return Err(Error::new(id.span, "there is an `id(…)` too: write this one as `id(\"…\")` as well")),
+            (None, true, _) => {
+                return Err(Error::new(
+                    Span::call_site(),
+                    "a module has an id: write `#[module(id = \"…\")]`",
+                ));
+            }
+            (Some(id), false, _) => {
+                return Err(Error::new(
+                    id.span,
+                    "there is an `id(…)` too: write this one as `id(\"…\")` as well",
+                ));
+            }
             (None, false, Some(argument)) => {
-                return Err(argument.error(format!("which id has it? Write `{}` inside `id(…)`", argument.name)));
+                return Err(argument.error(format!(
+                    "which id has it? Write `{}` inside `id(…)`",
+                    argument.name
+                )));
             }
             (None, false, None) => {}
         }
@@ -73,7 +103,9 @@ impl Module {
 
     fn set_operations(&mut self, argument: &Argument, operations: Json) -> Result<()> {
         if self.operations.is_some() {
-            return Err(argument.error("`level` and `operations` exclude each other: write `operations(\"*\" = 2, …)`"));
+            return Err(argument.error(
+                "`level` and `operations` exclude each other: write `operations(\"*\" = 2, …)`",
+            ));
         }
         self.operations = Some(operations);
         Ok(())
@@ -82,7 +114,10 @@ impl Module {
     fn distinct(self) -> Result<Self> {
         for (index, id) in self.ids.iter().enumerate() {
             if self.ids[..index].iter().any(|earlier| earlier.id == id.id) {
-                return Err(Error::new(id.span, format!("the id `{}` is there twice: leave one out", id.id)));
+                return Err(Error::new(
+                    id.span,
+                    format!("the id `{}` is there twice: leave one out", id.id),
+                ));
             }
         }
         Ok(self)
@@ -95,11 +130,22 @@ impl Module {
                 && !has(callback)
             {
                 let name = callback.name();
-                return Err(Error::new(id.span, format!("the timer of a `{kind}` module calls `{name}`: add `fn {name}` to the impl")));
+                return Err(Error::new(
+                    id.span,
+                    format!(
+                        "the timer of a `{kind}` module calls `{name}`: add `fn {name}` to the impl"
+                    ),
+                ));
             }
         }
         match self.serial.iter().find(|(kind, _)| !has(*kind)) {
-            Some((kind, span)) => Err(Error::new(*span, format!("there is no `{0}` in the impl: add it, or leave it out here", kind.name()))),
+            Some((kind, span)) => Err(Error::new(
+                *span,
+                format!(
+                    "there is no `{0}` in the impl: add it, or leave it out here",
+                    kind.name()
+                ),
+            )),
             None => Ok(()),
         }
     }
@@ -108,13 +154,22 @@ impl Module {
     pub fn descriptor(&self, package: &str, package_version: &str) -> String {
         let mut members = Map::new();
         members.insert("name".into(), package.into());
-        members.insert("version".into(), self.version.as_deref().unwrap_or(package_version).into());
+        members.insert(
+            "version".into(),
+            self.version.as_deref().unwrap_or(package_version).into(),
+        );
         members.insert("ids".into(), self.ids.iter().map(Id::descriptor).collect());
         if let Some(operations) = &self.operations {
             members.insert("operations".into(), operations.clone());
         }
         if !self.serial.is_empty() {
-            members.insert("serial".into(), self.serial.iter().map(|(kind, _)| kind.name().replace('_', "-")).collect());
+            members.insert(
+                "serial".into(),
+                self.serial
+                    .iter()
+                    .map(|(kind, _)| kind.name().replace('_', "-"))
+                    .collect(),
+            );
         }
         if !self.durable.is_empty() {
             members.insert("durable".into(), self.durable.clone().into());
@@ -130,12 +185,20 @@ impl Id {
         if id.is_empty() || id.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(Error::new(span, "an id is a word: leave spaces out"));
         }
-        Ok(Self { id, span, roles: Vec::new(), timer: Timer::default() })
+        Ok(Self {
+            id,
+            span,
+            roles: Vec::new(),
+            timer: Timer::default(),
+        })
     }
 
     /// `id("name", …)`
     fn from_list(argument: &Argument) -> Result<Self> {
-        let (first, rest) = argument.list()?.split_first().expect("the list is not empty");
+        let (first, rest) = argument
+            .list()?
+            .split_first()
+            .expect("the list is not empty");
         let mut id = Self::new(first.string()?, first.span)?;
         id.take(&rest.iter().collect::<Vec<_>>())?;
         Ok(id)
@@ -179,7 +242,10 @@ impl Id {
         if let Some((kind, _)) = self.timer.kind {
             members.insert("type".into(), kind.into());
         }
-        for (name, seconds) in [("interval", &self.timer.interval), ("delay", &self.timer.delay)] {
+        for (name, seconds) in [
+            ("interval", &self.timer.interval),
+            ("delay", &self.timer.delay),
+        ] {
             if let Some(seconds) = seconds {
                 members.insert(name.into(), Json::Number(seconds.clone()));
             }
@@ -191,10 +257,14 @@ impl Id {
 impl Timer {
     fn check(&self, span: Span) -> Result<()> {
         match (&self.kind, &self.interval, &self.delay) {
-            (Some((kind, _)), None, _) => Err(Error::new(span, format!("a `{kind}` module has an interval: add `interval = 5`"))),
-            (None, Some(_), _) | (None, _, Some(_)) => {
-                Err(Error::new(span, "a timer is `pull` (the master's) or `push` (every monitor's): add one of them"))
-            }
+            (Some((kind, _)), None, _) => Err(Error::new(
+                span,
+                format!("a `{kind}` module has an interval: add `interval = 5`"),
+            )),
+            (None, Some(_), _) | (None, _, Some(_)) => Err(Error::new(
+                span,
+                "a timer is `pull` (the master's) or `push` (every monitor's): add one of them",
+            )),
             _ => Ok(()),
         }
     }
@@ -230,12 +300,20 @@ fn operations(argument: &Argument) -> Result<Json> {
         // An operation of the name `by` can be written as a string.
         if operation.name == "by" && !operation.quoted {
             members.insert("by".into(), operation.text()?.into());
-        } else if levels.insert(operation.name.clone(), operation.level()?.into()).is_some() {
-            return Err(operation.error(format!("the operation `{}` is there twice: leave one out", operation.name)));
+        } else if levels
+            .insert(operation.name.clone(), operation.level()?.into())
+            .is_some()
+        {
+            return Err(operation.error(format!(
+                "the operation `{}` is there twice: leave one out",
+                operation.name
+            )));
         }
     }
     if levels.keys().any(|operation| operation != "*") && !members.contains_key("by") {
-        return Err(argument.error("which member of a message names the operation? Add `by = \"…\"`"));
+        return Err(
+            argument.error("which member of a message names the operation? Add `by = \"…\"`")
+        );
     }
     if !levels.is_empty() {
         members.insert("levels".into(), Json::Object(levels));

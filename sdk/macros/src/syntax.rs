@@ -25,7 +25,9 @@ pub enum Value {
 
 /// Reads arguments up to the end of the input.
 pub fn arguments(input: ParseStream) -> Result<Vec<Argument>> {
-    Ok(Punctuated::<Argument, Token![,]>::parse_terminated(input)?.into_iter().collect())
+    Ok(Punctuated::<Argument, Token![,]>::parse_terminated(input)?
+        .into_iter()
+        .collect())
 }
 
 impl Parse for Argument {
@@ -48,7 +50,12 @@ impl Parse for Argument {
         } else {
             Value::Nothing
         };
-        Ok(Self { name, span, quoted, value })
+        Ok(Self {
+            name,
+            span,
+            quoted,
+            value,
+        })
     }
 }
 
@@ -69,18 +76,31 @@ impl Argument {
     pub fn text(&self) -> Result<String> {
         match &self.value {
             Value::Literal(Lit::Str(text)) => Ok(text.value()),
-            _ => Err(self.error(format!("`{0}` takes a string: write `{0} = \"…\"`", self.name))),
+            _ => Err(self.error(format!(
+                "`{0}` takes a string: write `{0} = \"…\"`",
+                self.name
+            ))),
         }
     }
 
     /// `name = seconds`
     pub fn seconds(&self) -> Result<serde_json::Number> {
         let number = match &self.value {
-            Value::Literal(Lit::Int(int)) => int.base10_parse::<u32>().ok().map(serde_json::Number::from),
-            Value::Literal(Lit::Float(float)) => float.base10_parse().ok().and_then(serde_json::Number::from_f64),
+            Value::Literal(Lit::Int(int)) => {
+                int.base10_parse::<u32>().ok().map(serde_json::Number::from)
+            }
+            Value::Literal(Lit::Float(float)) => float
+                .base10_parse()
+                .ok()
+                .and_then(serde_json::Number::from_f64),
             _ => None,
         };
-        number.ok_or_else(|| self.error(format!("`{0}` takes a number of seconds: write `{0} = 5`", self.name)))
+        number.ok_or_else(|| {
+            self.error(format!(
+                "`{0}` takes a number of seconds: write `{0} = 5`",
+                self.name
+            ))
+        })
     }
 
     /// `name = level`
@@ -89,7 +109,12 @@ impl Argument {
             Value::Literal(Lit::Int(int)) => int.base10_parse().ok().filter(|level| *level >= 1),
             _ => None,
         };
-        level.ok_or_else(|| self.error(format!("a level is a number from 1 to 255: write `{} = 2`", self.name)))
+        level.ok_or_else(|| {
+            self.error(format!(
+                "a level is a number from 1 to 255: write `{} = 2`",
+                self.name
+            ))
+        })
     }
 
     /// `name(argument, …)`, not empty

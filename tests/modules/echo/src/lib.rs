@@ -18,7 +18,10 @@ impl Echo {
         if cfg!(feature = "trap") {
             panic!("this flavour traps");
         }
-        Ok(Answer { version: if cfg!(feature = "v2") { 2 } else { 1 }, echo: msg })
+        Ok(Answer {
+            version: if cfg!(feature = "v2") { 2 } else { 1 },
+            echo: msg,
+        })
     }
 
     #[cfg(feature = "bad-start")]

@@ -38,8 +38,14 @@ impl Misbehave {
             "recurse" => Ok(Answer::Count(recurse(1))),
             // For a server that does not answer, named in `msg`.
             "wait" => {
-                let server = wish.msg.as_str().ok_or_else(|| Failure::new("bad-message", "`msg` names a server."))?;
-                agent.cluster().request(server, "wait", Duration::from_secs(3600)).map(Answer::Value)
+                let server = wish
+                    .msg
+                    .as_str()
+                    .ok_or_else(|| Failure::new("bad-message", "`msg` names a server."))?;
+                agent
+                    .cluster()
+                    .request(server, "wait", Duration::from_secs(3600))
+                    .map(Answer::Value)
             }
             "log-flood" => {
                 for line in 0..100_000 {
@@ -48,7 +54,10 @@ impl Misbehave {
                 Ok(Answer::Value(Value::Null))
             }
             "store-fill" => Err(fill(agent)),
-            other => Err(Failure::new("bad-message", ["It cannot ", other, "."].concat())),
+            other => Err(Failure::new(
+                "bad-message",
+                ["It cannot ", other, "."].concat(),
+            )),
         }
     }
 
