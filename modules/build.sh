@@ -91,6 +91,7 @@ export CARGO_ENCODED_RUSTFLAGS="${CARGO_ENCODED_RUSTFLAGS%$'\x1f'}"
 build() { "${cargo[@]}" build --target "$target" "$@"; }
 
 mkdir -p "$out"
+out="$(cd "$out" && pwd)"
 if [ -n "$manifest" ]; then
     build --release --manifest-path "$manifest" --message-format=json-render-diagnostics \
         | grep -o '"[^"]*/[^"/]*\.wasm"' | sort -u | tr -d '"' | xargs -r -d '\n' -I{} cp {} "$out/"
