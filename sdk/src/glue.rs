@@ -34,7 +34,9 @@ pub fn outcome<E: Into<Failure>>(call: impl FnOnce(&Agent) -> Result<Result<(), 
 
 /// The message of a callback that wants one.
 pub fn message<'a, T: Deserialize<'a>>(text: Option<&'a str>, callback: &Callback) -> Result<T> {
-    let Some(text) = text else { return Err(bad_message(callback, "a message is wanted, and there is none")) };
+    let Some(text) = text else {
+        return Err(bad_message(callback, "a message is wanted, and there is none"));
+    };
     serde_json::from_str(text).map_err(|error| bad_message(callback, &error.to_string()))
 }
 

@@ -136,8 +136,7 @@ async fn malformed_events_cut_the_peer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_vanishes_or_falls_silent_is_noticed() {
     let moment = Duration::from_millis(100);
-    let mut server =
-        Server::start(Options { ping_interval: moment, ping_timeout: moment, ..Options::default() }).await;
+    let mut server = Server::start(Options { ping_interval: moment, ping_timeout: moment, ..Options::default() }).await;
     let (socket, _) = joined(server.address).await;
     let (_, mut at_server) = server.peer().await;
     drop(socket);
@@ -156,8 +155,9 @@ async fn a_session_that_was_cut_cannot_come_back() {
     let (peer, mut at_server) = server.peer().await;
     peer.cut("enough");
     assert_eq!(closed(&mut at_server).await, Closed::Ours("enough".into()));
-    let request =
-        format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    );
     assert!(talk(server.address, request.as_bytes()).await.starts_with("HTTP/1.1 400"));
     server.stop().await;
 }
@@ -224,10 +224,11 @@ async fn what_is_no_server_is_told_apart() {
     };
     // The connection that timed out is still in the queue.
     drop(listener.accept().await.unwrap());
-    let (_stream, said) =
-        tokio::join!(answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), connect(client::Options::default()));
+    let (_stream, said) = tokio::join!(
+        answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+        connect(client::Options::default())
+    );
     assert!(matches!(said, Err(ConnectError::Status(404))));
-    let (_stream, said) =
-        tokio::join!(answer(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), connect(client::Options::default()));
+    let (_stream, said) = tokio::join!(answer(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), connect(client::Options::default()));
     assert!(matches!(said, Err(ConnectError::NotSocketIo(_))));
 }

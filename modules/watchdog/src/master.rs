@@ -1,6 +1,6 @@
 //! The master's side: who listens, and what they are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result, Servers};
@@ -77,8 +77,9 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
-    host.set_member(&key(caller), &Member { listens: true, rev: request.rev.is_some(), away: None, ..member })?;
-    Ok(answer(table, request, true))
+    let member = Member { listens: true, rev: request.rev.is_some(), away: None, ..member };
+    host.set_member(&key(caller), &member)?;
+    Ok(answer(table, request, &member))
 }
 
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
@@ -86,18 +87,19 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let member = host.member(&key(caller))?.unwrap_or_default();
     // It came back to a master that had been restarted, and so did not know what it understands.
     if member.listens && request.rev.is_some() && !member.rev {
-        host.set_member(&key(caller), &Member { rev: true, ..member })?;
+        host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
     }
-    Ok(answer(table, request, member.listens))
+    Ok(answer(table, request, &member))
 }
 
-fn answer(table: Servers<Info>, request: &Request, listener: bool) -> Answer {
+fn answer(table: Servers<Info>, request: &Request, member: &Member) -> Answer {
     if request.rev.is_none() {
         return Answer::Plain(table.servers);
     }
     let Servers { epoch, rev, servers, .. } = table;
     let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
-    Answer::Known(Known { epoch, rev, servers: (!has_it).then_some(servers), listener })
+    let servers = (!has_it).then_some(servers);
+    Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded })
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
@@ -118,9 +120,12 @@ fn start_over(host: &impl Host) -> Result {
         return Ok(());
     }
     let members = host.members(PREFIX)?;
-    let recorded: BTreeSet<&str> =
-        members.iter().filter(|(_, member)| member.recorded && member.away.is_none()).map(|(key, _)| id(key)).collect();
-    if !host.configured()?.iter().all(|id| recorded.contains(id.as_str())) {
+    // Ordered by key, and so by id.
+    let recorded = |wanted: &String| {
+        let found = members.binary_search_by(|(key, _)| id(key).cmp(wanted));
+        found.is_ok_and(|found| members[found].1.recorded && members[found].1.away.is_none())
+    };
+    if !host.configured()?.iter().all(recorded) {
         return Ok(());
     }
     host.set_flag(STARTED)?;

@@ -24,6 +24,8 @@ pub trait Host {
 const MARK: &str = "mark";
 /// The number of the last who touched the view.
 const TICKET: &str = "ticket";
+/// Set once this server has finished starting.
+const RECORDED: &str = "recorded";
 /// Set once the application was told that all have started.
 const OVER: &str = "over";
 /// How often a view is asked for again before the timer has to see to it.
@@ -33,15 +35,27 @@ const ATTEMPTS: usize = 4;
 pub fn start(host: &impl Host) -> Result {
     host.write(OVER, None)?;
     subscribe(host)?;
-    host.notify(&Request::new("record", host.id()))
+    host.write(RECORDED, Some("true"))?;
+    record(host)
 }
 
-/// The timer: a view that differs from the master's is replaced, whatever the reason.
+/// The timer: whatever differs between the master and this monitor is put right, whatever the reason. Messages were lost with a connection,
+/// or a new process of the master knows nothing of its listeners.
 pub fn check(host: &impl Host) -> Result {
     let own = mark(host);
     let known = host.ask(&Request::new("query", host.id()).at(own.as_ref()))?;
-    // The master has lost what it knew of its listeners, as a new process of it has.
-    if known.listener { adopt(host, known) } else { subscribe(host) }
+    let is_recorded = known.recorded && host.read(OVER).is_some();
+    if known.listener {
+        adopt(host, known)?
+    } else {
+        subscribe(host)?
+    }
+    if host.read(RECORDED).is_none() || is_recorded { Ok(()) } else { record(host) }
+}
+
+/// Tells the master that this server has finished starting; it may be told again.
+fn record(host: &impl Host) -> Result {
+    host.notify(&Request::new("record", host.id()))
 }
 
 /// An order of the master.
@@ -52,6 +66,7 @@ pub fn obey(host: &impl Host, order: Order) -> Result {
         "addServer" => add(host, order),
         "removeServer" => {
             let id = order.id.ok_or_else(|| missing("removeServer", "id"))?;
+            unmark(host)?;
             host.remove(&[id])
         }
         "startOver" => {
@@ -97,48 +112,60 @@ fn update(host: &impl Host, order: Order) -> Result {
     let ticket = draw(host)?;
     match step(mark(host).as_ref(), since, &new) {
         Step::Ignore => Ok(()),
-        Step::Gap => ask_again(host),
+        Step::Gap => adopt(host, again(host)?),
         Step::Apply => {
             host.remove(&order.remove.unwrap_or_default())?;
             host.add(&order.add.unwrap_or_default())?;
             set_mark(host, Some(&new))?;
-            if undisturbed(host, &ticket) { Ok(()) } else { ask_again(host) }
+            if undisturbed(host, &ticket) { Ok(()) } else { adopt(host, again(host)?) }
         }
     }
 }
 
-/// pomelo's form of a change. It says nothing of revisions, so the mark stays, and the timer checks.
+/// pomelo's form of a change, which a master sends that has been restarted and does not know this monitor yet. It says nothing of
+/// revisions, and may be older than the view is.
 fn add(host: &impl Host, order: Order) -> Result {
     let servers = match (order.server, order.servers) {
         (Some(server), _) => vec![server],
         (None, Some(servers)) => serde_json::from_str(servers.get())?,
         (None, None) => return Err(missing("addServer", "server")),
     };
+    unmark(host)?;
     host.add(&servers)
+}
+
+/// Gives up what is known of the view: whoever is at work on it learns so by the ticket, and the timer asks for the whole table.
+fn unmark(host: &impl Host) -> Result {
+    draw(host)?;
+    set_mark(host, None)
 }
 
 fn replace(host: &impl Host, order: &Order) -> Result {
     let servers = order.servers.as_ref().ok_or_else(|| missing("replaceServer", "servers"))?;
     let servers: Infos = serde_json::from_str(servers.get())?;
     match order.mark() {
-        Some(Mark { epoch, rev }) => adopt(host, Known { epoch, rev, servers: Some(servers), listener: true }),
+        Some(Mark { epoch, rev }) => {
+            adopt(host, Known { epoch, rev, servers: Some(servers), listener: true, recorded: true })
+        }
         None => {
-            set_mark(host, None)?;
+            unmark(host)?;
             host.replace(&servers)
         }
     }
 }
 
-fn ask_again(host: &impl Host) -> Result {
-    // Without a mark the answer has the table for certain.
-    let known = host.ask(&Request::new("query", host.id()).at(None))?;
-    adopt(host, known)
+/// Asks for the whole table. Nobody trusts the view should the question fail.
+fn again(host: &impl Host) -> Result<Known> {
+    unmark(host)?;
+    host.ask(&Request::new("query", host.id()).at(None))
 }
 
 /// Makes a table the view, unless the view is newer.
 fn adopt(host: &impl Host, mut known: Known) -> Result {
     for _ in 0..ATTEMPTS {
-        let Some(servers) = &known.servers else { return Ok(()) };
+        let Some(servers) = &known.servers else {
+            return Ok(());
+        };
         let ticket = draw(host)?;
         if mark(host).is_some_and(|own| own.epoch == known.epoch && own.rev > known.rev) {
             return Ok(());
@@ -149,10 +176,10 @@ fn adopt(host: &impl Host, mut known: Known) -> Result {
         if undisturbed(host, &ticket) {
             return Ok(());
         }
-        known = host.ask(&Request::new("query", host.id()).at(None))?;
+        known = again(host)?;
     }
     // The timer sees a view without a mark.
-    set_mark(host, None)
+    Ok(())
 }
 
 fn mark(host: &impl Host) -> Option<Mark> {

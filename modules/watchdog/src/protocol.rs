@@ -125,6 +125,8 @@ pub struct Known {
     pub servers: Option<Infos>,
     /// False where the monitor is told of no changes, and should subscribe.
     pub listener: bool,
+    /// Whether the master knows that the monitor has finished starting.
+    pub recorded: bool,
 }
 
 impl Known {

@@ -1,1 +1,500 @@
+//! Both sides against a model of the host, with every order of events that the host allows.
+//!
+//! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` beside it; each of the two is a thread
+//! that stops at every call to the host, so that they interleave at these calls. Frames to the monitor stay in order and are delayed at
+//! will. A list of numbers, made and shrunk by proptest, decides what happens next.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use pomelo_sdk::{Failure, Result, Servers};
+use proptest::prelude::*;
+use serde_json::{json, value::to_raw_value};
+
+use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, Request};
+use crate::{master, monitor};
+
+/// The id of the monitor under test, and of a server of pomelo 2.x.
+const OURS: &str = "ours";
+const PLAIN: &str = "plain";
+/// In the place of the number of a thread of our monitor.
+const PLAIN_ASKS: usize = usize::MAX;
+
+/// What comes to the monitor.
+enum Frame {
+    Order(Order),
+    Answer(usize, Result<Known>),
+}
+
+/// What waits for the master's handlers.
+enum Job {
+    Batch(Batch),
+    Ask(usize, Request),
+    Notify(Request),
+}
+
+/// What the threads of the monitor are doing.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Stopped at a call to the host, and could go on.
+    Ready,
+    /// For the master's answer.
+    Waits,
+    /// For the next order, or for the next attempt to start.
+    Idle,
+    Ended,
+}
+
+#[derive(Default)]
+struct World {
+    // The master.
+    epoch: u32,
+    rev: u64,
+    table: BTreeMap<String, u64>,
+    jobs: VecDeque<Job>,
+    members: BTreeMap<String, master::Member>,
+    started: bool,
+    changes: u64,
+    // The network.
+    frames: VecDeque<Frame>,
+    plain_frames: VecDeque<Order>,
+    // The monitors.
+    view: BTreeMap<String, u64>,
+    plain_view: BTreeMap<String, u64>,
+    store: BTreeMap<String, String>,
+    orders: VecDeque<Order>,
+    answers: [Option<Result<Known>>; 2],
+    states: [Option<State>; 2],
+    has_started: bool,
+    overs: usize,
+    /// Whose turn it is: one of the two threads, or the scheduler.
+    turn: Option<usize>,
+    over: bool,
+}
+
+fn info(id: &str, number: u64) -> Info {
+    to_raw_value(&json!({ "id": id, "n": number })).unwrap()
+}
+
+fn read(info: &Info) -> (String, u64) {
+    let value: serde_json::Value = serde_json::from_str(info.get()).unwrap();
+    (value["id"].as_str().unwrap().to_owned(), value["n"].as_u64().unwrap())
+}
+
+fn disconnected() -> Failure {
+    Failure::new("disconnected", "The connection closed.")
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self { epoch: 1, states: [Some(State::Ready), Some(State::Idle)], ..Self::default() };
+        for id in ["master", PLAIN, OURS] {
+            world.join(id, "register");
+        }
+        world.jobs.push_back(Job::Ask(PLAIN_ASKS, Request::new("subscribe", PLAIN.into())));
+        world
+    }
+
+    fn event(&mut self, event: &str, id: &str) {
+        let since = self.rev;
+        self.rev += 1;
+        let server = self.table.get(id).map(|number| info(id, *number));
+        let event = Event { event: event.into(), id: id.into(), server };
+        // Events that come while others wait make one batch with them.
+        if let Some(Job::Batch(batch)) = self.jobs.back_mut() {
+            batch.rev = self.rev;
+            batch.events.push(event);
+        } else {
+            let epoch = self.epoch.to_string();
+            self.jobs.push_back(Job::Batch(Batch { since, rev: self.rev, epoch, events: vec![event] }));
+        }
+    }
+
+    fn join(&mut self, id: &str, event: &str) {
+        self.changes += 1;
+        self.table.insert(id.into(), self.changes);
+        self.event(event, id);
+    }
+
+    fn leave(&mut self, id: &str) {
+        if self.table.remove(id).is_some() {
+            self.event("disconnect", id);
+        }
+    }
+
+    /// Something happens to a server.
+    fn change(&mut self, choice: u8) {
+        let other = ["a", "b", "c"][usize::from(choice) % 3];
+        match choice % 16 {
+            0..=5 => self.join(other, "register"),
+            6..=9 => self.leave(other),
+            10 => {
+                self.leave(other);
+                self.join(other, "reconnect");
+            }
+            11 => {
+                self.break_link();
+                self.leave(OURS);
+            }
+            12 if !self.table.contains_key(OURS) => self.join(OURS, "reconnect"),
+            13 => {
+                self.plain_frames.clear();
+                self.leave(PLAIN);
+                self.join(PLAIN, "reconnect");
+            }
+            14 => self.restart_master(),
+            _ => self.join(other, "register"),
+        }
+    }
+
+    fn break_link(&mut self) {
+        self.frames.clear();
+        for asker in 0..2 {
+            if self.states[asker] == Some(State::Waits) && self.answers[asker].is_none() {
+                self.answers[asker] = Some(Err(disconnected()));
+            }
+        }
+        self.jobs.retain(|job| matches!(job, Job::Batch(_) | Job::Ask(PLAIN_ASKS, _)));
+    }
+
+    fn restart_master(&mut self) {
+        self.break_link();
+        self.plain_frames.clear();
+        self.jobs.clear();
+        self.members.clear();
+        self.started = false;
+        self.epoch += 1;
+        self.rev = 0;
+        for (id, number) in std::mem::take(&mut self.table) {
+            self.table.insert(id.clone(), number);
+            self.event("reconnect", &id);
+        }
+    }
+
+    fn receive_plain(&mut self, order: &Order) {
+        match order.action.as_str() {
+            "addServer" => {
+                let (id, number) = read(order.server.as_ref().unwrap());
+                self.plain_view.insert(id, number);
+            }
+            "removeServer" => drop(self.plain_view.remove(order.id.as_ref().unwrap())),
+            "replaceServer" => {
+                let servers: Infos = serde_json::from_str(order.servers.as_ref().unwrap().get()).unwrap();
+                self.plain_view = servers.values().map(read).collect();
+            }
+            "startOver" => {}
+            other => panic!("{other} is not known to a server of pomelo 2.x"),
+        }
+    }
+}
+
+/// The world, and who may move in it.
+struct Stage {
+    world: Mutex<World>,
+    moved: Condvar,
+}
+
+impl Stage {
+    /// The master's side: its handlers do not wait, so nothing happens between their calls that matters.
+    fn work(&self) {
+        let Some(job) = self.world().jobs.pop_front() else {
+            return;
+        };
+        let host = Master(self);
+        match job {
+            Job::Batch(batch) => master::changed(&host, batch).unwrap(),
+            Job::Ask(PLAIN_ASKS, request) => {
+                let Ok(Answer::Plain(servers)) = master::handle(&host, PLAIN, &request) else {
+                    return;
+                };
+                // The answer is a frame as well: here it takes the place of a whole table.
+                let servers = Some(to_raw_value(&servers).unwrap());
+                self.world().plain_frames.push_back(Order { servers, ..Order::new("replaceServer") });
+            }
+            Job::Ask(asker, request) => {
+                let answer = master::handle(&host, OURS, &request).map(|answer| match answer {
+                    Answer::Known(known) => known,
+                    answer => panic!("{answer:?}"),
+                });
+                self.world().frames.push_back(Frame::Answer(asker, answer));
+            }
+            Job::Notify(request) => drop(master::handle(&host, OURS, &request).unwrap()),
+        }
+    }
+
+    fn deliver(&self) {
+        let mut world = self.world();
+        match world.frames.pop_front() {
+            Some(Frame::Order(order)) => world.orders.push_back(order),
+            Some(Frame::Answer(asker, answer)) => world.answers[asker] = Some(answer),
+            None => {}
+        }
+    }
+
+    fn deliver_plain(&self) {
+        let mut world = self.world();
+        if let Some(order) = world.plain_frames.pop_front() {
+            world.receive_plain(&order);
+        }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// Lets a thread go on to its next call, if it can.
+    fn step(&self, thread: usize) -> bool {
+        let world = self.world();
+        let can = match world.states[thread] {
+            Some(State::Ready) => true,
+            Some(State::Waits) => world.answers[thread].is_some(),
+            Some(State::Idle) if thread == 1 => !world.orders.is_empty(),
+            Some(State::Idle) => world.table.contains_key(OURS),
+            _ => false,
+        };
+        if can {
+            self.let_go(world, thread);
+        }
+        can
+    }
+
+    fn let_go(&self, mut world: MutexGuard<'_, World>, thread: usize) {
+        world.turn = Some(thread);
+        self.moved.notify_all();
+        drop(self.moved.wait_while(world, |world| world.turn.is_some()).unwrap());
+    }
+
+    /// Called by a thread: stops until the scheduler lets it go on.
+    fn pause(&self, thread: usize, state: State) -> MutexGuard<'_, World> {
+        let mut world = self.world();
+        world.states[thread] = Some(state);
+        if world.turn == Some(thread) {
+            world.turn = None;
+            self.moved.notify_all();
+        }
+        self.moved.wait_while(world, |world| world.turn != Some(thread) && !world.over).unwrap()
+    }
+
+    /// Everything that is under way comes to its end.
+    fn settle(&self) {
+        loop {
+            self.work();
+            self.deliver();
+            self.deliver_plain();
+            let moved = self.step(0) | self.step(1);
+            let world = self.world();
+            if !moved && world.jobs.is_empty() && world.frames.is_empty() && world.plain_frames.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+struct Master<'a>(&'a Stage);
+
+impl master::Host for Master<'_> {
+    fn table(&self) -> Result<Servers<Info>> {
+        let world = self.0.world();
+        let servers: Infos = world.table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
+        let table = json!({ "rev": world.rev, "epoch": world.epoch.to_string(), "servers": servers });
+        Ok(serde_json::from_str(&table.to_string())?)
+    }
+
+    fn configured(&self) -> Result<Vec<String>> {
+        Ok(vec![OURS.into()])
+    }
+
+    fn tell(&self, ids: &[&str], order: &Order) -> Result {
+        let text = serde_json::to_string(order)?;
+        let mut world = self.0.world();
+        for id in ids {
+            let order = serde_json::from_str(&text)?;
+            match *id {
+                OURS if world.table.contains_key(OURS) => world.frames.push_back(Frame::Order(order)),
+                PLAIN => world.plain_frames.push_back(order),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.world().changes)
+    }
+
+    fn members(&self, _prefix: &str) -> Result<Vec<(String, master::Member)>> {
+        Ok(self.0.world().members.clone().into_iter().collect())
+    }
+
+    fn member(&self, key: &str) -> Result<Option<master::Member>> {
+        Ok(self.0.world().members.get(key).cloned())
+    }
+
+    fn set_member(&self, key: &str, member: &master::Member) -> Result {
+        self.0.world().members.insert(key.into(), member.clone());
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) {
+        self.0.world().members.remove(key);
+    }
+
+    fn flag(&self, _key: &str) -> bool {
+        self.0.world().started
+    }
+
+    fn set_flag(&self, _key: &str) -> Result {
+        self.0.world().started = true;
+        Ok(())
+    }
+}
+
+/// The monitor's host, as its thread of this number sees it.
+struct Monitor<'a>(&'a Stage, usize);
+
+impl Monitor<'_> {
+    fn call(&self) -> MutexGuard<'_, World> {
+        self.0.pause(self.1, State::Ready)
+    }
+}
+
+impl monitor::Host for Monitor<'_> {
+    fn ask(&self, request: &Request) -> Result<Known> {
+        let mut world = self.call();
+        if !world.table.contains_key(OURS) {
+            return Err(disconnected());
+        }
+        let text = serde_json::to_string(request)?;
+        world.jobs.push_back(Job::Ask(self.1, serde_json::from_str(&text)?));
+        drop(world);
+        let mut world = self.0.pause(self.1, State::Waits);
+        world.answers[self.1].take().unwrap_or_else(|| Err(disconnected()))
+    }
+
+    fn notify(&self, request: &Request) -> Result {
+        let text = serde_json::to_string(request)?;
+        self.call().jobs.push_back(Job::Notify(serde_json::from_str(&text)?));
+        Ok(())
+    }
+
+    fn id(&self) -> String {
+        OURS.into()
+    }
+
+    fn add(&self, servers: &[Info]) -> Result {
+        self.call().view.extend(servers.iter().map(read));
+        Ok(())
+    }
+
+    fn remove(&self, ids: &[String]) -> Result {
+        self.call().view.retain(|id, _| !ids.contains(id));
+        Ok(())
+    }
+
+    fn replace(&self, servers: &Infos) -> Result {
+        self.call().view = servers.values().map(read).collect();
+        Ok(())
+    }
+
+    fn start_over(&self) -> Result {
+        self.call().overs += 1;
+        Ok(())
+    }
+
+    fn read(&self, key: &str) -> Option<String> {
+        self.call().store.get(key).cloned()
+    }
+
+    fn swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool> {
+        let mut world = self.call();
+        let is = world.store.get(key).map(String::as_str) == expected;
+        if is {
+            set(&mut world.store, key, new);
+        }
+        Ok(is)
+    }
+
+    fn write(&self, key: &str, text: Option<&str>) -> Result {
+        set(&mut self.call().store, key, text);
+        Ok(())
+    }
+}
+
+fn set(store: &mut BTreeMap<String, String>, key: &str, text: Option<&str>) {
+    match text {
+        Some(text) => drop(store.insert(key.into(), text.into())),
+        None => drop(store.remove(key)),
+    }
+}
+
+/// The thread of `start`, which is tried again until it succeeds.
+fn starter(stage: &Stage) {
+    while !stage.pause(0, State::Idle).over {
+        if monitor::start(&Monitor(stage, 0)).is_ok() {
+            stage.world().has_started = true;
+            drop(stage.pause(0, State::Ended));
+            return;
+        }
+    }
+}
+
+/// The thread of the monitor's lane. An order that is `check` stands for the timer.
+fn lane(stage: &Stage) {
+    loop {
+        let mut world = stage.pause(1, State::Idle);
+        if world.over {
+            return;
+        }
+        let Some(order) = world.orders.pop_front() else {
+            continue;
+        };
+        drop(world);
+        let host = Monitor(stage, 1);
+        let _ = if order.action == "check" { monitor::check(&host) } else { monitor::obey(&host, order) };
+    }
+}
+
+fn play(choices: &[u8]) -> World {
+    let stage = Stage { world: Mutex::new(World::new()), moved: Condvar::new() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| starter(&stage));
+        scope.spawn(|| lane(&stage));
+        // Both stop at their first pause.
+        stage.let_go(stage.world(), 0);
+        stage.let_go(stage.world(), 1);
+        for choice in choices {
+            match choice % 8 {
+                0 => stage.work(),
+                1 => stage.deliver(),
+                2 => stage.deliver_plain(),
+                3 | 4 => drop(stage.step(0)),
+                5 | 6 => drop(stage.step(1)),
+                _ => stage.world().change(choice / 8),
+            }
+        }
+        if !stage.world().table.contains_key(OURS) {
+            stage.world().join(OURS, "reconnect");
+        }
+        stage.settle();
+        stage.world().orders.push_back(Order::new("check"));
+        stage.settle();
+        let mut world = stage.world();
+        world.over = true;
+        stage.moved.notify_all();
+    });
+    stage.world.into_inner().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_view_equals_the_table_soon_after_the_last_change(choices in prop::collection::vec(any::<u8>(), 0..250)) {
+        let world = play(&choices);
+        prop_assert!(world.has_started);
+        prop_assert_eq!(&world.view, &world.table, "the view of our monitor");
+        prop_assert_eq!(&world.plain_view, &world.table, "the view of pomelo's server");
+        prop_assert_eq!(world.overs, 1);
+    }
+}

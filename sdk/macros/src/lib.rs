@@ -9,6 +9,8 @@ mod callback;
 mod expand;
 mod module;
 mod syntax;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 

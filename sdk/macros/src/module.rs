@@ -53,7 +53,9 @@ impl Module {
                 "serial" => module.serial = argument.list()?.iter().map(serial).collect::<Result<_>>()?,
                 "durable" => module.durable = argument.list()?.iter().map(Argument::string).collect::<Result<_>>()?,
                 "version" => module.version = Some(argument.text()?),
-                name => return Err(argument.error(format!("`{name}` means nothing here: {ARGUMENTS}"))),
+                name => {
+                    return Err(argument.error(format!("`{name}` means nothing here: {ARGUMENTS}")));
+                }
             }
         }
         match (single, module.ids.is_empty(), of_id.first()) {
