@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `pomelo`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pomelo_host::cli::main()
+}

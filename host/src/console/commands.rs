@@ -67,7 +67,10 @@ impl Console {
         let enable = match command {
             "list" => return Ok(CommandAnswer { body: raw(&json!({ "modules": self.listed() })), pass_on: false }),
             "modules" => {
-                return Ok(CommandAnswer { body: raw(&json!({ "modules": self.modules() })), pass_on: false });
+                return Ok(CommandAnswer {
+                    body: raw(&json!({ "modules": self.modules(), "refused": self.refused() })),
+                    pass_on: false,
+                });
             }
             "enable" => true,
             "disable" => false,

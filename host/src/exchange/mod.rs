@@ -79,7 +79,11 @@ impl Exchange {
     }
 
     /// What sends an outcome back: as a response where the message had an id, and through the acknowledgement where one was asked for.
-    pub fn reply(&self, id: Option<ReqId>, ack: Option<Ack>) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
+    pub fn reply(
+        &self,
+        id: Option<ReqId>,
+        ack: Option<Ack>,
+    ) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
         let (peer, topic) = (self.peer.clone(), self.topic);
         move |outcome| {
             // A peer that has left gets no answer, and nobody else wants it.

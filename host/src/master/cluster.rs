@@ -31,7 +31,13 @@ impl MasterCluster {
     }
 
     /// Sends a request to each server that the targets name, and gives the failure of each target that names nobody.
-    fn send(&self, targets: &[String], module: &str, msg: &RawValue, depth: u8) -> Vec<(String, Result<Sent, Failure>)> {
+    fn send(
+        &self,
+        targets: &[String],
+        module: &str,
+        msg: &RawValue,
+        depth: u8,
+    ) -> Vec<(String, Result<Sent, Failure>)> {
         let (members, nobody) = self.members.resolve(targets);
         let sent = members.into_iter().map(|member| {
             let sent = member.exchange.send(module, msg, depth);
@@ -82,7 +88,10 @@ impl Cluster for MasterCluster {
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure> {
         if self.telling.fetch_add(1, Ordering::AcqRel) >= MAX_TELLING {
             self.telling.fetch_sub(1, Ordering::AcqRel);
-            return Err(Failure::new(code::BUSY, format!("the answers to {MAX_TELLING} messages are waited for already")));
+            return Err(Failure::new(
+                code::BUSY,
+                format!("the answers to {MAX_TELLING} messages are waited for already"),
+            ));
         }
         let sent = self.send(&targets, &module, &msg, depth);
         let (deadline, telling) = (Instant::now() + self.tell_deadline, self.telling.clone());

@@ -73,7 +73,8 @@ impl EventSource for TableEvents {
 fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<Event<'a>> {
     let gone = before.servers.keys().filter(|id| !after.servers.contains_key(*id));
     let gone = gone.map(|id| Event { event: "disconnect", id, server: None });
-    let new = after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
+    let new =
+        after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
     let new = new.map(|(id, entry)| {
         let event = if entry.returned { "reconnect" } else { "register" };
         Event { event, id, server: Some(&entry.info) }

@@ -1,7 +1,8 @@
 //! Who is connected: the servers' monitors, and clients. The server table has a revision that grows with every change that others can see.
 //!
-//! Several monitors may stand under one id: the first is the primary, whose `info` is in the table, the others are slaves. A connection that was lost
-//! in silence keeps its place for a while, so that a short break is no change.
+//! Several monitors may stand under one id: the first whose server runs is the primary, and its `info` is in the table; the others are slaves. A
+//! connection that was lost in silence keeps its place for a while, so that a short break is no change. A monitor whose server does not run is
+//! connected, can be asked, and is not in the table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,13 +22,12 @@ pub struct Members {
     changed: watch::Sender<u64>,
     epoch: String,
     grace: Duration,
-    max_slaves: usize,
 }
 
 #[derive(Default)]
 struct Table {
     rev: u64,
-    /// Monitors by server id; the first of each is the primary. No list is empty.
+    /// Monitors by server id, the oldest first. No list is empty.
     servers: BTreeMap<String, Vec<Member>>,
     /// Connections of clients by the id they chose.
     clients: HashMap<String, u64>,
@@ -52,6 +52,8 @@ pub struct Member {
     pub since: u64,
     /// Whether the connection is lost and the place only kept.
     lost: bool,
+    /// Whether the server runs.
+    present: bool,
 }
 
 /// The server table at one moment.
@@ -85,11 +87,26 @@ pub enum Refusal {
     Slaves,
 }
 
+/// Monitors that may stand behind the primary of one id.
+const MAX_SLAVES: usize = 16;
+
+/// The monitor that stands for an id: the oldest whose server runs.
+fn primary(members: &[Member]) -> Option<&Member> {
+    members.iter().find(|member| member.present)
+}
+
 impl Member {
     /// A monitor that wants to register.
-    pub fn new(id: String, server_type: String, info: Info, exchange: Exchange, capabilities: Capabilities, returned: bool) -> Self {
+    pub fn new(
+        id: String,
+        server_type: String,
+        info: Info,
+        exchange: Exchange,
+        capabilities: Capabilities,
+        returned: bool,
+    ) -> Self {
         let info = Arc::new(info);
-        Member { id, server_type, info, exchange, capabilities, returned, since: 0, lost: false }
+        Member { id, server_type, info, exchange, capabilities, returned, since: 0, lost: false, present: true }
     }
 
     /// Where the server is: with its id, what tells one monitor under an id from another.
@@ -112,7 +129,7 @@ impl Members {
     pub fn new(grace: Duration) -> Self {
         // A word that no other process of a master has drawn: with it, a monitor tells a new table from an old one.
         let epoch = format!("{:016x}", rand::random::<u64>());
-        Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace, max_slaves: 16 }
+        Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace }
     }
 
     /// The word that tells this process's table from those of others.
@@ -125,27 +142,19 @@ impl Members {
     ///
     /// # Errors
     /// [`Refusal::Slaves`].
-    pub fn join(&self, mut member: Member) -> Result<(), Refusal> {
-        let old = {
-            let mut table = self.table.lock();
-            let rev = table.rev + 1;
-            member.since = rev;
-            let places = table.servers.entry(member.id.clone()).or_default();
-            let same = places.iter().position(|other| other.address() == member.address());
-            let (old, seen) = match same {
-                Some(place) => (Some(std::mem::replace(&mut places[place], member)), place == 0),
-                None if places.len() > self.max_slaves => return Err(Refusal::Slaves),
+    pub fn join(&self, member: Member) -> Result<(), Refusal> {
+        let id = member.id.clone();
+        let old = self.change(&id, |members| {
+            let same = members.iter().position(|other| other.address() == member.address());
+            match same {
+                Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
+                None if members.len() > MAX_SLAVES => Err(Refusal::Slaves),
                 None => {
-                    places.push(member);
-                    (None, places.len() == 1)
+                    members.push(member);
+                    Ok(None)
                 }
-            };
-            if seen {
-                table.rev = rev;
-                self.changed.send_replace(rev);
             }
-            old
-        };
+        })?;
         if let Some(old) = old {
             old.exchange.over("its server's monitor has connected anew");
             old.exchange.peer().cut("the server's monitor has connected anew");
@@ -172,23 +181,48 @@ impl Members {
     }
 
     fn remove(&self, id: &str, connection: u64) {
+        self.change(id, |members| members.retain(|member| member.connection() != connection));
+    }
+
+    /// A monitor's server does not run any more.
+    pub fn absent(&self, id: &str, connection: u64) {
+        self.change(id, |members| {
+            if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
+                member.present = false;
+            }
+        });
+    }
+
+    /// A monitor's server runs again, and this is what others are told of it now.
+    pub fn present(&self, id: &str, connection: u64, info: Info) {
+        self.change(id, |members| {
+            if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
+                (member.present, member.returned, member.info) = (true, true, Arc::new(info));
+                // Whatever it was before, this is a new entry.
+                member.since = 0;
+            }
+        });
+    }
+
+    /// Changes the monitors of an id. The table gets a new revision if that changes what others see: the primary of the id.
+    fn change<T>(&self, id: &str, change: impl FnOnce(&mut Vec<Member>) -> T) -> T {
         let mut table = self.table.lock();
-        let Some(members) = table.servers.get_mut(id) else { return };
-        let Some(place) = members.iter().position(|member| member.connection() == connection) else { return };
-        members.remove(place);
-        // The oldest slave takes a primary's place; others notice nothing of a slave that leaves.
-        let empty = members.is_empty();
-        if empty {
+        let table = &mut *table;
+        let seen = |members: &[Member]| primary(members).map(|member| (member.connection(), member.since));
+        let members = table.servers.entry(id.to_owned()).or_default();
+        let before = seen(members);
+        let outcome = change(members);
+        if seen(members) != before {
+            table.rev += 1;
+            if let Some(member) = members.iter_mut().find(|member| member.present) {
+                member.since = table.rev;
+            }
+            self.changed.send_replace(table.rev);
+        }
+        if members.is_empty() {
             table.servers.remove(id);
         }
-        if place == 0 {
-            table.rev += 1;
-            let rev = table.rev;
-            if let Some(next) = table.servers.get_mut(id).and_then(|members| members.first_mut()) {
-                next.since = rev;
-            }
-            self.changed.send_replace(rev);
-        }
+        outcome
     }
 
     /// Takes an id for a client's connection.
@@ -215,8 +249,9 @@ impl Members {
     /// The server table now.
     pub fn snapshot(&self) -> Snapshot {
         let table = self.table.lock();
-        let entry = |member: &Member| Entry { info: member.info.clone(), since: member.since, returned: member.returned };
-        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(all.first()?)))).collect();
+        let entry =
+            |member: &Member| Entry { info: member.info.clone(), since: member.since, returned: member.returned };
+        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
         Snapshot { rev: table.rev, servers }
     }
 
@@ -243,24 +278,26 @@ impl Members {
         let table = self.table.lock();
         let mut found: BTreeMap<u64, Member> = BTreeMap::new();
         let mut nobody = Vec::new();
-        let primaries = || table.servers.values().filter_map(|members| members.first());
+        // A server that does not run has no primary; its monitor can be asked all the same.
+        let first = |members: &'_ Vec<Member>| primary(members).or(members.first()).cloned();
+        let primaries = || table.servers.values().filter_map(first);
         for target in targets {
-            let named: Vec<&Member> = if let Some(members) = table.servers.get(target) {
-                members.first().into_iter().collect()
+            let named: Vec<Member> = if let Some(members) = table.servers.get(target) {
+                first(members).into_iter().collect()
             } else if target == "*" {
                 // That nobody is there is a fine answer to a question to all.
-                found.extend(primaries().map(|member| (member.connection(), member.clone())));
+                found.extend(primaries().map(|member| (member.connection(), member)));
                 continue;
             } else if let Some(wanted) = target.strip_prefix("type:") {
                 primaries().filter(|member| member.server_type == wanted).collect()
             } else {
                 let at = target.rsplit_once('@').and_then(|(id, at)| Some((table.servers.get(id)?, at)));
-                at.into_iter().flat_map(|(all, at)| all.iter().filter(move |m| m.address() == at)).collect()
+                at.into_iter().flat_map(|(all, at)| all.iter().filter(move |m| m.address() == at)).cloned().collect()
             };
             if named.is_empty() {
                 nobody.push(target.clone());
             }
-            found.extend(named.into_iter().map(|member| (member.connection(), member.clone())));
+            found.extend(named.into_iter().map(|member| (member.connection(), member)));
         }
         (found.into_values().collect(), nobody)
     }
@@ -341,6 +378,20 @@ mod tests {
         let mut revision = members.revision();
         revision.wait_for(|rev| *rev == 3).await.unwrap();
         assert_eq!(members.count().0, 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_run_is_not_in_the_table_and_can_be_asked() {
+        let members = Arc::new(Members::new(Duration::ZERO));
+        let (member, _outbox) = member("s", 1);
+        let connection = member.connection();
+        members.join(member).unwrap();
+        members.absent("s", connection);
+        assert_eq!((members.snapshot().rev, port(&members, "s")), (2, None));
+        assert_eq!(members.resolve(&["s".into()]).0.len(), 1);
+        members.present("s", connection, Info::from_iter([("port".into(), 9.into())]));
+        assert_eq!((members.snapshot().rev, port(&members, "s")), (3, Some(9.into())));
+        assert!(members.snapshot().servers["s"].returned);
     }
 
     #[test]

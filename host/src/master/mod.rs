@@ -132,8 +132,7 @@ impl Master {
         let members = Arc::new(Members::new(options.grace));
         let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
         let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
-        let identity =
-            Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
+        let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));
         console.install_built_in().await?;
@@ -192,4 +191,3 @@ impl Master {
         self.tasks.wait().await;
     }
 }
-

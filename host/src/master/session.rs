@@ -88,11 +88,24 @@ impl Session for Connection {
         match (state, topic) {
             (State::New, Some(topic @ (Topic::Register | Topic::Reconnect))) => self.register(topic, payload, ack),
             (State::New | State::Registering, _) => {
-                let failure = Failure::new(code::NOT_REGISTERED, "nothing but `register` is accepted before registration is answered");
+                let failure = Failure::new(
+                    code::NOT_REGISTERED,
+                    "nothing but `register` is accepted before registration is answered",
+                );
                 self.refuse_message(topic, payload, ack, failure);
             }
-            (State::Registered(peer), Some(Topic::Monitor)) if peer.role == Role::Monitor => self.monitor(&peer, payload),
-            (State::Registered(peer), Some(Topic::Client)) if peer.role == Role::Client => self.client(&peer, payload, ack),
+            (State::Registered(peer), Some(Topic::Monitor)) if peer.role == Role::Monitor => {
+                self.monitor(&peer, payload)
+            }
+            (State::Registered(peer), Some(Topic::Deregister)) if peer.role == Role::Monitor => {
+                self.master.members.absent(&peer.id, self.peer.id());
+            }
+            (State::Registered(peer), Some(Topic::Reconnect)) if peer.role == Role::Monitor => {
+                self.present(&peer, payload)
+            }
+            (State::Registered(peer), Some(Topic::Client)) if peer.role == Role::Client => {
+                self.client(&peer, payload, ack)
+            }
             (State::Registered(_), _) => self.peer.close("it sent a frame of a topic that is not for it"),
             (State::Over, _) => {}
         }
@@ -161,7 +174,8 @@ impl Connection {
     /// Checks a registration and lets the peer in; the reason where it does not.
     async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
         let id = register.id.as_str();
-        if id.is_empty() || id.len() > MAX_ID || id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__" {
+        if id.is_empty() || id.len() > MAX_ID || id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__"
+        {
             return Err(format!("`{}` cannot be an id", id.chars().take(MAX_ID).collect::<String>()));
         }
         match (register.role, topic) {
@@ -203,12 +217,7 @@ impl Connection {
         if !own && !tokens.verify(&server_type, register.token.as_deref()) {
             return Err(format!("the token is not that of servers of type `{server_type}`: see adminServer.json"));
         }
-        let mut info: Info = register.info.unwrap_or_default();
-        info.insert("id".into(), register.id.clone().into());
-        info.insert("serverType".into(), server_type.clone().into());
-        if let Some(pid) = register.pid {
-            info.insert("pid".into(), pid.into());
-        }
+        let info = described(register.info, &register.id, &server_type, register.pid);
         let caller = Caller {
             id: Some(register.id.clone()),
             server_type: Some(server_type.clone()),
@@ -230,6 +239,19 @@ impl Connection {
             self.master.members.leave(&id, self.peer.id(), false);
         }
         Ok(())
+    }
+
+    /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
+    fn present(&self, peer: &Registration, payload: &RawValue) {
+        match serde_json::from_str::<Register>(payload.get()) {
+            Ok(register) => {
+                let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
+                let info = described(register.info, &peer.id, server_type, register.pid);
+                self.answer(Topic::Reconnect, None, &Registered::ok(self.master.console.disabled()));
+                self.master.members.present(&peer.id, self.peer.id(), info);
+            }
+            Err(error) => self.malformed(error),
+        }
     }
 
     /// From now on the peer's messages reach modules.
@@ -255,13 +277,17 @@ impl Connection {
             Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
             Ok(Message::Request { id, module, body, depth }) => {
                 let reply = peer.exchange.reply(Some(id), None);
-                self.master.console.dispatch(self.inbound(peer, Handler::Master, &module, body, true, depth), Box::new(reply));
+                self.master
+                    .console
+                    .dispatch(self.inbound(peer, Handler::Master, &module, body, true, depth), Box::new(reply));
             }
             Ok(Message::Notify { module, body }) => {
                 let inbound = self.inbound(peer, Handler::Master, &module, body, false, 0);
                 self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
             }
-            Ok(Message::Command { .. }) => tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not"),
+            Ok(Message::Command { .. }) => {
+                tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")
+            }
         }
     }
 
@@ -270,11 +296,15 @@ impl Connection {
             Err(error) => self.malformed(error),
             Ok(Message::Request { id, module, body, depth: _ }) => {
                 let reply = peer.exchange.reply(Some(id), ack);
-                self.master.console.dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+                self.master
+                    .console
+                    .dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
             }
             Ok(Message::Notify { module, body }) if ack.is_some() => {
                 let reply = peer.exchange.reply(None, ack);
-                self.master.console.dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+                self.master
+                    .console
+                    .dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
             }
             Ok(Message::Notify { module, body }) => {
                 let inbound = self.inbound(peer, Handler::Client, &module, body, false, 0);
@@ -291,7 +321,9 @@ impl Connection {
                 });
                 peer.exchange.reply(id, ack)(outcome);
             }
-            Ok(Message::Response { .. }) => tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients"),
+            Ok(Message::Response { .. }) => {
+                tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients")
+            }
         }
     }
 
@@ -306,6 +338,17 @@ impl Connection {
     ) -> Inbound<'a> {
         Inbound { handler, module, body, caller: peer.caller.clone(), wants_answer, depth }
     }
+}
+
+/// What others are told about a server: what its monitor says, but for what is known better.
+fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) -> Info {
+    let mut info = info.unwrap_or_default();
+    info.insert("id".into(), id.into());
+    info.insert("serverType".into(), server_type.into());
+    if let Some(pid) = pid {
+        info.insert("pid".into(), pid.into());
+    }
+    info
 }
 
 /// Takes what comes of a message that is not answered.

@@ -1,7 +1,7 @@
 //! The connection to the master.
 //!
-//! It is made when the server runs, and ends when the server ends; lost, it is made again, with back-off. The first time the monitor registers, later
-//! it reconnects: modules are started once.
+//! It is made when the server runs for the first time; lost, it is made again, with back-off. The first time the monitor registers, later it
+//! reconnects: modules are started once. While the server does not run, the monitor is deregistered and stays connected: it can still be asked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,15 +97,11 @@ impl Link {
         loop {
             let pid = tokio::select! {
                 () = stop.cancelled() => return,
-                pid = until_running(&mut running) => match pid {
-                    Some(pid) => pid,
-                    // The server has ended for good.
-                    None => return,
-                },
+                pid = until(&mut running, Option::is_some) => pid,
             };
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
-                connected = self.connect(&dial, pid, &console) => connected,
+                connected = self.connect(&dial, pid.unwrap_or_default(), &console) => connected,
             };
             match connected {
                 Ok(connected) => {
@@ -130,25 +126,44 @@ impl Link {
         }
     }
 
-    /// Stays until the connection is lost, the server ends, or the monitor is to stop; then closes the connection.
-    async fn registered(&self, connected: Connected, pid: u32, running: &mut Running, console: &Console, stop: &CancellationToken) {
+    /// Stays until the connection is lost or the monitor is to stop; then closes the connection.
+    async fn registered(
+        &self,
+        connected: Connected,
+        mut pid: Option<u32>,
+        running: &mut Running,
+        console: &Console,
+        stop: &CancellationToken,
+    ) {
         let Connected { exchange, over } = connected;
         *self.current.lock() = Some(exchange.clone());
         self.state.send_replace(LinkState::Registered);
         tracing::info!(server = %self.options.id, "registered with the master");
-        let started = async {
+        let start = async {
             if !*self.once.borrow() {
                 console.start().await;
                 self.once.send_replace(true);
             }
             std::future::pending::<()>().await;
         };
-        let why = tokio::select! {
-            () = started => "",
-            () = over.cancelled() => "the connection is lost",
-            () = stop.cancelled() => "the monitor is stopping",
+        tokio::pin!(start);
+        let why = loop {
+            let now = tokio::select! {
+                () = &mut start => continue,
+                () = over.cancelled() => break "the connection is lost",
+                () = stop.cancelled() => break "the monitor is stopping",
+                now = until(running, |now| *now != pid) => now,
+            };
             // A new process id is a restarted server: others shall see it go and come.
-            _ = running.wait_for(|now| *now != Some(pid)) => "the server's process has ended",
+            let told = match now {
+                None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
+                Some(pid) => exchange.peer().send(Topic::Reconnect, raw(&self.registration(pid))),
+            };
+            if told.is_err() {
+                break "the connection is lost";
+            }
+            self.state.send_replace(if now.is_some() { LinkState::Registered } else { LinkState::Idle });
+            pid = now;
         };
         tracing::info!(server = %self.options.id, why, "no longer registered");
         *self.current.lock() = None;
@@ -237,7 +252,9 @@ impl Session for Incoming {
                         let _ = waiting.send(answer);
                     }
                 }
-                Err(error) => self.exchange.peer().close(format!("the answer to the registration is malformed: {error}")),
+                Err(error) => {
+                    self.exchange.peer().close(format!("the answer to the registration is malformed: {error}"))
+                }
             },
             _ => tracing::debug!(topic, "the master sent a frame that is not for monitors"),
         }
@@ -276,7 +293,9 @@ impl Incoming {
                 };
                 self.console.dispatch(inbound(&module, body, false, 0), Box::new(reply));
             }
-            Ok(Message::Command { command, module: Some(module), .. }) if command == "enable" || command == "disable" => {
+            Ok(Message::Command { command, module: Some(module), .. })
+                if command == "enable" || command == "disable" =>
+            {
                 self.console.set_enabled(&module, command == "enable");
             }
             Ok(Message::Command { command, .. }) => tracing::debug!(%command, "the master sent an unknown command"),
@@ -308,7 +327,12 @@ impl Uplink for MasterLink {
     }
 }
 
-/// The process id as soon as the server runs; absent when it never will again.
-async fn until_running(running: &mut Running) -> Option<u32> {
-    running.wait_for(Option::is_some).await.ok().and_then(|pid| *pid)
+/// The process id as soon as it is as wanted. Waits for ever where it can change no more.
+async fn until(running: &mut Running, wanted: impl FnMut(&Option<u32>) -> bool) -> Option<u32> {
+    // The guard of the value must not be held while waiting.
+    let now = running.wait_for(wanted).await.map(|now| *now);
+    match now {
+        Ok(now) => now,
+        Err(_) => std::future::pending().await,
+    }
 }

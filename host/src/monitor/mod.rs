@@ -5,7 +5,7 @@
 //! | `link` | the connection to the master: registration, coming back, requests both ways |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
-//! Registration follows the program: while it does not run, the server is not registered. What a module does with the program or its view of the
+//! Registration follows the program: while it does not run, the server is not in the master's table. What a module does with the program or its view of the
 //! cluster goes through the traits of `plugin::capability`.
 
 mod link;
@@ -79,7 +79,12 @@ impl Monitor {
     ///
     /// # Errors
     /// Where a built-in module is refused.
-    pub async fn new(options: Options, services: Services, engine: Engine, settings: Settings) -> Result<Self, InstallError> {
+    pub async fn new(
+        options: Options,
+        services: Services,
+        engine: Engine,
+        settings: Settings,
+    ) -> Result<Self, InstallError> {
         let identity = Identity {
             role: HostRole::Monitor,
             server_id: options.id.clone(),

@@ -34,6 +34,9 @@ pub enum Topic {
     Reconnect,
     /// The answer to `reconnect`.
     ReconnectOk,
+    /// A monitor's server does not run; the monitor stays connected, and sends `reconnect` when the server runs again. Ours alone, and
+    /// without an answer.
+    Deregister,
     /// Between master and monitor.
     Monitor,
     /// Between master and client.
@@ -47,6 +50,7 @@ impl Topic {
             Topic::Register => "register",
             Topic::Reconnect => "reconnect",
             Topic::ReconnectOk => "reconnect_ok",
+            Topic::Deregister => "deregister",
             Topic::Monitor => "monitor",
             Topic::Client => "client",
         }
@@ -54,9 +58,8 @@ impl Topic {
 
     /// The topic of that text, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
-        [Topic::Register, Topic::Reconnect, Topic::ReconnectOk, Topic::Monitor, Topic::Client]
-            .into_iter()
-            .find(|topic| topic.as_str() == text)
+        use Topic::{Client, Deregister, Monitor, Reconnect, ReconnectOk, Register};
+        [Register, Reconnect, ReconnectOk, Deregister, Monitor, Client].into_iter().find(|topic| topic.as_str() == text)
     }
 }
 

@@ -1,0 +1,205 @@
+//! `list`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{AdminArgs, Exit, ModulesAction, table};
+use crate::client::{AdminClient, Options};
+
+/// The module that commands are for.
+const CONSOLE: &str = "__console__";
+
+async fn connect(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
+    let options = Options {
+        host: admin.host.clone(),
+        port: admin.port,
+        username: admin.username.clone(),
+        password: admin.password.clone(),
+        ..Options::default()
+    };
+    Ok(AdminClient::connect(options).await?)
+}
+
+/// Asks the console module.
+async fn ask(admin: &AdminArgs, body: Value) -> anyhow::Result<Box<RawValue>> {
+    let client = connect(admin).await?;
+    let answer = client.request(CONSOLE, body).await;
+    client.close().await;
+    Ok(answer?)
+}
+
+fn parse<'a, T: Deserialize<'a>>(answer: &'a RawValue) -> anyhow::Result<T> {
+    serde_json::from_str(answer.get()).with_context(|| format!("the master answered in an unknown form: {answer}"))
+}
+
+/// A value as a table shows it.
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+pub(super) async fn list(admin: AdminArgs) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        msg: BTreeMap<String, Value>,
+        #[serde(default)]
+        missing: BTreeMap<String, String>,
+    }
+    let answer = ask(&admin, json!({ "signal": "list" })).await?;
+    if admin.json {
+        println!("{answer}");
+    }
+    let Answer { msg, missing } = parse(&answer)?;
+    if !admin.json {
+        let columns = ["serverId", "serverType", "pid", "rss", "heapTotal", "heapUsed", "uptime", "state"];
+        let rows = msg.values().map(|server| columns.iter().map(|column| text(server.get(column))).collect());
+        let headings = ["serverId", "serverType", "pid", "rss(M)", "heapTotal(M)", "heapUsed(M)", "uptime(m)", "state"];
+        table::print(&headings, rows.collect());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<_> = missing.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+    Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
+}
+
+pub(super) async fn stop(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        stopped: Vec<String>,
+        #[serde(default)]
+        failed: BTreeMap<String, String>,
+    }
+    let answer = ask(&admin, json!({ "signal": "stop", "ids": ids })).await?;
+    if admin.json {
+        println!("{answer}");
+    }
+    let Answer { stopped, failed } = parse(&answer)?;
+    if !admin.json && !stopped.is_empty() {
+        println!("stopped: {}", stopped.join(", "));
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+    Err(Exit::failed(format!("not stopped: {}", failed.join(", "))))
+}
+
+pub(super) async fn kill(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        #[serde(default)]
+        server_ids: Vec<String>,
+    }
+    let answer = ask(&admin, json!({ "signal": "kill", "ids": ids })).await?;
+    if admin.json {
+        println!("{answer}");
+    }
+    let Answer { server_ids } = parse(&answer)?;
+    if server_ids.is_empty() {
+        if !admin.json {
+            println!("killed");
+        }
+        return Ok(());
+    }
+    Err(Exit::failed(format!("remained: {}", server_ids.join(", "))))
+}
+
+pub(super) async fn restart(admin: AdminArgs, server_type: Option<String>, ids: Vec<String>) -> anyhow::Result<()> {
+    let mut body = json!({ "signal": "restart", "ids": ids });
+    if let Some(server_type) = server_type {
+        body["type"] = server_type.into();
+    }
+    let answer = ask(&admin, body).await?;
+    if admin.json {
+        println!("{answer}");
+    }
+    let failed: Vec<String> = parse(&answer)?;
+    if failed.is_empty() {
+        if !admin.json {
+            println!("restarted");
+        }
+        return Ok(());
+    }
+    Err(Exit::failed(format!("not restarted: {}", failed.join(", "))))
+}
+
+pub(super) async fn modules(admin: AdminArgs, action: ModulesAction) -> anyhow::Result<()> {
+    let (command, id) = match &action {
+        ModulesAction::List => ("modules", None),
+        ModulesAction::Enable { id } => ("enable", Some(id.as_str())),
+        ModulesAction::Disable { id } => ("disable", Some(id.as_str())),
+    };
+    let client = connect(&admin).await?;
+    let answer = client.command(command, id, json!({})).await;
+    client.close().await;
+    let answer = answer?;
+    if admin.json {
+        println!("{answer}");
+    }
+    match id {
+        None if admin.json => Ok(()),
+        None => show_modules(&answer),
+        Some(id) => match parse::<i64>(&answer)? {
+            1 => Ok(()),
+            _ => Err(Exit::failed(format!("there is no module {id}"))),
+        },
+    }
+}
+
+fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        modules: Vec<BTreeMap<String, Value>>,
+        #[serde(default)]
+        refused: BTreeMap<String, String>,
+    }
+    let Answer { modules, refused } = parse(answer)?;
+    let rows = modules.iter().map(|module| {
+        let handlers = module.get("handlers").and_then(Value::as_array);
+        let handlers: Vec<_> = handlers.into_iter().flatten().filter_map(Value::as_str).collect();
+        let digest = text(module.get("digest"));
+        vec![
+            text(module.get("id")),
+            text(module.get("version")),
+            digest.get(..12).unwrap_or(&digest).to_owned(),
+            text(module.get("state")),
+            text(module.get("calls")),
+            text(module.get("failures")),
+            handlers.join(" "),
+            text(module.get("source")),
+        ]
+    });
+    table::print(&["id", "version", "digest", "state", "calls", "failures", "handlers", "source"], rows.collect());
+    for module in &modules {
+        for (name, what) in [("lastError", "last failed with"), ("refused", "its newest file was refused:")] {
+            if let Some(Value::String(said)) = module.get(name) {
+                println!("{} {what} {said}", text(module.get("id")));
+            }
+        }
+    }
+    for (file, why) in refused {
+        println!("{file}.wasm was refused: {why}");
+    }
+    Ok(())
+}
+
+pub(super) async fn request(admin: AdminArgs, module: &str, message: &str) -> anyhow::Result<()> {
+    let body: Box<RawValue> = serde_json::from_str(message).map_err(|error| {
+        Exit::usage(format!("the message is not JSON: {error} (strings need their quotes: '\"text\"')"))
+    })?;
+    let client = connect(&admin).await?;
+    let answer = client.request(module, &body).await;
+    client.close().await;
+    println!("{}", answer?);
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! From a configuration to what the parts need.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{Exit, HostArgs, MonitorArgs};
+use crate::auth::{Exposure, Tokens, Users};
+use crate::built_in::built_in;
+use crate::config::{self, Config};
+use crate::console::{ModuleSettings, Settings};
+use crate::master::{self, Access};
+use crate::plugin::{Engine, EngineLimits, Grants, Limits};
+use crate::transport::listener;
+use crate::{monitor, reload};
+
+/// Where the demo cluster looks for modules: in the directory in which it was started.
+const DEMO_MODULES: &str = "pomelo-modules";
+
+/// The configuration that the arguments name.
+pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
+    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    if let Some(modules) = &arguments.modules {
+        config.settings.modules.dir.clone_from(modules);
+    }
+    if let Some(port) = arguments.port {
+        config.master.port = port;
+        config.master.info.insert("port".into(), port.into());
+    }
+    Ok(config)
+}
+
+/// The configuration that a monitor's arguments name; absent where they name none.
+pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<Config>> {
+    if arguments.config.is_none() && !arguments.demo {
+        return Ok(None);
+    }
+    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    if let Some(modules) = &arguments.modules {
+        config.settings.modules.dir.clone_from(modules);
+    }
+    Ok(Some(config))
+}
+
+fn load(directory: Option<&Path>, environment: &str) -> anyhow::Result<Config> {
+    match directory {
+        Some(directory) => Ok(Config::load(directory, environment)?),
+        None => {
+            let mut config = Config::demo()?;
+            config.settings.modules.dir = DEMO_MODULES.into();
+            Ok(config)
+        }
+    }
+}
+
+/// The engine of a host. Compiled code is kept in the user's cache directory, or where `POMELO_CACHE` says; empty: nowhere.
+pub(super) fn engine(limits: &config::Limits, share: u32) -> anyhow::Result<Engine> {
+    let total = u32::try_from(limits.total_instances).unwrap_or(u32::MAX) / share.max(1);
+    let limits = EngineLimits { total_instances: total.max(16), ..EngineLimits::default() };
+    let cache = match std::env::var_os("POMELO_CACHE") {
+        Some(directory) if directory.is_empty() => None,
+        Some(directory) => Some(PathBuf::from(directory)),
+        None => directories::ProjectDirs::from("", "", "pomelo").map(|dirs| dirs.cache_dir().join("modules")),
+    };
+    let with_cache = cache.as_deref().map(|directory| Engine::new(limits.clone(), Some(directory)));
+    match with_cache {
+        Some(Ok(engine)) => Ok(engine),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "compiled modules are not kept: the cache directory cannot be used");
+            Ok(Engine::new(limits, None)?)
+        }
+        None => Ok(Engine::new(limits, None)?),
+    }
+}
+
+/// What the configuration says of modules.
+pub(super) fn settings(settings: &config::Settings, environment: &str) -> Settings {
+    let module = |(id, module): (&String, &config::ModuleSettings)| {
+        let here = module.environments.is_empty() || module.environments.iter().any(|name| name == environment);
+        let converted = ModuleSettings {
+            options: serde_json::Value::Object(module.options.clone()).to_string(),
+            interval: module.interval.map(|interval| interval.as_secs_f64()),
+            delay: module.delay.map(|delay| delay.as_secs_f64()),
+            limits: Some(limits(&module.limits)),
+            grants: Grants::new(module.grants.iter().cloned()),
+            levels: module.levels.clone(),
+            server_types: module.server_types.clone(),
+            enabled: module.enabled && here,
+            file: module.file.clone(),
+        };
+        (id.clone(), converted)
+    };
+    Settings {
+        limits: limits(&settings.limits),
+        modules: settings.module.iter().map(module).collect(),
+        replace_builtin: settings.modules.allow_replace_builtin,
+        drain: Some(settings.watch.drain),
+        built_in: built_in(),
+    }
+}
+
+fn limits(limits: &config::Limits) -> Limits {
+    Limits {
+        cpu: limits.cpu,
+        wall: limits.wall,
+        memory: limits.memory,
+        running: Limits::default().running,
+        instances: limits.instances,
+        reserve: limits.reserve,
+        queue: limits.queue,
+        store: limits.store,
+        answer: limits.answer,
+    }
+}
+
+pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
+    reload::Options { settle: settings.watch.settle, poll: settings.watch.poll }
+}
+
+/// Who may connect, checked against the address on which they could.
+pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> anyhow::Result<Access> {
+    let access = Access { users: Users::new(config.users.clone()), tokens: Tokens::new(config.tokens.clone()) };
+    let exposure = Exposure { address, tls: false, users: &access.users, tokens: &access.tokens };
+    match exposure.check() {
+        Err(exposed) if !allow_exposed => Err(Exit::usage(format!("{exposed} (--allow-exposed overrides this)"))),
+        Err(exposed) => {
+            tracing::warn!(%exposed, "listening all the same, as --allow-exposed says");
+            Ok(access)
+        }
+        Ok(()) => Ok(access),
+    }
+}
+
+/// The address that the master listens on.
+pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
+    let (host, port) = (&config.master.host, config.master.port);
+    let mut found = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .with_context(|| format!("the master's host `{host}` cannot be resolved"))?;
+    found.next().with_context(|| format!("the master's host `{host}` has no address"))
+}
+
+pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Options {
+    let network = &config.settings.network;
+    let listener = listener::Options {
+        max_connections: network.max_connections,
+        ping_interval: network.ping_interval,
+        ping_timeout: network.ping_timeout,
+        outbox: network.outbox,
+        first_frame_limit: network.max_unregistered_frame,
+        max_frame: network.max_frame,
+        allowed_hosts: network.allowed_hosts.clone(),
+        ..listener::Options::default()
+    };
+    let own = std::iter::once(config.master.id.clone());
+    master::Options {
+        id: config.master.id.clone(),
+        info: config.master.info.clone(),
+        address,
+        listener,
+        register_deadline: network.register_deadline,
+        max_frame: network.max_frame,
+        pending: network.pending,
+        tell_deadline: network.request_deadline,
+        grace: config.settings.master.grace,
+        event_window: config.settings.master.event_window,
+        configured: own.chain(config.servers.iter().map(|server| server.id.clone())).collect(),
+    }
+}
+
+pub(super) fn monitor_options(network: &config::Network) -> monitor::Options {
+    let mut options = monitor::Options { pending: network.pending, ..monitor::Options::default() };
+    options.register_deadline = network.register_deadline.max(Duration::from_secs(1));
+    options.connection.outbox = network.outbox;
+    options.connection.max_frame = network.max_frame;
+    options
+}

@@ -1,0 +1,289 @@
+//! The command line. Knows everything below it and holds no logic of its own: each command reads its arguments, calls the part that does the
+//! work, and says what came of it.
+//!
+//! | file | commands |
+//! |---|---|
+//! | `run` | `start`, `master`, `monitor` |
+//! | `admin` | `list`, `stop`, `kill`, `restart`, `modules`, `request` |
+//! | `assemble` | from a configuration to what the parts need |
+//! | `table` | tables for people |
+
+mod admin;
+mod assemble;
+mod run;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::client::ClientError;
+use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
+
+/// Runs and administers clusters of servers; admin modules are WebAssembly components.
+#[derive(Parser)]
+#[command(name = "pomelo", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the cluster says no, 2 wrong arguments or configuration, 3 no master can be reached, \
+                        4 the master refuses the user, 5 no answer in time.\n\
+                        POMELO_LOG sets what is logged (error, warn, info, debug, trace, or as tracing's filters)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the master and all servers; with --type or --id only those servers, which join the running master
+    Start {
+        #[command(flatten)]
+        host: HostArgs,
+        /// Start only the servers of this type
+        #[arg(long = "type", short = 't', conflicts_with = "id")]
+        server_type: Option<String>,
+        /// Start only this server
+        #[arg(long, short = 'i')]
+        id: Option<String>,
+        /// Listen even where passwords or the lack of tokens would let strangers in
+        #[arg(long)]
+        allow_exposed: bool,
+    },
+    /// Run the master alone; servers join it
+    Master {
+        #[command(flatten)]
+        host: HostArgs,
+        /// Listen even where passwords or the lack of tokens would let strangers in
+        #[arg(long)]
+        allow_exposed: bool,
+    },
+    /// Stand beside one server: run its program, and join the master
+    Monitor(MonitorArgs),
+    /// Show the servers
+    List {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Stop servers for good; without an id all of them, and the master
+    Stop {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server ids
+        ids: Vec<String>,
+    },
+    /// Kill all servers and the master
+    Kill {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server ids; none for all
+        ids: Vec<String>,
+    },
+    /// Restart servers; without an id or a type all of them
+    Restart {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Restart the servers of this type
+        #[arg(long = "type", short = 't', conflicts_with = "ids")]
+        server_type: Option<String>,
+        /// Server ids
+        ids: Vec<String>,
+    },
+    /// Show the master's modules, enable or disable one
+    Modules {
+        #[command(flatten)]
+        admin: AdminArgs,
+        #[command(subcommand)]
+        action: Option<ModulesAction>,
+    },
+    /// Ask a module of the master
+    Request {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Module id
+        module: String,
+        /// The message, JSON
+        #[arg(default_value = "null")]
+        message: String,
+    },
+    /// The demo cluster's server program
+    #[command(hide = true)]
+    DemoServer {
+        /// Port to listen on
+        #[arg(long)]
+        port: u16,
+    },
+}
+
+/// What the commands that run a host share.
+#[derive(Args, Clone)]
+struct HostArgs {
+    /// Directory of master.json, servers.json and the others; without it, a demo cluster on loopback
+    #[arg(long, short = 'c')]
+    config: Option<PathBuf>,
+    /// Environment of the configuration
+    #[arg(long, short = 'e', default_value = DEFAULT_ENVIRONMENT)]
+    env: String,
+    /// Directory of .wasm modules, instead of the configured one
+    #[arg(long)]
+    modules: Option<PathBuf>,
+    /// Port of the master, instead of the configured one
+    #[arg(long, short = 'P')]
+    port: Option<u16>,
+}
+
+#[derive(Args, Clone)]
+struct MonitorArgs {
+    /// Server id
+    #[arg(long, short = 'i')]
+    id: String,
+    /// Server type; needed where the configuration does not name the server
+    #[arg(long = "type", short = 't')]
+    server_type: Option<String>,
+    /// Directory of the configuration
+    #[arg(long, short = 'c', conflicts_with = "demo")]
+    config: Option<PathBuf>,
+    /// Environment of the configuration
+    #[arg(long, short = 'e', default_value = DEFAULT_ENVIRONMENT)]
+    env: String,
+    /// Take the demo cluster's configuration
+    #[arg(long)]
+    demo: bool,
+    /// The master's host:port, instead of the configured one
+    #[arg(long, short = 'm')]
+    master: Option<String>,
+    /// Directory of .wasm modules, instead of the configured one
+    #[arg(long)]
+    modules: Option<PathBuf>,
+    /// The token to register with, instead of adminServer.json's
+    #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The server's program and its arguments, instead of the configured ones
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// What the commands that ask a master share.
+#[derive(Args, Clone)]
+struct AdminArgs {
+    /// Host of the master
+    #[arg(long, short = 'H', default_value = "127.0.0.1", global = true)]
+    host: String,
+    /// Port of the master
+    #[arg(long, short = 'P', default_value_t = 3005, global = true)]
+    port: u16,
+    /// User name
+    #[arg(long, short = 'u', default_value = "admin", global = true)]
+    username: String,
+    /// Password; better in the environment, where `ps` does not show it
+    #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
+    #[arg(hide_default_value = true)]
+    password: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Clone)]
+enum ModulesAction {
+    /// Show the modules
+    List,
+    /// Enable a module on all hosts
+    Enable {
+        /// Module id
+        id: String,
+    },
+    /// Disable a module on all hosts
+    Disable {
+        /// Module id
+        id: String,
+    },
+}
+
+/// Why the program ends with a code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Exit {
+    code: u8,
+    message: String,
+}
+
+impl Exit {
+    /// The cluster did not do all that was asked of it.
+    fn failed(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: 1, message: message.into() }.into()
+    }
+
+    /// The arguments make no sense together.
+    fn usage(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: 2, message: message.into() }.into()
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter =
+        EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new("info,cranelift=warn,wasmtime=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("pomelo: the program's threads cannot be started: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    // Nothing waits for a call into a module or a look at a file any more.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pomelo: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(exit) = error.downcast_ref::<Exit>() {
+        return exit.code;
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Connect { .. } | ClientError::Disconnected { .. }) => 3,
+        Some(ClientError::Refused { .. }) => 4,
+        Some(ClientError::Timeout { .. }) => 5,
+        Some(ClientError::Failed(_) | ClientError::Body(_)) => 1,
+        None if error.is::<ConfigErrors>() => 2,
+        None => 1,
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Start { host, server_type, id, allow_exposed } => {
+            run::start(host, server_type, id, allow_exposed).await
+        }
+        Command::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
+        Command::Monitor(arguments) => run::monitor(arguments).await,
+        Command::List { admin } => admin::list(admin).await,
+        Command::Stop { admin, ids } => admin::stop(admin, ids).await,
+        Command::Kill { admin, ids } => admin::kill(admin, ids).await,
+        Command::Restart { admin, server_type, ids } => admin::restart(admin, server_type, ids).await,
+        Command::Modules { admin, action } => admin::modules(admin, action.unwrap_or(ModulesAction::List)).await,
+        Command::Request { admin, module, message } => admin::request(admin, &module, &message).await,
+        Command::DemoServer { port } => Ok(crate::demo::server(port).await?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,273 @@
+//! `start`, `master` and `monitor`: commands that stay until they are told to end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, HostArgs, MonitorArgs, assemble};
+use crate::auth::{Secret, Tokens};
+use crate::config::{Config, Launch, Origin, Settings};
+use crate::master::starter::{LocalStarter, Which};
+use crate::master::{Master, Own};
+use crate::monitor::supervised::{OwnProcess, Program, Supervised};
+use crate::monitor::{Monitor, Running};
+use crate::plugin::capability::{Services, Starter};
+use crate::reload::Modules;
+use crate::supervise::{Ended, Output, Phase, Status, print_lines};
+
+/// How long calls under way may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A monitor needs a fraction of the instances that a master does.
+const MONITOR_SHARE: u32 = 8;
+
+pub(super) async fn start(
+    host: HostArgs,
+    server_type: Option<String>,
+    id: Option<String>,
+    allow_exposed: bool,
+) -> anyhow::Result<()> {
+    let config = assemble::config(&host)?;
+    match (server_type, id) {
+        (None, None) => cluster(config, Some(Which::All), allow_exposed).await,
+        (Some(server_type), _) => servers(config, Which::Type(server_type)).await,
+        (None, Some(id)) if id == config.master.id => cluster(config, None, allow_exposed).await,
+        (None, Some(id)) => servers(config, Which::Id(id)).await,
+    }
+}
+
+pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Result<()> {
+    cluster(assemble::config(&host)?, None, allow_exposed).await
+}
+
+/// Runs a master, and the servers that are meant, until a signal or a module ends it.
+async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> anyhow::Result<()> {
+    let stop = ends_by_signal()?;
+    let address = assemble::address(&config).await?;
+    let access = assemble::access(&config, address.ip(), allow_exposed)?;
+    let engine = assemble::engine(&config.settings.limits, 1)?;
+    let settings = assemble::settings(&config.settings, &config.environment);
+    // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
+    let starter = match config.master.port {
+        0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
+        _ => Arc::new(LocalStarter::new(&config, &config.master.address())?),
+    };
+    let own = Arc::new(OwnProcess::new(&config.master.id, stop.clone()));
+    let own = Own { application: own.clone(), process: own };
+    let options = assemble::master_options(&config, address);
+    let for_modules: Arc<dyn Starter> = starter.clone();
+    let master = Master::start(options, access, own, Some(for_modules), engine, settings).await?;
+    let directory = &config.settings.modules.dir;
+    let modules =
+        Modules::open(directory, master.consoles().into(), assemble::reload_options(&config.settings)).await?;
+    let directory = modules.directory().to_owned();
+    let following = tokio::spawn(modules.follow(stop.clone()));
+    master.run_modules().await;
+    tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
+    if let Some(which) = &which {
+        for (id, outcome) in starter.run(which).await? {
+            if let Err(failure) = outcome {
+                tracing::error!(server = %id, %failure, "a server was not started");
+            }
+        }
+        say_what_next(&config, &directory);
+    }
+    stop.cancelled().await;
+    tracing::info!("shutting down");
+    starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
+    master.shut_down(DRAIN).await;
+    let _ = following.await;
+    Ok(())
+}
+
+fn say_what_next(config: &Config, modules: &std::path::Path) {
+    let program = std::env::args().next().unwrap_or_else(|| "pomelo".into());
+    let port = match config.master.port {
+        3005 => String::new(),
+        port => format!(" --port {port}"),
+    };
+    let some = config.servers.first().map_or("ID", |server| &server.id);
+    println!(
+        "\nThe cluster is starting. In another terminal:\n  \
+         {program} list{port}\n  \
+         {program} restart{port} {some}\n  \
+         {program} stop{port} {some}\n  \
+         {program} modules{port}\n\
+         Modules dropped into {} run at once. Ctrl-C ends everything.\n",
+        modules.display()
+    );
+}
+
+/// Runs monitors that join a master which runs already, until a signal ends them or none is left.
+async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
+    if config.origin == Origin::Demo && std::env::var_os(crate::config::DEMO_TOKEN_VARIABLE).is_none() {
+        return Err(Exit::usage(
+            "the demo cluster's servers are started by its master: `pomelo restart ID` brings one back; \
+             `--config DIR` names a cluster of your own",
+        ));
+    }
+    let stop = ends_by_signal()?;
+    let starter = LocalStarter::new(&config, &config.master.address())?;
+    for (id, outcome) in starter.run(&which).await? {
+        outcome.with_context(|| format!("server {id} was not started"))?;
+    }
+    stop.cancelled().await;
+    starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
+    Ok(())
+}
+
+pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
+    let stop = ends_by_signal()?;
+    let config = assemble::monitor_config(&arguments)?;
+    let server = config.as_ref().and_then(|config| config.server(&arguments.id));
+    let server_type = arguments.server_type.clone().or_else(|| server.map(|server| server.server_type.clone()));
+    let Some(server_type) = server_type else {
+        let known = config.as_ref().map_or_else(String::new, |_| " in servers.json".into());
+        return Err(Exit::usage(format!("there is no server `{}`{known}: name its type with --type", arguments.id)));
+    };
+    let master = arguments.master.clone().or_else(|| config.as_ref().map(|config| config.master.address()));
+    let master = master.unwrap_or_else(|| "127.0.0.1:3005".into());
+    let token = arguments.token.clone().or_else(|| {
+        let tokens = Tokens::new(config.as_ref()?.tokens.clone());
+        tokens.own(&server_type).map(Secret::expose).map(str::to_owned)
+    });
+    let default = Settings::default();
+    let settings = config.as_ref().map_or(&default, |config| &config.settings);
+    let mut info = server.map(|server| server.info.clone()).unwrap_or_default();
+    info.entry("host").or_insert_with(|| "127.0.0.1".into());
+
+    let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
+    let mut options = assemble::monitor_options(&settings.network);
+    (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
+    let engine = assemble::engine(&settings.limits, MONITOR_SHARE)?;
+    let console_settings = assemble::settings(settings, &arguments.env);
+    let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
+    let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
+    let following = match arguments.modules.clone().or(configured) {
+        None => None,
+        Some(directory) => {
+            let consoles = vec![monitor.console().clone()];
+            let modules = Modules::open(&directory, consoles, assemble::reload_options(settings)).await?;
+            Some(tokio::spawn(modules.follow(stop.clone())))
+        }
+    };
+    monitor.join(master, beside.running);
+    let mut ended = beside.ended;
+    let given_up = tokio::select! {
+        () = stop.cancelled() => false,
+        // The program has ended for good: by itself, or on purpose.
+        Ok(end) = ended.wait_for(Option::is_some) => *end == Some(Ended::GivenUp),
+    };
+    stop.cancel();
+    // The call that brought the end here is still to be answered.
+    monitor.shut_down(DRAIN).await;
+    if let Some(process) = &beside.services.process {
+        // Whatever has ended already is fine.
+        let _ = process.stop().await;
+    }
+    if let Some(following) = following {
+        let _ = following.await;
+    }
+    if given_up {
+        return Err(Exit::failed(format!("the program of {} has ended and is not brought back", arguments.id)));
+    }
+    Ok(())
+}
+
+/// What a monitor stands beside: a program, or nothing but itself.
+struct Beside {
+    services: Services,
+    running: Running,
+    /// Why the program stays down, once it does.
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+impl Beside {
+    async fn new(
+        arguments: &MonitorArgs,
+        config: Option<&Config>,
+        server_type: &str,
+        master: &str,
+        settings: &Settings,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let server = config.and_then(|config| config.server(&arguments.id));
+        let configured = config.zip(server).and_then(|(config, server)| Program::of(config, server));
+        let given = (!arguments.command.is_empty()).then(|| Launch {
+            command: arguments.command.clone(),
+            cwd: None,
+            env: BTreeMap::new(),
+        });
+        let program = match (configured, given) {
+            (Some(configured), None) => Program { master: master.to_owned(), ..configured },
+            (Some(configured), Some(launch)) => Program { master: master.to_owned(), launch, ..configured },
+            (None, Some(launch)) => Program {
+                id: arguments.id.clone(),
+                server_type: server_type.to_owned(),
+                master: master.to_owned(),
+                launch,
+                policy: settings.supervise.policy(settings.supervise.restart),
+                dir: config.and_then(|config| config.data_dir(&arguments.id)),
+            },
+            (None, None) => {
+                let own = Arc::new(OwnProcess::new(&arguments.id, stop.clone()));
+                let services = Services { application: Some(own.clone()), process: Some(own), ..Services::default() };
+                let running = watch::Sender::new(Some(std::process::id())).subscribe();
+                return Ok(Beside { services, running, ended: watch::Sender::new(None).subscribe() });
+            }
+        };
+        let supervised = Arc::new(Supervised::start(program, Output::Lines(print_lines())).await?);
+        let (running, ended) = follow(supervised.status());
+        let services =
+            Services { application: Some(supervised.clone()), process: Some(supervised), ..Services::default() };
+        Ok(Beside { services, running, ended })
+    }
+}
+
+/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down once it does.
+fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<Ended>>) {
+    let (running, pid) = watch::channel(None);
+    let (end, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let phase = status.borrow_and_update().phase.clone();
+            running.send_replace(match phase {
+                Phase::Running(pid) => Some(pid),
+                _ => None,
+            });
+            if let Phase::Exited(why) = phase {
+                end.send_replace(Some(why));
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    (pid, ended)
+}
+
+/// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
+fn ends_by_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        for turn in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if turn > 0 {
+                eprintln!("pomelo: ended at once");
+                std::process::exit(130);
+            }
+            cancelled.cancel();
+        }
+    });
+    Ok(stop)
+}

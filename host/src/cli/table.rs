@@ -1,0 +1,15 @@
+//! Tables for people.
+
+use comfy_table::{ContentArrangement, Table, TableStyle};
+
+/// Prints rows under headings, in columns that fit the terminal.
+pub(super) fn print(headings: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(TableStyle::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    println!("{}", table.trim_fmt());
+}
