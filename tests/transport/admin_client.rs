@@ -84,8 +84,7 @@ impl Session for Client {
 async fn master() -> (Options, mpsc::UnboundedReceiver<String>) {
     let (notified, receiver) = mpsc::unbounded_channel();
     let accept = Arc::new(Master { notified });
-    let listener =
-        Listener::bind("127.0.0.1:0", listener::Options::default(), accept, Router::new()).await.unwrap();
+    let listener = Listener::bind("127.0.0.1:0", listener::Options::default(), accept, Router::new()).await.unwrap();
     let options = Options { port: listener.local_addr().port(), ..Options::default() };
     tokio::spawn(listener.serve(CancellationToken::new()));
     (options, receiver)
@@ -130,7 +129,10 @@ async fn what_fails_is_told_apart() {
 
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let Err(error) = AdminClient::connect(Options { port: free, ..Options::default() }).await else { panic!() };
-    assert_eq!(error.to_string(), format!("no master listens at 127.0.0.1:{free}: is it running, and is this its port?"));
+    assert_eq!(
+        error.to_string(),
+        format!("no master listens at 127.0.0.1:{free}: is it running, and is this its port?")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,9 @@ fn connect_text(addr: &str, source: &ConnectError) -> String {
         }
         ConnectError::Unreachable(error) => format!("{addr} cannot be reached: {error}"),
         ConnectError::TimedOut(after) => {
-            format!("{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?")
+            format!(
+                "{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?"
+            )
         }
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
             format!("{addr} does not seem to be a master ({source}): check host and port")

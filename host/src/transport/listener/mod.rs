@@ -33,7 +33,7 @@ pub(super) use stream::Connection;
 use self::origin::Rule;
 use self::stream::Stream;
 use super::Accept;
-use super::socket_io::server::{Handshake, Server, session_of};
+use super::socket_io::server::{Handshake, Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
 
 /// Where a request came from, in the extensions of every request that a mounted page is given.
@@ -135,7 +135,9 @@ impl Door {
         }
         match first[0] {
             // An MQTT CONNECT: pomelo-admin 1.x.
-            0x10 => refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet"),
+            0x10 => {
+                refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet")
+            }
             0x16 => refuse(remote, "tls", "it speaks TLS, which is not configured"),
             _ => self.serve_http(socket, remote, local, place, shutdown).await,
         }
@@ -153,8 +155,7 @@ impl Door {
         let _ = socket.set_nodelay(true);
         let first_frame_limit = self.options.first_frame_limit;
         let connection = Arc::new(Connection::new(remote, local, 4 * first_frame_limit, first_frame_limit));
-        let stream =
-            Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
+        let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
         let door = self.clone();
         let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
         let mut http = http1::Builder::new();
@@ -187,13 +188,16 @@ impl Door {
             tracing::debug!(remote = %connection.remote, "a request of a foreign site was refused");
             return Ok((StatusCode::FORBIDDEN, why).into_response());
         }
-        if let Some(session) = session_of(request.uri())
-            && !self.sessions.request(&connection, session)
-        {
-            return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
-        }
         request.extensions_mut().insert(Remote(connection.remote));
-        request.extensions_mut().insert(Arc::new(Handshake::new(connection)));
+        if is_socket_io(request.uri()) {
+            if let Some(session) = session_of(request.uri())
+                && !self.sessions.request(&connection, session)
+            {
+                return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
+            }
+            let handshake = Handshake::new(connection, request.uri());
+            request.extensions_mut().insert(Arc::new(handshake));
+        }
         let response = self.server.service().oneshot(request).await?;
         Ok(response.map(Body::new))
     }
