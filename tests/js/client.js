@@ -1,14 +1,15 @@
-// npm's socket.io-client against the Rust server. Usage: node client.js PORT polling|websocket
+// npm's socket.io-client against the Rust server. Usage: node client.js PORT websocket|upgrade|polling
 // Prints one line for each check and ends with status 0, or says what is wrong and ends with 1.
 const assert = require('node:assert');
 const { io } = require('socket.io-client');
 
-const [port, first] = process.argv.slice(2);
+const [port, mode] = process.argv.slice(2);
+const transports = { websocket: ['websocket'], upgrade: ['polling', 'websocket'], polling: ['polling'] }[mode];
 const COUNT = 2000;
 
 function open(options) {
   return io(`http://127.0.0.1:${port}`, {
-    transports: first === 'polling' ? ['polling', 'websocket'] : ['websocket'],
+    transports,
     reconnection: false,
     forceNew: true,
     ...options,
@@ -20,7 +21,7 @@ function event(emitter, name) {
 }
 
 async function upgraded({ io: { engine } }) {
-  if (engine.transport.name !== 'websocket') await event(engine, 'upgrade');
+  if (mode === 'upgrade' && engine.transport.name !== 'websocket') await event(engine, 'upgrade');
 }
 
 async function main() {
@@ -45,7 +46,7 @@ async function main() {
   console.log('acknowledged');
 
   await upgraded(socket);
-  if (first === 'polling') console.log('upgraded');
+  console.log('by', socket.io.engine.transport.name);
 
   // The server closes: what it sent before arrives, then the reason is the server's.
   let last;

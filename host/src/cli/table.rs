@@ -1,11 +1,11 @@
 //! Tables for people.
 
-use comfy_table::{ContentArrangement, Table, TableStyle};
+use comfy_table::{ContentArrangement, Table, presets};
 
 /// Prints rows under headings, in columns that fit the terminal.
 pub(super) fn print(headings: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
     table.add_rows(rows);
     for column in table.column_iter_mut() {

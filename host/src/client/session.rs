@@ -62,7 +62,7 @@ impl Link {
             }
             Ok(Message::Notify { module, body }) => {
                 let push = Push { module: module.into_owned(), body: body.unwrap_or(null()).to_owned() };
-                if !self.pushes.as_ref().is_some_and(|pushes| pushes.try_send(push).is_ok()) {
+                if self.pushes.as_ref().is_none_or(|pushes| pushes.try_send(push).is_err()) {
                     metrics::counter!("pomelo_client_pushes_dropped_total").increment(1);
                 }
             }

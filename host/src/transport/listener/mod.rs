@@ -33,7 +33,7 @@ pub(super) use stream::Connection;
 use self::origin::Rule;
 use self::stream::Stream;
 use super::Accept;
-use super::socket_io::server::{Handshake, Server, session_of};
+use super::socket_io::server::{Handshake, Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
 
 /// Where a request came from, in the extensions of every request that a mounted page is given.
@@ -188,13 +188,16 @@ impl Door {
             tracing::debug!(remote = %connection.remote, "a request of a foreign site was refused");
             return Ok((StatusCode::FORBIDDEN, why).into_response());
         }
-        if let Some(session) = session_of(request.uri())
-            && !self.sessions.request(&connection, session)
-        {
-            return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
-        }
         request.extensions_mut().insert(Remote(connection.remote));
-        request.extensions_mut().insert(Arc::new(Handshake::new(connection)));
+        if is_socket_io(request.uri()) {
+            if let Some(session) = session_of(request.uri())
+                && !self.sessions.request(&connection, session)
+            {
+                return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
+            }
+            let handshake = Handshake::new(connection, request.uri());
+            request.extensions_mut().insert(Arc::new(handshake));
+        }
         let response = self.server.service().oneshot(request).await?;
         Ok(response.map(Body::new))
     }

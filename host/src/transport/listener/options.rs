@@ -19,7 +19,8 @@ pub struct Options {
     pub ping_interval: Duration,
     /// How long an answer to a ping may take. 20 s, as Socket.IO has it.
     pub ping_timeout: Duration,
-    /// Frames that may wait to be sent to one peer; a peer that falls further behind is cut. 4096.
+    /// Frames that may wait to be sent to one peer; a peer that falls further behind is cut. 4096. As many again may be in
+    /// the Socket.IO layer's own buffer, which nobody can wait for.
     pub outbox: usize,
     /// The largest frame that a peer may send until [`Peer::set_frame_limit`](crate::transport::Peer::set_frame_limit) allows more.
     /// 64 KiB. Such a peer's connection may also carry no more than four times this for each HTTP request, however it is cut into frames.

@@ -4,31 +4,25 @@
 //! costs no pong. The *dispatcher* hands events to the session, in order, and tells it of the end. The *writer* drains the outbox. It does
 //! not connect again by itself: what has to be said after a reconnect is the caller's business.
 
-use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engineioxide_core::{Packet as EnginePacket, ProtocolVersion};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use serde::Deserialize;
 use socketioxide_core::packet::PacketData;
 use socketioxide_core::parser::{Parse, ParseConfig, ParserState};
 use socketioxide_parser_common::CommonParser;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
+pub use super::handshake::ConnectError;
+use super::handshake::{Socket, handshake};
 use super::packet;
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session, Transport};
-
-type Socket = WebSocketStream<TcpStream>;
 
 /// Limits of one connection.
 #[derive(Clone, Debug)]
@@ -57,46 +51,6 @@ impl Default for Options {
             send_time: Duration::from_secs(10),
             flush_time: Duration::from_secs(1),
         }
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is not `host:port` or an `http://` or `ws://` URL with a port.
-    #[error("`{0}` is no address: give HOST:PORT")]
-    Address(String),
-    /// Nobody listens there, or the name or network cannot be reached.
-    #[error("{0}")]
-    Unreachable(#[source] io::Error),
-    /// There was no answer in time.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// What answered does not speak Socket.IO (protocol 5).
-    #[error("what answers there does not speak Socket.IO: {0}")]
-    NotSocketIo(String),
-    /// The server answered with an HTTP error.
-    #[error("the server refuses the connection with HTTP status {0}")]
-    Status(u16),
-    /// The server did not admit us to the namespace, and said why.
-    #[error("the server refuses the connection: {0}")]
-    Refused(String),
-}
-
-/// What a server says first.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Open {
-    /// Milliseconds.
-    ping_interval: u64,
-    /// Milliseconds.
-    ping_timeout: u64,
-}
-
-impl Open {
-    /// After this time without a word the server is dead.
-    fn silence(&self) -> Duration {
-        Duration::from_millis(self.ping_interval.saturating_add(self.ping_timeout).max(1))
     }
 }
 
@@ -133,79 +87,6 @@ pub async fn connect(
     Ok(peer)
 }
 
-async fn handshake(address: &str, options: &Options) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
-    let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
-    let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
-    let remote = stream.peer_addr().ok();
-    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
-    let _ = stream.set_nodelay(true);
-    let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
-        .into_client_request()
-        .map_err(|_| ConnectError::Address(address.to_owned()))?;
-    let size = Some(options.max_frame.saturating_add(1 << 10));
-    let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size);
-    let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
-        |error| match error {
-            tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
-            tungstenite::Error::Io(error) => ConnectError::Unreachable(error),
-            error => ConnectError::NotSocketIo(error.to_string()),
-        },
-    )?;
-    let odd = |what: &str| ConnectError::NotSocketIo(what.to_owned());
-    let first = next_text(&mut socket).await?;
-    let open: Open = first
-        .strip_prefix('0')
-        .and_then(|open| serde_json::from_str(open).ok())
-        .ok_or_else(|| odd("it does not begin with an open packet"))?;
-    send(&mut socket, packet::write_connect()).await?;
-    loop {
-        let text = next_text(&mut socket).await?;
-        // The common parser cannot read a refusal.
-        if let Some(refusal) = text.strip_prefix("44") {
-            return Err(ConnectError::Refused(refusal_text(refusal)));
-        }
-        match text.as_str() {
-            "2" => send(&mut socket, EnginePacket::Pong.into()).await?,
-            text if text.starts_with("40") => return Ok((socket, remote, open)),
-            "1" | "41" => return Err(ConnectError::Refused("it closes the connection".into())),
-            // What else comes before we are admitted is for nobody.
-            _ => {}
-        }
-    }
-}
-
-/// The `host:port` of an address.
-fn host_and_port(address: &str) -> Option<&str> {
-    let rest = ["http://", "ws://"].iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
-    let rest = rest.split('/').next()?;
-    let (host, port) = rest.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
-}
-
-/// A refusal is `{"message": …}`; other servers may send other forms.
-fn refusal_text(json: &str) -> String {
-    #[derive(Deserialize)]
-    struct Refusal {
-        message: String,
-    }
-    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: Refusal| refusal.message)
-}
-
-async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-            Some(Ok(Message::Close(_))) | None => return Err(ConnectError::Refused("it closes the connection".into())),
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(ConnectError::NotSocketIo(error.to_string())),
-        }
-    }
-}
-
-async fn send(socket: &mut Socket, text: String) -> Result<(), ConnectError> {
-    socket.send(Message::text(text)).await.map_err(|error| ConnectError::NotSocketIo(error.to_string()))
-}
-
 struct Reader {
     stream: SplitStream<Socket>,
     peer: Peer,
@@ -221,10 +102,12 @@ impl Reader {
         let state = ParserState::default();
         let config =
             ParseConfig { max_incoming_binaries: 0, max_incoming_binary_buf_size: 0, ..ParseConfig::default() };
+        let cut = self.cut.clone();
+        let mut cut = pin!(cut.cancelled());
         let how = loop {
             let message = tokio::select! {
                 biased;
-                () = self.cut.cancelled() => break self.closed_by_us(),
+                () = cut.as_mut() => break self.closed_by_us(),
                 message = timeout(self.silence, self.stream.next()) => message,
             };
             let text = match message {
@@ -251,10 +134,9 @@ impl Reader {
                 Ok(packet) => match packet.inner {
                     PacketData::Disconnect => break Closed::Left,
                     event @ PacketData::Event(..) => {
-                        if self.inbox.try_send(event).is_err() {
-                            self.peer.cut_counted("inbox", "this side does not keep up with what it receives");
-                            break self.closed_by_us();
-                        }
+                        let Err(_) = self.inbox.try_send(event) else { continue };
+                        self.peer.cut_counted("inbox", "this side does not keep up with what it receives");
+                        break self.closed_by_us();
                     }
                     // Acknowledgements answer nothing of ours, and the namespace is joined already.
                     _ => {}
@@ -320,11 +202,12 @@ struct Writer {
 impl Writer {
     async fn run(mut self, outbox: Outbox) {
         let Outbox { mut frames, cut } = outbox;
+        let mut cancelled = pin!(cut.cancelled());
         let sent = metrics::counter!("pomelo_frames_total", "transport" => "socket_io_client", "direction" => "out");
         loop {
             let item = tokio::select! {
                 biased;
-                () = cut.cancelled() => return,
+                () = cancelled.as_mut() => return,
                 () = self.pong.notified() => None,
                 // This task itself holds a handle to the outbox, so that there is always more to come.
                 Some(item) = frames.recv() => Some(item),
@@ -346,7 +229,7 @@ impl Writer {
             };
             let sending = tokio::select! {
                 biased;
-                () = cut.cancelled() => return,
+                () = cancelled.as_mut() => return,
                 sending = timeout(self.options.send_time, sending) => sending,
             };
             match sending {
@@ -373,27 +256,5 @@ impl Writer {
             }
         })
         .await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for good in ["localhost:3005", "http://localhost:3005/x", "ws://localhost:3005"] {
-            assert_eq!(host_and_port(good), Some("localhost:3005"));
-        }
-        assert_eq!(host_and_port("[::1]:3005"), Some("[::1]:3005"));
-        for wrong in ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost"] {
-            assert_eq!(host_and_port(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn refusals_of_any_form_are_shown() {
-        assert_eq!(refusal_text(r#"{"message":"no","data":1}"#), "no");
-        assert_eq!(refusal_text("\"no\""), "\"no\"");
     }
 }

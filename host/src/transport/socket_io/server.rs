@@ -1,9 +1,9 @@
 //! The server side of Socket.IO.
 //!
 //! socketioxide speaks the protocol; this part holds it to what a [`Session`] is promised. Events are handled in the read loop, in order,
-//! by a [`MessageHandler`] of our own: closures would each become a task. One task a peer takes the outbox to socketioxide's buffer and is
-//! the one that sees the connection's end through, so that a session is told once.
+//! by a [`MessageHandler`] of our own: closures would each become a task. What is sent goes through the [`Writer`].
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -11,31 +11,32 @@ use axum::http::Uri;
 use metrics::Counter;
 use parking_lot::Mutex;
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::AckSender;
-use socketioxide::handler::{ConnectHandler, DisconnectHandler, FromMessageParts, MessageHandler, Value};
+use socketioxide::handler::{ConnectHandler, DisconnectHandler, MessageHandler, Value};
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::service::SocketIoService;
 use socketioxide::socket::{DisconnectReason, Sid, Socket};
-use socketioxide::{ParserConfig, SendError, SocketError, SocketIo, TransportType};
+use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
 use super::packet;
 use super::sessions::Sessions;
+use super::writer::Writer;
 use crate::transport::listener::{Connection, Options};
-use crate::transport::{Accept, Closed, Outbox, Outgoing, Peer, Session, Transport};
+use crate::transport::{Accept, Peer, Session, Transport};
 
 /// The path under which Socket.IO is served, as its clients have it by default.
 const PATH: &str = "/socket.io";
 
+/// Whether a request is one of Socket.IO's.
+pub(in crate::transport) fn is_socket_io(uri: &Uri) -> bool {
+    uri.path().starts_with(PATH)
+}
+
 /// The Engine.IO session that a request names.
 pub(in crate::transport) fn session_of(uri: &Uri) -> Option<Sid> {
-    if !uri.path().starts_with(PATH) {
-        return None;
-    }
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))?.parse().ok()
 }
 
@@ -80,22 +81,25 @@ impl Server {
     }
 }
 
-struct Shared {
-    options: Options,
+/// What all peers share.
+pub(super) struct Shared {
+    pub(super) options: Options,
     accept: Arc<dyn Accept>,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     tasks: TaskTracker,
 }
 
 /// What belongs to one Engine.IO session; it travels in the extensions of the session's first request.
 pub(in crate::transport) struct Handshake {
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
+    /// Whether the session has this one connection for good, which it has when it begins with a WebSocket.
+    pub(super) stays: bool,
     link: OnceLock<Link>,
     /// The socket may send now.
-    ready: Notify,
+    pub(super) ready: Notify,
     /// How the namespace was left, with the token to wait for it.
-    left: OnceLock<DisconnectReason>,
-    over: CancellationToken,
+    pub(super) left: OnceLock<DisconnectReason>,
+    pub(super) over: CancellationToken,
 }
 
 /// The receiving side of a peer.
@@ -110,13 +114,21 @@ struct Link {
 
 impl Handshake {
     /// For a request that came over that connection.
-    pub(in crate::transport) fn new(connection: Arc<Connection>) -> Self {
+    pub(in crate::transport) fn new(connection: Arc<Connection>, uri: &Uri) -> Self {
         Handshake {
             connection,
+            stays: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket")),
             link: OnceLock::new(),
             ready: Notify::new(),
             left: OnceLock::new(),
             over: CancellationToken::new(),
+        }
+    }
+
+    /// Nothing is handed to the session any more.
+    pub(super) fn silence(&self) {
+        if let Some(link) = self.link.get() {
+            *link.open.lock() = false;
         }
     }
 
@@ -130,7 +142,7 @@ impl Handshake {
             let options = &shared.options;
             let remote = Some(self.connection.remote);
             let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
-            let carrier = (socket.transport_type() == TransportType::Websocket).then_some(&*self.connection);
+            let carrier = self.stays.then_some(&*self.connection);
             shared.sessions.open(socket.id, &peer, carrier);
             let session = shared.accept.accept(peer.clone());
             let writer = Writer {
@@ -172,7 +184,7 @@ impl ConnectHandler<LocalAdapter, Ours> for OnConnect {
         &'a self,
         socket: Arc<Socket>,
         _auth: &'a Option<Value>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>> {
         Box::pin(async move {
             let refuse = |why: &'static str| Err(Box::new(why) as Box<dyn std::fmt::Display + Send>);
             let Some(handshake) = Handshake::of(&socket) else { return refuse("the connection is not known") };
@@ -226,94 +238,5 @@ impl DisconnectHandler<LocalAdapter, Ours> for OnDisconnect {
         let _ = self.handshake.left.set(reason);
         self.handshake.over.cancel();
         defer(socket);
-    }
-}
-
-/// The sending side of a peer, and its end.
-struct Writer {
-    socket: Arc<Socket>,
-    peer: Peer,
-    session: Arc<dyn Session>,
-    handshake: Arc<Handshake>,
-    shared: Arc<Shared>,
-    sent: Counter,
-}
-
-impl Writer {
-    async fn run(self, mut outbox: Outbox) {
-        let flush = self.write(&mut outbox).await;
-        let how = match (self.peer.closed_because(), self.handshake.left.get()) {
-            (Some(why), _) => Closed::Ours(why),
-            (None, Some(DisconnectReason::ClientNSDisconnect)) => Closed::Left,
-            (None, reason) => Closed::Lost(reason.map_or_else(|| "the connection is gone".into(), |r| r.to_string())),
-        };
-        // From here on sending fails and nothing is handed up.
-        drop(outbox);
-        self.peer.ended();
-        if let Some(link) = self.handshake.link.get() {
-            *link.open.lock() = false;
-        }
-        // Tells the client, and takes the socket out of the namespace; it fails where the buffer is full, as it may be for one that is cut.
-        let _ = self.socket.clone().disconnect();
-        let connections = self.shared.sessions.end(self.socket.id);
-        let options = &self.shared.options;
-        if flush {
-            // The client closes the connection when it has read the disconnect packet, and with it all that was sent before.
-            let all_gone = async {
-                for connection in &connections {
-                    connection.gone.cancelled().await;
-                }
-            };
-            let _ = timeout(options.flush_time, all_gone).await;
-        }
-        for connection in connections {
-            connection.cut.cancel();
-        }
-        tracing::debug!(peer = ?self.peer, ?how, "a peer is gone");
-        self.session.closed(how);
-    }
-
-    /// Sends what is put into the outbox until the connection ends. Returns whether what was sent is to reach the peer still.
-    async fn write(&self, outbox: &mut Outbox) -> bool {
-        tokio::select! {
-            biased;
-            () = outbox.cut.cancelled() => return false,
-            () = self.handshake.over.cancelled() => return self.left(),
-            () = self.handshake.ready.notified() => {}
-        }
-        loop {
-            let item = tokio::select! {
-                biased;
-                () = outbox.cut.cancelled() => return false,
-                () = self.handshake.over.cancelled() => return self.left(),
-                // This task itself holds a handle to the outbox, so that there is always more to come.
-                Some(item) = outbox.frames.recv() => item,
-            };
-            let sent = match item {
-                Outgoing::Frame(frame) => self.socket.emit(frame.topic.as_str(), &*frame.payload),
-                Outgoing::Ack(id, payload) => match AckSender::from_message_parts(
-                    &self.socket,
-                    &mut Value::Str(Default::default(), None),
-                    &Some(id),
-                ) {
-                    Ok(ack) => ack.send(&*payload),
-                    Err(never) => match never {},
-                },
-                Outgoing::Close => return true,
-            };
-            match sent {
-                Ok(()) => self.sent.increment(1),
-                Err(SendError::Socket(SocketError::InternalChannelFull)) => {
-                    self.peer.cut_counted("outbox", "it does not keep up with what it is sent");
-                }
-                // The disconnect handler says why, and wakes the loop.
-                Err(error) => tracing::trace!(peer = ?self.peer, %error, "a frame was not sent"),
-            }
-        }
-    }
-
-    /// A client that says that it leaves closes the connection itself.
-    fn left(&self) -> bool {
-        self.handshake.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
     }
 }

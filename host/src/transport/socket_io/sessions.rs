@@ -28,6 +28,12 @@ struct Table {
     sessions: HashMap<Sid, State>,
 }
 
+impl Table {
+    fn carrying(&self, session: Sid) -> Vec<Arc<Connection>> {
+        self.connections.values().filter(|connection| connection.session() == Some(session)).cloned().collect()
+    }
+}
+
 enum State {
     Live(Peer),
     Ended(Instant),
@@ -68,10 +74,15 @@ impl Sessions {
         if let Some(connection) = connection {
             connection.carries(session, Some(peer.clone()));
         }
-        for connection in table.connections.values().filter(|connection| connection.session() == Some(session)) {
+        for connection in table.carrying(session) {
             connection.carries(session, Some(peer.clone()));
         }
         table.sessions.insert(session, State::Live(peer.clone()));
+    }
+
+    /// The connections that carry a session.
+    pub(super) fn carrying(&self, session: Sid) -> Vec<Arc<Connection>> {
+        self.table.lock().carrying(session)
     }
 
     /// The session has ended: requests of it are refused from now on. Returns the connections that carry it.
@@ -82,8 +93,7 @@ impl Sessions {
             .sessions
             .retain(|_, state| !matches!(state, State::Ended(since) if now.duration_since(*since) > self.remember));
         table.sessions.insert(session, State::Ended(now));
-        let carrying = table.connections.values().filter(|connection| connection.session() == Some(session));
-        carrying.cloned().collect()
+        table.carrying(session)
     }
 
     /// All that are connected now.

@@ -1,0 +1,159 @@
+//! How our client comes to a namespace, and why it may not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use engineioxide_core::Packet as EnginePacket;
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::client::Options;
+use super::packet;
+
+/// A WebSocket of our own.
+pub(super) type Socket = WebSocketStream<TcpStream>;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is not `host:port` or an `http://` or `ws://` URL with a port.
+    #[error("`{0}` is no address: give HOST:PORT")]
+    Address(String),
+    /// Nobody listens there, or the name or network cannot be reached.
+    #[error("{0}")]
+    Unreachable(#[source] io::Error),
+    /// There was no answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// What answered does not speak Socket.IO (protocol 5).
+    #[error("what answers there does not speak Socket.IO: {0}")]
+    NotSocketIo(String),
+    /// The server answered with an HTTP error.
+    #[error("the server refuses the connection with HTTP status {0}")]
+    Status(u16),
+    /// The server did not admit us to the namespace, and said why.
+    #[error("the server refuses the connection: {0}")]
+    Refused(String),
+}
+
+/// What a server says first.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Open {
+    /// Milliseconds.
+    ping_interval: u64,
+    /// Milliseconds.
+    ping_timeout: u64,
+}
+
+impl Open {
+    /// After this time without a word the server is dead.
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_millis(self.ping_interval.saturating_add(self.ping_timeout).max(1))
+    }
+}
+
+/// Connects, and joins the namespace. It sets no time limit.
+pub(super) async fn handshake(
+    address: &str,
+    options: &Options,
+) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
+    let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
+    let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+    let remote = stream.peer_addr().ok();
+    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    let _ = stream.set_nodelay(true);
+    let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
+        .into_client_request()
+        .map_err(|_| ConnectError::Address(address.to_owned()))?;
+    let size = Some(options.max_frame.saturating_add(1 << 10));
+    let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size);
+    let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
+        |error| match error {
+            tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
+            tungstenite::Error::Io(error) => ConnectError::Unreachable(error),
+            error => ConnectError::NotSocketIo(error.to_string()),
+        },
+    )?;
+    let odd = |what: &str| ConnectError::NotSocketIo(what.to_owned());
+    let first = next_text(&mut socket).await?;
+    let open: Open = first
+        .strip_prefix('0')
+        .and_then(|open| serde_json::from_str(open).ok())
+        .ok_or_else(|| odd("it does not begin with an open packet"))?;
+    send(&mut socket, packet::write_connect()).await?;
+    loop {
+        let text = next_text(&mut socket).await?;
+        // The common parser cannot read a refusal.
+        if let Some(refusal) = text.strip_prefix("44") {
+            return Err(ConnectError::Refused(refusal_text(refusal)));
+        }
+        match text.as_str() {
+            "2" => send(&mut socket, EnginePacket::Pong.into()).await?,
+            text if text.starts_with("40") => return Ok((socket, remote, open)),
+            "1" | "41" => return Err(ConnectError::Refused("it closes the connection".into())),
+            // What else comes before we are admitted is for nobody.
+            _ => {}
+        }
+    }
+}
+
+/// The `host:port` of an address.
+fn host_and_port(address: &str) -> Option<&str> {
+    let rest = ["http://", "ws://"].iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
+    let rest = rest.split('/').next()?;
+    let (host, port) = rest.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
+}
+
+/// A refusal is `{"message": …}`; other servers may send other forms.
+fn refusal_text(json: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        message: String,
+    }
+    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: Refusal| refusal.message)
+}
+
+async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+            Some(Ok(Message::Close(_))) | None => return Err(ConnectError::Refused("it closes the connection".into())),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(ConnectError::NotSocketIo(error.to_string())),
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, text: String) -> Result<(), ConnectError> {
+    socket.send(Message::text(text)).await.map_err(|error| ConnectError::NotSocketIo(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["localhost:3005", "http://localhost:3005/x", "ws://localhost:3005"] {
+            assert_eq!(host_and_port(good), Some("localhost:3005"));
+        }
+        assert_eq!(host_and_port("[::1]:3005"), Some("[::1]:3005"));
+        for wrong in ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost"] {
+            assert_eq!(host_and_port(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_any_form_are_shown() {
+        assert_eq!(refusal_text(r#"{"message":"no","data":1}"#), "no");
+        assert_eq!(refusal_text("\"no\""), "\"no\"");
+    }
+}

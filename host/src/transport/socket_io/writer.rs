@@ -1,0 +1,132 @@
+//! The sending side of a server's peer, and its end.
+//!
+//! One task a peer takes the outbox to socketioxide's buffer. It is also the one that sees the connection's end through, whoever wants it, so
+//! that a session is told once and the TCP connections are closed for certain.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use metrics::Counter;
+use serde_json::value::RawValue;
+use socketioxide::extract::AckSender;
+use socketioxide::handler::{FromMessageParts, Value};
+use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide::{SendError, SocketError, TransportType};
+use tokio::time::timeout;
+
+use super::server::{Handshake, Shared};
+use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
+
+/// The sending side of a peer, and its end.
+pub(super) struct Writer {
+    pub(super) socket: Arc<Socket>,
+    pub(super) peer: Peer,
+    pub(super) session: Arc<dyn Session>,
+    pub(super) handshake: Arc<Handshake>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sent: Counter,
+}
+
+impl Writer {
+    /// Runs until the connection has ended, and tells the session.
+    pub(super) async fn run(self, mut outbox: Outbox) {
+        let flush = self.write(&mut outbox).await;
+        let how = match (self.peer.closed_because(), self.handshake.left.get()) {
+            (Some(why), _) => Closed::Ours(why),
+            (None, Some(DisconnectReason::ClientNSDisconnect)) => Closed::Left,
+            (None, reason) => Closed::Lost(reason.map_or_else(|| "the connection is gone".into(), |r| r.to_string())),
+        };
+        // From here on sending fails and nothing is handed up.
+        drop(outbox);
+        self.peer.ended();
+        self.handshake.silence();
+        // Tells the client, and takes the socket out of the namespace; it fails where the buffer is full, as it may be for one that is cut.
+        let _ = self.socket.clone().disconnect();
+        if flush {
+            let _ = timeout(self.shared.options.flush_time, self.taken()).await;
+        }
+        for connection in self.shared.sessions.end(self.socket.id) {
+            connection.cut.cancel();
+        }
+        tracing::debug!(peer = ?self.peer, ?how, "a peer is gone");
+        self.session.closed(how);
+    }
+
+    /// Waits until the client has taken what was sent. A WebSocket's client closes the connection when it has read the disconnect packet, and
+    /// with it all that came before; a polling one fetches it with requests that nobody can foresee, and gets all the time there is.
+    async fn taken(&self) {
+        if self.socket.transport_type() == TransportType::Polling {
+            return std::future::pending().await;
+        }
+        for connection in self.shared.sessions.carrying(self.socket.id) {
+            connection.gone.cancelled().await;
+        }
+    }
+
+    /// Sends what is put into the outbox until the connection ends. Returns whether what was sent is to reach the peer still.
+    async fn write(&self, outbox: &mut Outbox) -> bool {
+        let Outbox { frames, cut } = outbox;
+        let mut cut = pin!(cut.cancelled());
+        let mut over = pin!(self.over());
+        tokio::select! {
+            biased;
+            () = cut.as_mut() => return false,
+            () = over.as_mut() => return self.left(),
+            () = self.handshake.ready.notified() => {}
+        }
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = cut.as_mut() => return false,
+                () = over.as_mut() => return self.left(),
+                // This task itself holds a handle to the outbox, so that there is always more to come.
+                Some(item) = frames.recv() => item,
+            };
+            let sent = match item {
+                Outgoing::Frame(frame) => self.socket.emit(frame.topic.as_str(), &*frame.payload),
+                Outgoing::Ack(id, payload) => self.acknowledge(id, &payload),
+                Outgoing::Close => return true,
+            };
+            match sent {
+                Ok(()) => self.sent.increment(1),
+                Err(SendError::Socket(SocketError::InternalChannelFull)) => {
+                    self.peer.cut_counted("outbox", "it does not keep up with what it is sent");
+                }
+                // The disconnect handler says why, and wakes the loop.
+                Err(error) => tracing::trace!(peer = ?self.peer, %error, "a frame was not sent"),
+            }
+        }
+    }
+
+    fn acknowledge(&self, id: i64, payload: &RawValue) -> Result<(), SendError> {
+        // Outside a handler there is no other way to the sender than this extraction; it looks at the id alone.
+        let mut nothing = Value::Str(Default::default(), None);
+        match AckSender::from_message_parts(&self.socket, &mut nothing, &Some(id)) {
+            Ok(ack) => ack.send(payload),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Waits until the namespace was left. socketioxide does not tell of it where the connection ends in the middle of joining; where the
+    /// session has one connection for good, its end is therefore enough.
+    async fn over(&self) {
+        let over = self.handshake.over.cancelled();
+        if !self.handshake.stays {
+            return over.await;
+        }
+        let mut over = pin!(over);
+        tokio::select! {
+            biased;
+            () = over.as_mut() => {}
+            // The reason is usually known a moment later.
+            () = self.handshake.connection.gone.cancelled() => {
+                let _ = timeout(self.shared.options.flush_time, over).await;
+            }
+        }
+    }
+
+    /// A client that says that it leaves closes the connection itself.
+    fn left(&self) -> bool {
+        self.handshake.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
+    }
+}
