@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::lane::Lane;
 use super::table::{Slot, Table, Unit};
-use super::{Console, MAX_CONTEXTS, Settings};
+use super::{BuiltIn, Console, MAX_CONTEXTS, Settings};
 use crate::failure::Failure;
 use crate::plugin::{
     Call, Caller, CallerRole, Compiled, Context, Grants, Handler, IdDescriptor, Limits, LoadError, Module, NotGranted,
@@ -115,14 +115,18 @@ impl Console {
     /// # Errors
     /// [`InstallError`] says why the file was refused; it is also shown by `modules` until a version is accepted.
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
-        let name = source.name.clone();
+        let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
         let outcome = self.try_install(source).await;
         let mut refused = self.0.refused.lock();
         match &outcome {
             Ok(installed) => {
                 refused.remove(&name);
                 if installed.changed {
-                    tracing::info!(file = %name, ids = ?installed.ids, digest = %installed.digest, "a module is in force");
+                    let Installed { ids, digest, .. } = installed;
+                    match built_in {
+                        true => tracing::debug!(file = %name, ?ids, %digest, "a module is in force"),
+                        false => tracing::info!(file = %name, ?ids, %digest, "a module is in force"),
+                    }
                     metrics::counter!("pomelo_modules_installed_total").increment(1);
                 }
             }
@@ -190,8 +194,8 @@ impl Console {
             if let Some(module) = self.0.settings.modules.get(&id.id) {
                 grants.extend(&module.grants);
             }
-            if let Some(built_in) = self.0.settings.built_in_grants(&id.id) {
-                grants.extend(built_in);
+            if let Some(built_in) = self.0.settings.built_in(&id.id).filter(|_| self.0.settings.replace_builtin) {
+                grants.extend(&built_in.source.grants);
             }
         }
         grants
@@ -281,12 +285,16 @@ impl Console {
                 contexts.get(id).map(|context| context.store.clone())
             }
         };
+        let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
+        if let Some(built_in) = self.0.settings.built_in(id) {
+            grants.extend(&built_in.source.grants);
+        }
         let context = Arc::new(Context::new(
             id,
             self.0.identity.clone(),
             self.0.services.clone(),
             settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
-            settings.map(|module| module.grants.clone()).unwrap_or_default(),
+            grants,
             Arc::new(Store::new(limits.store)),
             Arc::new(others),
         ));
@@ -533,10 +541,9 @@ impl Settings {
         operations
     }
 
-    fn built_in_grants(&self, id: &str) -> Option<&Grants> {
-        let built_in =
-            self.built_in.iter().filter(|_| self.replace_builtin).find(|built_in| built_in.ids.contains(id))?;
-        Some(&built_in.source.grants)
+    /// The built-in module that has the id.
+    fn built_in(&self, id: &str) -> Option<&BuiltIn> {
+        self.built_in.iter().find(|built_in| built_in.ids.contains(id))
     }
 }
 
