@@ -46,6 +46,14 @@ pub enum Answer {
     Restarted(Vec<String>),
 }
 
+/// What is read of a server's `info`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    #[serde(default)]
+    server_type: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct Options {
@@ -124,7 +132,7 @@ struct Ended {
 /// Ends servers, or all of them; the master last.
 fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let master = agent.server_id();
-    let known = agent.cluster().servers::<IgnoredAny>()?.servers;
+    let known = agent.cluster().servers::<Info>()?.servers;
     let ids = if ids.is_empty() {
         known.keys().cloned().collect()
     } else {
@@ -156,12 +164,6 @@ fn has_ended(id: &str, failure: &Failure) -> bool {
 }
 
 fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Info {
-        #[serde(default)]
-        server_type: String,
-    }
     let master = agent.server_id();
     let known = agent.cluster().servers::<Info>()?.servers;
     let ids = match (ids.is_empty(), server_type) {
