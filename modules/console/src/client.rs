@@ -46,6 +46,14 @@ pub enum Answer {
     Restarted(Vec<String>),
 }
 
+/// What is read of a server's `info`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    #[serde(default)]
+    server_type: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 struct Options {
@@ -114,7 +122,7 @@ struct Ended {
 /// Ends servers, or all of them; the master last.
 fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let master = agent.server_id();
-    let known = agent.cluster().servers::<IgnoredAny>()?.servers;
+    let known = agent.cluster().servers::<Info>()?.servers;
     let ids = if ids.is_empty() { known.keys().cloned().collect() } else { ids };
     let (ids, mut failed) = connected(ids, |id| known.contains_key(id));
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
@@ -140,12 +148,6 @@ fn has_ended(id: &str, failure: &Failure) -> bool {
 }
 
 fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Info {
-        #[serde(default)]
-        server_type: String,
-    }
     let master = agent.server_id();
     let known = agent.cluster().servers::<Info>()?.servers;
     let ids = match (ids.is_empty(), server_type) {

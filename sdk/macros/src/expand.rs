@@ -30,6 +30,8 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
     Ok(quote! {
         #item
 
+        // The author's lints are for the author's code.
+        #[allow(clippy::all, clippy::pedantic)]
         const _: () = {
             enum Export {}
             // What the host calls is in use, also where nothing is exported.
