@@ -12,12 +12,9 @@ use crate::built_in::built_in;
 use crate::config::{self, Config};
 use crate::console::{ModuleSettings, Settings};
 use crate::master::{self, Access};
-use crate::plugin::{Engine, EngineLimits, Grants, Limits};
+use crate::plugin::{Engine, EngineLimits, Grants};
 use crate::transport::listener;
 use crate::{monitor, reload};
-
-/// Where the demo cluster looks for modules: in the directory in which it was started.
-const DEMO_MODULES: &str = "pomelo-modules";
 
 /// The configuration that the arguments name.
 pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
@@ -47,18 +44,20 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
 fn load(directory: Option<&Path>, environment: &str) -> anyhow::Result<Config> {
     match directory {
         Some(directory) => Ok(Config::load(directory, environment)?),
-        None => {
-            let mut config = Config::demo()?;
-            config.settings.modules.dir = DEMO_MODULES.into();
-            Ok(config)
-        }
+        None => Ok(Config::demo()?),
     }
 }
 
 /// The engine of a host. Compiled code is kept in the user's cache directory, or where `POMELO_CACHE` says; empty: nowhere.
-pub(super) fn engine(limits: &config::Limits, share: u32) -> anyhow::Result<Engine> {
-    let total = u32::try_from(limits.total_instances).unwrap_or(u32::MAX) / share.max(1);
-    let limits = EngineLimits { total_instances: total.max(16), ..EngineLimits::default() };
+pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<Engine> {
+    let limits = &settings.engine;
+    // A module's memory may be raised above what an engine allows without being told.
+    let memory =
+        settings.module.values().map(|module| module.limits.memory).chain([settings.limits.memory, limits.max_memory]);
+    let limits = EngineLimits {
+        total_instances: (limits.total_instances / share.max(1)).max(16),
+        max_memory: memory.max().unwrap_or(limits.max_memory),
+    };
     let cache = match std::env::var_os("POMELO_CACHE") {
         Some(directory) if directory.is_empty() => None,
         Some(directory) => Some(PathBuf::from(directory)),
@@ -83,7 +82,7 @@ pub(super) fn settings(settings: &config::Settings, environment: &str) -> Settin
             options: serde_json::Value::Object(module.options.clone()).to_string(),
             interval: module.interval.map(|interval| interval.as_secs_f64()),
             delay: module.delay.map(|delay| delay.as_secs_f64()),
-            limits: Some(limits(&module.limits)),
+            limits: Some(module.limits.clone()),
             grants: Grants::new(module.grants.iter().cloned()),
             levels: module.levels.clone(),
             server_types: module.server_types.clone(),
@@ -93,25 +92,11 @@ pub(super) fn settings(settings: &config::Settings, environment: &str) -> Settin
         (id.clone(), converted)
     };
     Settings {
-        limits: limits(&settings.limits),
+        limits: settings.limits.clone(),
         modules: settings.module.iter().map(module).collect(),
         replace_builtin: settings.modules.allow_replace_builtin,
         drain: Some(settings.watch.drain),
         built_in: built_in(),
-    }
-}
-
-fn limits(limits: &config::Limits) -> Limits {
-    Limits {
-        cpu: limits.cpu,
-        wall: limits.wall,
-        memory: limits.memory,
-        running: Limits::default().running,
-        instances: limits.instances,
-        reserve: limits.reserve,
-        queue: limits.queue,
-        store: limits.store,
-        answer: limits.answer,
     }
 }
 

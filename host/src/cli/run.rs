@@ -49,7 +49,7 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     let stop = ends_by_signal()?;
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
-    let engine = assemble::engine(&config.settings.limits, 1)?;
+    let engine = assemble::engine(&config.settings, 1)?;
     let settings = assemble::settings(&config.settings, &config.environment);
     // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
     let starter = match config.master.port {
@@ -143,7 +143,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
-    let engine = assemble::engine(&settings.limits, MONITOR_SHARE)?;
+    let engine = assemble::engine(settings, MONITOR_SHARE)?;
     let console_settings = assemble::settings(settings, &arguments.env);
     let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
     let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());

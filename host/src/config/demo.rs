@@ -6,7 +6,7 @@ use super::people;
 use super::reader::File;
 use super::servers::{self, Taken};
 use super::tree::Source;
-use super::{Config, ConfigErrors, DEFAULT_ENVIRONMENT, Faults, Origin, Settings, placeholders};
+use super::{Config, ConfigErrors, DEFAULT_ENVIRONMENT, Faults, ModuleSettings, Origin, Settings, placeholders};
 use crate::auth::{MonitorToken, Secret};
 
 /// The environment variable in which a demo master hands its token to the monitors that it starts.
@@ -47,7 +47,11 @@ impl Config {
         let mut taken = Taken::default();
         let mut settings = Settings::default();
         let here = env::temp_dir();
-        settings.modules.dir = "modules".into();
+        settings.modules.dir = "pomelo-modules".into();
+        // The tutorial's module can be dropped in as it is.
+        let grants = vec!["cluster".to_owned(), "uplink".to_owned()];
+        let tutorial = ModuleSettings { grants, ..ModuleSettings::unnamed(&settings.limits) };
+        settings.module.insert("timeReport".to_owned(), tutorial);
         let text = |name: &str, text: &str| Source::new(format!("(demo) {name}").as_ref(), text.to_owned());
 
         let source = text("master.json", MASTER);

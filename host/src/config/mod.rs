@@ -34,7 +34,7 @@ pub use command::Launch;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
 pub use servers::{Master, Server};
-pub use settings::{Limits, MasterTimes, ModuleSettings, Modules, Network, Settings, Supervise, Watch};
+pub use settings::{MasterTimes, ModuleSettings, Modules, Network, Settings, Supervise, Watch};
 
 /// The environment where none is named, as in pomelo.
 pub const DEFAULT_ENVIRONMENT: &str = "development";

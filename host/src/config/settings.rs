@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::{Policy, Restart};
 
 pub(super) const KIB: usize = 1024;
@@ -15,8 +16,11 @@ pub(super) const MIB: usize = 1024 * 1024;
 /// relative to nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// `[limits]`: what a module may use.
+    /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `running`, `instances`,
+    /// `reserve`, `queue`, `store_kib`, `answer_kib`.
     pub limits: Limits,
+    /// `[limits] total_instances`: calls under way in all modules together.
+    pub engine: EngineLimits,
     /// `[modules]`: where modules are.
     pub modules: Modules,
     /// `[module.ID]`: settings of single modules.
@@ -31,45 +35,6 @@ pub struct Settings {
     pub master: MasterTimes,
     /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
-}
-
-/// `[limits]`, and `[module.ID.limits]` for one module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// `cpu_ms` = 1000: CPU time of one call.
-    pub cpu: Duration,
-    /// `wall_ms` = 10000: time of one call, waiting included.
-    pub wall: Duration,
-    /// `memory_mib` = 16: memory of one instance, bytes.
-    pub memory: usize,
-    /// `instances` = 64: instances of one module.
-    pub instances: usize,
-    /// `reserve` = 4: instances kept for calls that are nested in others; fewer than `instances`.
-    pub reserve: usize,
-    /// `queue` = 1024: calls of one module that wait for an instance.
-    pub queue: usize,
-    /// `store_kib` = 1024: keys and values of one module's store, bytes.
-    pub store: usize,
-    /// `answer_kib` = 1024: one answer, bytes.
-    pub answer: usize,
-    /// `total_instances` = 1024: instances of all modules together. Of the engine: only in `[limits]`.
-    pub total_instances: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            cpu: Duration::from_secs(1),
-            wall: Duration::from_secs(10),
-            memory: 16 * MIB,
-            instances: 64,
-            reserve: 4,
-            queue: 1024,
-            store: 1024 * KIB,
-            answer: 1024 * KIB,
-            total_instances: 1024,
-        }
-    }
 }
 
 /// `[modules]`.

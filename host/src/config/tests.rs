@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::auth::Level;
+use crate::plugin::Limits;
 use crate::supervise::Restart;
 
 const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#;
@@ -109,7 +110,7 @@ fn an_empty_toml_means_the_defaults_and_modules_inherit_limits() {
                 [module.probe.limits]\nmemory_mib = 32\n";
     let config = load(&[("master.json", MASTER), ("pomelo.toml", toml)]).unwrap();
     let probe = config.module("probe");
-    assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 64));
+    assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 256));
     assert_eq!(Value::Object(probe.options), serde_json::json!({"every": 5, "on": ["a"]}));
     assert_eq!((probe.interval, probe.levels["list"]), (Some(Duration::from_millis(500)), 2));
     assert_eq!((config.module("unnamed").limits.queue, config.module("unnamed").enabled), (7, true));
@@ -222,12 +223,12 @@ fn faults_of_json_name_their_place_and_a_way_out() {
 fn faults_of_toml_name_their_place_and_a_way_out() {
     check(
         "pomelo.toml",
-        "[limits]\ncpu_ms = 0\nwal_ms = 5\nqueue = \"x\"\nreserve = 70\n",
+        "[limits]\ncpu_ms = 0\nwal_ms = 5\nqueue = \"x\"\nreserve = 0\n",
         &[
-            ("1:1", "`reserve` (70) must be less than `instances` (64)", "lower it"),
             ("2:10", "`cpu_ms` must be a whole number from 1 to", "default is 1000"),
             ("3:1", "unknown key `wal_ms` in limits", "did you mean `wall_ms`?"),
             ("4:9", "`queue` must be a whole number, but is a string", "queue = 1024"),
+            ("5:11", "`reserve` must be a whole number from 1 to 100000", ""),
         ],
     );
     check("pomelo.toml", "[limts]\n", &[("1:2", "unknown key `limts`", "did you mean `limits`?")]);

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::reader::{File, Table, did_you_mean};
-use super::settings::{KIB, Limits, MIB, MasterTimes, ModuleSettings, Network, Settings, Supervise, Watch};
+use super::settings::{KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Supervise, Watch};
 use super::tree::Tree;
+use crate::plugin::Limits;
 use crate::supervise::Restart;
 
 /// The longest time that any deadline may be: one day.
@@ -14,8 +15,10 @@ const DAY_MS: u64 = 86_400_000;
 pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
     let mut settings = Settings { data: Some("data".into()), ..Settings::default() };
     if let Some(mut root) = root {
-        if let Some(table) = root.table("limits") {
-            settings.limits = limits(table, &settings.limits, true);
+        if let Some(mut table) = root.table("limits") {
+            let total = table.size("total_instances", settings.engine.total_instances as usize, 1, 16..=100_000);
+            settings.engine.total_instances = u32::try_from(total).unwrap_or(u32::MAX);
+            settings.limits = limits(table, &settings.limits);
         }
         if let Some(mut table) = root.table("modules") {
             if let Some((dir, _)) = table.text("dir", "dir = \"modules\"") {
@@ -68,26 +71,18 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
     settings
 }
 
-fn limits(mut table: Table<'_>, default: &Limits, of_engine: bool) -> Limits {
+fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
     let limits = Limits {
         cpu: table.millis("cpu_ms", default.cpu, 1..=DAY_MS),
         wall: table.millis("wall_ms", default.wall, 1..=DAY_MS),
         memory: table.size("memory_mib", default.memory, MIB, 1..=4096),
+        running: table.size("running", default.running, 1, 1..=100_000),
         instances: table.size("instances", default.instances, 1, 1..=100_000),
-        reserve: table.size("reserve", default.reserve, 1, 0..=1000),
+        reserve: table.size("reserve", default.reserve, 1, 1..=100_000),
         queue: table.size("queue", default.queue, 1, 0..=1_000_000),
         store: table.size("store_kib", default.store, KIB, 0..=4 * 1024 * 1024),
         answer: table.size("answer_kib", default.answer, KIB, 1..=1024 * 1024),
-        total_instances: if of_engine {
-            table.size("total_instances", default.total_instances, 1, 1..=100_000)
-        } else {
-            default.total_instances
-        },
     };
-    if limits.reserve >= limits.instances {
-        let what = format!("`reserve` ({}) must be less than `instances` ({})", limits.reserve, limits.instances);
-        table.file.fault(table.at, what, "the reserve is a part of the instances: lower it, or raise `instances`");
-    }
     table.close();
     limits
 }
@@ -154,7 +149,7 @@ fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
     module.interval = table.seconds("interval");
     module.delay = table.seconds("delay");
     if let Some(limits_table) = table.table("limits") {
-        module.limits = limits(limits_table, defaults, false);
+        module.limits = limits(limits_table, defaults);
     }
     for (grant, at) in table.texts("grants", "grants = [\"cluster\", \"store:watchdog\"]") {
         check_grant(table.file, grant, at);

@@ -202,8 +202,9 @@ impl Connection {
         };
         tracing::info!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
         let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
-        self.enter(Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) })
-            .inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;
+        let registration = Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) };
+        let entered = self.enter(&mut self.state.lock(), registration);
+        entered.inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;
         self.answer(Topic::Register, ack, &Registered::ok(Vec::new()));
         Ok(())
     }
@@ -228,15 +229,14 @@ impl Connection {
         let (id, returned) = (register.id, topic == Topic::Reconnect);
         let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
         tracing::info!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
-        self.enter(Registration { id: id.clone(), role: Role::Monitor, exchange, caller: Arc::new(caller) })?;
-        // The answer goes out before anything that others may send to the new member.
+        let registration = Registration { id, role: Role::Monitor, exchange, caller: Arc::new(caller) };
+        // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
+        // anything that others may send to the new member.
+        let mut state = self.state.lock();
+        self.enter(&mut state, registration)?;
         self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
-        }
-        if matches!(*self.state.lock(), State::Over) {
-            // It has left before it was a member; its end could not take it off the table.
-            self.master.members.leave(&id, self.peer.id(), false);
         }
         Ok(())
     }
@@ -255,8 +255,7 @@ impl Connection {
     }
 
     /// From now on the peer's messages reach modules.
-    fn enter(&self, registration: Registration) -> Result<(), String> {
-        let mut state = self.state.lock();
+    fn enter(&self, state: &mut State, registration: Registration) -> Result<(), String> {
         if matches!(*state, State::Over) {
             return Err("the connection is over".into());
         }

@@ -50,7 +50,7 @@ impl Figures {
     }
 }
 
-/// `VmData` and `RssAnon`, bytes; absent where the system does not tell.
+/// Private memory in all (`RssAnon` and `VmSwap`) and what of it is resident (`RssAnon`), bytes; absent where the system does not tell.
 fn private_memory(pid: u32) -> Option<(u64, u64)> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -63,7 +63,9 @@ fn parse(status: &str) -> Option<(u64, u64)> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
-    Some((kib("VmData")? * 1024, kib("RssAnon")? * 1024))
+    let resident = kib("RssAnon")? * 1024;
+    // `VmData` would count what is only reserved: terabytes in a program that runs WebAssembly.
+    Some((resident + kib("VmSwap").unwrap_or(0) * 1024, resident))
 }
 
 #[cfg(test)]
@@ -81,8 +83,8 @@ mod tests {
 
     #[test]
     fn proc_status_is_read_by_name() {
-        let text = "Name:\tx\nVmData:\t    2048 kB\nRssAnon:\t     512 kB\n";
-        assert_eq!(parse(text), Some((2048 * 1024, 512 * 1024)));
+        let text = "Name:\tx\nVmSwap:\t    2048 kB\nRssAnon:\t     512 kB\n";
+        assert_eq!(parse(text), Some((2560 * 1024, 512 * 1024)));
         assert_eq!(parse("Name:\tzombie\n"), None);
     }
 }

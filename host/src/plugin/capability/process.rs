@@ -31,9 +31,9 @@ pub struct Stats {
     pub pid: u32,
     /// Resident memory, bytes.
     pub rss: u64,
-    /// Private data, bytes (`VmData` of `/proc/PID/status`): what pomelo's `heapTotal` is for a Node process.
+    /// Private memory, swapped out or resident, bytes: what comes nearest to pomelo's `heapTotal` of a Node process.
     pub heap_total: u64,
-    /// Resident private memory, bytes (`RssAnon`).
+    /// Resident private memory, bytes.
     pub heap_used: u64,
     /// Seconds since the process started.
     pub uptime: f64,
