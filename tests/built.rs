@@ -20,7 +20,8 @@ fn sources(root: &Path) -> String {
     }
     let mut lines: Vec<_> = files.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
     lines.sort();
-    let line = |path: &String| format!("{}  {path}\n", hex::encode(Sha256::digest(std::fs::read(root.join(path)).unwrap())));
+    let line =
+        |path: &String| format!("{}  {path}\n", hex::encode(Sha256::digest(std::fs::read(root.join(path)).unwrap())));
     hex::encode(Sha256::digest(lines.iter().map(line).collect::<String>()))
 }
 

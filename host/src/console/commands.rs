@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Console, Origin};
+use super::{Console, DISABLED, ENABLED, Origin, STATES};
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, Handler, HandlerStats, HostRole};
 use crate::wire::raw;
@@ -100,6 +100,9 @@ impl Console {
         let mut disabled = self.0.disabled.write();
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {
+            if let Some(keeper) = &self.0.settings.keeper {
+                keeper.put(STATES, id, Some(if enable { ENABLED } else { DISABLED }.into()));
+            }
             tracing::info!(
                 module = id,
                 enabled = enable,

@@ -285,6 +285,10 @@ impl Console {
                 contexts.get(id).map(|context| context.store.clone())
             }
         };
+        let store = match &self.0.settings.keeper {
+            Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
+            None => Store::new(limits.store),
+        };
         let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
         if let Some(built_in) = self.0.settings.built_in(id) {
             grants.extend(&built_in.source.grants);
@@ -295,7 +299,7 @@ impl Console {
             self.0.services.clone(),
             settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
             grants,
-            Arc::new(Store::new(limits.store)),
+            Arc::new(store),
             Arc::new(others),
         ));
         contexts.insert(id.to_owned(), context.clone());
@@ -335,6 +339,7 @@ impl Console {
         }
         for (context, id) in contexts.into_iter().zip(candidate.ids) {
             let descriptor = self.0.settings.timer(id);
+            context.store.declare(candidate.module.descriptor());
             let operations = self.0.settings.operations(&descriptor.id, candidate.module.descriptor());
             let slot = Slot { context, unit: unit.clone(), descriptor, operations };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));

@@ -67,6 +67,11 @@ struct Inner {
     tasks: TaskTracker,
 }
 
+/// The keeper's scope for what operators enabled and disabled. No module id has a space.
+const STATES: &str = "module states";
+const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
+
 /// Module ids that a host keeps a store for, present and past.
 const MAX_CONTEXTS: usize = 1024;
 

@@ -27,7 +27,7 @@ use crate::auth::{Tokens, Users};
 use crate::console::{Console, Settings};
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
-use crate::plugin::{Engine, HostRole, Identity};
+use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
@@ -73,6 +73,8 @@ pub struct Own {
     pub application: Arc<dyn Application>,
     /// Figures, and the end.
     pub process: Arc<dyn Process>,
+    /// Where the master's own monitor keeps what outlives the process.
+    pub keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// A running master.
@@ -147,6 +149,7 @@ impl Master {
         };
         let services =
             Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
+        let settings = Settings { keeper: own.keeper, ..settings };
         let own = Monitor::new(own_options, services, engine, settings).await?;
 
         let (requested, limits) = (options.address, options.listener.clone());

@@ -19,6 +19,7 @@
 //! | `breaker` | puts a handler aside that keeps trapping |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
 //! | `store` | the module's store |
+//! | `keeper` | where a store's durable keys go |
 //! | `state` | what a host function sees of the call it serves |
 //! | `capability` | one file a capability |
 //!
@@ -35,6 +36,7 @@ mod engine;
 mod grants;
 mod inspect;
 mod instance;
+mod keeper;
 mod limits;
 mod module;
 mod state;
@@ -47,6 +49,7 @@ pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, Time
 pub use engine::{Engine, EngineError};
 pub use grants::{Grants, NotGranted};
 pub use inspect::{InspectError, Inspection};
+pub use keeper::Keeper;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Call, Handler, Lease, Module};
 pub use stats::{HandlerStats, Stats};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::{Descriptor, Keeper};
 use crate::failure::{Failure, code};
 
 /// Bytes that a key may have.
@@ -13,11 +14,20 @@ const MAX_KEY: usize = 256;
 /// What a key costs beside its own bytes and those of its value, so that empty values are not free.
 const OVERHEAD: usize = 64;
 
-/// The store of one module id on one host. It outlives calls, traps and versions of the module.
-#[derive(Debug)]
+/// The store of one module id on one host. It outlives calls, traps and versions of the module; keys that the module declared durable outlive
+/// the process as well, where the host has a [`Keeper`].
 pub struct Store {
     limit: usize,
     inner: Mutex<Inner>,
+    kept: Option<Kept>,
+}
+
+/// Where durable keys go.
+struct Kept {
+    id: String,
+    keeper: Arc<dyn Keeper>,
+    /// The durable keys by the descriptor in force.
+    descriptor: RwLock<Arc<Descriptor>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +41,7 @@ struct Inner {
 pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
 
 /// What a call sees: the store, or the store under an overlay.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreView {
     store: Arc<Store>,
     overlay: Option<Arc<Overlay>>,
@@ -42,7 +52,10 @@ fn cost(key: &str, value: &str) -> usize {
 }
 
 impl Inner {
-    fn put(&mut self, key: &str, value: Option<Arc<str>>) {
+    fn put(&mut self, kept: Option<&Kept>, key: &str, value: Option<Arc<str>>) {
+        if let Some(kept) = kept.filter(|kept| kept.descriptor.read().is_durable(key)) {
+            kept.keeper.put(&kept.id, key, value.clone());
+        }
         let old = match value {
             Some(value) => {
                 self.bytes += cost(key, &value);
@@ -73,9 +86,26 @@ impl Inner {
 }
 
 impl Store {
-    /// An empty store for at most `limit` bytes.
+    /// An empty store for at most `limit` bytes, which nothing outlives.
     pub fn new(limit: usize) -> Self {
-        Store { limit, inner: Mutex::default() }
+        Store { limit, inner: Mutex::default(), kept: None }
+    }
+
+    /// A store with what the keeper has of the module `id`.
+    pub fn kept(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Self {
+        let mut inner = Inner::default();
+        for (key, value) in keeper.load(id) {
+            inner.put(None, &key, Some(value.into()));
+        }
+        let kept = Kept { id: id.to_owned(), keeper, descriptor: RwLock::default() };
+        Store { limit, inner: Mutex::new(inner), kept: Some(kept) }
+    }
+
+    /// From now on the durable keys are those of this descriptor.
+    pub fn declare(&self, descriptor: &Descriptor) {
+        if let Some(kept) = &self.kept {
+            *kept.descriptor.write() = Arc::new(descriptor.clone());
+        }
     }
 
     /// The value of a key.
@@ -83,9 +113,9 @@ impl Store {
         self.inner.lock().entries.get(key).cloned()
     }
 
-    /// Whether what is set under a key outlives the process. Nothing does yet: stores live in memory.
-    pub fn is_durable(&self, _key: &str) -> bool {
-        false
+    /// Whether what is set under a key outlives the process.
+    pub fn is_durable(&self, key: &str) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.descriptor.read().is_durable(key))
     }
 
     /// Bytes in use.
@@ -99,7 +129,7 @@ impl Store {
         let mut undo = BTreeMap::new();
         for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
             undo.insert(key.clone(), inner.entries.get(&key).cloned());
-            inner.put(&key, value);
+            inner.put(self.kept.as_ref(), &key, value);
         }
         Overlay(Mutex::new(undo))
     }
@@ -163,7 +193,7 @@ impl StoreView {
                 }
                 changes.insert(key.to_owned(), new);
             }
-            None => inner.put(key, new),
+            None => inner.put(self.store.kept.as_ref(), key, new),
         }
         Ok(true)
     }
