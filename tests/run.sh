@@ -56,5 +56,5 @@ cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros -p watchdog -p console -p
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 step "Documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 step "Done"

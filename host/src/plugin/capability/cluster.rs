@@ -14,6 +14,9 @@ use crate::plugin::state::State;
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
 
+/// What came of asking servers: one pair for each server, and one for each target that names nobody.
+pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
+
 /// What the interface `cluster` acts on.
 pub trait Cluster: Send + Sync + 'static {
     /// The server table: JSON with `rev`, `epoch` and `servers`.
@@ -29,7 +32,7 @@ pub trait Cluster: Send + Sync + 'static {
         msg: Arc<RawValue>,
         depth: u8,
         deadline: Instant,
-    ) -> BoxFuture<'_, Vec<(String, Result<Box<RawValue>, Failure>)>>;
+    ) -> BoxFuture<'_, Answers>;
     /// Sends requests whose answers are collected, and whose failures are logged, in the background.
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure>;
     /// Sends messages that are not answered.
