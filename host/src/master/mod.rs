@@ -31,7 +31,7 @@ use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, Member, Members, Snapshot};
+pub use members::{Entry, Member, Members, Refusal, Snapshot};
 
 /// What a master needs to know.
 pub struct Options {

@@ -1,6 +1,6 @@
 //! The module runtime: components, compiled once, called in warm instances under limits.
 //!
-//! The way of a call: [`Module::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
+//! The way of a call: [`Lease::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
 //! the right to run; the guest runs under a CPU budget and a wall deadline; what it asks of its host goes to the traits in
 //! [`capability`]; its answer is checked to be JSON. A trap, a passed limit or a missed deadline ends that call and drops that instance,
 //! and nothing else.
