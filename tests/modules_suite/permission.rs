@@ -54,8 +54,12 @@ async fn x2_where_it_is_allowed_a_file_takes_a_built_in_place_and_gives_it_back(
     eventually("the file in the place of the built-in", from_file).await;
     assert_eq!(client.ask("__console__", &list).await.unwrap()["missing"], json!({}));
     cluster.remove("console");
-    eventually("the built-in", built_in).await;
-    assert_eq!(client.ask("__console__", &list).await.unwrap()["missing"], json!({}));
+    // No call falls between the two.
+    let answered = async || {
+        assert_eq!(client.ask("__console__", &list).await.unwrap()["missing"], json!({}));
+        built_in().await
+    };
+    eventually("the built-in", answered).await;
 
     // A next version of the file that answers to other ids leaves the place, too.
     cluster.drop_in("console", &renewed(&module("console"), 1));
@@ -68,27 +72,37 @@ async fn x2_where_it_is_allowed_a_file_takes_a_built_in_place_and_gives_it_back(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn w2_a_watchdog_from_a_file_is_told_of_servers_and_so_is_the_built_in_when_it_is_back() {
+async fn w2_every_version_of_the_watchdog_is_told_of_a_server_once() {
     let mut plan = Plan::default();
     plan.settings.replace_builtin = true;
     let cluster = plan.start().await;
-    let events = || {
-        let status = cluster.status("__masterwatcher__")?;
-        status.stats.get("server-events").map(|stats| stats.calls)
-    };
-    let told = async |before: u64, server: &str| {
-        let server = cluster.server(server, "chat").await;
-        eventually("an event", async || events().filter(|calls| *calls > before)).await;
-        server.stop().await;
-    };
-    told(events().unwrap_or_default(), "chat-1").await;
-    cluster.drop_in("watchdog", &module("watchdog"));
+    let calls = || cluster.status("__masterwatcher__")?.stats.get("server-events").map(|stats| stats.calls);
     let source = || cluster.status("__masterwatcher__").map(|status| status.source);
-    eventually("the file", async || source().filter(|source| source.ends_with("watchdog.wasm"))).await;
-    told(events().unwrap_or_default(), "chat-2").await;
-    cluster.remove("watchdog");
-    eventually("the built-in", async || source().filter(|source| source == "built-in")).await;
-    told(events().unwrap_or_default(), "chat-3").await;
+    let file = async || source().filter(|source| source.ends_with("watchdog.wasm"));
+    let built_in = async || source().filter(|source| source == "built-in");
+    // Back and forth without an event in between, and with one.
+    for turn in 0..3 {
+        cluster.drop_in("watchdog", &module("watchdog"));
+        eventually("the file", file).await;
+        let mut hands = Vec::new();
+        if turn > 0 {
+            hands.push(cluster.hand(&format!("file-{turn}")).await);
+        }
+        cluster.remove("watchdog");
+        eventually("the built-in", built_in).await;
+        hands.push(cluster.hand(&format!("embedded-{turn}")).await);
+        std::mem::forget(hands);
+    }
+    let before = eventually("the first events", async || calls()).await;
+    let mut hands = Vec::new();
+    for number in 0..5 {
+        hands.push(cluster.hand(&format!("last-{number}")).await);
+        let told = async || calls().filter(|calls| *calls > before + number);
+        eventually("an event", told).await;
+    }
+    let told = calls().unwrap() - before;
+    // One more than servers where a change from before had not been told yet.
+    assert!((5..=6).contains(&told), "5 servers came, and the watchdog was called {told} times");
     cluster.stop().await;
 }
 
