@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Ask, Plan, code_of, eventually, fixture, settings_of};
+use crate::support::{Ask, GENEROUS, Plan, code_of, eventually, fixture, settings_of, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_a_start_that_fails_is_called_again_and_does_not_take_the_host_down() {
@@ -43,4 +43,15 @@ async fn r7_a_request_whose_monitor_disconnects_fails_with_disconnected() {
     let (answer, ()) = tokio::join!(waiting, leave);
     assert_eq!(code_of(&answer), "disconnected", "{answer:?}");
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_under_which_nothing_runs_ends_long_before_its_deadline() {
+    let deadline = 2 * GENEROUS;
+    let settings = settings_of(&json!({}), &["cluster", "uplink"]);
+    let files = [("probe", fixture("probe")), ("echo", fixture("echo-v1"))];
+    let cluster = Plan::with(files).say("probe", settings).start().await;
+    let server = cluster.server("chat-1", "chat").await;
+    soon("the end of the monitor", server.monitor.shut_down(deadline)).await;
+    soon("the end of the master", cluster.master.shut_down(deadline)).await;
 }
