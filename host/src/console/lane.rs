@@ -2,11 +2,13 @@
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 type Job = BoxFuture<'static, ()>;
 
-/// A queue of calls, and the task that makes them one after another. The task ends when the lane is dropped and empty.
+/// A queue of calls, and the task that makes them one after another. The task ends when the queue is empty and the lane is dropped or the host
+/// shuts down.
 pub(super) struct Lane(mpsc::Sender<Job>);
 
 /// A place in a lane: what is put there comes after all that has a place already.
@@ -14,9 +16,20 @@ pub(super) struct Place(mpsc::OwnedPermit<Job>);
 
 impl Lane {
     /// A lane in which at most `capacity` calls wait.
-    pub fn new(capacity: usize, tasks: &TaskTracker) -> Self {
+    pub fn new(capacity: usize, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Job>(capacity.max(1));
         tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    job = jobs.recv() => match job {
+                        Some(job) => job.await,
+                        None => return,
+                    },
+                }
+            }
+            // What has a place already still gets its turn.
+            jobs.close();
             while let Some(job) = jobs.recv().await {
                 job.await;
             }

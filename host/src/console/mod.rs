@@ -59,6 +59,8 @@ struct Inner {
     contexts: Mutex<BTreeMap<String, Arc<Context>>>,
     disabled: RwLock<BTreeSet<String>>,
     timers: Mutex<HashMap<String, schedule::Timer>>,
+    /// By module id.
+    feeds: Mutex<HashMap<String, events::Feed>>,
     events: OnceLock<Arc<dyn EventSource>>,
     /// The last refusal of each file, until a version of it is accepted.
     refused: Mutex<BTreeMap<String, String>>,
@@ -89,6 +91,7 @@ impl Console {
             contexts: Mutex::default(),
             disabled: RwLock::new(disabled),
             timers: Mutex::default(),
+            feeds: Mutex::default(),
             events: OnceLock::new(),
             refused: Mutex::default(),
             started: watch::Sender::new(false),
@@ -108,10 +111,11 @@ impl Console {
         let _ = self.0.events.set(source);
     }
 
-    /// Waits for the calls under way, at most for the time given, and ends timers and lanes. Calls that come later are refused.
+    /// Waits for the calls under way, at most for the time given, and ends timers, feeds and lanes. Calls that come later are refused.
     pub async fn shut_down(&self, at_most: Duration) {
         self.0.shutdown.cancel();
         self.0.timers.lock().clear();
+        self.0.feeds.lock().clear();
         let modules = self.0.table.read().modules();
         futures_util::future::join_all(modules.iter().map(|module| module.drain(at_most))).await;
         self.0.tasks.close();

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -91,6 +92,9 @@ struct Inner {
     access: Access,
     members: Arc<Members>,
     console: Console,
+    /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
+    /// with the master's state.
+    commands: Mutex<()>,
 }
 
 /// Why a master cannot start.
@@ -153,7 +157,7 @@ impl Master {
         let own = Monitor::new(own_options, services, engine, settings).await?;
 
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(Inner { options, access, members, console });
+        let inner = Arc::new(Inner { options, access, members, console, commands: Mutex::default() });
         let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
         let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
             .await

@@ -233,6 +233,7 @@ impl Connection {
         // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
         // anything that others may send to the new member.
         let mut state = self.state.lock();
+        let _commands = self.master.commands.lock();
         self.enter(&mut state, registration)?;
         self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
         if let Err(refusal) = self.master.members.join(member) {
@@ -310,14 +311,8 @@ impl Connection {
                 self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
             }
             Ok(Message::Command { id, command, module, .. }) => {
-                let outcome = self.master.console.command(&command, module.as_deref(), &peer.caller);
+                let outcome = self.master.command(&command, module.as_deref(), &peer.caller);
                 tracing::info!(user = ?peer.caller.user, %command, ?module, ok = outcome.is_ok(), "a command");
-                let outcome = outcome.map(|answer| {
-                    if let Some(module) = module.as_deref().filter(|_| answer.pass_on) {
-                        self.master.pass_on(&command, module);
-                    }
-                    answer.body
-                });
                 peer.exchange.reply(id, ack)(outcome);
             }
             Ok(Message::Response { .. }) => {
@@ -360,6 +355,16 @@ fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>,
 }
 
 impl Inner {
+    /// Carries out a command, on the monitors as well where it concerns them.
+    fn command(&self, command: &str, module: Option<&str>, caller: &Caller) -> Result<Box<RawValue>, Failure> {
+        let _commands = self.commands.lock();
+        let answer = self.console.command(command, module, caller)?;
+        if let Some(module) = module.filter(|_| answer.pass_on) {
+            self.pass_on(command, module);
+        }
+        Ok(answer.body)
+    }
+
     /// Passes a command on to every monitor that understands commands.
     fn pass_on(&self, command: &str, module: &str) {
         for member in self.members.all() {

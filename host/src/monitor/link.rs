@@ -201,10 +201,7 @@ impl Link {
         let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
         exchange.peer().send(topic, raw(&self.registration(pid))).map_err(|_| Refused::Over)?;
         let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
-            Ok(Ok(Registered { code: 1, disabled, .. })) => {
-                console.set_disabled(disabled);
-                return Ok(Connected { exchange, over });
-            }
+            Ok(Ok(Registered { code: 1, .. })) => return Ok(Connected { exchange, over }),
             Ok(Ok(Registered { msg, .. })) => Refused::Refused(msg),
             Ok(Err(_)) => Refused::Over,
             Err(_) => Refused::Silent(self.options.register_deadline),
@@ -246,12 +243,7 @@ impl Session for Incoming {
         match Topic::parse(topic) {
             Some(Topic::Monitor) => self.message(payload),
             Some(Topic::Register | Topic::ReconnectOk) => match serde_json::from_str(payload.get()) {
-                Ok(answer) => {
-                    if let Some(waiting) = self.answered.lock().take() {
-                        // Whoever waited may have given up.
-                        let _ = waiting.send(answer);
-                    }
-                }
+                Ok(answer) => self.registered(answer),
                 Err(error) => {
                     self.exchange.peer().close(format!("the answer to the registration is malformed: {error}"))
                 }
@@ -269,6 +261,17 @@ impl Session for Incoming {
 }
 
 impl Incoming {
+    /// Takes the answer to the registration; later ones, to a server that runs again, say nothing new.
+    fn registered(&self, answer: Registered) {
+        let Some(waiting) = self.answered.lock().take() else { return };
+        if answer.code == 1 {
+            // At once, since the next frame may be a command that changes this.
+            self.console.set_disabled(answer.disabled.clone());
+        }
+        // Whoever waited may have given up.
+        let _ = waiting.send(answer);
+    }
+
     fn message(&self, payload: &RawValue) {
         let inbound = |module, body, wants_answer, depth| {
             let caller = self.caller.clone();

@@ -59,6 +59,8 @@ impl State {
         self.call = Some(call);
         self.running = Some(running);
         self.cpu.reset();
+        // A call before this one may have been refused memory and done without.
+        self.memory.exceeded = false;
     }
 
     /// Ends the call.
