@@ -68,7 +68,8 @@ impl Console {
     /// What can be said at once: no such module, disabled, not permitted, too many waiting. A place in the lane where the handler is serial.
     fn admit(&self, inbound: &Inbound<'_>) -> Result<Option<Place>, Failure> {
         if self.0.shutdown.is_cancelled() {
-            return Err(Failure::new(code::BUSY, "this host is shutting down"));
+            // To others it is as good as gone, and is not to be tried again.
+            return Err(Failure::new(code::DISCONNECTED, "this host is shutting down"));
         }
         let table = self.0.table.read();
         let slot = table.slots.get(inbound.module).ok_or_else(|| unknown(inbound.module))?;

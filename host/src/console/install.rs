@@ -320,7 +320,7 @@ impl Console {
             name: candidate.source.name.clone(),
             origin: candidate.source.origin.clone(),
             module: candidate.module.clone(),
-            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks))),
+            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks, self.0.shutdown.clone()))),
             since: SystemTime::now(),
             elsewhere: candidate.elsewhere,
         });
