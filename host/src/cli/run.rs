@@ -117,10 +117,14 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     }
     let stop = ends_by_signal()?;
     let starter = LocalStarter::new(&config, &config.master.address())?;
-    for (id, outcome) in starter.run(&which).await? {
+    let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
+    for (id, outcome) in outcomes {
         outcome.with_context(|| format!("server {id} was not started"))?;
     }
-    stop.cancelled().await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = starter.all_down() => tracing::info!("all servers that were started here have been stopped"),
+    }
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     Ok(())
 }

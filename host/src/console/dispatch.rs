@@ -80,7 +80,8 @@ impl Console {
     /// What can be said at once: no such module, disabled, not permitted, too many waiting.
     fn admit(&self, inbound: &Inbound<'_>) -> Result<Way, Failure> {
         if self.0.shutdown.is_cancelled() {
-            return Err(Failure::new(code::BUSY, "this host is shutting down"));
+            // To others it is as good as gone, and is not to be tried again.
+            return Err(Failure::new(code::DISCONNECTED, "this host is shutting down"));
         }
         let table = self.0.table.read();
         let slot = table.slots.get(inbound.module).ok_or_else(|| unknown(inbound.module))?;

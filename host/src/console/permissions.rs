@@ -5,8 +5,18 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::Console;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Operations};
+
+impl Console {
+    /// The operation that a client's message to a module names; absent where the module has no operations or it cannot be told.
+    pub fn operation(&self, module: &str, body: Option<&RawValue>) -> Option<String> {
+        let table = self.0.table.read();
+        let by = table.slots.get(module)?.operations.by.as_deref()?;
+        operation(by, body).ok().filter(|name| !name.is_empty())
+    }
+}
 
 /// Whether the caller may say this to the module `id`. Level 1 may say everything; others what the module, or the configuration, declares readable
 /// for their level. Callers that are no clients are not asked here.

@@ -137,6 +137,9 @@ impl Master {
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
         let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
+        let starter = starter.map(|starter| -> Arc<dyn Starter> {
+            Arc::new(starter::UntilJoined { starter, members: members.clone() })
+        });
         let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());

@@ -1,7 +1,8 @@
 //! The connection to the master.
 //!
-//! It is made when the server runs for the first time; lost, it is made again, with back-off. The first time the monitor registers, later it
-//! reconnects: modules are started once. While the server does not run, the monitor is deregistered and stays connected: it can still be asked.
+//! It is made at once; lost, it is made again, with back-off. The first time the monitor registers, later it reconnects: modules are started
+//! once, when the server runs for the first time. While the server does not run, the monitor is connected, and says that its server is down:
+//! it can be asked, and the operator sees why.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,13 +96,10 @@ impl Link {
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
         let mut pause = self.options.backoff.0;
         loop {
-            let pid = tokio::select! {
-                () = stop.cancelled() => return,
-                pid = until(&mut running, Option::is_some) => pid,
-            };
+            let pid = *running.borrow_and_update();
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
-                connected = self.connect(&dial, pid.unwrap_or_default(), &console) => connected,
+                connected = self.connect(&dial, pid, &console) => connected,
             };
             match connected {
                 Ok(connected) => {
@@ -137,10 +135,12 @@ impl Link {
     ) {
         let Connected { exchange, over } = connected;
         *self.current.lock() = Some(exchange.clone());
-        self.state.send_replace(LinkState::Registered);
-        tracing::info!(server = %self.options.id, "registered with the master");
+        self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
+        tracing::info!(server = %self.options.id, pid, "registered with the master");
+        let mut first = running.clone();
         let start = async {
             if !*self.once.borrow() {
+                until(&mut first, Option::is_some).await;
                 console.start().await;
                 self.once.send_replace(true);
             }
@@ -154,10 +154,11 @@ impl Link {
                 () = stop.cancelled() => break "the monitor is stopping",
                 now = until(running, |now| *now != pid) => now,
             };
+            tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
             // A new process id is a restarted server: others shall see it go and come.
             let told = match now {
                 None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
-                Some(pid) => exchange.peer().send(Topic::Reconnect, raw(&self.registration(pid))),
+                Some(_) => exchange.peer().send(Topic::Reconnect, raw(&self.registration(now))),
             };
             if told.is_err() {
                 break "the connection is lost";
@@ -173,7 +174,7 @@ impl Link {
         let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
     }
 
-    async fn connect(&self, dial: &Dial, pid: u32, console: &Console) -> Result<Connected, Refused> {
+    async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
         let over = CancellationToken::new();
         let mut made = None;
@@ -210,13 +211,14 @@ impl Link {
         Err(outcome)
     }
 
-    fn registration(&self, pid: u32) -> Register {
+    fn registration(&self, pid: Option<u32>) -> Register {
         let options = &self.options;
         Register {
             id: options.id.clone(),
             role: Role::Monitor,
             server_type: Some(options.server_type.clone()),
-            pid: Some(pid),
+            pid,
+            down: pid.is_none(),
             info: Some(options.info.clone()),
             token: options.token.clone(),
             username: None,

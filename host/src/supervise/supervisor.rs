@@ -157,7 +157,7 @@ impl Task {
         };
         let (pid, since) = (group.pid(), Instant::now());
         self.guard.add(pid).await;
-        tracing::info!(id = self.spec.id, pid, "started");
+        tracing::debug!(id = self.spec.id, pid, "started");
         self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         self.answer_starting(&Ok(pid));
         let ready = sleep(self.spec.policy.ready_delay);

@@ -43,6 +43,7 @@ impl Hand {
         let session = Arc::new(Listening { registered: Mutex::new(Some(registered)), asked: sender });
         let peer = client::connect(address, client::Options::default(), |_| session).await.unwrap();
         let register = Register {
+            down: false,
             id: id.into(),
             role: Role::Monitor,
             server_type: Some("hand".into()),
