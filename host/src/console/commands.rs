@@ -79,7 +79,7 @@ impl Console {
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };
-        if caller.level.is_some_and(|level| level > 1) {
+        if caller.level.unwrap_or(u32::MAX) > 1 {
             let user = caller.user.as_deref().unwrap_or("?");
             let message =
                 format!("user {user} has level {}; {command} needs level 1", caller.level.unwrap_or_default());
@@ -100,7 +100,7 @@ impl Console {
         let mut disabled = self.0.disabled.write();
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {
-            if let Some(keeper) = &self.0.settings.keeper {
+            if let Some(keeper) = self.0.settings.keeper.as_ref().filter(|_| self.0.identity.role == HostRole::Master) {
                 keeper.put(STATES, id, Some(if enable { ENABLED } else { DISABLED }.into()));
             }
             tracing::info!(

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, Identity};
+use crate::plugin::{Context, Engine, HostRole, Identity};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
@@ -80,8 +80,17 @@ const MAX_CONTEXTS: usize = 1024;
 impl Console {
     /// A console service without modules.
     pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
-        let disabled =
+        let mut disabled: BTreeSet<String> =
             settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
+        // What an operator said last counts more than the configuration. A monitor is told by its master.
+        let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
+        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
+            if state == DISABLED {
+                disabled.insert(id);
+            } else {
+                disabled.remove(&id);
+            }
+        }
         Console(Arc::new(Inner {
             identity: Arc::new(identity),
             services: Arc::new(services),

@@ -13,7 +13,7 @@ use wasmtime::component::InstancePre;
 use super::breaker::Breaker;
 use super::compiled::{Compiled, LoadError};
 use super::engine::{Engine, Places};
-use super::instance::{Exports, Instance};
+use super::instance::{Exports, Instance, Trapped};
 use super::state::{CallState, State};
 use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
 use crate::failure::{Failure, code};
@@ -123,7 +123,7 @@ impl Module {
             descriptor: compiled.descriptor.clone(),
             pre,
             exports,
-            places: Places::new(limits.instances, limits.reserve),
+            places: engine.places().share(limits.instances, limits.reserve),
             runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
             queued: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
@@ -173,15 +173,9 @@ impl Module {
     /// The failure that a caller would have seen.
     pub async fn warm_up(&self) -> Result<(), Failure> {
         let wall = self.limits.wall;
-        let instance = match tokio::time::timeout(wall, self.instantiate()).await {
-            Ok(made) => made.map_err(|error| self.failed("instantiation", &error, None))?,
-            Err(_) => {
-                return Err(Failure::new(
-                    code::TIMEOUT,
-                    format!("instantiation did not end within {} ms", wall.as_millis()),
-                ));
-            }
-        };
+        let late = || Failure::new(code::TIMEOUT, format!("instantiation did not end within {} ms", wall.as_millis()));
+        let made = tokio::time::timeout(wall, self.instantiate()).await.map_err(|_| late())?;
+        let instance = made.map_err(|error| self.failed("instantiation", &error))?;
         self.put_back(instance);
         Ok(())
     }
@@ -203,15 +197,15 @@ impl Module {
             return Err(Failure::new(code::TOO_DEEP, format!("calls are nested more than {MAX_DEPTH} deep")));
         }
         self.breakers[handler.index()].check(Instant::now())?;
-        let late = {
-            let (id, wall) = (id.clone(), call.deadline.saturating_duration_since(Instant::now()));
-            move || {
-                Failure::new(
-                    code::TIMEOUT,
-                    format!("module {id}: {} did not answer within {} ms", handler.as_str(), wall.as_millis()),
-                )
-            }
+        let context = call.context.clone();
+        let late = || {
+            let message = format!("module {}: {} did not answer before its deadline", context.id, handler.as_str());
+            Failure::new(code::TIMEOUT, message)
         };
+        // Whoever asked has given up: what nobody waits for is not begun.
+        if call.deadline <= Instant::now() {
+            return Err(late());
+        }
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let running = async {
             let places = self.enter(call.depth).await?;
@@ -247,14 +241,16 @@ impl Module {
         let Ok(running) = self.runners.clone().acquire_owned().await else {
             return Err(Failure::new(code::BUSY, "the module is being removed"));
         };
-        let where_ = format_args!("module {}: {}", call.context.id, handler.as_str()).to_string();
+        let context = call.context.clone();
+        let where_ = || format!("module {}: {}", context.id, handler.as_str());
+        let trapped = |error: Trapped| {
+            let failure = self.failed(&where_(), &error);
+            self.trapped(handler, &failure);
+            failure
+        };
         let mut instance = match self.take_idle() {
             Some(instance) => instance,
-            None => self.instantiate().await.map_err(|error| {
-                let failure = self.failed(&where_, &error, None);
-                self.trapped(handler, &failure);
-                failure
-            })?,
+            None => self.instantiate().await.map_err(trapped)?,
         };
         let state = CallState {
             context: call.context,
@@ -270,36 +266,29 @@ impl Module {
         let msg = call.msg.map(|msg| String::from(Box::<str>::from(msg)));
         let clock = instance.store.data().cpu.clone();
         let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let failure = self.failed(&where_, &error, Some(instance.store.data()));
-                self.trapped(handler, &failure);
-                return Err(failure);
-            }
-        };
+        let answer = answer.map_err(|error| trapped(Trapped::new(error, instance.store.data())))?;
         instance.store.data_mut().end();
         self.put_back(instance);
         self.breakers[handler.index()].ended();
         match answer? {
             None => Ok(null().to_owned()),
-            Some(text) => self.checked(&where_, text),
+            Some(text) => self.checked(where_, text),
         }
     }
 
     /// The answer as JSON.
-    fn checked(&self, where_: &str, text: String) -> Result<Box<RawValue>, Failure> {
+    fn checked(&self, where_: impl Fn() -> String, text: String) -> Result<Box<RawValue>, Failure> {
         if text.len() > self.limits.answer {
-            let message =
-                format!("{where_} answered with {} bytes; an answer has at most {}", text.len(), self.limits.answer);
+            let (bytes, limit) = (text.len(), self.limits.answer);
+            let message = format!("{} answered with {bytes} bytes; an answer has at most {limit}", where_());
             return Err(Failure::new(code::BAD_ANSWER, message));
         }
         RawValue::from_string(text).map_err(|error| {
-            Failure::new(code::BAD_ANSWER, format!("{where_} answered with what is not JSON: {error}"))
+            Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()))
         })
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    async fn instantiate(&self) -> Result<Instance, Trapped> {
         Instance::new(&self.engine, &self.pre, &self.exports, &self.limits).await
     }
 
@@ -310,8 +299,10 @@ impl Module {
     }
 
     fn put_back(&self, instance: Instance) {
-        if !self.ended.is_cancelled() && self.engine.keep_idle() {
-            self.idle.lock().push(instance);
+        let mut idle = self.idle.lock();
+        // More than can run at once would only keep memory that others need.
+        if idle.len() < self.limits.running && !self.ended.is_cancelled() && self.engine.keep_idle() {
+            idle.push(instance);
         }
     }
 
@@ -323,19 +314,19 @@ impl Module {
     }
 
     /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
-    fn failed(&self, where_: &str, error: &wasmtime::Error, state: Option<&State>) -> Failure {
+    fn failed(&self, where_: &str, trapped: &Trapped) -> Failure {
         let limits = &self.limits;
-        if state.is_some_and(|state| state.cpu.exceeded()) {
+        if trapped.cpu_exceeded {
             let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
             return Failure::new(code::CPU_LIMIT, message);
         }
-        if state.is_some_and(|state| state.memory.exceeded) {
+        if trapped.memory_exceeded {
             let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
             return Failure::new(code::MEMORY_LIMIT, message);
         }
-        match error.downcast_ref::<wasmtime::Trap>() {
+        match trapped.error.downcast_ref::<wasmtime::Trap>() {
             Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
-            None => Failure::new(code::TRAP, format!("{where_} failed: {}", error.root_cause())),
+            None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
         }
     }
 

@@ -27,13 +27,19 @@ struct Kept {
     id: String,
     keeper: Arc<dyn Keeper>,
     /// The durable keys by the descriptor in force.
-    descriptor: RwLock<Arc<Descriptor>>,
+    descriptor: RwLock<Option<Descriptor>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<String, Arc<str>>,
     bytes: usize,
+}
+
+impl Kept {
+    fn is_durable(&self, key: &str) -> bool {
+        self.descriptor.read().as_ref().is_some_and(|descriptor| descriptor.is_durable(key))
+    }
 }
 
 /// Changes that are held back: those of a new version's `start`, until that version takes over.
@@ -52,8 +58,16 @@ fn cost(key: &str, value: &str) -> usize {
 }
 
 impl Inner {
+    /// What the store would hold with changes carried out, bytes.
+    fn bytes_with(&self, changes: &BTreeMap<String, Option<Arc<str>>>) -> usize {
+        let cost_of = |key: &str, value: Option<&Arc<str>>| value.map_or(0, |value| cost(key, value));
+        let added: usize = changes.iter().map(|(key, change)| cost_of(key, change.as_ref())).sum();
+        let gone: usize = changes.keys().map(|key| cost_of(key, self.entries.get(key))).sum();
+        self.bytes + added - gone
+    }
+
     fn put(&mut self, kept: Option<&Kept>, key: &str, value: Option<Arc<str>>) {
-        if let Some(kept) = kept.filter(|kept| kept.descriptor.read().is_durable(key)) {
+        if let Some(kept) = kept.filter(|kept| kept.is_durable(key)) {
             kept.keeper.put(&kept.id, key, value.clone());
         }
         let old = match value {
@@ -77,7 +91,8 @@ impl Inner {
         }
         let old = self.entries.get(key).map_or(0, |old| cost(key, old));
         let after = self.bytes - old + cost(key, value);
-        if after > limit {
+        // A store that is over its limit, since that was lowered, may shrink.
+        if after > limit && after > self.bytes {
             let message = format!("the module's store would hold {after} bytes; its limit is {limit}");
             return Err(Failure::new(code::STORE_FULL, message));
         }
@@ -103,8 +118,17 @@ impl Store {
 
     /// From now on the durable keys are those of this descriptor.
     pub fn declare(&self, descriptor: &Descriptor) {
-        if let Some(kept) = &self.kept {
-            *kept.descriptor.write() = Arc::new(descriptor.clone());
+        let Some(kept) = &self.kept else { return };
+        let inner = self.inner.lock();
+        let before = std::mem::replace(&mut *kept.descriptor.write(), Some(descriptor.clone()));
+        for (key, value) in &inner.entries {
+            // Before the first descriptor, everything in the store was loaded from the keeper.
+            let was = before.as_ref().is_none_or(|before| before.is_durable(key));
+            match (was, descriptor.is_durable(key)) {
+                (false, true) => kept.keeper.put(&kept.id, key, Some(value.clone())),
+                (true, false) => kept.keeper.put(&kept.id, key, None),
+                _ => {}
+            }
         }
     }
 
@@ -115,7 +139,7 @@ impl Store {
 
     /// Whether what is set under a key outlives the process.
     pub fn is_durable(&self, key: &str) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.descriptor.read().is_durable(key))
+        self.kept.as_ref().is_some_and(|kept| kept.is_durable(key))
     }
 
     /// Bytes in use.
@@ -168,6 +192,12 @@ impl StoreView {
         self.change(key, new, |now| now == expected)
     }
 
+    /// Removes a key; whether it was there.
+    pub fn delete(&self, key: &str) -> bool {
+        // Removing never meets a limit.
+        self.change(key, None, |now| now.is_some()).unwrap_or(false)
+    }
+
     /// Changes a key where `wanted` agrees to its present value, in one step.
     fn change(&self, key: &str, new: Option<&str>, wanted: impl Fn(Option<&str>) -> bool) -> Result<bool, Failure> {
         let mut inner = self.store.inner.lock();
@@ -183,15 +213,17 @@ impl StoreView {
         let new = new.map(Arc::from);
         match overlay.as_mut() {
             Some(changes) => {
-                // The store is checked change by change; an overlay is a start's few keys, and its own size is bounded here.
-                let held: usize = changes.iter().map(|(key, v)| cost(key, v.as_deref().unwrap_or_default())).sum();
-                if held + cost(key, new.as_deref().unwrap_or_default()) > self.store.limit {
+                let before = changes.insert(key.to_owned(), new);
+                if inner.bytes_with(changes) > self.store.limit.max(inner.bytes) {
+                    match before {
+                        Some(before) => changes.insert(key.to_owned(), before),
+                        None => changes.remove(key),
+                    };
                     return Err(Failure::new(
                         code::STORE_FULL,
                         "`start` changes more than the module's store may hold",
                     ));
                 }
-                changes.insert(key.to_owned(), new);
             }
             None => inner.put(self.store.kept.as_ref(), key, new),
         }
