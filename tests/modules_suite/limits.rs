@@ -144,6 +144,38 @@ async fn x2_an_instance_that_trapped_is_never_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x2_more_calls_than_may_wait_fail_with_busy_at_once() {
+    let limits = Limits { instances: 1, queue: 1, ..Limits::default() };
+    let probe = ModuleSettings { limits: Some(limits), ..grants(&["cluster", "uplink"]) };
+    let cluster = Plan::with([("probe", fixture("probe"))]).say("probe", probe).start().await;
+    let client = cluster.admin().await;
+    let mut hand = cluster.hand("hand-1").await;
+    let ask = json!({"do": "ask", "server": "hand-1"});
+    let first = client.ask("probe", &ask);
+    let others = async {
+        let question = hand.asked().await;
+        // The only place is taken, and one call may wait for it: of two, the other fails while that one waits.
+        let (mut one, mut two) = (Box::pin(client.ask("probe", &ask)), Box::pin(client.ask("probe", &ask)));
+        let (busy, waiting) = tokio::select! {
+            outcome = &mut one => (outcome, two),
+            outcome = &mut two => (outcome, one),
+        };
+        let busy = busy.unwrap_err();
+        assert_eq!(busy.code, "busy");
+        assert!(busy.message.contains("probe"), "{busy}");
+        hand.answer(&question, &json!("first"));
+        let answer = async {
+            let question = hand.asked().await;
+            hand.answer(&question, &json!("second"));
+        };
+        tokio::join!(waiting, answer).0.unwrap()
+    };
+    let (first, second) = tokio::join!(first, others);
+    assert_eq!((first.unwrap(), second), (json!("first"), json!("second")));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x2_a_monitors_handler_is_limited_as_the_masters_are() {
     let cluster = cluster().await;
     let server = cluster.server("chat-1", "chat").await;

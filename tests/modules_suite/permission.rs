@@ -80,29 +80,28 @@ async fn w2_every_version_of_the_watchdog_is_told_of_a_server_once() {
     let source = || cluster.status("__masterwatcher__").map(|status| status.source);
     let file = async || source().filter(|source| source.ends_with("watchdog.wasm"));
     let built_in = async || source().filter(|source| source == "built-in");
-    // Back and forth without an event in between, and with one.
+    let mut hands = Vec::new();
+    // Back and forth with an event in between, and at last without one.
     for turn in 0..3 {
         cluster.drop_in("watchdog", &module("watchdog"));
         eventually("the file", file).await;
-        let mut hands = Vec::new();
-        if turn > 0 {
+        if turn < 2 {
             hands.push(cluster.hand(&format!("file-{turn}")).await);
         }
         cluster.remove("watchdog");
         eventually("the built-in", built_in).await;
         hands.push(cluster.hand(&format!("embedded-{turn}")).await);
-        std::mem::forget(hands);
     }
     let before = eventually("the first events", async || calls()).await;
-    let mut hands = Vec::new();
-    for number in 0..5 {
+    const MORE: u64 = 20;
+    for number in 0..MORE {
+        let so_far = calls();
         hands.push(cluster.hand(&format!("last-{number}")).await);
-        let told = async || calls().filter(|calls| *calls > before + number);
-        eventually("an event", told).await;
+        eventually("an event", async || (calls() > so_far).then_some(())).await;
     }
     let told = calls().unwrap() - before;
-    // One more than servers where a change from before had not been told yet.
-    assert!((5..=6).contains(&told), "5 servers came, and the watchdog was called {told} times");
+    // One more where a change from before had not been told yet.
+    assert!(told <= MORE + 1, "{MORE} servers came, and the watchdog was called {told} times");
     cluster.stop().await;
 }
 

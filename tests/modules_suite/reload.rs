@@ -77,14 +77,19 @@ async fn x1_a_version_that_traps_right_after_the_swap_is_taken_back() {
 async fn x1_a_dropped_file_runs_and_a_removed_one_is_unknown() {
     let cluster = Plan::default().start().await;
     let client = cluster.admin().await;
+    let server = cluster.server("chat-1", "chat").await;
+    let on_monitor = || server.monitor.console().modules().iter().any(|status| status.id == "echo");
     let file = fixture("echo-v1");
     assert_eq!(code_of(&client.ask("echo", 1).await), "unknown-module");
     cluster.drop_in("echo", &file);
     eventually("the module", async || client.ask("echo", 1).await.ok()).await;
+    eventually("the module on a monitor", async || on_monitor().then_some(())).await;
     cluster.remove("echo");
     eventually("its removal", async || (code_of(&client.ask("echo", 1).await) == "unknown-module").then_some(())).await;
+    eventually("its removal on a monitor", async || (!on_monitor()).then_some(())).await;
     cluster.drop_in("echo", &file);
     eventually("its return", async || client.ask("echo", 1).await.ok()).await;
+    server.stop().await;
     cluster.stop().await;
 }
 

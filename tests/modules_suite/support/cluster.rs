@@ -124,7 +124,7 @@ impl Cluster {
             pending: 4096,
             tell_deadline: Duration::from_secs(10),
             grace: Duration::from_millis(100),
-            event_window: Duration::from_millis(10),
+            event_window: Duration::from_millis(1),
             configured: vec!["master-1".into()],
         };
         let access = Access { users: users(), tokens: Tokens::new(None) };

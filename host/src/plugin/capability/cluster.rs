@@ -13,8 +13,7 @@ use crate::plugin::state::State;
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
-
-/// What came of asking servers: one pair for each server, and one for each target that names nobody.
+/// What each of several servers answered, by id.
 pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
 
 /// What the interface `cluster` acts on.
