@@ -46,6 +46,7 @@ fn a5_no_master_is_3_and_a_taken_port_is_said() {
         let nobody = cluster.ask(command);
         assert_eq!(nobody.code, Some(3), "{command:?}: {nobody:?}");
         assert!(nobody.err.contains(&format!("127.0.0.1:{}", cluster.port)), "{}", nobody.err);
+        assert_eq!(nobody.err.matches("no master listens").count(), 1, "{}", nobody.err);
     }
     // JSON is looked at before a master is.
     assert_eq!(cluster.ask(&["request", "echo", "{x"]).code, Some(2));

@@ -119,7 +119,15 @@ pub struct Stopped(u32);
 impl Stopped {
     pub fn new(pid: u32) -> Stopped {
         send(pid, Signal::SIGSTOP);
-        Stopped(pid)
+        let stopped = Stopped(pid);
+        // A thread at work goes on until it is told.
+        eventually("all threads are stopped", || {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let mut states =
+                tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default());
+            states.all(|status| status.contains("State:\tT")).then_some(())
+        });
+        stopped
     }
 }
 

@@ -266,7 +266,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pomelo: {error:#}");
+            // A client's error says itself what caused it.
+            match error.downcast_ref::<ClientError>() {
+                Some(error) => eprintln!("pomelo: {error}"),
+                None => eprintln!("pomelo: {error:#}"),
+            }
             ExitCode::from(exit_code(&error))
         }
     }

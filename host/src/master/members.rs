@@ -262,7 +262,7 @@ impl Members {
     /// Waits until a server is in the table.
     pub async fn joined(&self, id: &str) {
         let mut revision = self.revision();
-        while !self.table.lock().servers.get(id).is_some_and(|members| primary(members).is_some()) {
+        while self.table.lock().servers.get(id).is_none_or(|members| primary(members).is_none()) {
             // The sender lives as long as the members do.
             let _ = revision.changed().await;
         }

@@ -309,7 +309,7 @@ impl Connection {
             Ok(Message::Command { id, command, module, .. }) => {
                 let outcome = self.master.command(&command, module.as_deref(), &peer.caller);
                 let failure = outcome.as_ref().err();
-                admin_log(&peer.caller, module.as_deref().unwrap_or_default(), Some(&command), failure);
+                admin_log(&peer.caller, module.as_deref(), Some(&command), failure);
                 peer.exchange.reply(id, ack)(outcome);
             }
             Ok(Message::Response { .. }) => {
@@ -330,7 +330,7 @@ impl Connection {
         let console = &self.master.console;
         let (operation, caller, id) = (console.operation(module, body), peer.caller.clone(), module.to_owned());
         let logged = move |outcome: Result<Box<RawValue>, Failure>| {
-            admin_log(&caller, &id, operation.as_deref(), outcome.as_ref().err());
+            admin_log(&caller, Some(&id), operation.as_deref(), outcome.as_ref().err());
             reply(outcome);
         };
         console.dispatch(self.inbound(peer, Handler::Client, module, body, wants_answer, 0), Box::new(logged));
@@ -361,7 +361,7 @@ fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) 
 }
 
 /// One line for each thing that a client asked for, allowed or refused. Bodies are not shown: they may hold secrets.
-fn admin_log(caller: &Caller, module: &str, operation: Option<&str>, failure: Option<&Failure>) {
+fn admin_log(caller: &Caller, module: Option<&str>, operation: Option<&str>, failure: Option<&Failure>) {
     let (user, from) = (caller.user.as_deref(), caller.address.as_deref());
     let failure = failure.map(tracing::field::display);
     tracing::info!(target: "pomelo::admin", user, from, module, operation, failure, "asked by a client");

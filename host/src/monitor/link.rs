@@ -103,24 +103,30 @@ impl Link {
             };
             match connected {
                 Ok(connected) => {
-                    pause = self.options.backoff.0;
+                    let since = Instant::now();
                     self.registered(connected, pid, &mut running, &console, &stop).await;
                     self.state.send_replace(LinkState::Idle);
                     if stop.is_cancelled() {
                         return;
                     }
+                    if since.elapsed() >= self.options.backoff.1 {
+                        pause = self.options.backoff.0;
+                        continue;
+                    }
+                    // What was lost so soon may be lost again: two monitors of one server, for example, take each other's place.
+                    tracing::warn!(server = %self.options.id, ?pause, "the connection was lost soon; trying again");
                 }
                 Err(refused) => {
-                    tracing::warn!(%refused, ?pause, "not registered; trying again");
+                    tracing::warn!(server = %self.options.id, %refused, ?pause, "not registered; trying again");
                     self.state.send_replace(LinkState::Connecting(Some(refused.to_string())));
-                    let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(jittered) => {}
-                    }
-                    pause = (pause * 2).min(self.options.backoff.1);
                 }
             }
+            let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(jittered) => {}
+            }
+            pause = (pause * 2).min(self.options.backoff.1);
         }
     }
 

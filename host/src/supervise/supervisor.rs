@@ -310,7 +310,11 @@ impl Task {
             Restart::OnFailure => exit.how != How::Code(0),
             Restart::Never => false,
         };
-        tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        if exit.how == How::Code(0) && !back {
+            tracing::info!(id = self.spec.id, "{}", exit.how);
+        } else {
+            tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        }
         self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);
