@@ -160,7 +160,7 @@ impl Console {
     }
 
     /// Everything that can be told without running the file.
-    fn check(&self, source: Source, compiled: &Compiled) -> Result<Candidate, InstallError> {
+    fn check(&self, source: Source, compiled: &Arc<Compiled>) -> Result<Candidate, InstallError> {
         let settings = &self.0.settings;
         let identity = &self.0.identity;
         let all = settings.ids(&source.name, &compiled.descriptor().ids);
