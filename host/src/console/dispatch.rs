@@ -97,8 +97,15 @@ impl Console {
             let slot = table.slots.get(&turn.id).ok_or_else(|| unknown(&turn.id))?;
             (slot.lease(), slot.context.clone())
         };
+        let (wall, waited) = (lease.module().limits().wall, turn.arrived.elapsed());
+        // Who asked may be about to give up, and those behind have more time left: a lane that is too full answers some in time, not all too
+        // late.
+        if turn.wants_answer && waited > wall / 2 {
+            let message = format!("the call waited {} ms for its turn: the module cannot keep up", waited.as_millis());
+            return Err(Failure::new(code::BUSY, message));
+        }
         let call = Call {
-            deadline: turn.arrived + lease.module().limits().wall,
+            deadline: turn.arrived + wall,
             store: StoreView::direct(context.store.clone()),
             context,
             caller: turn.caller,
