@@ -115,8 +115,15 @@ impl Console {
 
 impl Turn {
     async fn call(self, lease: Lease, context: Arc<Context>) -> Result<Box<RawValue>, Failure> {
+        let (wall, waited) = (lease.module().limits().wall, self.arrived.elapsed());
+        // Who asked may be about to give up, and those behind have more time left: a lane that is too full answers some in time, not all too
+        // late.
+        if self.wants_answer && waited > wall / 2 {
+            let message = format!("the call waited {} ms for its turn: the module cannot keep up", waited.as_millis());
+            return Err(Failure::new(code::BUSY, message));
+        }
         let call = Call {
-            deadline: self.arrived + lease.module().limits().wall,
+            deadline: self.arrived + wall,
             store: StoreView::direct(context.store.clone()),
             context,
             caller: self.caller,

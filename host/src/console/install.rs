@@ -94,7 +94,7 @@ pub enum InstallError {
 /// Files in force at the same time.
 const MAX_UNITS: usize = 256;
 /// Serial calls of one file that may wait.
-const LANE: usize = 1024;
+const LANE: usize = 4096;
 /// How long a new version that traps is taken back.
 const PROBATION: Duration = Duration::from_secs(10);
 /// How long a `start` that failed waits before it is called again: at first, and at most.
@@ -164,7 +164,7 @@ impl Console {
     }
 
     /// Everything that can be told without running the file.
-    fn check(&self, source: Source, compiled: &Compiled) -> Result<Candidate, InstallError> {
+    fn check(&self, source: Source, compiled: &Arc<Compiled>) -> Result<Candidate, InstallError> {
         let settings = &self.0.settings;
         let identity = &self.0.identity;
         let all = settings.ids(&source.name, &compiled.descriptor().ids);

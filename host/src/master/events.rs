@@ -1,23 +1,30 @@
 //! Changes of the server table, as modules are told of them.
+//!
+//! Every server is told of every change, so that a burst in which all of `n` servers come costs `n` messages a batch, and their number of batches
+//! has to be kept down: changes are gathered for a window of time, which grows with the table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::members::{Members, Snapshot};
 use crate::console::{Batch, EventSource, Position};
-use crate::wire::{Info, raw};
+use crate::wire::raw;
 
 /// The server table's changes: the difference between what a module was told last and what is.
 ///
 /// So a module that is slow, or that failed, misses nothing, and nothing is kept for it but the table it knows.
 pub struct TableEvents {
     members: Arc<Members>,
-    /// Changes that come within this time after a batch travel together in the next.
+    /// Changes that come within this time after a batch travel together in the next, and within [`PER_SERVER`] more for each server.
     window: Duration,
 }
+
+/// What it costs to tell one server of a batch, at both ends, with a margin: what follows a batch at once would only queue up behind it.
+const PER_SERVER: Duration = Duration::from_micros(250);
 
 /// What a module has been told.
 struct Told {
@@ -39,11 +46,17 @@ struct Event<'a> {
     event: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<&'a Info>,
+    server: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "is_empty")]
+    capabilities: &'a [String],
+}
+
+fn is_empty(capabilities: &&[String]) -> bool {
+    capabilities.is_empty()
 }
 
 impl TableEvents {
-    /// The events of a table.
+    /// The events of a table. What comes within `window` after a batch, and a quarter of a millisecond more for each server, is told together.
     pub fn new(members: Arc<Members>, window: Duration) -> Self {
         TableEvents { members, window }
     }
@@ -58,7 +71,9 @@ impl EventSource for TableEvents {
             // The sender lives as long as the members do.
             let _ = revision.wait_for(|rev| *rev > since).await;
             if let Some(told) = told {
-                tokio::time::sleep_until((told.at + self.window).into()).await;
+                let servers = u32::try_from(told.table.servers.len()).unwrap_or(u32::MAX);
+                let window = self.window + PER_SERVER.saturating_mul(servers);
+                tokio::time::sleep_until((told.at + window).into()).await;
             }
             let table = self.members.snapshot();
             let none = Snapshot::default();
@@ -72,12 +87,12 @@ impl EventSource for TableEvents {
 /// The net change from one table to another.
 fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<Event<'a>> {
     let gone = before.servers.keys().filter(|id| !after.servers.contains_key(*id));
-    let gone = gone.map(|id| Event { event: "disconnect", id, server: None });
+    let gone = gone.map(|id| Event { event: "disconnect", id, server: None, capabilities: &[] });
     let new =
         after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
     let new = new.map(|(id, entry)| {
         let event = if entry.returned { "reconnect" } else { "register" };
-        Event { event, id, server: Some(&entry.info) }
+        Event { event, id, server: Some(&entry.text), capabilities: &entry.capabilities.0 }
     });
     gone.chain(new).collect()
 }

@@ -42,10 +42,12 @@ pub struct Member {
     pub server_type: String,
     /// What the others are told about the server.
     pub info: Arc<Info>,
+    /// The same as JSON: it is told to every other server.
+    text: Arc<RawValue>,
     /// The way to the monitor.
     pub exchange: Exchange,
     /// What it understands beyond pomelo's messages.
-    pub capabilities: Capabilities,
+    pub capabilities: Arc<Capabilities>,
     /// Whether it was here before.
     pub returned: bool,
     /// The table's revision since which this is so.
@@ -70,6 +72,10 @@ pub struct Snapshot {
 pub struct Entry {
     /// What the others are told about it.
     pub info: Arc<Info>,
+    /// The same as JSON.
+    pub text: Arc<RawValue>,
+    /// What its monitor understands beyond pomelo's messages.
+    pub capabilities: Arc<Capabilities>,
     /// The table's revision since which this is so.
     pub since: u64,
     /// Whether its monitor came back rather than came.
@@ -105,8 +111,8 @@ impl Member {
         capabilities: Capabilities,
         returned: bool,
     ) -> Self {
-        let info = Arc::new(info);
-        Member { id, server_type, info, exchange, capabilities, returned, since: 0, lost: false, present: true }
+        let (text, info, capabilities) = (raw(&info).into(), Arc::new(info), Arc::new(capabilities));
+        Member { id, server_type, info, text, exchange, capabilities, returned, since: 0, lost: false, present: true }
     }
 
     /// The same monitor with a server that does not run yet.
@@ -204,7 +210,7 @@ impl Members {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
                 // One that was never seen comes for the first time.
                 member.returned |= member.since > 0;
-                (member.present, member.info) = (true, Arc::new(info));
+                (member.present, member.text, member.info) = (true, raw(&info).into(), Arc::new(info));
                 // Whatever it was before, this is a new entry.
                 member.since = 0;
             }
@@ -271,8 +277,13 @@ impl Members {
     /// The server table now.
     pub fn snapshot(&self) -> Snapshot {
         let table = self.table.lock();
-        let entry =
-            |member: &Member| Entry { info: member.info.clone(), since: member.since, returned: member.returned };
+        let entry = |member: &Member| Entry {
+            info: member.info.clone(),
+            text: member.text.clone(),
+            capabilities: member.capabilities.clone(),
+            since: member.since,
+            returned: member.returned,
+        };
         let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
         Snapshot { rev: table.rev, servers }
     }
@@ -288,11 +299,11 @@ impl Members {
         struct Json<'a> {
             rev: u64,
             epoch: &'a str,
-            servers: BTreeMap<&'a str, &'a Info>,
+            servers: BTreeMap<&'a str, &'a RawValue>,
         }
-        let snapshot = self.snapshot();
-        let servers = snapshot.servers.iter().map(|(id, entry)| (id.as_str(), &*entry.info)).collect();
-        raw(&Json { rev: snapshot.rev, epoch: &self.epoch, servers })
+        let table = self.table.lock();
+        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.as_str(), &*primary(all)?.text))).collect();
+        raw(&Json { rev: table.rev, epoch: &self.epoch, servers })
     }
 
     /// The members that targets name, each once, and the targets that name nobody.

@@ -54,7 +54,7 @@ pub struct Options {
     pub tell_deadline: Duration,
     /// How long a connection lost in silence keeps its place. Default 500 ms.
     pub grace: Duration,
-    /// Changes of the server table within this time are told together. Default 50 ms.
+    /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
     /// Ids of the configured servers, the master's own among them.
     pub configured: Vec<String>,

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings;
+use super::compiled::Shelf;
 use super::state::State;
 use super::{EngineLimits, MAX_DEPTH};
 
@@ -19,6 +20,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
+    shelf: Shelf,
     places: Places,
     idle: AtomicUsize,
     max_idle: usize,
@@ -114,6 +116,7 @@ impl Engine {
         Ok(Engine(Arc::new(Inner {
             wasmtime,
             linker,
+            shelf: Shelf::default(),
             places: Places::new(outer, inner),
             idle: AtomicUsize::new(0),
             max_idle: total as usize,
@@ -141,6 +144,10 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<State> {
         &self.0.linker
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.0.shelf
     }
 
     pub(super) fn places(&self) -> &Places {

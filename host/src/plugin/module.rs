@@ -69,8 +69,7 @@ pub struct Module {
     name: String,
     engine: Engine,
     limits: Limits,
-    inspection: Inspection,
-    descriptor: Descriptor,
+    compiled: Arc<Compiled>,
     pre: InstancePre<State>,
     exports: Exports,
     /// Places for calls under way, those that wait for others among them.
@@ -113,14 +112,13 @@ impl Module {
     ///
     /// # Errors
     /// [`LoadError::Compile`] where the file asks for what the linker does not have.
-    pub fn new(engine: &Engine, name: &str, compiled: &Compiled, limits: Limits) -> Result<Self, LoadError> {
+    pub fn new(engine: &Engine, name: &str, compiled: &Arc<Compiled>, limits: Limits) -> Result<Self, LoadError> {
         let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
-        let inspection = compiled.inspection.clone();
-        let exports = Exports::new(&pre, &inspection).map_err(LoadError::Compile)?;
+        let exports = Exports::new(&pre, &compiled.inspection).map_err(LoadError::Compile)?;
         Ok(Module {
             name: name.to_owned(),
             engine: engine.clone(),
-            descriptor: compiled.descriptor.clone(),
+            compiled: compiled.clone(),
             pre,
             exports,
             places: engine.places().share(limits.instances, limits.reserve),
@@ -133,19 +131,18 @@ impl Module {
             breakers: Default::default(),
             traps: AtomicUsize::new(0),
             ended: CancellationToken::new(),
-            inspection,
             limits,
         })
     }
 
     /// What was read off the file.
     pub fn inspection(&self) -> &Inspection {
-        &self.inspection
+        &self.compiled.inspection
     }
 
     /// What the module says of itself.
     pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+        &self.compiled.descriptor
     }
 
     /// The limits in force.
@@ -189,7 +186,7 @@ impl Module {
 
     async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         let id = &call.context.id;
-        if !self.inspection.has(handler) {
+        if !self.inspection().has(handler) {
             let message = format!("module {id} does not have a {}", handler.as_str());
             return Err(Failure::new(code::NO_HANDLER, message));
         }

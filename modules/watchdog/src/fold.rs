@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::{Event, Info};
+use crate::protocol::{Event, Info, REVISIONS};
 
 /// What became of a server.
 #[derive(Debug)]
 pub enum Change {
     Registered(Info),
-    Reconnected(Info),
+    /// `rev`: its monitor says that it understands revisions.
+    Reconnected {
+        info: Info,
+        rev: bool,
+    },
     Gone,
 }
 
@@ -16,7 +20,7 @@ impl Change {
     /// What the table holds for the server now.
     pub fn info(&self) -> Option<&Info> {
         match self {
-            Self::Registered(info) | Self::Reconnected(info) => Some(info),
+            Self::Registered(info) | Self::Reconnected { info, .. } => Some(info),
             Self::Gone => None,
         }
     }
@@ -26,10 +30,12 @@ impl Change {
 /// revisions show the gap.
 pub fn fold(events: Vec<Event>) -> BTreeMap<String, Change> {
     let mut changes = BTreeMap::new();
-    for Event { event, id, server } in events {
+    for Event { event, id, server, capabilities } in events {
         let change = match (event.as_str(), server) {
             ("register", Some(info)) => Change::Registered(info),
-            ("reconnect", Some(info)) => Change::Reconnected(info),
+            ("reconnect", Some(info)) => {
+                Change::Reconnected { info, rev: capabilities.iter().any(|name| name == REVISIONS) }
+            }
             ("disconnect", _) => Change::Gone,
             _ => continue,
         };
@@ -48,7 +54,11 @@ mod tests {
             (r#"[{"event":"register","id":"a","server":1}]"#, "a:registered 1"),
             (r#"[{"event":"register","id":"a","server":1},{"event":"disconnect","id":"a"}]"#, "a:gone"),
             (r#"[{"event":"disconnect","id":"a"},{"event":"register","id":"a","server":2}]"#, "a:registered 2"),
-            (r#"[{"event":"disconnect","id":"a"},{"event":"reconnect","id":"a","server":3}]"#, "a:reconnected 3"),
+            (r#"[{"event":"disconnect","id":"a"},{"event":"reconnect","id":"a","server":3}]"#, "a:reconnected 3 false"),
+            (
+                r#"[{"event":"reconnect","id":"a","server":3,"capabilities":["commands","revisions"]}]"#,
+                "a:reconnected 3 true",
+            ),
             (r#"[{"event":"disconnect","id":"b"},{"event":"register","id":"a","server":1}]"#, "a:registered 1, b:gone"),
             (r#"[{"event":"register","id":"a"},{"event":"renamed","id":"b","server":1}]"#, ""),
         ];
@@ -58,7 +68,7 @@ mod tests {
                 .iter()
                 .map(|(id, change)| match change {
                     Change::Registered(info) => format!("{id}:registered {info}"),
-                    Change::Reconnected(info) => format!("{id}:reconnected {info}"),
+                    Change::Reconnected { info, rev } => format!("{id}:reconnected {info} {rev}"),
                     Change::Gone => format!("{id}:gone"),
                 })
                 .collect();

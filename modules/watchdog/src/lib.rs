@@ -99,12 +99,12 @@ impl master::Host for Master<'_> {
         self.0.store().delete(key);
     }
 
-    fn flag(&self, key: &str) -> bool {
-        self.0.store().get_text(key).is_some()
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.store().get_text(key)
     }
 
-    fn set_flag(&self, key: &str) -> Result {
-        self.0.store().set_text(key, "true")
+    fn set_text(&self, key: &str, text: &str) -> Result {
+        self.0.store().set_text(key, text)
     }
 }
 

@@ -21,8 +21,8 @@ pub trait Host {
     fn member(&self, key: &str) -> Result<Option<Member>>;
     fn set_member(&self, key: &str, member: &Member) -> Result;
     fn delete(&self, key: &str);
-    fn flag(&self, key: &str) -> bool;
-    fn set_flag(&self, key: &str) -> Result;
+    fn text(&self, key: &str) -> Option<String>;
+    fn set_text(&self, key: &str, text: &str) -> Result;
 }
 
 /// What is kept about a server, under the key `member:ID`.
@@ -44,6 +44,8 @@ pub struct Member {
 const PREFIX: &str = "member:";
 /// Set once all configured servers have started.
 const STARTED: &str = "started";
+/// A configured server that had not started when that was last looked at.
+const AWAITED: &str = "awaited";
 /// A server that has been away for so long comes back as a new one. pomelo's try again every minute at most.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -105,7 +107,7 @@ fn answer(table: Servers<Info>, request: &Request, member: &Member) -> Answer {
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
     let mut member = host.member(&key(caller))?.unwrap_or_default();
     member.recorded = true;
-    if host.flag(STARTED) {
+    if host.text(STARTED).is_some() {
         member.over = true;
         host.tell(&[caller], &Order::new("startOver"))?;
     }
@@ -116,25 +118,36 @@ fn record(host: &impl Host, caller: &str) -> Result<Answer> {
 
 /// Tells all listeners once all configured servers have started.
 fn start_over(host: &impl Host) -> Result {
-    if host.flag(STARTED) {
+    if host.text(STARTED).is_some() {
         return Ok(());
+    }
+    // This is asked at every message and event: as long as one server is known to be missing, the others need no look.
+    let awaited = host.text(AWAITED);
+    if let Some(id) = &awaited
+        && !has_started(host, id)?
+    {
+        return Ok(());
+    }
+    let configured = host.configured()?;
+    let from = configured.iter().position(|id| Some(id) == awaited.as_ref()).unwrap_or(0);
+    let (before, after) = configured.split_at(from);
+    for id in after.iter().chain(before) {
+        if !has_started(host, id)? {
+            return host.set_text(AWAITED, id);
+        }
     }
     let members = host.members(PREFIX)?;
-    // Ordered by key, and so by id.
-    let recorded = |wanted: &String| {
-        let found = members.binary_search_by(|(key, _)| id(key).cmp(wanted));
-        found.is_ok_and(|found| members[found].1.recorded && members[found].1.away.is_none())
-    };
-    if !host.configured()?.iter().all(recorded) {
-        return Ok(());
-    }
-    host.set_flag(STARTED)?;
+    host.set_text(STARTED, "true")?;
     let listeners: Vec<&str> = listening(&members).map(|(id, _)| id).collect();
     tell(host, &listeners, &Order::new("startOver"))?;
     for (key, member) in members.iter().filter(|(_, member)| member.listens && member.away.is_none()) {
         host.set_member(key, &Member { over: true, ..member.clone() })?;
     }
     Ok(())
+}
+
+fn has_started(host: &impl Host, id: &str) -> Result<bool> {
+    Ok(host.member(&key(id))?.is_some_and(|member| member.recorded && member.away.is_none()))
 }
 
 /// A batch of changes of the table.
@@ -145,7 +158,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
 
     let members = host.members(PREFIX)?;
     let (back, others): (Vec<_>, Vec<_>) =
-        listening(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected(_))));
+        listening(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected { .. })));
     replace(host, &back)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
@@ -179,9 +192,10 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
             (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
             (Change::Registered(_), _) | (Change::Gone, None) => {}
             (Change::Gone, Some(member)) => host.set_member(&key, &Member { away: Some(now), ..member })?,
-            (Change::Reconnected(_), member) => {
+            (Change::Reconnected { rev, .. }, member) => {
                 let member = member.unwrap_or_default();
-                host.set_member(&key, &Member { listens: true, away: None, ..member })?;
+                // A master that was restarted has not heard of it before.
+                host.set_member(&key, &Member { listens: true, rev: member.rev || *rev, away: None, ..member })?;
             }
         }
     }
@@ -204,7 +218,7 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     let order =
         Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
     tell(host, &ids(back), &order)?;
-    if host.flag(STARTED) {
+    if host.text(STARTED).is_some() {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
         tell(host, &ids(&missed), &Order::new("startOver"))?;
         for (id, member) in missed {

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 pub const MASTER_ID: &str = "__masterwatcher__";
 /// The module's id on a monitor.
 pub const MONITOR_ID: &str = "__monitorwatcher__";
-/// How long a monitor waits for the master's answer.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a monitor waits for the master's answer, if its call may take so long: a master that a whole cluster joins at once has much to
+/// do, and what is asked again is only more.
+pub const DEADLINE: Duration = Duration::from_secs(30);
 /// What a monitor answers to an order that it has carried out.
 pub const OK: u8 = 1;
 
@@ -157,4 +158,10 @@ pub struct Event {
     /// What the table holds for the id now; absent for `disconnect`.
     #[serde(default)]
     pub server: Option<Info>,
+    /// What the server's monitor understands beyond pomelo's messages.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
 }
+
+/// The capability of whoever understands revisions.
+pub const REVISIONS: &str = "revisions";

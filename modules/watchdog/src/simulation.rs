@@ -12,7 +12,7 @@ use pomelo_sdk::{Failure, Result, Servers};
 use proptest::prelude::*;
 use serde_json::{json, value::to_raw_value};
 
-use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, Request};
+use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, REVISIONS, Request};
 use crate::{master, monitor};
 
 /// The id of the monitor under test, and of a server of pomelo 2.x.
@@ -54,7 +54,7 @@ struct World {
     table: BTreeMap<String, u64>,
     jobs: VecDeque<Job>,
     members: BTreeMap<String, master::Member>,
-    started: bool,
+    texts: BTreeMap<String, String>,
     changes: u64,
     // The network.
     frames: VecDeque<Frame>,
@@ -100,7 +100,10 @@ impl World {
         let since = self.rev;
         self.rev += 1;
         let server = self.table.get(id).map(|number| info(id, *number));
-        let event = Event { event: event.into(), id: id.into(), server };
+        // What a restarted master is told of our monitor's capabilities; it must do without as well.
+        let told = id == OURS && self.changes.is_multiple_of(2);
+        let capabilities = if told { vec![REVISIONS.to_owned()] } else { Vec::new() };
+        let event = Event { event: event.into(), id: id.into(), server, capabilities };
         // Events that come while others wait make one batch with them.
         if let Some(Job::Batch(batch)) = self.jobs.back_mut() {
             batch.rev = self.rev;
@@ -163,7 +166,7 @@ impl World {
         self.plain_frames.clear();
         self.jobs.clear();
         self.members.clear();
-        self.started = false;
+        self.texts.clear();
         self.epoch += 1;
         self.rev = 0;
         for (id, number) in std::mem::take(&mut self.table) {
@@ -340,12 +343,12 @@ impl master::Host for Master<'_> {
         self.0.world().members.remove(key);
     }
 
-    fn flag(&self, _key: &str) -> bool {
-        self.0.world().started
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.world().texts.get(key).cloned()
     }
 
-    fn set_flag(&self, _key: &str) -> Result {
-        self.0.world().started = true;
+    fn set_text(&self, key: &str, text: &str) -> Result {
+        self.0.world().texts.insert(key.into(), text.into());
         Ok(())
     }
 }

@@ -1,0 +1,127 @@
+//! The application beside a monitor.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use pomelo_host::failure::Failure;
+use pomelo_host::plugin::capability::{Application, Process, Stats};
+use pomelo_host::wire::Info;
+use serde_json::{Map, Value};
+
+/// An application that keeps its view in memory, and a process of fixed figures.
+pub struct Served {
+    pid: u32,
+    view: Mutex<Map<String, Value>>,
+    added: AtomicUsize,
+    removed: AtomicUsize,
+    replaced: AtomicUsize,
+    started_over: AtomicUsize,
+}
+
+/// How often an application was told something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub added: usize,
+    pub removed: usize,
+    pub replaced: usize,
+    pub started_over: usize,
+}
+
+impl Counts {
+    /// How often the view was changed.
+    pub fn changes(&self) -> usize {
+        self.added + self.removed + self.replaced
+    }
+}
+
+impl Served {
+    pub fn new(pid: u32) -> Self {
+        Served {
+            pid,
+            view: Mutex::default(),
+            added: AtomicUsize::default(),
+            removed: AtomicUsize::default(),
+            replaced: AtomicUsize::default(),
+            started_over: AtomicUsize::default(),
+        }
+    }
+
+    /// Looks at the view.
+    pub fn view<T>(&self, look: impl FnOnce(&Map<String, Value>) -> T) -> T {
+        look(&self.view.lock())
+    }
+
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        Counts {
+            added: read(&self.added),
+            removed: read(&self.removed),
+            replaced: read(&self.replaced),
+            started_over: read(&self.started_over),
+        }
+    }
+
+    fn change(&self, count: &AtomicUsize, change: impl FnOnce(&mut Map<String, Value>)) -> BoxFuture<'_, Outcome> {
+        change(&mut self.view.lock());
+        count.fetch_add(1, Ordering::Relaxed);
+        ready(Ok(())).boxed()
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+impl Application for Served {
+    fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Outcome> {
+        self.change(&self.added, |view| {
+            for info in servers {
+                let id = info.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+                view.insert(id, Value::Object(info));
+            }
+        })
+    }
+
+    fn remove_servers(&self, ids: Vec<String>) -> BoxFuture<'_, Outcome> {
+        self.change(&self.removed, |view| view.retain(|id, _| !ids.contains(id)))
+    }
+
+    fn replace_servers(&self, servers: Map<String, Value>) -> BoxFuture<'_, Outcome> {
+        self.change(&self.replaced, |view| *view = servers)
+    }
+
+    fn servers(&self) -> Map<String, Value> {
+        self.view.lock().clone()
+    }
+
+    fn start_over(&self) -> BoxFuture<'_, Outcome> {
+        self.change(&self.started_over, |_| {})
+    }
+}
+
+impl Process for Served {
+    fn stats(&self) -> Result<Stats, Failure> {
+        Ok(Stats {
+            pid: self.pid,
+            rss: 50 << 20,
+            heap_total: 40 << 20,
+            heap_used: 30 << 20,
+            uptime: 60.0,
+            cpu: 1.0,
+            restarts: 0,
+            state: "running",
+        })
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Outcome> {
+        ready(Ok(())).boxed()
+    }
+
+    fn kill(&self) -> BoxFuture<'_, Outcome> {
+        ready(Ok(())).boxed()
+    }
+
+    fn restart(&self) -> BoxFuture<'_, Result<u32, Failure>> {
+        ready(Ok(self.pid)).boxed()
+    }
+}

@@ -1,0 +1,147 @@
+//! A cluster within one process: a master and monitors that are what the program runs, over real sockets, with the built-in modules. Each
+//! monitor stands beside an application that keeps its view of the cluster in memory and counts how often it is changed.
+
+// Each of the programs that share this file uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+mod application;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pomelo_host::auth::{Level, StoredPassword, Tokens, User, Users};
+use pomelo_host::built_in::built_in;
+use pomelo_host::client::{self, AdminClient};
+use pomelo_host::console::{ModuleSettings, Settings};
+use pomelo_host::master::{Access, Master, Options, Own};
+use pomelo_host::monitor::{self, Monitor};
+use pomelo_host::plugin::capability::Services;
+use pomelo_host::plugin::{Engine, EngineLimits};
+use pomelo_host::transport::listener;
+use pomelo_host::wire::Info;
+use serde_json::json;
+use tokio::sync::watch;
+
+pub use application::Served;
+pub use wire::Wire;
+
+/// Id of the master's own server.
+pub const MASTER: &str = "master-server-1";
+
+/// What is common to the hosts of a cluster.
+#[derive(Clone)]
+pub struct Fleet {
+    /// The master's engine. The monitors have another, as they would in processes of their own: calls of theirs that wait for the master
+    /// must not take the places that the master needs to answer.
+    pub engine: Engine,
+    pub monitors: Engine,
+    pub settings: Settings,
+    /// Ids of the configured servers beside the master's own.
+    pub configured: Vec<String>,
+    /// How long a connection lost in silence keeps its place.
+    pub grace: Duration,
+    /// Changes of the table within this time are told together.
+    pub event_window: Duration,
+}
+
+impl Fleet {
+    /// A fleet with the defaults of a configuration; `instances` may be under way in all of its monitors together.
+    pub fn new(instances: u32) -> Self {
+        let engine = |total_instances| {
+            let limits = EngineLimits { total_instances, ..EngineLimits::default() };
+            Engine::new(limits, None).expect("an engine")
+        };
+        Fleet {
+            engine: engine(256),
+            monitors: engine(instances),
+            settings: Settings { built_in: built_in(), ..Settings::default() },
+            configured: Vec::new(),
+            grace: Duration::from_millis(500),
+            event_window: Duration::from_millis(50),
+        }
+    }
+
+    /// The watchdog's timer with another interval, seconds.
+    pub fn watchdog_interval(mut self, seconds: f64) -> Self {
+        let module = ModuleSettings { interval: Some(seconds), ..ModuleSettings::default() };
+        self.settings.modules.insert("__monitorwatcher__".into(), module);
+        self
+    }
+
+    /// A master at a port, 0 for any, with its modules started, and the application of its own monitor.
+    pub async fn master(&self, port: u16) -> (Master, Arc<Served>) {
+        let served = Arc::new(Served::new(std::process::id()));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let options = Options {
+            id: MASTER.into(),
+            info: info(MASTER, "master", port),
+            address,
+            listener: listener::Options::default(),
+            register_deadline: Duration::from_secs(30),
+            max_frame: 4 << 20,
+            pending: 4096,
+            tell_deadline: Duration::from_secs(10),
+            grace: self.grace,
+            event_window: self.event_window,
+            configured: std::iter::once(MASTER.to_owned()).chain(self.configured.iter().cloned()).collect(),
+        };
+        let admin = User {
+            username: "admin".into(),
+            password: StoredPassword::parse("admin").expect("a password"),
+            level: Level::ADMIN,
+        };
+        let access = Access { users: Users::new(vec![admin]), tokens: Tokens::new(None) };
+        let own = Own { application: served.clone(), process: served.clone(), keeper: None };
+        let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
+        let master = master.await.expect("a master");
+        master.run_modules().await;
+        (master, served)
+    }
+
+    /// A monitor that joins the master at that address.
+    pub async fn monitor(&self, id: &str, server_type: &str, port: u16, master: SocketAddr) -> Node {
+        let options = monitor::Options {
+            id: id.into(),
+            server_type: server_type.into(),
+            info: info(id, server_type, port),
+            register_deadline: Duration::from_secs(30),
+            backoff: (Duration::from_millis(20), Duration::from_millis(200)),
+            ..monitor::Options::default()
+        };
+        let served = Arc::new(Served::new(u32::from(port)));
+        let services =
+            Services { application: Some(served.clone()), process: Some(served.clone()), ..Services::default() };
+        let monitor = Monitor::new(options, services, self.monitors.clone(), self.settings.clone()).await;
+        let monitor = monitor.expect("a monitor");
+        let running = watch::Sender::new(Some(u32::from(port)));
+        monitor.join(master.to_string(), running.subscribe());
+        Node { id: id.into(), port, monitor, served, running }
+    }
+}
+
+/// A monitor of a fleet.
+pub struct Node {
+    pub id: String,
+    pub port: u16,
+    pub monitor: Monitor,
+    pub served: Arc<Served>,
+    /// The process id of the program that the monitor stands beside.
+    pub running: watch::Sender<Option<u32>>,
+}
+
+/// A client of the master at that address.
+pub async fn client(master: SocketAddr) -> AdminClient {
+    let (host, port) = (master.ip().to_string(), master.port());
+    let options = client::Options { host, port, ..client::Options::default() };
+    AdminClient::connect(options).await.expect("a client")
+}
+
+fn info(id: &str, server_type: &str, port: u16) -> Info {
+    let info = json!({
+        "id": id, "serverType": server_type, "host": "127.0.0.1", "port": port, "clientPort": port,
+        "frontend": "true", "args": "--expose-gc",
+    });
+    info.as_object().cloned().unwrap_or_default()
+}

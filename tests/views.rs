@@ -1,0 +1,20 @@
+//! Every member's view of the cluster is the master's: W1 to W5 with a real master, real monitors, real sockets and the real watchdog.
+
+#[path = "views/burst.rs"]
+mod burst;
+mod fleet;
+#[path = "views/interleavings.rs"]
+mod interleavings;
+#[path = "views/messages.rs"]
+mod messages;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `holds` gives nothing to complain of. The deadline only keeps a failing test from hanging.
+async fn settles(what: &str, mut holds: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(why) = holds() {
+        assert!(Instant::now() < deadline, "{what}: {why}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

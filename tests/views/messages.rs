@@ -1,0 +1,113 @@
+//! W1 to W4, one at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pomelo_host::master::Master;
+
+use crate::fleet::{Fleet, MASTER, Served};
+use crate::settles;
+
+/// A fleet whose timer never fires: what a view is, it is by messages alone.
+fn without_timer() -> Fleet {
+    Fleet { event_window: Duration::from_millis(10), ..Fleet::new(128).watchdog_interval(3600.0) }
+}
+
+fn knows(served: &Served, wanted: &[&str]) -> Result<(), String> {
+    served.view(|view| {
+        let known: Vec<&str> = view.keys().map(String::as_str).collect();
+        if known == wanted { Ok(()) } else { Err(format!("it knows {known:?} instead of {wanted:?}")) }
+    })
+}
+
+async fn all_know(what: &str, all: &[&Arc<Served>], wanted: &[&str]) {
+    settles(what, || all.iter().try_for_each(|served| knows(served, wanted))).await;
+}
+
+async fn end(master: Master) {
+    master.shut_down(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w1_w2_w3_members_are_told_who_comes_goes_and_comes_back() {
+    let fleet = without_timer();
+    let (master, own) = fleet.master(0).await;
+    let a = fleet.monitor("a", "chat", 4001, master.address()).await;
+    all_know("the answer to `subscribe`", &[&own, &a.served], &["a", MASTER]).await;
+    let first = a.served.counts();
+    assert_eq!(first.removed, 0);
+    assert!(first.replaced > 0, "the first table comes as a whole");
+
+    let b = fleet.monitor("b", "chat", 4002, master.address()).await;
+    all_know("`addServer`", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
+    let second = a.served.counts();
+    assert_eq!(second.removed, 0);
+    assert!(second.changes() > first.changes(), "the one that was there is told");
+
+    // Its program ends, and runs again: the others see it go and come, it is given the whole table.
+    b.running.send_replace(None);
+    all_know("`removeServer`", &[&own, &a.served], &["a", MASTER]).await;
+    let (before, of_b) = (a.served.counts(), b.served.counts());
+    b.running.send_replace(Some(77));
+    all_know("the return", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
+    settles("`replaceServer`", || match b.served.counts().replaced > of_b.replaced {
+        true => Ok(()),
+        false => Err("it was not given the table".into()),
+    })
+    .await;
+    assert_eq!(a.served.counts().replaced, before.replaced, "the others get `addServer`");
+    assert_eq!(a.served.view(|view| view["b"]["pid"].clone()), 77);
+
+    b.monitor.shut_down(Duration::from_secs(1)).await;
+    all_know("the end", &[&own, &a.served], &["a", MASTER]).await;
+    a.monitor.shut_down(Duration::ZERO).await;
+    end(master).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w3_after_a_restart_of_the_master_all_are_told_again() {
+    let fleet = without_timer();
+    let (master, _) = fleet.master(0).await;
+    let address = master.address();
+    let a = fleet.monitor("a", "chat", 4001, address).await;
+    let b = fleet.monitor("b", "chat", 4002, address).await;
+    all_know("the first master", &[&a.served, &b.served], &["a", "b", MASTER]).await;
+
+    end(master).await;
+    let (master, own) = fleet.master(address.port()).await;
+    all_know("the second master", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
+    let c = fleet.monitor("c", "chat", 4003, address).await;
+    all_know("a newcomer", &[&own, &a.served, &b.served, &c.served], &["a", "b", "c", MASTER]).await;
+    // The second master knows the revisions of all: nobody's view is given up for a message in pomelo's form.
+    let before = [&a, &b].map(|node| node.served.counts().replaced);
+    c.monitor.shut_down(Duration::from_secs(1)).await;
+    all_know("one that left", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
+    assert_eq!([&a, &b].map(|node| node.served.counts().replaced), before);
+    for node in [a, b] {
+        node.monitor.shut_down(Duration::ZERO).await;
+    }
+    end(master).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w4_once_all_configured_servers_have_started_every_listener_is_told() {
+    let fleet = Fleet { configured: vec!["a".into(), "b".into()], ..without_timer() };
+    let (master, own) = fleet.master(0).await;
+    let a = fleet.monitor("a", "chat", 4001, master.address()).await;
+    let extra = fleet.monitor("not-configured", "chat", 4009, master.address()).await;
+    all_know("two of them", &[&own, &a.served, &extra.served], &["a", MASTER, "not-configured"]).await;
+    let started = |served: &Served| served.counts().started_over;
+    assert_eq!([&*own, &a.served, &extra.served].map(started), [0; 3], "one is missing still");
+
+    let b = fleet.monitor("b", "chat", 4002, master.address()).await;
+    let all = [&*own, &a.served, &b.served, &extra.served];
+    settles("`startOver`", || match all.map(started) {
+        [1, 1, 1, 1] => Ok(()),
+        counts => Err(format!("told {counts:?} times")),
+    })
+    .await;
+    for node in [a, b, extra] {
+        node.monitor.shut_down(Duration::ZERO).await;
+    }
+    end(master).await;
+}
