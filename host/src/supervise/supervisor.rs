@@ -146,6 +146,7 @@ impl Task {
             status.phase = Phase::Starting(None);
             status.restarts += u64::from(again);
         });
+        self.guard.ready().await;
         let mut group = match Group::spawn(&self.spec) {
             Ok(group) => group,
             Err(error) => {
