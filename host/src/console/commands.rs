@@ -164,7 +164,7 @@ impl Console {
                 store: slot.context.store.bytes(),
                 skipped_turns: stats.turns_skipped(),
                 stats: stats.handlers(),
-                refused: refused.get(&unit.name).cloned(),
+                refused: refused.get(&unit.name).map(|refusal| refusal.why.clone()),
             }
         };
         let mut all: Vec<_> = table.slots.iter().map(status).collect();
@@ -179,7 +179,7 @@ impl Console {
         refused
             .iter()
             .filter(|(name, _)| !table.units.contains_key(*name))
-            .map(|(n, why)| (n.clone(), why.clone()))
+            .map(|(name, refusal)| (name.clone(), refusal.why.clone()))
             .collect()
     }
 }

@@ -91,6 +91,13 @@ pub enum InstallError {
     TooMany,
 }
 
+/// What is kept of a refusal.
+pub(super) struct Refusal {
+    pub why: String,
+    /// Whether another file has an id that this one claims: once that goes, this one is worth another try.
+    conflict: bool,
+}
+
 /// Files in force at the same time.
 const MAX_UNITS: usize = 256;
 /// Serial calls of one file that may wait.
@@ -121,10 +128,8 @@ impl Console {
             // The version before it may have had a built-in module's place, which this one has not.
             self.restore_built_in(|_| false).await;
         }
-        let mut refused = self.0.refused.lock();
         match &outcome {
             Ok(installed) => {
-                refused.remove(&name);
                 if installed.changed {
                     let Installed { ids, digest, .. } = installed;
                     match built_in {
@@ -137,8 +142,10 @@ impl Console {
             Err(error) => {
                 tracing::error!(file = %name, %error, "a module was refused");
                 metrics::counter!("pomelo_modules_refused_total").increment(1);
+                let mut refused = self.0.refused.lock();
                 if refused.len() < MAX_UNITS {
-                    refused.insert(name, error.to_string());
+                    let conflict = matches!(error, InstallError::Conflict { .. });
+                    refused.insert(name, Refusal { why: error.to_string(), conflict });
                 }
             }
         }
@@ -152,6 +159,7 @@ impl Console {
             let table = self.0.table.read();
             let now = table.units.get(&source.name);
             if now.is_some_and(|unit| unit.module.inspection().digest == digest && unit.origin == source.origin) {
+                self.0.refused.lock().remove(&source.name);
                 return Ok(Installed { ids: table.ids_of(&source.name), digest, changed: false });
             }
         }
@@ -349,6 +357,8 @@ impl Console {
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
+        // Before anybody can call it: if it traps at once, that is told here as well.
+        self.0.refused.lock().remove(&unit.name);
         let undo: Vec<_> = overlays.iter().map(|(store, overlay)| (store.clone(), store.commit(overlay))).collect();
         drop(table);
         self.schedule();
@@ -410,7 +420,7 @@ impl Console {
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
-        self.0.refused.lock().insert(unit.name.clone(), why.into());
+        self.0.refused.lock().insert(unit.name.clone(), Refusal { why: why.into(), conflict: false });
         self.schedule();
         true
     }
@@ -446,9 +456,9 @@ impl Console {
         }
     }
 
-    /// Whether the newest file of a name was refused.
-    pub fn was_refused(&self, name: &str) -> bool {
-        self.0.refused.lock().contains_key(name)
+    /// Whether the newest file of a name was refused since another has an id that it claims.
+    pub fn in_conflict(&self, name: &str) -> bool {
+        self.0.refused.lock().get(name).is_some_and(|refusal| refusal.conflict)
     }
 
     /// Installs the modules carried inside the program. To be called before anything else is installed.

@@ -63,7 +63,7 @@ struct Inner {
     feeds: Mutex<HashMap<String, events::Feed>>,
     events: OnceLock<Arc<dyn EventSource>>,
     /// The last refusal of each file, until a version of it is accepted.
-    refused: Mutex<BTreeMap<String, String>>,
+    refused: Mutex<BTreeMap<String, install::Refusal>>,
     started: watch::Sender<bool>,
     shutdown: CancellationToken,
     tasks: TaskTracker,

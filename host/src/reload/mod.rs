@@ -94,9 +94,9 @@ impl Modules {
                     Change::File { path, closed } => vec![(path, closed)],
                     Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
                 },
-                // A file that was refused since another had its ids may have them now.
+                // What had to leave its ids to another file may have them now.
                 () = changed_ids.notified() => {
-                    let mut again = self.refused();
+                    let mut again = self.in_conflict();
                     again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
                     again.into_iter().map(|path| (path, false)).collect()
                 }
@@ -130,11 +130,11 @@ impl Modules {
         files
     }
 
-    /// The files that are there and were refused.
-    fn refused(&self) -> Vec<PathBuf> {
+    /// The files that are there and were refused since others had their ids.
+    fn in_conflict(&self) -> Vec<PathBuf> {
         let mut files = self.files();
-        let refused = |name: &str| self.consoles.iter().any(|console| console.was_refused(name));
-        files.retain(|path| name_of(path).is_some_and(|name| refused(&name)));
+        let in_conflict = |name: &str| self.consoles.iter().any(|console| console.in_conflict(name));
+        files.retain(|path| name_of(path).is_some_and(|name| in_conflict(&name)));
         files
     }
 
