@@ -31,7 +31,7 @@ fn module(name: &str, bytes: &[u8]) -> BuiltIn {
         bytes: Arc::from(bytes),
         grants: Grants::new(interfaces.chain(own)),
     };
-    BuiltIn::new(source)
+    BuiltIn { source, ids: ids.into_iter().map(|id| id.id).collect() }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, HostArgs, MonitorArgs, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Launch, Origin, Settings};
+use crate::keep::State;
 use crate::master::starter::{LocalStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::supervised::{OwnProcess, Program, Supervised};
@@ -84,9 +85,15 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     master.shut_down(DRAIN).await;
     let _ = following.await;
     if let Some(state) = state {
-        state.flush();
+        flush(&state);
     }
     Ok(())
+}
+
+fn flush(state: &State) {
+    if !state.flush() {
+        tracing::error!("what modules have stored last could not be written");
+    }
 }
 
 fn say_what_next(config: &Config, modules: &std::path::Path) {
@@ -184,7 +191,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         let _ = following.await;
     }
     if let Some(state) = state {
-        state.flush();
+        flush(&state);
     }
     if given_up {
         return Err(Exit::failed(format!("the program of {} has ended and is not brought back", arguments.id)));

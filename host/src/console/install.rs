@@ -4,16 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
-use super::lane::Lane;
-use super::table::{Slot, Table, Unit};
-use super::{BuiltIn, Console, MAX_CONTEXTS, Settings};
+use super::table::{Table, Unit};
+use super::{Console, MAX_CONTEXTS};
 use crate::failure::Failure;
-use crate::plugin::{
-    Call, Caller, CallerRole, Compiled, Context, Grants, Handler, IdDescriptor, Limits, LoadError, Module, NotGranted,
-    Overlay, Store, StoreView,
-};
+use crate::plugin::{Compiled, Context, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, Overlay, Store};
 
 /// Where a version came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,26 +90,24 @@ pub enum InstallError {
 pub(super) struct Refusal {
     pub why: String,
     /// Whether another file has an id that this one claims: once that goes, this one is worth another try.
-    conflict: bool,
+    pub conflict: bool,
 }
 
 /// Files in force at the same time.
 const MAX_UNITS: usize = 256;
-/// Serial calls of one file that may wait.
-const LANE: usize = 4096;
-/// How long a new version that traps is taken back.
-const PROBATION: Duration = Duration::from_secs(10);
-/// How long a `start` that failed waits before it is called again: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A version that has passed every check and waits for the swap.
-struct Candidate {
-    source: Source,
-    module: Arc<Module>,
+pub(super) struct Candidate {
+    pub source: Source,
+    pub module: Arc<Module>,
     /// The module ids on this host.
-    ids: Vec<IdDescriptor>,
-    elsewhere: BTreeSet<String>,
+    pub ids: Vec<IdDescriptor>,
+    /// Those on hosts of the other role.
+    pub elsewhere: BTreeSet<String>,
 }
+
+/// What a candidate's `start` stored under each of its ids, held back until the swap.
+pub(super) type Overlays = Vec<(Arc<Store>, Arc<Overlay>)>;
 
 impl Console {
     /// Installs a file: as a new module, or as the next version of one. Before [`Console::start`] no `start` is called.
@@ -152,7 +145,7 @@ impl Console {
         outcome
     }
 
-    async fn try_install(&self, source: Source) -> Result<Installed, InstallError> {
+    pub(super) async fn try_install(&self, source: Source) -> Result<Installed, InstallError> {
         let compiled = Compiled::new(&self.0.engine, source.bytes.clone()).await?;
         let digest = compiled.inspection().digest.clone();
         {
@@ -165,9 +158,10 @@ impl Console {
         }
         let candidate = self.check(source, &compiled)?;
         candidate.module.warm_up().await.map_err(InstallError::Instantiate)?;
-        let overlay = if *self.0.started.borrow() { Some(self.start_candidate(&candidate).await?) } else { None };
+        let started = *self.0.started.borrow();
+        let overlays = if started { Some(self.start_candidate(&candidate).await?) } else { None };
         let ids = candidate.ids.iter().map(|id| id.id.clone()).collect();
-        self.put_in_force(candidate, overlay.unwrap_or_default())?;
+        self.put_in_force(candidate, overlays)?;
         Ok(Installed { ids, digest, changed: true })
     }
 
@@ -215,8 +209,9 @@ impl Console {
 
     /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed. A built-in
     /// module takes its place back from whatever file has it.
-    fn replaced(&self, table: &Table, candidate: &Candidate) -> Result<Vec<Arc<Unit>>, InstallError> {
+    pub(super) fn replaced(&self, table: &Table, candidate: &Candidate) -> Result<Vec<Arc<Unit>>, InstallError> {
         let name = &candidate.source.name;
+        self.check_claims(table, candidate)?;
         let mut replaced: Vec<Arc<Unit>> = table.units.get(name).cloned().into_iter().collect();
         for id in &candidate.ids {
             let Some(unit) = table.slots.get(&id.id).map(|slot| &slot.unit) else { continue };
@@ -250,39 +245,32 @@ impl Console {
         Ok(replaced)
     }
 
-    /// Calls the candidate's `start` under each of its ids, with what it stores held back.
-    async fn start_candidate(&self, candidate: &Candidate) -> Result<Vec<(Arc<Store>, Arc<Overlay>)>, InstallError> {
-        let mut overlays = Vec::new();
-        for id in &candidate.ids {
-            let context = self.context(&id.id)?;
-            let overlay = Arc::new(Overlay::default());
-            let store = StoreView::held_back(context.store.clone(), overlay.clone());
-            overlays.push((context.store.clone(), overlay));
-            self.call_start(&candidate.module, context, store)
-                .await
-                .map_err(|failure| InstallError::Start { id: id.id.clone(), failure })?;
-        }
-        Ok(overlays)
-    }
-
-    async fn call_start(&self, module: &Arc<Module>, context: Arc<Context>, store: StoreView) -> Result<(), Failure> {
-        if !module.inspection().has(Handler::Start) {
+    /// Ids that the file has on hosts of the other role are claimed here as well: what is granted to a built-in module's id must not come to
+    /// whoever names it.
+    fn check_claims(&self, table: &Table, candidate: &Candidate) -> Result<(), InstallError> {
+        let Source { name, origin, .. } = &candidate.source;
+        if *origin == Origin::BuiltIn {
             return Ok(());
         }
-        let call = Call {
-            caller: Arc::new(Caller::of(CallerRole::Host)),
-            msg: None,
-            wants_answer: false,
-            depth: 0,
-            deadline: Instant::now() + module.limits().wall,
-            context,
-            store,
-        };
-        module.lease().call(Handler::Start, call).await.map(drop)
+        let here = candidate.ids.iter().map(|id| &id.id);
+        for id in here.clone().chain(&candidate.elsewhere) {
+            if self.0.settings.built_in(id).is_some() && !self.0.settings.replace_builtin {
+                return Err(InstallError::BuiltIn(id.clone()));
+            }
+        }
+        let mut files = table.units.values().filter(|unit| unit.name != *name);
+        let other = files.find_map(|unit| match &unit.origin {
+            Origin::File(path) => here.clone().find(|id| unit.elsewhere.contains(*id)).map(|id| (id, path)),
+            Origin::BuiltIn => None,
+        });
+        match other {
+            Some((id, path)) => Err(InstallError::Conflict { id: id.clone(), other: path.display().to_string() }),
+            None => Ok(()),
+        }
     }
 
     /// What a module id has on this host; made at its first use.
-    fn context(&self, id: &str) -> Result<Arc<Context>, InstallError> {
+    pub(super) fn context(&self, id: &str) -> Result<Arc<Context>, InstallError> {
         let mut contexts = self.0.contexts.lock();
         if let Some(context) = contexts.get(id) {
             return Ok(context.clone());
@@ -321,146 +309,6 @@ impl Console {
         Ok(context)
     }
 
-    /// The swap: from here on, new calls use the candidate. What it replaced ends in the background, or comes back if the candidate traps soon.
-    fn put_in_force(
-        &self,
-        candidate: Candidate,
-        overlays: Vec<(Arc<Store>, Arc<Overlay>)>,
-    ) -> Result<(), InstallError> {
-        let contexts = candidate.ids.iter().map(|id| self.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
-        let mut table = self.0.table.write();
-        // What was true at the check may have changed while the candidate started.
-        let replaced = self.replaced(&table, &candidate)?;
-        let lane = replaced.first().map(|unit| unit.lane.clone());
-        let unit = Arc::new(Unit {
-            name: candidate.source.name.clone(),
-            origin: candidate.source.origin.clone(),
-            module: candidate.module.clone(),
-            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks, self.0.shutdown.clone()))),
-            since: SystemTime::now(),
-            elsewhere: candidate.elsewhere,
-        });
-        let before: Vec<Arc<Slot>> = table
-            .slots
-            .values()
-            .filter(|slot| replaced.iter().any(|old| old.name == slot.unit.name))
-            .cloned()
-            .collect();
-        for old in &replaced {
-            table.remove(&old.name);
-        }
-        for (context, id) in contexts.into_iter().zip(candidate.ids) {
-            let descriptor = self.0.settings.timer(id);
-            context.store.declare(candidate.module.descriptor());
-            let operations = self.0.settings.operations(&descriptor.id, candidate.module.descriptor());
-            let slot = Slot { context, unit: unit.clone(), descriptor, operations };
-            table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
-        }
-        table.units.insert(unit.name.clone(), unit.clone());
-        // Before anybody can call it: if it traps at once, that is told here as well.
-        self.0.refused.lock().remove(&unit.name);
-        let undo: Vec<_> = overlays.iter().map(|(store, overlay)| (store.clone(), store.commit(overlay))).collect();
-        drop(table);
-        self.schedule();
-        if !replaced.is_empty() {
-            self.0.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
-        }
-        Ok(())
-    }
-
-    /// Watches a new version for its first seconds, then lets go of what it replaced. Traps of its own bring the old one back.
-    async fn retire(
-        self,
-        unit: Arc<Unit>,
-        replaced: Vec<Arc<Unit>>,
-        before: Vec<Arc<Slot>>,
-        undo: Vec<(Arc<Store>, Overlay)>,
-    ) {
-        let drain = self.0.settings.drain();
-        let probation = PROBATION.min(drain);
-        let swapped = Instant::now();
-        let trapped = tokio::select! {
-            () = self.0.shutdown.cancelled() => false,
-            // What a built-in module replaces is a file that is gone: it does not come back.
-            () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
-            () = tokio::time::sleep(probation) => false,
-            () = unit.module.first_trap() => true,
-        };
-        if trapped && self.take_back(&unit, &replaced, before, undo) {
-            unit.module.drain(drain).await;
-            return;
-        }
-        let left = drain.saturating_sub(swapped.elapsed());
-        futures_util::future::join_all(replaced.iter().map(|old| old.module.drain(left))).await;
-    }
-
-    /// Puts back what a version replaced, unless something else is in force by now.
-    fn take_back(
-        &self,
-        unit: &Arc<Unit>,
-        replaced: &[Arc<Unit>],
-        before: Vec<Arc<Slot>>,
-        undo: Vec<(Arc<Store>, Overlay)>,
-    ) -> bool {
-        let mut table = self.0.table.write();
-        if !table.units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit)) {
-            return false;
-        }
-        table.remove(&unit.name);
-        for old in replaced {
-            table.units.insert(old.name.clone(), old.clone());
-        }
-        for slot in before {
-            table.slots.insert(slot.descriptor.id.clone(), slot);
-        }
-        for (store, overlay) in undo {
-            store.commit(&overlay);
-        }
-        drop(table);
-        let why = "it trapped right after it had taken over; the version before it is back";
-        tracing::error!(file = %unit.name, "a module was taken back: {why}");
-        metrics::counter!("pomelo_modules_taken_back_total").increment(1);
-        self.0.refused.lock().insert(unit.name.clone(), Refusal { why: why.into(), conflict: false });
-        self.schedule();
-        true
-    }
-
-    /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
-    /// that back in one step, so that no call falls between the two.
-    pub async fn remove(&self, name: &str) {
-        self.0.refused.lock().remove(name);
-        self.restore_built_in(|unit| unit == name).await;
-        let removed = self.0.table.write().remove(name);
-        tracing::info!(file = name, "a module was removed");
-        if let Some(unit) = removed {
-            self.schedule();
-            let drain = self.0.settings.drain();
-            self.0.tasks.spawn(async move { unit.module.drain(drain).await });
-        }
-    }
-
-    /// Installs the built-in modules whose ids nobody answers to, or only files that are `going`.
-    async fn restore_built_in(&self, going: impl Fn(&str) -> bool) {
-        for built_in in &self.0.settings.built_in {
-            let answered = {
-                let table = self.0.table.read();
-                let stays = |unit: &Arc<Unit>| !going(&unit.name);
-                built_in.ids.iter().any(|id| table.unit_of(id).is_some_and(stays))
-            };
-            if answered {
-                continue;
-            }
-            if let Err(error) = self.try_install(built_in.source.clone()).await {
-                tracing::error!(module = %built_in.source.name, %error, "a built-in module could not be brought back");
-            }
-        }
-    }
-
-    /// Whether the newest file of a name was refused since another has an id that it claims.
-    pub fn in_conflict(&self, name: &str) -> bool {
-        self.0.refused.lock().get(name).is_some_and(|refusal| refusal.conflict)
-    }
-
     /// Installs the modules carried inside the program. To be called before anything else is installed.
     ///
     /// # Errors
@@ -471,99 +319,4 @@ impl Console {
         }
         Ok(())
     }
-
-    /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
-    /// and called again with back-off.
-    pub async fn start(&self) {
-        self.0.started.send_replace(true);
-        self.schedule();
-        let slots: Vec<Arc<Slot>> = {
-            let table = self.0.table.read();
-            let mut slots: Vec<_> = table.slots.values().cloned().collect();
-            slots.sort_by_key(|slot| {
-                (slot.unit.origin != Origin::BuiltIn, slot.unit.name.clone(), slot.descriptor.id.clone())
-            });
-            slots
-        };
-        for slot in slots {
-            let (module, context) = (slot.unit.module.clone(), slot.context.clone());
-            if let Err(failure) = self.start_once(&module, &context).await {
-                tracing::error!(module = %context.id, %failure, "`start` failed; it will be called again");
-                self.0.tasks.spawn(self.clone().start_again(module, context));
-            }
-        }
-    }
-
-    async fn start_once(&self, module: &Arc<Module>, context: &Arc<Context>) -> Result<(), Failure> {
-        self.call_start(module, context.clone(), StoreView::direct(context.store.clone())).await
-    }
-
-    async fn start_again(self, module: Arc<Module>, context: Arc<Context>) {
-        let mut pause = RETRY.0;
-        loop {
-            tokio::select! {
-                () = self.0.shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            let in_force =
-                self.0.table.read().slots.get(&context.id).is_some_and(|s| Arc::ptr_eq(&s.unit.module, &module));
-            if !in_force {
-                return;
-            }
-            match self.start_once(&module, &context).await {
-                Ok(()) => return tracing::info!(module = %context.id, "`start` succeeded"),
-                Err(failure) => tracing::error!(module = %context.id, %failure, ?pause, "`start` failed again"),
-            }
-            pause = (pause * 2).min(RETRY.1);
-        }
-    }
-}
-
-impl Table {
-    /// Takes a file and its ids out.
-    fn remove(&mut self, unit: &str) -> Option<Arc<Unit>> {
-        self.slots.retain(|_, slot| slot.unit.name != unit);
-        self.units.remove(unit)
-    }
-}
-
-impl Settings {
-    /// All ids that a file answers to: the descriptor's, and those that the configuration loads from it.
-    fn ids(&self, file: &str, descriptor: &[IdDescriptor]) -> Vec<IdDescriptor> {
-        let mut ids = descriptor.to_vec();
-        let more =
-            self.modules.iter().filter(|(_, module)| module.file.as_deref().is_some_and(|name| stem(name) == file));
-        for (id, _) in more {
-            if let Some(first) = descriptor.first().filter(|_| !ids.iter().any(|known| known.id == *id)) {
-                ids.push(IdDescriptor { id: id.clone(), ..first.clone() });
-            }
-        }
-        ids
-    }
-
-    /// The id's descriptor with the configuration's timer.
-    fn timer(&self, mut descriptor: IdDescriptor) -> IdDescriptor {
-        if let Some(module) = self.modules.get(&descriptor.id) {
-            descriptor.interval = module.interval.or(descriptor.interval);
-            descriptor.delay = module.delay.or(descriptor.delay);
-        }
-        descriptor
-    }
-
-    fn operations(&self, id: &str, descriptor: &crate::plugin::Descriptor) -> crate::plugin::Operations {
-        let mut operations = descriptor.operations.clone();
-        if let Some(module) = self.modules.get(id) {
-            operations.levels.extend(module.levels.clone());
-        }
-        operations
-    }
-
-    /// The built-in module that has the id.
-    fn built_in(&self, id: &str) -> Option<&BuiltIn> {
-        self.built_in.iter().find(|built_in| built_in.ids.contains(id))
-    }
-}
-
-fn stem(file: &str) -> &str {
-    file.strip_suffix(".wasm").unwrap_or(file)
 }

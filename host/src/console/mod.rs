@@ -7,7 +7,9 @@
 //! |---|---|
 //! | `table` | module ids, and the files that answer to them |
 //! | `settings` | what a configuration says of modules |
-//! | `install` | from a file's bytes to a version in force: check, compile, start, swap, drain |
+//! | `install` | from a file's bytes to a version that may take over |
+//! | `start` | `start`, once for each id and version |
+//! | `swap` | taking over, letting go, coming back, removal |
 //! | `dispatch` | from a message to a handler's answer |
 //! | `permissions` | whether a client may ask for an operation |
 //! | `lane` | calls that run one at a time |
@@ -25,6 +27,8 @@ mod lane;
 mod permissions;
 mod schedule;
 mod settings;
+mod start;
+mod swap;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

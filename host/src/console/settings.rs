@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Source;
-use crate::plugin::{Descriptor, Grants, Inspection, Keeper, Limits};
+use crate::plugin::{Descriptor, Grants, IdDescriptor, Keeper, Limits, Operations};
 
 /// What a configuration says of modules.
 #[derive(Clone, Default)]
@@ -31,15 +31,6 @@ pub struct BuiltIn {
     pub source: Source,
     /// Its module ids.
     pub ids: BTreeSet<String>,
-}
-
-impl BuiltIn {
-    /// A built-in module. Its ids are read off the file.
-    pub fn new(source: Source) -> Self {
-        let text = Inspection::new(&source.bytes).ok().and_then(|inspection| inspection.descriptor);
-        let descriptor = text.and_then(|text| Descriptor::parse(&text).ok()).unwrap_or_default();
-        BuiltIn { source, ids: descriptor.ids.into_iter().map(|id| id.id).collect() }
-    }
 }
 
 impl std::fmt::Debug for BuiltIn {
@@ -98,4 +89,43 @@ impl Settings {
         let types = self.modules.get(id).map_or(&[][..], |module| &module.server_types);
         types.is_empty() || types.iter().any(|wanted| wanted == server_type)
     }
+
+    /// All ids that a file answers to: the descriptor's, and those that the configuration loads from it.
+    pub(super) fn ids(&self, file: &str, descriptor: &[IdDescriptor]) -> Vec<IdDescriptor> {
+        let mut ids = descriptor.to_vec();
+        let more =
+            self.modules.iter().filter(|(_, module)| module.file.as_deref().is_some_and(|name| stem(name) == file));
+        for (id, _) in more {
+            if let Some(first) = descriptor.first().filter(|_| !ids.iter().any(|known| known.id == *id)) {
+                ids.push(IdDescriptor { id: id.clone(), ..first.clone() });
+            }
+        }
+        ids
+    }
+
+    /// The id's descriptor with the configuration's timer.
+    pub(super) fn timer(&self, mut descriptor: IdDescriptor) -> IdDescriptor {
+        if let Some(module) = self.modules.get(&descriptor.id) {
+            descriptor.interval = module.interval.or(descriptor.interval);
+            descriptor.delay = module.delay.or(descriptor.delay);
+        }
+        descriptor
+    }
+
+    pub(super) fn operations(&self, id: &str, descriptor: &Descriptor) -> Operations {
+        let mut operations = descriptor.operations.clone();
+        if let Some(module) = self.modules.get(id) {
+            operations.levels.extend(module.levels.clone());
+        }
+        operations
+    }
+
+    /// The built-in module that has the id.
+    pub(super) fn built_in(&self, id: &str) -> Option<&BuiltIn> {
+        self.built_in.iter().find(|built_in| built_in.ids.contains(id))
+    }
+}
+
+fn stem(file: &str) -> &str {
+    file.strip_suffix(".wasm").unwrap_or(file)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use super::install::Origin;
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     pub descriptor: IdDescriptor,
     /// What clients may ask for: the descriptor's word, under the configuration's.
     pub operations: Operations,
+    /// Whether this version's `start` has been called under this id, or is being called.
+    pub started: AtomicBool,
 }
 
 impl Slot {
@@ -73,5 +76,11 @@ impl Table {
     /// Whether an id is known, be it only on hosts of the other role.
     pub fn knows(&self, id: &str) -> bool {
         self.unit_of(id).is_some()
+    }
+
+    /// Takes a file and its ids out.
+    pub fn remove(&mut self, unit: &str) -> Option<Arc<Unit>> {
+        self.slots.retain(|_, slot| slot.unit.name != unit);
+        self.units.remove(unit)
     }
 }

@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
 use crate::plugin::Keeper;
 
+/// How long a write that failed waits for another try.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for what is still to be written.
+const FLUSH: Duration = Duration::from_secs(5);
 /// Name of the database in the data directory.
 const FILE: &str = "state.redb";
 /// (host role and scope, key) → value.
@@ -96,13 +101,16 @@ impl State {
         Ok(State(Arc::new(Inner { path, database, waiting, writer: Mutex::new(Some(writer)) })))
     }
 
-    /// Waits until all that was put before is on the disk. Blocks the thread, some milliseconds as a rule.
-    pub fn flush(&self) {
-        let waiting = &self.0.waiting;
+    /// Waits until all that was put before is on the disk, five seconds at most; whether it is. Blocks the thread, some milliseconds as a rule.
+    pub fn flush(&self) -> bool {
+        let (waiting, until) = (&self.0.waiting, Instant::now() + FLUSH);
         let mut changes = waiting.changes.lock();
         while changes.writing || !changes.entries.is_empty() {
-            waiting.written.wait(&mut changes);
+            if waiting.written.wait_until(&mut changes, until).timed_out() {
+                return false;
+            }
         }
+        true
     }
 
     /// What keeps the keys of one host of this process: the master and its own monitor have scopes of the same names.
@@ -154,11 +162,22 @@ impl Waiting {
                 changes.writing = true;
                 std::mem::take(&mut changes.entries)
             };
-            if let Err(error) = write(database, &entries) {
+            let written = write(database, &entries);
+            let mut changes = self.changes.lock();
+            changes.writing = false;
+            if let Err(error) = written {
                 metrics::counter!("pomelo_state_errors_total").increment(1);
-                tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it is kept in memory only");
+                tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it will be tried again");
+                // What was put since is newer.
+                for (place, value) in entries {
+                    changes.entries.entry(place).or_insert(value);
+                }
+                if changes.over {
+                    self.written.notify_all();
+                    return;
+                }
+                self.more.wait_for(&mut changes, RETRY);
             }
-            self.changes.lock().writing = false;
             self.written.notify_all();
         }
     }
@@ -223,6 +242,7 @@ mod tests {
         drop((state, master, monitor));
 
         let state = State::open(directory.path()).unwrap();
+        assert!(state.flush(), "nothing is left to be written");
         assert_eq!(state.of("master").load("m"), [("a".into(), "2".into())]);
         assert_eq!(state.of("monitor").load("m"), [("a".into(), "another".into())]);
         assert_eq!(state.of("master").load("none"), []);

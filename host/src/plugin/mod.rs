@@ -53,4 +53,4 @@ pub use keeper::Keeper;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Call, Handler, Lease, Module};
 pub use stats::{HandlerStats, Stats};
-pub use store::{Overlay, Store, StoreView};
+pub use store::{Overlay, Store, StoreUndo, StoreView};

@@ -46,6 +46,9 @@ impl Kept {
 #[derive(Debug, Default)]
 pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
 
+/// What undoes a commit: each key with what the commit wrote and what was there before.
+pub struct StoreUndo(Vec<(String, Option<Arc<str>>, Option<Arc<str>>)>);
+
 /// What a call sees: the store, or the store under an overlay.
 #[derive(Clone)]
 pub struct StoreView {
@@ -148,14 +151,28 @@ impl Store {
     }
 
     /// Carries out what an overlay holds, and returns what undoes it.
-    pub fn commit(&self, overlay: &Overlay) -> Overlay {
+    pub fn commit(&self, overlay: &Overlay) -> StoreUndo {
         let mut inner = self.inner.lock();
-        let mut undo = BTreeMap::new();
+        let mut undo = Vec::new();
         for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
-            undo.insert(key.clone(), inner.entries.get(&key).cloned());
+            undo.push((key.clone(), value.clone(), inner.entries.get(&key).cloned()));
             inner.put(self.kept.as_ref(), &key, value);
         }
-        Overlay(Mutex::new(undo))
+        StoreUndo(undo)
+    }
+
+    /// Undoes a commit, but for keys that were changed again since.
+    pub fn undo(&self, StoreUndo(changes): StoreUndo) {
+        let mut inner = self.inner.lock();
+        for (key, wrote, before) in changes {
+            let untouched = match (inner.entries.get(&key), &wrote) {
+                (Some(now), Some(wrote)) => Arc::ptr_eq(now, wrote),
+                (now, wrote) => now.is_none() && wrote.is_none(),
+            };
+            if untouched {
+                inner.put(self.kept.as_ref(), &key, before);
+            }
+        }
     }
 }
 
@@ -297,7 +314,7 @@ mod tests {
         assert_eq!((start.get("gone"), now.get("gone").as_deref()), (None, Some("old")));
         let undo = store.commit(&overlay);
         assert_eq!((now.get("kept").as_deref(), now.get("gone")), (Some("new"), None));
-        store.commit(&undo);
+        store.undo(undo);
         assert_eq!(now.entries(""), [("gone".into(), "old".into()), ("kept".into(), "old".into())]);
     }
 }

@@ -1,0 +1,132 @@
+//! `start`: called once for each module id and version on a host.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::install::{Candidate, Overlays};
+use super::table::Slot;
+use super::{Console, InstallError, Origin};
+use crate::failure::Failure;
+use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Module, Overlay, StoreView};
+
+/// How long a `start` that failed waits before it is called again: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+impl Console {
+    /// Calls the candidate's `start` under each of its ids, with what it stores held back.
+    pub(super) async fn start_candidate(&self, candidate: &Candidate) -> Result<Overlays, InstallError> {
+        let mut overlays = Vec::new();
+        for id in &candidate.ids {
+            let context = self.context(&id.id)?;
+            let overlay = Arc::new(Overlay::default());
+            let store = StoreView::held_back(context.store.clone(), overlay.clone());
+            overlays.push((context.store.clone(), overlay));
+            self.call_start(&candidate.module, context, store)
+                .await
+                .map_err(|failure| InstallError::Start { id: id.id.clone(), failure })?;
+        }
+        Ok(overlays)
+    }
+
+    async fn call_start(&self, module: &Arc<Module>, context: Arc<Context>, store: StoreView) -> Result<(), Failure> {
+        if !module.inspection().has(Handler::Start) {
+            return Ok(());
+        }
+        let call = Call {
+            caller: Arc::new(Caller::of(CallerRole::Host)),
+            msg: None,
+            wants_answer: false,
+            depth: 0,
+            deadline: Instant::now() + module.limits().wall,
+            context,
+            store,
+        };
+        module.lease().call(Handler::Start, call).await.map(drop)
+    }
+
+    /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
+    /// and called again with back-off.
+    ///
+    /// A call that is given up half way, since a monitor lost its master, is made anew the next time; what was started before is not started again.
+    pub async fn start(&self) {
+        self.0.started.send_replace(true);
+        self.schedule();
+        let mut slots: Vec<Arc<Slot>> = self.0.table.read().slots.values().cloned().collect();
+        slots.sort_by_key(|slot| {
+            (slot.unit.origin != Origin::BuiltIn, slot.unit.name.clone(), slot.descriptor.id.clone())
+        });
+        for slot in slots {
+            self.start_slot(slot).await;
+        }
+    }
+
+    /// Calls a version's `start` under one id, unless that was done, or another does it.
+    pub(super) async fn start_slot(&self, slot: Arc<Slot>) {
+        let Some(claim) = Claim::take(slot) else { return };
+        match self.start_once(&claim).await {
+            Ok(()) => claim.keep(),
+            Err(failure) => {
+                tracing::error!(module = %claim.slot.context.id, %failure, "`start` failed; it will be called again");
+                self.0.tasks.spawn(self.clone().start_again(claim));
+            }
+        }
+    }
+
+    /// Calls `start` unless another version is in force by now.
+    async fn start_once(&self, claim: &Claim) -> Result<(), Failure> {
+        let slot = &claim.slot;
+        if !self.in_force(slot) {
+            return Ok(());
+        }
+        let store = StoreView::direct(slot.context.store.clone());
+        self.call_start(&slot.unit.module, slot.context.clone(), store).await
+    }
+
+    fn in_force(&self, slot: &Arc<Slot>) -> bool {
+        self.0.table.read().slots.get(&slot.context.id).is_some_and(|now| Arc::ptr_eq(now, slot))
+    }
+
+    async fn start_again(self, claim: Claim) {
+        let (id, mut pause) = (claim.slot.context.id.clone(), RETRY.0);
+        loop {
+            tokio::select! {
+                () = self.0.shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            match self.start_once(&claim).await {
+                Ok(()) => {
+                    tracing::info!(module = %id, "`start` succeeded");
+                    return claim.keep();
+                }
+                Err(failure) => tracing::error!(module = %id, %failure, ?pause, "`start` failed again"),
+            }
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+}
+
+/// The right to call a version's `start` under an id. Given back when it is dropped without having been kept.
+struct Claim {
+    slot: Arc<Slot>,
+    kept: bool,
+}
+
+impl Claim {
+    fn take(slot: Arc<Slot>) -> Option<Self> {
+        (!slot.started.swap(true, Ordering::AcqRel)).then_some(Claim { slot, kept: false })
+    }
+
+    /// `start` has succeeded.
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.slot.started.store(false, Ordering::Release);
+        }
+    }
+}
