@@ -19,12 +19,21 @@ pub fn fixture(name: &str) -> Vec<u8> {
     read(&format!("fixtures/{name}.wasm"))
 }
 
+/// The component of a crate outside this workspace.
+pub fn outside(name: &str) -> Vec<u8> {
+    read(&format!("outside/{name}.wasm"))
+}
+
 fn read(name: &str) -> Vec<u8> {
     let directory = std::env::var_os("POMELO_TEST_MODULES").map(PathBuf::from);
     let directory = directory.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/modules").into());
     let path = directory.join(name);
-    std::fs::read(&path)
-        .unwrap_or_else(|error| panic!("{} cannot be read ({error}): run modules/build.sh", path.display()))
+    std::fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "{} cannot be read ({error}): run modules/build.sh, and tests/outside/build.sh for `outside`",
+            path.display()
+        )
+    })
 }
 
 /// The same module with another digest.

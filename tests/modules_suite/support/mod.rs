@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use clients::{Ask, code_of};
 pub use cluster::{Cluster, Plan, grants, settings_of};
-pub use files::{described, fixture, module, renewed, sha256, without_descriptor};
+pub use files::{described, fixture, module, outside, renewed, sha256, without_descriptor};
 pub use hand::Hand;
 pub use logged::lines_logged;
 
