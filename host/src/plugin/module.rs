@@ -1,5 +1,6 @@
 //! A compiled version of a module, and its calls.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -171,7 +172,7 @@ impl Module {
     pub async fn warm_up(&self) -> Result<(), Failure> {
         let wall = self.limits.wall;
         let instance = match tokio::time::timeout(wall, self.instantiate()).await {
-            Ok(made) => made.map_err(|error| self.failed("instantiation", &error, None))?,
+            Ok(made) => made.map_err(|error| self.failed(&"instantiation", &error, None))?,
             Err(_) => {
                 return Err(Failure::new(
                     code::TIMEOUT,
@@ -190,8 +191,8 @@ impl Module {
         Lease(self.clone())
     }
 
-    async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
-        let id = &call.context.id;
+    async fn call_limited(&self, callee: Callee<'_>, call: Call) -> Result<Box<RawValue>, Failure> {
+        let Callee { id, handler } = callee;
         if !self.inspection().has(handler) {
             let message = format!("module {id} does not have a {}", handler.as_str());
             return Err(Failure::new(code::NO_HANDLER, message));
@@ -200,26 +201,20 @@ impl Module {
             return Err(Failure::new(code::TOO_DEEP, format!("calls are nested more than {MAX_DEPTH} deep")));
         }
         self.breakers[handler.index()].check(Instant::now())?;
-        let late = {
-            let (id, wall) = (id.clone(), call.deadline.saturating_duration_since(Instant::now()));
-            move || {
-                Failure::new(
-                    code::TIMEOUT,
-                    format!("module {id}: {} did not answer within {} ms", handler.as_str(), wall.as_millis()),
-                )
-            }
-        };
+        let wall = call.deadline.saturating_duration_since(Instant::now());
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let running = async {
             let places = self.enter(call.depth).await?;
-            let answer = self.run(handler, call).await;
+            let answer = self.run(callee, call).await;
             drop(places);
             answer
         };
         tokio::select! {
             biased;
             answer = running => answer,
-            () = tokio::time::sleep_until(deadline) => Err(late()),
+            () = tokio::time::sleep_until(deadline) => {
+                Err(Failure::new(code::TIMEOUT, format!("{callee} did not answer within {} ms", wall.as_millis())))
+            }
             () = self.ended.cancelled() => {
                 let message = format!("the version of {} that served this call was replaced, and did not end in time", self.name);
                 Err(Failure::new(code::RELOADED, message))
@@ -239,16 +234,16 @@ impl Module {
         Ok([self.places.take(depth).await, self.engine.places().take(depth).await])
     }
 
-    async fn run(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+    async fn run(&self, callee: Callee<'_>, call: Call) -> Result<Box<RawValue>, Failure> {
+        let handler = callee.handler;
         // The semaphore is never closed.
         let Ok(running) = self.runners.clone().acquire_owned().await else {
             return Err(Failure::new(code::BUSY, "the module is being removed"));
         };
-        let where_ = format_args!("module {}: {}", call.context.id, handler.as_str()).to_string();
         let mut instance = match self.take_idle() {
             Some(instance) => instance,
             None => self.instantiate().await.map_err(|error| {
-                let failure = self.failed(&where_, &error, None);
+                let failure = self.failed(&callee, &error, None);
                 self.trapped(handler, &failure);
                 failure
             })?,
@@ -270,7 +265,7 @@ impl Module {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                let failure = self.failed(&where_, &error, Some(instance.store.data()));
+                let failure = self.failed(&callee, &error, Some(instance.store.data()));
                 self.trapped(handler, &failure);
                 return Err(failure);
             }
@@ -280,19 +275,19 @@ impl Module {
         self.breakers[handler.index()].ended();
         match answer? {
             None => Ok(null().to_owned()),
-            Some(text) => self.checked(&where_, text),
+            Some(text) => self.checked(callee, text),
         }
     }
 
     /// The answer as JSON.
-    fn checked(&self, where_: &str, text: String) -> Result<Box<RawValue>, Failure> {
+    fn checked(&self, callee: Callee<'_>, text: String) -> Result<Box<RawValue>, Failure> {
         if text.len() > self.limits.answer {
             let message =
-                format!("{where_} answered with {} bytes; an answer has at most {}", text.len(), self.limits.answer);
+                format!("{callee} answered with {} bytes; an answer has at most {}", text.len(), self.limits.answer);
             return Err(Failure::new(code::BAD_ANSWER, message));
         }
         RawValue::from_string(text).map_err(|error| {
-            Failure::new(code::BAD_ANSWER, format!("{where_} answered with what is not JSON: {error}"))
+            Failure::new(code::BAD_ANSWER, format!("{callee} answered with what is not JSON: {error}"))
         })
     }
 
@@ -320,19 +315,19 @@ impl Module {
     }
 
     /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
-    fn failed(&self, where_: &str, error: &wasmtime::Error, state: Option<&State>) -> Failure {
+    fn failed(&self, callee: &dyn fmt::Display, error: &wasmtime::Error, state: Option<&State>) -> Failure {
         let limits = &self.limits;
         if state.is_some_and(|state| state.cpu.exceeded()) {
-            let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
+            let message = format!("{callee} used more than {} ms of CPU time", limits.cpu.as_millis());
             return Failure::new(code::CPU_LIMIT, message);
         }
         if state.is_some_and(|state| state.memory.exceeded) {
-            let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
+            let message = format!("{callee} wanted more than {} KiB of memory", limits.memory >> 10);
             return Failure::new(code::MEMORY_LIMIT, message);
         }
         match error.downcast_ref::<wasmtime::Trap>() {
-            Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
-            None => Failure::new(code::TRAP, format!("{where_} failed: {}", error.root_cause())),
+            Some(trap) => Failure::new(code::TRAP, format!("{callee} trapped: {trap}")),
+            None => Failure::new(code::TRAP, format!("{callee} failed: {}", error.root_cause())),
         }
     }
 
@@ -382,7 +377,7 @@ impl Lease {
     pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         let arrived = Instant::now();
         let context = call.context.clone();
-        let outcome = self.0.call_limited(handler, call).await;
+        let outcome = self.0.call_limited(Callee { id: &context.id, handler }, call).await;
         context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
         outcome
     }
@@ -393,6 +388,19 @@ impl Drop for Lease {
         if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.drained.notify_waiters();
         }
+    }
+}
+
+/// What is called, as failures name it.
+#[derive(Clone, Copy)]
+struct Callee<'a> {
+    id: &'a str,
+    handler: Handler,
+}
+
+impl fmt::Display for Callee<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "module {}: {}", self.id, self.handler.as_str())
     }
 }
 
