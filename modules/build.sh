@@ -5,8 +5,9 @@
 #   modules/build.sh --manifest-path FILE [--out DIR]  any crate that depends on pomelo-sdk, with its own `release` profile
 #
 # DIR (default: target/modules) receives watchdog.wasm, console.wasm, time-report.wasm and fixtures/*.wasm, or the crate's component.
+# --toolchain only says which compiler and linker are used.
 # --commit also copies the three modules to modules/built, which the host carries inside its binary, and writes modules/built/SOURCES:
-# the sha256 of what `sha256sum` prints for all the files they are made from (see `sources`), sorted by path.
+# the sha256 of what `sha256sum` prints for all the files they are made from (see `sources`), sorted by path; and modules/built/TOOLCHAIN.
 #
 # The same sources give the same bytes in whatever directory they lie.
 # Exit code 3: there is no toolchain that can build a component.
@@ -16,6 +17,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 out="$root/target/modules"
 manifest=""
 commit=false
+only_toolchain=false
 
 die() {
     echo "build.sh: $1" >&2
@@ -27,6 +29,7 @@ while [ $# -gt 0 ]; do
         --out) out="${2:?--out wants a directory}" && shift 2 ;;
         --manifest-path) manifest="${2:?--manifest-path wants a Cargo.toml}" && shift 2 ;;
         --commit) commit=true && shift ;;
+        --toolchain) only_toolchain=true && shift ;;
         -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit ;;
         *) die "unknown argument '$1'; try --help" ;;
     esac
@@ -73,6 +76,15 @@ else
   apt-get install rustc-web cargo-web rust-web-src lld-22   (Debian, besides a rustup toolchain for its wasm-component-ld)" 3
 fi
 
+# What the bytes of a component depend on besides its sources and Cargo.lock.
+toolchain() {
+    echo "$("${RUSTC:-rustc}" --version) for $target, $("$component_ld" --version 2>/dev/null || echo "linker of rustc")"
+}
+if $only_toolchain; then
+    toolchain
+    exit
+fi
+
 # No path of this machine gets into a component.
 registry="${CARGO_HOME:-$HOME/.cargo}/registry/src"
 flags+=("--remap-path-prefix=$registry=/registry" "--remap-path-prefix=$sysroot=/rust" "--remap-path-prefix=$root=/pomelo")
@@ -103,7 +115,7 @@ built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
 modules=(watchdog console time-report)
-fixtures=(misbehave greedy serial relay)
+fixtures=(misbehave greedy serial relay probe)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do
     cp "$built/${module//-/_}.wasm" "$out/$module.wasm"
@@ -122,4 +134,5 @@ if $commit; then
         cp "$out/$module.wasm" modules/built/
     done
     sources | xargs -d '\n' sha256sum | sha256sum | cut -d ' ' -f 1 >modules/built/SOURCES
+    toolchain >modules/built/TOOLCHAIN
 fi

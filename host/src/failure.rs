@@ -58,6 +58,30 @@ pub mod code {
     pub const NOT_REGISTERED: &str = "not-registered";
     /// A handler failed without saying more, or a peer sent an error of another form.
     pub const FAILED: &str = "failed";
+
+    /// All of them.
+    pub const ALL: [&str; 20] = [
+        UNKNOWN_MODULE,
+        DISABLED,
+        NO_HANDLER,
+        TRAP,
+        TIMEOUT,
+        CPU_LIMIT,
+        MEMORY_LIMIT,
+        STORE_FULL,
+        BUSY,
+        BAD_ANSWER,
+        RELOADED,
+        DISCONNECTED,
+        NOT_FOUND,
+        NOT_AVAILABLE,
+        FORBIDDEN,
+        BAD_MESSAGE,
+        PUT_ASIDE,
+        TOO_DEEP,
+        NOT_REGISTERED,
+        FAILED,
+    ];
 }
 
 impl Failure {

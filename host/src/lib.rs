@@ -9,6 +9,7 @@ pub mod console;
 pub mod demo;
 pub mod exchange;
 pub mod failure;
+pub mod keep;
 pub mod master;
 pub mod monitor;
 pub mod plugin;

@@ -93,7 +93,7 @@ impl Fleet {
             level: Level::ADMIN,
         };
         let access = Access { users: Users::new(vec![admin]), tokens: Tokens::new(None) };
-        let own = Own { application: served.clone(), process: served.clone() };
+        let own = Own { application: served.clone(), process: served.clone(), keeper: None };
         let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
         let master = master.await.expect("a master");
         master.run_modules().await;

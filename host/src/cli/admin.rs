@@ -1,6 +1,7 @@
 //! `list`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -19,6 +20,7 @@ async fn connect(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
         port: admin.port,
         username: admin.username.clone(),
         password: admin.password.clone(),
+        request_time: Duration::from_secs(admin.timeout),
         ..Options::default()
     };
     Ok(AdminClient::connect(options).await?)
@@ -58,9 +60,10 @@ pub(super) async fn list(admin: AdminArgs) -> anyhow::Result<()> {
     }
     let Answer { msg, missing } = parse(&answer)?;
     if !admin.json {
-        let columns = ["serverId", "serverType", "pid", "rss", "heapTotal", "heapUsed", "uptime", "state"];
+        // What fits 80 columns; `--json` has the rest.
+        let columns = ["serverId", "serverType", "pid", "rss", "heapUsed", "uptime", "restarts", "state"];
         let rows = msg.values().map(|server| columns.iter().map(|column| text(server.get(column))).collect());
-        let headings = ["serverId", "serverType", "pid", "rss(M)", "heapTotal(M)", "heapUsed(M)", "uptime(m)", "state"];
+        let headings = ["id", "type", "pid", "rss(M)", "heap(M)", "up(m)", "restarts", "state"];
         table::print(&headings, rows.collect());
     }
     if missing.is_empty() {
@@ -164,22 +167,20 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         refused: BTreeMap<String, String>,
     }
     let Answer { modules, refused } = parse(answer)?;
+    // What fits 80 columns; `--json` has the rest.
     let rows = modules.iter().map(|module| {
-        let handlers = module.get("handlers").and_then(Value::as_array);
-        let handlers: Vec<_> = handlers.into_iter().flatten().filter_map(Value::as_str).collect();
-        let digest = text(module.get("digest"));
+        let (digest, source) = (text(module.get("digest")), text(module.get("source")));
         vec![
             text(module.get("id")),
             text(module.get("version")),
-            digest.get(..12).unwrap_or(&digest).to_owned(),
+            digest.get(..8).unwrap_or(&digest).to_owned(),
             text(module.get("state")),
             text(module.get("calls")),
             text(module.get("failures")),
-            handlers.join(" "),
-            text(module.get("source")),
+            source.rsplit('/').next().unwrap_or(&source).to_owned(),
         ]
     });
-    table::print(&["id", "version", "digest", "state", "calls", "failures", "handlers", "source"], rows.collect());
+    table::print(&["id", "version", "digest", "state", "calls", "failed", "source"], rows.collect());
     for module in &modules {
         for (name, what) in [("lastError", "last failed with"), ("refused", "its newest file was refused:")] {
             if let Some(Value::String(said)) = module.get(name) {

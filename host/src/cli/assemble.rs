@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,8 +12,9 @@ use crate::auth::{Exposure, Tokens, Users};
 use crate::built_in::built_in;
 use crate::config::{self, Config};
 use crate::console::{ModuleSettings, Settings};
+use crate::keep::State;
 use crate::master::{self, Access};
-use crate::plugin::{Engine, EngineLimits, Grants};
+use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::transport::listener;
 use crate::{monitor, reload};
 
@@ -75,7 +77,7 @@ pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<
 }
 
 /// What the configuration says of modules.
-pub(super) fn settings(settings: &config::Settings, environment: &str) -> Settings {
+pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: Option<Arc<dyn Keeper>>) -> Settings {
     let module = |(id, module): (&String, &config::ModuleSettings)| {
         let here = module.environments.is_empty() || module.environments.iter().any(|name| name == environment);
         let converted = ModuleSettings {
@@ -96,8 +98,15 @@ pub(super) fn settings(settings: &config::Settings, environment: &str) -> Settin
         modules: settings.module.iter().map(module).collect(),
         replace_builtin: settings.modules.allow_replace_builtin,
         drain: Some(settings.watch.drain),
+        keeper,
         built_in: built_in(),
     }
+}
+
+/// Where a server's hosts keep what outlives them; absent where the configuration names no data directory.
+pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<State>> {
+    let directory = config.and_then(|config| config.data_dir(id));
+    Ok(directory.map(|directory| State::open(&directory)).transpose()?)
 }
 
 pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {

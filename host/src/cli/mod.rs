@@ -7,9 +7,11 @@
 //! | `admin` | `list`, `stop`, `kill`, `restart`, `modules`, `request` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `table` | tables for people |
+//! | `log` | whose line of the log it is |
 
 mod admin;
 mod assemble;
+mod log;
 mod run;
 mod table;
 
@@ -23,14 +25,23 @@ use tracing_subscriber::EnvFilter;
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
 
+const AFTER_HELP: &str = "\
+Without a configuration `pomelo start` runs a demo cluster.
+
+Exit codes:
+  0  done
+  1  the cluster says no
+  2  wrong arguments or configuration
+  3  no master can be reached
+  4  the master refuses the user
+  5  no answer in time
+
+POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
+POMELO_CACHE is where compiled modules are kept; empty: nowhere.";
+
 /// Runs and administers clusters of servers; admin modules are WebAssembly components.
 #[derive(Parser)]
-#[command(name = "pomelo", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 the cluster says no, 2 wrong arguments or configuration, 3 no master can be reached, \
-                        4 the master refuses the user, 5 no answer in time.\n\
-                        POMELO_LOG sets what is logged (error, warn, info, debug, trace, or as tracing's filters)."
-)]
+#[command(name = "pomelo", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,7 +49,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start the master and all servers; with --type or --id only those servers, which join the running master
+    /// Start the master and all servers; or, with --type or --id, servers that join it
     Start {
         #[command(flatten)]
         host: HostArgs,
@@ -181,6 +192,9 @@ struct AdminArgs {
     #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
     #[arg(hide_default_value = true)]
     password: String,
+    /// Seconds to wait for the answer
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
+    timeout: u64,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -227,10 +241,16 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter =
         EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new("info,cranelift=warn,wasmtime=warn"));
+    let server = match &cli.command {
+        Command::Monitor(arguments) => Some(arguments.id.clone()),
+        _ => None,
+    };
+    let ansi = std::io::stderr().is_terminal();
+    let format = log::Named { server, format: tracing_subscriber::fmt::format().with_target(false).with_ansi(ansi) };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(ansi)
+        .event_format(format)
         .with_writer(std::io::stderr)
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -246,7 +266,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pomelo: {error:#}");
+            // A client's error says itself what caused it.
+            match error.downcast_ref::<ClientError>() {
+                Some(error) => eprintln!("pomelo: {error}"),
+                None => eprintln!("pomelo: {error:#}"),
+            }
             ExitCode::from(exit_code(&error))
         }
     }

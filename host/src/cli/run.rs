@@ -50,14 +50,16 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     let engine = assemble::engine(&config.settings, 1)?;
-    let settings = assemble::settings(&config.settings, &config.environment);
+    let state = assemble::state(Some(&config), &config.master.id)?;
+    let keeper = |host| state.as_ref().map(|state| state.of(host));
+    let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => Arc::new(LocalStarter::new(&config, &config.master.address())?),
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, stop.clone()));
-    let own = Own { application: own.clone(), process: own };
+    let own = Own { application: own.clone(), process: own, keeper: keeper("monitor") };
     let options = assemble::master_options(&config, address);
     let for_modules: Arc<dyn Starter> = starter.clone();
     let master = Master::start(options, access, own, Some(for_modules), engine, settings).await?;
@@ -81,6 +83,9 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     master.shut_down(DRAIN).await;
     let _ = following.await;
+    if let Some(state) = state {
+        state.flush();
+    }
     Ok(())
 }
 
@@ -112,10 +117,14 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     }
     let stop = ends_by_signal()?;
     let starter = LocalStarter::new(&config, &config.master.address())?;
-    for (id, outcome) in starter.run(&which).await? {
+    let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
+    for (id, outcome) in outcomes {
         outcome.with_context(|| format!("server {id} was not started"))?;
     }
-    stop.cancelled().await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = starter.all_down() => tracing::info!("all servers that were started here have been stopped"),
+    }
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     Ok(())
 }
@@ -144,7 +153,9 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
-    let console_settings = assemble::settings(settings, &arguments.env);
+    let state = assemble::state(config.as_ref(), &arguments.id)?;
+    let keeper = state.as_ref().map(|state| state.of("monitor"));
+    let console_settings = assemble::settings(settings, &arguments.env, keeper);
     let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
     let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
     let following = match arguments.modules.clone().or(configured) {
@@ -171,6 +182,9 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     }
     if let Some(following) = following {
         let _ = following.await;
+    }
+    if let Some(state) = state {
+        state.flush();
     }
     if given_up {
         return Err(Exit::failed(format!("the program of {} has ended and is not brought back", arguments.id)));

@@ -63,6 +63,7 @@ impl AdminClient {
             role: Role::Client,
             server_type: None,
             pid: None,
+            down: false,
             info: None,
             token: None,
             username: Some(self.options.username.clone()),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Console, Origin};
+use super::{Console, DISABLED, ENABLED, Origin, STATES};
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, Handler, HandlerStats, HostRole};
 use crate::wire::raw;
@@ -79,7 +79,7 @@ impl Console {
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };
-        if caller.level.is_some_and(|level| level > 1) {
+        if caller.level.unwrap_or(u32::MAX) > 1 {
             let user = caller.user.as_deref().unwrap_or("?");
             let message =
                 format!("user {user} has level {}; {command} needs level 1", caller.level.unwrap_or_default());
@@ -100,6 +100,9 @@ impl Console {
         let mut disabled = self.0.disabled.write();
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {
+            if let Some(keeper) = self.0.settings.keeper.as_ref().filter(|_| self.0.identity.role == HostRole::Master) {
+                keeper.put(STATES, id, Some(if enable { ENABLED } else { DISABLED }.into()));
+            }
             tracing::info!(
                 module = id,
                 enabled = enable,
@@ -161,7 +164,7 @@ impl Console {
                 store: slot.context.store.bytes(),
                 skipped_turns: stats.turns_skipped(),
                 stats: stats.handlers(),
-                refused: refused.get(&unit.name).cloned(),
+                refused: refused.get(&unit.name).map(|refusal| refusal.why.clone()),
             }
         };
         let mut all: Vec<_> = table.slots.iter().map(status).collect();
@@ -176,7 +179,7 @@ impl Console {
         refused
             .iter()
             .filter(|(name, _)| !table.units.contains_key(*name))
-            .map(|(n, why)| (n.clone(), why.clone()))
+            .map(|(name, refusal)| (name.clone(), refusal.why.clone()))
             .collect()
     }
 }

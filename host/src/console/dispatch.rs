@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::lane::Place;
 use super::{Console, permissions};
 use crate::failure::{Failure, code};
-use crate::plugin::{Call, Caller, CallerRole, Handler, StoreView};
+use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Lease, StoreView};
 
 /// A message to a module of this host.
 pub struct Inbound<'a> {
@@ -29,23 +29,32 @@ pub struct Inbound<'a> {
 /// Takes the outcome of a message. Called exactly once.
 pub type Reply = Box<dyn FnOnce(Result<Box<RawValue>, Failure>) + Send>;
 
-/// A call that has been let in and waits for its turn.
-pub(super) struct Turn {
-    pub id: String,
-    pub handler: Handler,
-    pub msg: Option<Box<RawValue>>,
-    pub caller: Arc<Caller>,
-    pub wants_answer: bool,
-    pub depth: u8,
-    pub arrived: Instant,
+/// A call that has been let in.
+struct Turn {
+    id: String,
+    handler: Handler,
+    msg: Option<Box<RawValue>>,
+    caller: Arc<Caller>,
+    wants_answer: bool,
+    depth: u8,
+    arrived: Instant,
+}
+
+/// How a call that has been let in comes to a version of the module.
+enum Way {
+    /// It is served by the version that was in force when it came: so the calls of one connection change over to a new version once, in the
+    /// order in which they were sent.
+    AtOnce(Lease, Arc<Context>),
+    /// It is serial, and is served by the version that is in force when its turn comes.
+    InTurn(Place),
 }
 
 impl Console {
     /// Hands a message to its handler; what comes of it goes to `reply`. Does not block, and keeps the order in which it is called for
     /// handlers that are serial.
     pub fn dispatch(&self, inbound: Inbound<'_>, reply: Reply) {
-        let place = match self.admit(&inbound) {
-            Ok(place) => place,
+        let way = match self.admit(&inbound) {
+            Ok(way) => way,
             Err(failure) => return reply(Err(failure)),
         };
         let turn = Turn {
@@ -57,18 +66,22 @@ impl Console {
             depth: inbound.depth,
             arrived: Instant::now(),
         };
-        let console = self.clone();
-        let job = async move { reply(console.call(turn).await) };
-        match place {
-            Some(place) => place.put(job),
-            None => drop(self.0.tasks.spawn(job)),
+        match way {
+            Way::AtOnce(lease, context) => {
+                self.0.tasks.spawn(async move { reply(turn.call(lease, context).await) });
+            }
+            Way::InTurn(place) => {
+                let console = self.clone();
+                place.put(async move { reply(console.call_in_turn(turn).await) });
+            }
         }
     }
 
-    /// What can be said at once: no such module, disabled, not permitted, too many waiting. A place in the lane where the handler is serial.
-    fn admit(&self, inbound: &Inbound<'_>) -> Result<Option<Place>, Failure> {
+    /// What can be said at once: no such module, disabled, not permitted, too many waiting.
+    fn admit(&self, inbound: &Inbound<'_>) -> Result<Way, Failure> {
         if self.0.shutdown.is_cancelled() {
-            return Err(Failure::new(code::BUSY, "this host is shutting down"));
+            // To others it is as good as gone, and is not to be tried again.
+            return Err(Failure::new(code::DISCONNECTED, "this host is shutting down"));
         }
         let table = self.0.table.read();
         let slot = table.slots.get(inbound.module).ok_or_else(|| unknown(inbound.module))?;
@@ -77,10 +90,10 @@ impl Console {
             permissions::check(&inbound.caller, inbound.module, &slot.operations, inbound.body)?;
         }
         if !slot.is_serial(inbound.handler) {
-            return Ok(None);
+            return Ok(Way::AtOnce(slot.lease(), slot.context.clone()));
         }
         let full = || Failure::new(code::BUSY, format!("too many calls wait for module {}", inbound.module));
-        slot.unit.lane.place().ok_or_else(full).map(Some)
+        slot.unit.lane.place().ok_or_else(full).map(Way::InTurn)
     }
 
     pub(super) fn enabled(&self, id: &str) -> Result<(), Failure> {
@@ -90,30 +103,35 @@ impl Console {
         Ok(())
     }
 
-    /// Calls the version of a module that is in force.
-    pub(super) async fn call(&self, turn: Turn) -> Result<Box<RawValue>, Failure> {
+    async fn call_in_turn(&self, turn: Turn) -> Result<Box<RawValue>, Failure> {
         let (lease, context) = {
             let table = self.0.table.read();
             let slot = table.slots.get(&turn.id).ok_or_else(|| unknown(&turn.id))?;
             (slot.lease(), slot.context.clone())
         };
-        let (wall, waited) = (lease.module().limits().wall, turn.arrived.elapsed());
+        turn.call(lease, context).await
+    }
+}
+
+impl Turn {
+    async fn call(self, lease: Lease, context: Arc<Context>) -> Result<Box<RawValue>, Failure> {
+        let (wall, waited) = (lease.module().limits().wall, self.arrived.elapsed());
         // Who asked may be about to give up, and those behind have more time left: a lane that is too full answers some in time, not all too
         // late.
-        if turn.wants_answer && waited > wall / 2 {
+        if self.wants_answer && waited > wall / 2 {
             let message = format!("the call waited {} ms for its turn: the module cannot keep up", waited.as_millis());
             return Err(Failure::new(code::BUSY, message));
         }
         let call = Call {
-            deadline: turn.arrived + wall,
+            deadline: self.arrived + wall,
             store: StoreView::direct(context.store.clone()),
             context,
-            caller: turn.caller,
-            msg: turn.msg,
-            wants_answer: turn.wants_answer,
-            depth: turn.depth,
+            caller: self.caller,
+            msg: self.msg,
+            wants_answer: self.wants_answer,
+            depth: self.depth,
         };
-        lease.call(turn.handler, call).await
+        lease.call(self.handler, call).await
     }
 }
 

@@ -5,12 +5,14 @@
 //! told in a form that no longer holds.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::{Console, Inbound};
 use crate::plugin::{Caller, CallerRole, Handler};
@@ -36,28 +38,40 @@ pub struct Batch {
 /// How long a batch that failed waits before it is told again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// What tells a module id of server events. Dropping it ends it; a call that it has begun goes on.
+pub(super) struct Feed(AbortHandle);
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Console {
-    /// Feeds a file's module with server events for as long as it is there, under the first of its ids.
-    pub(super) fn feed(&self, unit: String, id: String) {
-        let Some(source) = self.0.events.get().cloned() else { return };
-        let (console, shutdown) = (self.clone(), self.0.shutdown.clone());
-        self.0.tasks.spawn(async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = console.feeding(&unit, &id, &*source) => {}
-            }
-        });
+    /// Feeds those modules of the table that want server events, each under the first of its ids. An id that had a feed keeps it, and with it its
+    /// position, whichever version or file answers to it now.
+    pub(super) fn feed(&self) {
+        let Some(source) = self.0.events.get() else { return };
+        let wanted: BTreeSet<String> = {
+            let table = self.0.table.read();
+            let units = table.units.values().filter(|unit| unit.module.inspection().has(Handler::Events));
+            units.filter_map(|unit| table.ids_of(&unit.name).into_iter().next()).collect()
+        };
+        let mut feeds = self.0.feeds.lock();
+        feeds.retain(|id, _| wanted.contains(id));
+        for id in wanted {
+            feeds.entry(id.clone()).or_insert_with(|| {
+                let (console, source) = (self.clone(), source.clone());
+                Feed(self.0.tasks.spawn(async move { console.feeding(&id, &*source).await }).abort_handle())
+            });
+        }
     }
 
-    async fn feeding(&self, unit: &str, id: &str, source: &dyn EventSource) {
-        let mut started = self.0.started.subscribe();
-        if started.wait_for(|started| *started).await.is_err() {
-            return;
-        }
+    async fn feeding(&self, id: &str, source: &dyn EventSource) {
         let caller = Arc::new(Caller::of(CallerRole::Host));
         let mut position = None;
         let mut pause = RETRY.0;
-        while self.0.table.read().units.contains_key(unit) {
+        loop {
             let batch = source.next(position.as_ref()).await;
             let (done, ended) = oneshot::channel();
             let inbound = Inbound {
@@ -71,7 +85,7 @@ impl Console {
             self.dispatch(
                 inbound,
                 Box::new(move |outcome| {
-                    // Whoever waits is this function; it is gone only at shutdown.
+                    // Whoever waits is this function; it may have been ended meanwhile.
                     let _ = done.send(outcome);
                 }),
             );

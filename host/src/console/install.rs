@@ -91,6 +91,13 @@ pub enum InstallError {
     TooMany,
 }
 
+/// What is kept of a refusal.
+pub(super) struct Refusal {
+    pub why: String,
+    /// Whether another file has an id that this one claims: once that goes, this one is worth another try.
+    conflict: bool,
+}
+
 /// Files in force at the same time.
 const MAX_UNITS: usize = 256;
 /// Serial calls of one file that may wait.
@@ -117,10 +124,12 @@ impl Console {
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
         let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
         let outcome = self.try_install(source).await;
-        let mut refused = self.0.refused.lock();
+        if !built_in && outcome.as_ref().is_ok_and(|installed| installed.changed) {
+            // The version before it may have had a built-in module's place, which this one has not.
+            self.restore_built_in(|_| false).await;
+        }
         match &outcome {
             Ok(installed) => {
-                refused.remove(&name);
                 if installed.changed {
                     let Installed { ids, digest, .. } = installed;
                     match built_in {
@@ -133,8 +142,10 @@ impl Console {
             Err(error) => {
                 tracing::error!(file = %name, %error, "a module was refused");
                 metrics::counter!("pomelo_modules_refused_total").increment(1);
+                let mut refused = self.0.refused.lock();
                 if refused.len() < MAX_UNITS {
-                    refused.insert(name, error.to_string());
+                    let conflict = matches!(error, InstallError::Conflict { .. });
+                    refused.insert(name, Refusal { why: error.to_string(), conflict });
                 }
             }
         }
@@ -144,12 +155,13 @@ impl Console {
     async fn try_install(&self, source: Source) -> Result<Installed, InstallError> {
         let compiled = Compiled::new(&self.0.engine, source.bytes.clone()).await?;
         let digest = compiled.inspection().digest.clone();
-        if let Some(unit) = self.0.table.read().units.get(&source.name)
-            && unit.module.inspection().digest == digest
-            && unit.origin == source.origin
         {
-            let ids = self.ids_of(&source.name);
-            return Ok(Installed { ids, digest, changed: false });
+            let table = self.0.table.read();
+            let now = table.units.get(&source.name);
+            if now.is_some_and(|unit| unit.module.inspection().digest == digest && unit.origin == source.origin) {
+                self.0.refused.lock().remove(&source.name);
+                return Ok(Installed { ids: table.ids_of(&source.name), digest, changed: false });
+            }
         }
         let candidate = self.check(source, &compiled)?;
         candidate.module.warm_up().await.map_err(InstallError::Instantiate)?;
@@ -201,7 +213,8 @@ impl Console {
         grants
     }
 
-    /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed.
+    /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed. A built-in
+    /// module takes its place back from whatever file has it.
     fn replaced(&self, table: &Table, candidate: &Candidate) -> Result<Vec<Arc<Unit>>, InstallError> {
         let name = &candidate.source.name;
         let mut replaced: Vec<Arc<Unit>> = table.units.get(name).cloned().into_iter().collect();
@@ -211,6 +224,7 @@ impl Console {
                 continue;
             }
             match &unit.origin {
+                Origin::File(_) if candidate.source.origin == Origin::BuiltIn => replaced.push(unit.clone()),
                 Origin::File(path) => {
                     return Err(InstallError::Conflict { id: id.id.clone(), other: path.display().to_string() });
                 }
@@ -225,7 +239,8 @@ impl Console {
             lost.find(|slot| !candidate.ids.iter().any(|id| id.id == slot.descriptor.id))
                 .map(|s| s.descriptor.id.clone())
         };
-        if let Some(id) = replaced.iter().filter(|unit| unit.name != *name).find_map(lost) {
+        let built_in = |unit: &&Arc<Unit>| unit.name != *name && unit.origin == Origin::BuiltIn;
+        if let Some(id) = replaced.iter().filter(built_in).find_map(lost) {
             return Err(InstallError::Partial(id));
         }
         let new = usize::from(!table.units.contains_key(name));
@@ -285,6 +300,10 @@ impl Console {
                 contexts.get(id).map(|context| context.store.clone())
             }
         };
+        let store = match &self.0.settings.keeper {
+            Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
+            None => Store::new(limits.store),
+        };
         let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
         if let Some(built_in) = self.0.settings.built_in(id) {
             grants.extend(&built_in.source.grants);
@@ -295,7 +314,7 @@ impl Console {
             self.0.services.clone(),
             settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
             grants,
-            Arc::new(Store::new(limits.store)),
+            Arc::new(store),
             Arc::new(others),
         ));
         contexts.insert(id.to_owned(), context.clone());
@@ -313,14 +332,11 @@ impl Console {
         // What was true at the check may have changed while the candidate started.
         let replaced = self.replaced(&table, &candidate)?;
         let lane = replaced.first().map(|unit| unit.lane.clone());
-        let fed_before = replaced
-            .iter()
-            .any(|unit| unit.name == candidate.source.name && unit.module.inspection().has(Handler::Events));
         let unit = Arc::new(Unit {
             name: candidate.source.name.clone(),
             origin: candidate.source.origin.clone(),
             module: candidate.module.clone(),
-            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks))),
+            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks, self.0.shutdown.clone()))),
             since: SystemTime::now(),
             elsewhere: candidate.elsewhere,
         });
@@ -335,20 +351,17 @@ impl Console {
         }
         for (context, id) in contexts.into_iter().zip(candidate.ids) {
             let descriptor = self.0.settings.timer(id);
+            context.store.declare(candidate.module.descriptor());
             let operations = self.0.settings.operations(&descriptor.id, candidate.module.descriptor());
             let slot = Slot { context, unit: unit.clone(), descriptor, operations };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
+        // Before anybody can call it: if it traps at once, that is told here as well.
+        self.0.refused.lock().remove(&unit.name);
         let undo: Vec<_> = overlays.iter().map(|(store, overlay)| (store.clone(), store.commit(overlay))).collect();
         drop(table);
         self.schedule();
-        if unit.module.inspection().has(Handler::Events) && !fed_before {
-            let id = self.ids_of(&unit.name).into_iter().next();
-            if let Some(id) = id {
-                self.feed(unit.name.clone(), id);
-            }
-        }
         if !replaced.is_empty() {
             self.0.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
         }
@@ -368,6 +381,8 @@ impl Console {
         let swapped = Instant::now();
         let trapped = tokio::select! {
             () = self.0.shutdown.cancelled() => false,
+            // What a built-in module replaces is a file that is gone: it does not come back.
+            () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
             () = tokio::time::sleep(probation) => false,
             () = unit.module.first_trap() => true,
         };
@@ -405,27 +420,32 @@ impl Console {
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
-        self.0.refused.lock().insert(unit.name.clone(), why.into());
+        self.0.refused.lock().insert(unit.name.clone(), Refusal { why: why.into(), conflict: false });
         self.schedule();
         true
     }
 
-    /// Removes a file's module: new calls find no such module, calls under way end. A built-in module whose place it had comes back.
+    /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
+    /// that back in one step, so that no call falls between the two.
     pub async fn remove(&self, name: &str) {
         self.0.refused.lock().remove(name);
-        let Some(unit) = self.0.table.write().remove(name) else { return };
-        self.schedule();
+        self.restore_built_in(|unit| unit == name).await;
+        let removed = self.0.table.write().remove(name);
         tracing::info!(file = name, "a module was removed");
-        self.restore_built_in().await;
-        unit.module.drain(self.0.settings.drain()).await;
+        if let Some(unit) = removed {
+            self.schedule();
+            let drain = self.0.settings.drain();
+            self.0.tasks.spawn(async move { unit.module.drain(drain).await });
+        }
     }
 
-    /// Installs the built-in modules whose ids nobody answers to.
-    async fn restore_built_in(&self) {
+    /// Installs the built-in modules whose ids nobody answers to, or only files that are `going`.
+    async fn restore_built_in(&self, going: impl Fn(&str) -> bool) {
         for built_in in &self.0.settings.built_in {
             let answered = {
                 let table = self.0.table.read();
-                built_in.ids.iter().any(|id| table.knows(id))
+                let stays = |unit: &Arc<Unit>| !going(&unit.name);
+                built_in.ids.iter().any(|id| table.unit_of(id).is_some_and(stays))
             };
             if answered {
                 continue;
@@ -436,12 +456,9 @@ impl Console {
         }
     }
 
-    fn ids_of(&self, unit: &str) -> Vec<String> {
-        let table = self.0.table.read();
-        let mut ids: Vec<_> =
-            table.slots.values().filter(|slot| slot.unit.name == unit).map(|slot| slot.descriptor.id.clone()).collect();
-        ids.sort();
-        ids
+    /// Whether the newest file of a name was refused since another has an id that it claims.
+    pub fn in_conflict(&self, name: &str) -> bool {
+        self.0.refused.lock().get(name).is_some_and(|refusal| refusal.conflict)
     }
 
     /// Installs the modules carried inside the program. To be called before anything else is installed.

@@ -2,21 +2,27 @@
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 type Job = BoxFuture<'static, ()>;
 
-/// A queue of calls, and the task that makes them one after another. The task ends when the lane is dropped and empty.
+/// A queue of calls, and the task that makes them one after another. The task ends when the lane is empty and dropped or shut down.
 pub(super) struct Lane(mpsc::Sender<Job>);
 
 /// A place in a lane: what is put there comes after all that has a place already.
 pub(super) struct Place(mpsc::OwnedPermit<Job>);
 
 impl Lane {
-    /// A lane in which at most `capacity` calls wait.
-    pub fn new(capacity: usize, tasks: &TaskTracker) -> Self {
+    /// A lane in which at most `capacity` calls wait. From `shutdown` on it has no new places.
+    pub fn new(capacity: usize, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Job>(capacity.max(1));
         tasks.spawn(async move {
+            while let Some(Some(job)) = shutdown.run_until_cancelled(jobs.recv()).await {
+                job.await;
+            }
+            // Modules stay in the table, and their lanes with them, until the host's end, which waits for this task.
+            jobs.close();
             while let Some(job) = jobs.recv().await {
                 job.await;
             }

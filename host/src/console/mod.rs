@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, Identity};
+use crate::plugin::{Context, Engine, HostRole, Identity};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
@@ -59,13 +59,20 @@ struct Inner {
     contexts: Mutex<BTreeMap<String, Arc<Context>>>,
     disabled: RwLock<BTreeSet<String>>,
     timers: Mutex<HashMap<String, schedule::Timer>>,
+    /// By module id.
+    feeds: Mutex<HashMap<String, events::Feed>>,
     events: OnceLock<Arc<dyn EventSource>>,
     /// The last refusal of each file, until a version of it is accepted.
-    refused: Mutex<BTreeMap<String, String>>,
+    refused: Mutex<BTreeMap<String, install::Refusal>>,
     started: watch::Sender<bool>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
+
+/// The keeper's scope for what operators enabled and disabled. No module id has a space.
+const STATES: &str = "module states";
+const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
 
 /// Module ids that a host keeps a store for, present and past.
 const MAX_CONTEXTS: usize = 1024;
@@ -73,8 +80,17 @@ const MAX_CONTEXTS: usize = 1024;
 impl Console {
     /// A console service without modules.
     pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
-        let disabled =
+        let mut disabled: BTreeSet<String> =
             settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
+        // What an operator said last counts more than the configuration. A monitor is told by its master.
+        let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
+        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
+            if state == DISABLED {
+                disabled.insert(id);
+            } else {
+                disabled.remove(&id);
+            }
+        }
         Console(Arc::new(Inner {
             identity: Arc::new(identity),
             services: Arc::new(services),
@@ -84,6 +100,7 @@ impl Console {
             contexts: Mutex::default(),
             disabled: RwLock::new(disabled),
             timers: Mutex::default(),
+            feeds: Mutex::default(),
             events: OnceLock::new(),
             refused: Mutex::default(),
             started: watch::Sender::new(false),
@@ -103,10 +120,11 @@ impl Console {
         let _ = self.0.events.set(source);
     }
 
-    /// Waits for the calls under way, at most for the time given, and ends timers and lanes. Calls that come later are refused.
+    /// Waits for the calls under way, at most for the time given, and ends timers, feeds and lanes. Calls that come later are refused.
     pub async fn shut_down(&self, at_most: Duration) {
         self.0.shutdown.cancel();
         self.0.timers.lock().clear();
+        self.0.feeds.lock().clear();
         let modules = self.0.table.read().modules();
         futures_util::future::join_all(modules.iter().map(|module| module.drain(at_most))).await;
         self.0.tasks.close();

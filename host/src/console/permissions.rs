@@ -5,8 +5,18 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::Console;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Operations};
+
+impl Console {
+    /// The operation that a client's message to a module names; absent where the module has no operations or it cannot be told.
+    pub fn operation(&self, module: &str, body: Option<&RawValue>) -> Option<String> {
+        let table = self.0.table.read();
+        let by = table.slots.get(module)?.operations.by.as_deref()?;
+        operation(by, body).ok().filter(|name| !name.is_empty())
+    }
+}
 
 /// Whether the caller may say this to the module `id`. Level 1 may say everything; others what the module, or the configuration, declares readable
 /// for their level. Callers that are no clients are not asked here.
@@ -24,11 +34,16 @@ pub(super) fn check(
     if caller.role != CallerRole::Client || level <= 1 {
         return Ok(());
     }
-    let operation = match &operations.by {
-        Some(by) => operation(by, body)?,
-        None => String::new(),
+    let (operation, needed) = match &operations.by {
+        // A message that is no object could still name an operation, in a form that only the module knows.
+        Some(_) if body.is_some_and(|body| !body.get().starts_with('{')) => (String::new(), 1),
+        Some(by) => {
+            let operation = operation(by, body)?;
+            let needed = operations.level(&operation);
+            (operation, needed)
+        }
+        None => (String::new(), operations.level("")),
     };
-    let needed = operations.level(&operation);
     if level <= needed {
         return Ok(());
     }
@@ -41,9 +56,7 @@ pub(super) fn check(
 ///
 /// A member that stands twice is refused: the module's JSON parser might take another one of them than this one.
 fn operation(by: &str, body: Option<&RawValue>) -> Result<String, Failure> {
-    let Some(body) = body.filter(|body| body.get().starts_with('{')) else {
-        return Ok(String::new());
-    };
+    let Some(body) = body else { return Ok(String::new()) };
     let found = serde_json::Deserializer::from_str(body.get()).deserialize_map(Find(by));
     found.map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the operation cannot be told: {error}")))
 }
@@ -76,7 +89,8 @@ mod tests {
 
     #[test]
     fn a2_levels_are_those_of_the_connection_and_the_declared_operation() {
-        let operations: Operations = serde_json::from_str(r#"{"by":"signal","levels":{"list":2}}"#).unwrap();
+        let operations: Operations =
+            serde_json::from_str(r#"{"by":"signal","levels":{"list":2,"stop":1,"*":3}}"#).unwrap();
         let check = |level: Option<u32>, body: &str| {
             let caller = Caller { level, user: Some("u".into()), ..Caller::of(CallerRole::Client) };
             let body = RawValue::from_string(body.to_owned()).unwrap();
@@ -89,8 +103,9 @@ mod tests {
         assert_eq!(check(None, r#"{"signal":"list"}"#), forbidden);
         assert_eq!(check(Some(2), r#"{"signal":"stop","level":1}"#), forbidden);
         assert_eq!(check(Some(2), r#"{"sign\u0061l":"stop"}"#), forbidden);
-        assert_eq!(check(Some(2), r#"{}"#), forbidden);
-        assert_eq!(check(Some(2), "[]"), forbidden);
+        assert_eq!(check(Some(3), r#"{"signal":"other"}"#), Ok(()));
+        assert_eq!(check(Some(4), r#"{}"#), forbidden);
+        assert_eq!(check(Some(2), r#"["stop"]"#), forbidden);
         assert_eq!(check(Some(2), r#"{"signal":"list","signal":"stop"}"#), Err("bad-message".into()));
         assert_eq!(check(Some(2), r#"{"signal":["list"]}"#), Err("bad-message".into()));
     }

@@ -1,4 +1,4 @@
-//! Timers: `pull` on the master, `push` on monitors.
+//! What calls modules unasked: timers, `pull` on the master and `push` on monitors; and, on the master, server events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,13 @@ impl Drop for Timer {
 }
 
 impl Console {
-    /// Makes the timers those of the table. A timer whose figures are what they were keeps its rhythm.
+    /// Makes timers and feeds those of the table. A timer whose figures are what they were keeps its rhythm.
     pub(super) fn schedule(&self) {
-        if !*self.0.started.borrow() {
+        // After the shutdown nothing begins.
+        if !*self.0.started.borrow() || self.0.shutdown.is_cancelled() {
             return;
         }
+        self.feed();
         let role = self.0.identity.role;
         let wanted: Vec<_> = {
             let table = self.0.table.read();

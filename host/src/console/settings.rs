@@ -1,13 +1,14 @@
 //! What a configuration says of modules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Source;
-use crate::plugin::{Descriptor, Grants, Inspection, Limits};
+use crate::plugin::{Descriptor, Grants, Inspection, Keeper, Limits};
 
 /// What a configuration says of modules.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Limits of modules for which nothing else is said.
     pub limits: Limits,
@@ -17,6 +18,8 @@ pub struct Settings {
     pub replace_builtin: bool,
     /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.
     pub drain: Option<Duration>,
+    /// Where durable keys, and which modules are disabled, outlive the process; absent: nowhere.
+    pub keeper: Option<Arc<dyn Keeper>>,
     /// The modules carried inside the program.
     pub built_in: Vec<BuiltIn>,
 }

@@ -56,8 +56,22 @@ impl Table {
         self.units.values().map(|unit| unit.module.clone()).collect()
     }
 
+    /// The ids that a file answers to on this host, in order.
+    pub fn ids_of(&self, unit: &str) -> Vec<String> {
+        let own = self.slots.values().filter(|slot| slot.unit.name == unit);
+        let mut ids: Vec<_> = own.map(|slot| slot.descriptor.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// The file that answers to an id, be it only on hosts of the other role.
+    pub fn unit_of(&self, id: &str) -> Option<&Arc<Unit>> {
+        let here = self.slots.get(id).map(|slot| &slot.unit);
+        here.or_else(|| self.units.values().find(|unit| unit.elsewhere.contains(id)))
+    }
+
     /// Whether an id is known, be it only on hosts of the other role.
     pub fn knows(&self, id: &str) -> bool {
-        self.slots.contains_key(id) || self.units.values().any(|unit| unit.elsewhere.contains(id))
+        self.unit_of(id).is_some()
     }
 }

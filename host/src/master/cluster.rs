@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::members::Members;
 use crate::exchange::Sent;
 use crate::failure::{Failure, code};
-use crate::plugin::capability::{Cluster, Targets};
+use crate::plugin::capability::{Answers, Cluster, Targets};
 
 /// The master's way to its monitors.
 pub struct MasterCluster {
@@ -51,10 +51,7 @@ impl MasterCluster {
     }
 }
 
-async fn collect(
-    sent: Vec<(String, Result<Sent, Failure>)>,
-    deadline: Instant,
-) -> Vec<(String, Result<Box<RawValue>, Failure>)> {
+async fn collect(sent: Vec<(String, Result<Sent, Failure>)>, deadline: Instant) -> Answers {
     let answer = |(id, sent): (String, Result<Sent, Failure>)| async move {
         match sent {
             Ok(sent) => (id, sent.answer(deadline).await),
@@ -80,7 +77,7 @@ impl Cluster for MasterCluster {
         msg: Arc<RawValue>,
         depth: u8,
         deadline: Instant,
-    ) -> BoxFuture<'_, Vec<(String, Result<Box<RawValue>, Failure>)>> {
+    ) -> BoxFuture<'_, Answers> {
         let sent = self.send(&targets, &module, &msg, depth);
         Box::pin(collect(sent, deadline))
     }

@@ -115,6 +115,11 @@ impl Member {
         Member { id, server_type, info, text, exchange, capabilities, returned, since: 0, lost: false, present: true }
     }
 
+    /// The same monitor with a server that does not run yet.
+    pub fn down(self) -> Self {
+        Member { present: false, ..self }
+    }
+
     /// Where the server is: with its id, what tells one monitor under an id from another.
     fn address(&self) -> String {
         let text = |name: &str| match self.info.get(name) {
@@ -203,8 +208,9 @@ impl Members {
     pub fn present(&self, id: &str, connection: u64, info: Info) {
         self.change(id, |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
-                (member.present, member.returned) = (true, true);
-                (member.text, member.info) = (raw(&info).into(), Arc::new(info));
+                // One that was never seen comes for the first time.
+                member.returned |= member.since > 0;
+                (member.present, member.text, member.info) = (true, raw(&info).into(), Arc::new(info));
                 // Whatever it was before, this is a new entry.
                 member.since = 0;
             }
@@ -221,8 +227,14 @@ impl Members {
         let outcome = change(members);
         if seen(members) != before {
             table.rev += 1;
-            if let Some(member) = members.iter_mut().find(|member| member.present) {
-                member.since = table.rev;
+            match members.iter_mut().find(|member| member.present) {
+                Some(member) => {
+                    member.since = table.rev;
+                    let (pid, address) = (member.info.get("pid").and_then(Value::as_u64), member.address());
+                    let what = if before.is_some() { "joined in the place of the one before" } else { "joined" };
+                    tracing::info!(server = %id, pid, %address, "{what}");
+                }
+                None => tracing::info!(server = %id, "left"),
             }
             self.changed.send_replace(table.rev);
         }
@@ -250,6 +262,15 @@ impl Members {
         let mut table = self.table.lock();
         if table.clients.get(id) == Some(&connection) {
             table.clients.remove(id);
+        }
+    }
+
+    /// Waits until a server is in the table.
+    pub async fn joined(&self, id: &str) {
+        let mut revision = self.revision();
+        while self.table.lock().servers.get(id).is_none_or(|members| primary(members).is_none()) {
+            // The sender lives as long as the members do.
+            let _ = revision.changed().await;
         }
     }
 

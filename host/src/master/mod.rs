@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,11 +28,11 @@ use crate::auth::{Tokens, Users};
 use crate::console::{Console, Settings};
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
-use crate::plugin::{Engine, HostRole, Identity};
+use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, Member, Members, Snapshot};
+pub use members::{Entry, Member, Members, Refusal, Snapshot};
 
 /// What a master needs to know.
 pub struct Options {
@@ -73,6 +74,8 @@ pub struct Own {
     pub application: Arc<dyn Application>,
     /// Figures, and the end.
     pub process: Arc<dyn Process>,
+    /// Where the master's own monitor keeps what outlives the process.
+    pub keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// A running master.
@@ -89,6 +92,9 @@ struct Inner {
     access: Access,
     members: Arc<Members>,
     console: Console,
+    /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
+    /// with the master's state.
+    commands: Mutex<()>,
 }
 
 /// Why a master cannot start.
@@ -131,6 +137,9 @@ impl Master {
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
         let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
+        let starter = starter.map(|starter| -> Arc<dyn Starter> {
+            Arc::new(starter::UntilJoined { starter, members: members.clone() })
+        });
         let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
@@ -147,10 +156,11 @@ impl Master {
         };
         let services =
             Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
+        let settings = Settings { keeper: own.keeper, ..settings };
         let own = Monitor::new(own_options, services, engine, settings).await?;
 
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(Inner { options, access, members, console });
+        let inner = Arc::new(Inner { options, access, members, console, commands: Mutex::default() });
         let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
         let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
             .await

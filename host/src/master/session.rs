@@ -114,7 +114,7 @@ impl Session for Connection {
     fn closed(&self, how: Closed) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         let State::Registered(peer) = state else { return };
-        tracing::info!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
+        tracing::debug!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
         match peer.role {
             Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
             Role::Monitor => {
@@ -200,7 +200,7 @@ impl Connection {
             address: self.peer.remote().map(|remote| remote.to_string()),
             ..Caller::of(CallerRole::Client)
         };
-        tracing::info!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
+        tracing::debug!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
         let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
         let registration = Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) };
         let entered = self.enter(&mut self.state.lock(), registration);
@@ -228,11 +228,13 @@ impl Connection {
         let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);
         let (id, returned) = (register.id, topic == Topic::Reconnect);
         let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
-        tracing::info!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
+        let member = if register.down { member.down() } else { member };
+        tracing::debug!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
         let registration = Registration { id, role: Role::Monitor, exchange, caller: Arc::new(caller) };
         // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
         // anything that others may send to the new member.
         let mut state = self.state.lock();
+        let _commands = self.master.commands.lock();
         self.enter(&mut state, registration)?;
         self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
         if let Err(refusal) = self.master.members.join(member) {
@@ -295,35 +297,43 @@ impl Connection {
             Err(error) => self.malformed(error),
             Ok(Message::Request { id, module, body, depth: _ }) => {
                 let reply = peer.exchange.reply(Some(id), ack);
-                self.master
-                    .console
-                    .dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+                self.client_request(peer, &module, body, true, reply);
             }
             Ok(Message::Notify { module, body }) if ack.is_some() => {
                 let reply = peer.exchange.reply(None, ack);
-                self.master
-                    .console
-                    .dispatch(self.inbound(peer, Handler::Client, &module, body, true, 0), Box::new(reply));
+                self.client_request(peer, &module, body, true, reply);
             }
             Ok(Message::Notify { module, body }) => {
-                let inbound = self.inbound(peer, Handler::Client, &module, body, false, 0);
-                self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
+                self.client_request(peer, &module, body, false, unanswered(module.to_string(), peer.id.clone()));
             }
             Ok(Message::Command { id, command, module, .. }) => {
-                let outcome = self.master.console.command(&command, module.as_deref(), &peer.caller);
-                tracing::info!(user = ?peer.caller.user, %command, ?module, ok = outcome.is_ok(), "a command");
-                let outcome = outcome.map(|answer| {
-                    if let Some(module) = module.as_deref().filter(|_| answer.pass_on) {
-                        self.master.pass_on(&command, module);
-                    }
-                    answer.body
-                });
+                let outcome = self.master.command(&command, module.as_deref(), &peer.caller);
+                let failure = outcome.as_ref().err();
+                admin_log(&peer.caller, module.as_deref(), Some(&command), failure);
                 peer.exchange.reply(id, ack)(outcome);
             }
             Ok(Message::Response { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients")
             }
         }
+    }
+
+    /// Hands a client's message to its module, and the outcome to the admin log as well.
+    fn client_request(
+        &self,
+        peer: &Registration,
+        module: &str,
+        body: Option<&RawValue>,
+        wants_answer: bool,
+        reply: impl FnOnce(Result<Box<RawValue>, Failure>) + Send + 'static,
+    ) {
+        let console = &self.master.console;
+        let (operation, caller, id) = (console.operation(module, body), peer.caller.clone(), module.to_owned());
+        let logged = move |outcome: Result<Box<RawValue>, Failure>| {
+            admin_log(&caller, Some(&id), operation.as_deref(), outcome.as_ref().err());
+            reply(outcome);
+        };
+        console.dispatch(self.inbound(peer, Handler::Client, module, body, wants_answer, 0), Box::new(logged));
     }
 
     fn inbound<'a>(
@@ -350,6 +360,13 @@ fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) 
     info
 }
 
+/// One line for each thing that a client asked for, allowed or refused. Bodies are not shown: they may hold secrets.
+fn admin_log(caller: &Caller, module: Option<&str>, operation: Option<&str>, failure: Option<&Failure>) {
+    let (user, from) = (caller.user.as_deref(), caller.address.as_deref());
+    let failure = failure.map(tracing::field::display);
+    tracing::info!(target: "pomelo::admin", user, from, module, operation, failure, "asked by a client");
+}
+
 /// Takes what comes of a message that is not answered.
 fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send {
     move |outcome| {
@@ -360,6 +377,16 @@ fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>,
 }
 
 impl Inner {
+    /// Carries out a command, on the monitors as well where it concerns them.
+    fn command(&self, command: &str, module: Option<&str>, caller: &Caller) -> Result<Box<RawValue>, Failure> {
+        let _commands = self.commands.lock();
+        let answer = self.console.command(command, module, caller)?;
+        if let Some(module) = module.filter(|_| answer.pass_on) {
+            self.pass_on(command, module);
+        }
+        Ok(answer.body)
+    }
+
     /// Passes a command on to every monitor that understands commands.
     fn pass_on(&self, command: &str, module: &str) {
         for member in self.members.all() {

@@ -13,16 +13,22 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 
+use super::members::Members;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::Starter;
-use crate::supervise::{Ended, Guard, Output, Phase, Policy, Restart, Spec, Supervisor};
+use crate::supervise::{Ended, Guard, Output, Phase, Policy, Restart, Spec, Status, Supervisor};
 
 /// What a monitor may take beyond its program's deadline, to tell its master and end.
 const MARGIN: Duration = Duration::from_secs(2);
+/// How long a server that was started may take to join.
+const JOIN: Duration = Duration::from_secs(5);
 /// How long a host name may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Sets what a host logs.
+const LOG_VARIABLE: &str = "POMELO_LOG";
 
 /// Which servers to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +80,10 @@ impl LocalStarter {
     /// Where the path of the configuration is not Unicode.
     pub fn with_program(config: &Config, master: &str, mut command: Vec<String>) -> Result<Self, Failure> {
         let mut env = BTreeMap::new();
+        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only.
+        if std::env::var_os(LOG_VARIABLE).is_none() {
+            env.insert(LOG_VARIABLE.to_owned(), "warn".to_owned());
+        }
         command.push("monitor".into());
         match &config.origin {
             Origin::Directory(dir) => {
@@ -142,6 +152,16 @@ impl LocalStarter {
         }
     }
 
+    /// Waits until all monitors that were started are down for good.
+    pub async fn all_down(&self) {
+        let monitors: Vec<_> = self.state.lock().monitors.values().map(Supervisor::status).collect();
+        join_all(monitors.into_iter().map(|mut status| async move {
+            // A supervisor that is gone has no monitor any more.
+            let _ = status.wait_for(|status| matches!(status.phase, Phase::Exited(_))).await;
+        }))
+        .await;
+    }
+
     async fn start_one(&self, id: &str) -> Result<(), Failure> {
         let server = self.servers.iter().find(|server| server.id == id);
         let server = server.ok_or_else(|| self.unknown(&format!("no server `{id}`"), |s| &s.id))?;
@@ -164,13 +184,18 @@ impl LocalStarter {
             }
         };
         match known {
-            Some(monitor) => match monitor.start().await {
-                Err(failure) if failure.code == code::BUSY => Err(Failure::new(
-                    code::BUSY,
-                    format!("{id} is not down, and is started only when it is: {}", failure.message),
-                )),
-                outcome => outcome.map(drop),
-            },
+            Some(monitor) => {
+                // One whose server was just stopped is about to end: it has answered, and tells its master goodbye.
+                let down = |status: &Status| status.pid().is_none();
+                let _ = tokio::time::timeout(MARGIN, monitor.status().wait_for(down)).await;
+                match monitor.start().await {
+                    Err(failure) if failure.code == code::BUSY => Err(Failure::new(
+                        code::BUSY,
+                        format!("{id} is not down, and is started only when it is: {}", failure.message),
+                    )),
+                    outcome => outcome.map(drop),
+                }
+            }
             None => self.first_start(id).await,
         }
     }
@@ -192,7 +217,7 @@ impl LocalStarter {
         let mut command = self.command.clone();
         command.extend(["--id".into(), server.id.clone()]);
         Spec {
-            id: server.id.clone(),
+            id: format!("the monitor of {}", server.id),
             command,
             cwd: None,
             env: self.env.clone(),
@@ -214,6 +239,24 @@ impl LocalStarter {
 impl Starter for LocalStarter {
     fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>> {
         async move { self.start_one(&id).await }.boxed()
+    }
+}
+
+/// A starter that answers when the server has joined: whoever is told that it was started finds it in the cluster.
+pub(super) struct UntilJoined {
+    pub starter: Arc<dyn Starter>,
+    pub members: Arc<Members>,
+}
+
+impl Starter for UntilJoined {
+    fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.starter.start(id.clone()).await?;
+            tokio::time::timeout(JOIN, self.members.joined(&id)).await.map_err(|_| {
+                Failure::new(code::TIMEOUT, format!("{id} was started and has not joined within {JOIN:?}: see the log"))
+            })
+        }
+        .boxed()
     }
 }
 

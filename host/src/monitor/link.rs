@@ -1,7 +1,8 @@
 //! The connection to the master.
 //!
-//! It is made when the server runs for the first time; lost, it is made again, with back-off. The first time the monitor registers, later it
-//! reconnects: modules are started once. While the server does not run, the monitor is deregistered and stays connected: it can still be asked.
+//! It is made at once; lost, it is made again, with back-off. The first time the monitor registers, later it reconnects: modules are started
+//! once, when the server runs for the first time. While the server does not run, the monitor is connected, and says that its server is down:
+//! it can be asked, and the operator sees why.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,34 +96,37 @@ impl Link {
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
         let mut pause = self.options.backoff.0;
         loop {
-            let pid = tokio::select! {
-                () = stop.cancelled() => return,
-                pid = until(&mut running, Option::is_some) => pid,
-            };
+            let pid = *running.borrow_and_update();
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
-                connected = self.connect(&dial, pid.unwrap_or_default(), &console) => connected,
+                connected = self.connect(&dial, pid, &console) => connected,
             };
             match connected {
                 Ok(connected) => {
-                    pause = self.options.backoff.0;
+                    let since = Instant::now();
                     self.registered(connected, pid, &mut running, &console, &stop).await;
                     self.state.send_replace(LinkState::Idle);
                     if stop.is_cancelled() {
                         return;
                     }
+                    if since.elapsed() >= self.options.backoff.1 {
+                        pause = self.options.backoff.0;
+                        continue;
+                    }
+                    // What was lost so soon may be lost again: two monitors of one server, for example, take each other's place.
+                    tracing::warn!(server = %self.options.id, ?pause, "the connection was lost soon; trying again");
                 }
                 Err(refused) => {
-                    tracing::warn!(%refused, ?pause, "not registered; trying again");
+                    tracing::warn!(server = %self.options.id, %refused, ?pause, "not registered; trying again");
                     self.state.send_replace(LinkState::Connecting(Some(refused.to_string())));
-                    let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(jittered) => {}
-                    }
-                    pause = (pause * 2).min(self.options.backoff.1);
                 }
             }
+            let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(jittered) => {}
+            }
+            pause = (pause * 2).min(self.options.backoff.1);
         }
     }
 
@@ -137,10 +141,12 @@ impl Link {
     ) {
         let Connected { exchange, over } = connected;
         *self.current.lock() = Some(exchange.clone());
-        self.state.send_replace(LinkState::Registered);
-        tracing::info!(server = %self.options.id, "registered with the master");
+        self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
+        tracing::info!(server = %self.options.id, pid, "registered with the master");
+        let mut first = running.clone();
         let start = async {
             if !*self.once.borrow() {
+                until(&mut first, Option::is_some).await;
                 console.start().await;
                 self.once.send_replace(true);
             }
@@ -154,10 +160,11 @@ impl Link {
                 () = stop.cancelled() => break "the monitor is stopping",
                 now = until(running, |now| *now != pid) => now,
             };
+            tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
             // A new process id is a restarted server: others shall see it go and come.
             let told = match now {
                 None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
-                Some(pid) => exchange.peer().send(Topic::Reconnect, raw(&self.registration(pid))),
+                Some(_) => exchange.peer().send(Topic::Reconnect, raw(&self.registration(now))),
             };
             if told.is_err() {
                 break "the connection is lost";
@@ -173,7 +180,7 @@ impl Link {
         let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
     }
 
-    async fn connect(&self, dial: &Dial, pid: u32, console: &Console) -> Result<Connected, Refused> {
+    async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
         let over = CancellationToken::new();
         let mut made = None;
@@ -201,10 +208,7 @@ impl Link {
         let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
         exchange.peer().send(topic, raw(&self.registration(pid))).map_err(|_| Refused::Over)?;
         let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
-            Ok(Ok(Registered { code: 1, disabled, .. })) => {
-                console.set_disabled(disabled);
-                return Ok(Connected { exchange, over });
-            }
+            Ok(Ok(Registered { code: 1, .. })) => return Ok(Connected { exchange, over }),
             Ok(Ok(Registered { msg, .. })) => Refused::Refused(msg),
             Ok(Err(_)) => Refused::Over,
             Err(_) => Refused::Silent(self.options.register_deadline),
@@ -213,13 +217,14 @@ impl Link {
         Err(outcome)
     }
 
-    fn registration(&self, pid: u32) -> Register {
+    fn registration(&self, pid: Option<u32>) -> Register {
         let options = &self.options;
         Register {
             id: options.id.clone(),
             role: Role::Monitor,
             server_type: Some(options.server_type.clone()),
-            pid: Some(pid),
+            pid,
+            down: pid.is_none(),
             info: Some(options.info.clone()),
             token: options.token.clone(),
             username: None,
@@ -246,12 +251,7 @@ impl Session for Incoming {
         match Topic::parse(topic) {
             Some(Topic::Monitor) => self.message(payload),
             Some(Topic::Register | Topic::ReconnectOk) => match serde_json::from_str(payload.get()) {
-                Ok(answer) => {
-                    if let Some(waiting) = self.answered.lock().take() {
-                        // Whoever waited may have given up.
-                        let _ = waiting.send(answer);
-                    }
-                }
+                Ok(answer) => self.registered(answer),
                 Err(error) => {
                     self.exchange.peer().close(format!("the answer to the registration is malformed: {error}"))
                 }
@@ -269,6 +269,17 @@ impl Session for Incoming {
 }
 
 impl Incoming {
+    /// Takes the answer to the registration; later ones, to a server that runs again, say nothing new.
+    fn registered(&self, answer: Registered) {
+        let Some(waiting) = self.answered.lock().take() else { return };
+        if answer.code == 1 {
+            // At once, since the next frame may be a command that changes this.
+            self.console.set_disabled(answer.disabled.clone());
+        }
+        // Whoever waited may have given up.
+        let _ = waiting.send(answer);
+    }
+
     fn message(&self, payload: &RawValue) {
         let inbound = |module, body, wants_answer, depth| {
             let caller = self.caller.clone();

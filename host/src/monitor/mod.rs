@@ -97,8 +97,8 @@ impl Monitor {
         Ok(Monitor { link, console, stop: CancellationToken::new(), tasks: TaskTracker::new() })
     }
 
-    /// Connects to the master at `address` (`host:port`) whenever the server runs, and comes back when the connection is lost. Modules are
-    /// started when the monitor is registered for the first time.
+    /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when
+    /// the monitor is registered and the server runs for the first time.
     pub fn join(&self, address: String, running: Running) {
         let dial = link::Dial::SocketIo(address);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));

@@ -28,8 +28,15 @@ impl From<Failure> for types::Failure {
     }
 }
 
+/// A guest's failure goes into answers, logs and figures: it is cut to what a code and a sentence may need.
 impl From<types::Failure> for Failure {
-    fn from(failure: types::Failure) -> Self {
-        Failure::new(failure.code, failure.message)
+    fn from(types::Failure { mut code, mut message }: types::Failure) -> Self {
+        code.truncate(code.floor_char_boundary(MAX_CODE));
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        Failure::new(code, message)
     }
 }
+
+/// Bytes of a guest's failure that are kept.
+const MAX_CODE: usize = 64;
+const MAX_MESSAGE: usize = 4096;

@@ -87,6 +87,9 @@ impl Caller {
     }
 }
 
+/// Finds the store of a module id on the same host.
+pub type FindStore = Arc<dyn Fn(&str) -> Option<Arc<Store>> + Send + Sync>;
+
 /// What a module id has on a host.
 pub struct Context {
     /// The module id.
@@ -102,7 +105,7 @@ pub struct Context {
     /// The module's store.
     pub store: Arc<Store>,
     /// Finds the store of another module on this host.
-    pub others: Arc<dyn Fn(&str) -> Option<Arc<Store>> + Send + Sync>,
+    pub others: FindStore,
     /// Figures of the handlers.
     pub stats: Stats,
     /// Lines that the module may still log in this second.
@@ -118,7 +121,7 @@ impl Context {
         options: String,
         grants: Grants,
         store: Arc<Store>,
-        others: Arc<dyn Fn(&str) -> Option<Arc<Store>> + Send + Sync>,
+        others: FindStore,
     ) -> Self {
         Context {
             id: id.into(),

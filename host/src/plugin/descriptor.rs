@@ -78,6 +78,9 @@ pub enum DescriptorError {
     /// It names no id.
     #[error("the descriptor names no module id: `ids` needs at least one")]
     NoIds,
+    /// It names too many ids.
+    #[error("the descriptor names {0} module ids; a file answers to at most {max}", max = Descriptor::MAX_IDS)]
+    TooManyIds(usize),
     /// An id cannot be used.
     #[error("the module id `{0}` is empty, longer than {max} bytes or has characters that are not printable ASCII", max = Descriptor::MAX_ID)]
     BadId(String),
@@ -92,6 +95,8 @@ pub enum DescriptorError {
 impl Descriptor {
     /// Bytes that a module id may have.
     pub const MAX_ID: usize = 128;
+    /// Module ids that a file may answer to.
+    pub const MAX_IDS: usize = 64;
 
     /// Parses and checks a descriptor.
     ///
@@ -101,6 +106,9 @@ impl Descriptor {
         let descriptor: Descriptor = serde_json::from_str(text)?;
         if descriptor.ids.is_empty() {
             return Err(DescriptorError::NoIds);
+        }
+        if descriptor.ids.len() > Self::MAX_IDS {
+            return Err(DescriptorError::TooManyIds(descriptor.ids.len()));
         }
         let mut seen = HashSet::new();
         for IdDescriptor { id, .. } in &descriptor.ids {

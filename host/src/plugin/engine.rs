@@ -30,6 +30,11 @@ struct Inner {
 /// Instances for serial calls.
 const SERIAL: u32 = 256;
 
+/// What one component may have of each. The totals are that for every live instance, so that no module can use up what others need.
+const CORE_INSTANCES: u32 = 64;
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 8;
+
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly engine cannot be set up: {0:#}")]
@@ -37,18 +42,30 @@ pub struct EngineError(#[from] wasmtime::Error);
 
 /// Places for calls, those of each depth apart: a call waits only for calls that are deeper than itself, so that no circle of waiting calls
 /// can arise, however few places there are.
-pub(super) struct Places(Vec<Arc<Semaphore>>);
+pub(super) struct Places {
+    places: Vec<Arc<Semaphore>>,
+    /// How many there are at depth 0, and at each deeper one.
+    sizes: [usize; 2],
+}
 
 impl Places {
     /// `outer` places at depth 0, `inner` at each deeper one.
     pub fn new(outer: usize, inner: usize) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        Places((0..=MAX_DEPTH).map(|depth| places(if depth == 0 { outer } else { inner })).collect())
+        let places = (0..=MAX_DEPTH).map(|depth| places(if depth == 0 { outer } else { inner })).collect();
+        Places { places, sizes: [outer, inner] }
+    }
+
+    /// Places for one module: what it wants, but at most half of what all modules have at each depth, so that one whose calls all hang leaves
+    /// room for the others.
+    pub fn share(&self, instances: usize, reserve: usize) -> Self {
+        let half = |depth: usize| self.sizes[depth].div_ceil(2);
+        Places::new(instances.min(half(0)), reserve.min(half(1)))
     }
 
     /// Waits for a place. `depth` must be at most [`MAX_DEPTH`].
     pub async fn take(&self, depth: u8) -> Option<OwnedSemaphorePermit> {
-        let places = self.0.get(usize::from(depth))?;
+        let places = self.places.get(usize::from(depth))?;
         // The semaphores are never closed, so that only an unknown depth gives nothing.
         places.clone().acquire_owned().await.ok()
     }
@@ -66,17 +83,17 @@ impl Engine {
         let mut pooling = PoolingAllocationConfig::new();
         pooling
             .total_stacks(live)
-            .total_memories(live)
+            .total_memories(live.saturating_mul(MEMORIES))
             .total_component_instances(live)
-            .total_core_instances(live.saturating_mul(4))
-            .total_tables(live.saturating_mul(3))
+            .total_core_instances(live.saturating_mul(CORE_INSTANCES))
+            .total_tables(live.saturating_mul(TABLES))
             .table_elements(100_000)
             .max_memory_size(limits.max_memory)
             .max_component_instance_size(4 << 20)
             .max_core_instance_size(4 << 20)
-            .max_core_instances_per_component(64)
-            .max_memories_per_component(4)
-            .max_tables_per_component(16)
+            .max_core_instances_per_component(CORE_INSTANCES)
+            .max_memories_per_component(MEMORIES)
+            .max_tables_per_component(TABLES)
             .linear_memory_keep_resident(128 << 10)
             .table_keep_resident(128 << 10)
             .pagemap_scan(Enabled::Auto);

@@ -1,6 +1,6 @@
 //! One live instance: a wasmtime store with the module's exports looked up.
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{self, InstancePre};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::exports::pomelo::admin::{
@@ -31,11 +31,26 @@ impl Exports {
             start: has(Handler::Start).then(|| lifecycle::GuestIndices::new(pre)).transpose()?,
         })
     }
+
+    fn load(&self, store: &mut Store<State>, instance: &component::Instance) -> wasmtime::Result<Guest> {
+        Ok(Guest {
+            master: self.master.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
+            monitor: self.monitor.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
+            client: self.client.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
+            events: self.events.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
+            start: self.start.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
+        })
+    }
 }
 
 /// A live instance. It serves one call at a time, and is dropped after a trap.
 pub(super) struct Instance {
     pub store: Store<State>,
+    guest: Guest,
+}
+
+/// The exports of an instance.
+struct Guest {
     master: Option<master_handler::Guest>,
     monitor: Option<monitor_handler::Guest>,
     client: Option<client_handler::Guest>,
@@ -55,23 +70,33 @@ pub(super) fn limited_store(engine: &Engine, limits: &Limits) -> Store<State> {
     store
 }
 
+/// Why a guest did not come back, and which limits it had run into.
+pub(super) struct Trapped {
+    pub error: wasmtime::Error,
+    pub cpu_exceeded: bool,
+    pub memory_exceeded: bool,
+}
+
+impl Trapped {
+    pub fn new(error: wasmtime::Error, state: &State) -> Self {
+        Trapped { error, cpu_exceeded: state.cpu.exceeded(), memory_exceeded: state.memory.exceeded }
+    }
+}
+
 impl Instance {
     pub async fn new(
         engine: &Engine,
         pre: &InstancePre<State>,
         exports: &Exports,
         limits: &Limits,
-    ) -> wasmtime::Result<Self> {
+    ) -> Result<Self, Trapped> {
         let mut store = limited_store(engine, limits);
-        let instance = pre.instantiate_async(&mut store).await?;
-        Ok(Instance {
-            master: exports.master.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
-            monitor: exports.monitor.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
-            client: exports.client.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
-            events: exports.events.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
-            start: exports.start.as_ref().map(|e| e.load(&mut store, &instance)).transpose()?,
-            store,
-        })
+        let clock = store.data().cpu.clone();
+        let made = clock.measure(pre.instantiate_async(&mut store)).await;
+        match made.and_then(|instance| exports.load(&mut store, &instance)) {
+            Ok(guest) => Ok(Instance { store, guest }),
+            Err(error) => Err(Trapped::new(error, store.data())),
+        }
     }
 
     /// Calls a handler; its answer as text, absent where it gives none.
@@ -80,15 +105,15 @@ impl Instance {
         handler: Handler,
         msg: Option<&String>,
     ) -> wasmtime::Result<Result<Option<String>, Failure>> {
-        let store = &mut self.store;
+        let (store, guest) = (&mut self.store, &self.guest);
         let answer = match handler {
-            Handler::Master => exported(&self.master)?.call_handle(store, msg).await?.map(Some),
-            Handler::Monitor => exported(&self.monitor)?.call_handle(store, msg).await?.map(Some),
-            Handler::Client => exported(&self.client)?.call_handle(store, msg).await?.map(Some),
+            Handler::Master => exported(&guest.master)?.call_handle(store, msg).await?.map(Some),
+            Handler::Monitor => exported(&guest.monitor)?.call_handle(store, msg).await?.map(Some),
+            Handler::Client => exported(&guest.client)?.call_handle(store, msg).await?.map(Some),
             Handler::Events => {
-                exported(&self.events)?.call_handle(store, msg.unwrap_or(&String::new())).await?.map(|()| None)
+                exported(&guest.events)?.call_handle(store, msg.unwrap_or(&String::new())).await?.map(|()| None)
             }
-            Handler::Start => exported(&self.start)?.call_start(store).await?.map(|()| None),
+            Handler::Start => exported(&guest.start)?.call_start(store).await?.map(|()| None),
         };
         Ok(answer.map_err(Failure::from))
     }

@@ -16,11 +16,12 @@ pub struct Limits {
     pub wall: Duration,
     /// Memory of one instance, bytes. Default 16 MiB, at most [`EngineLimits::max_memory`].
     pub memory: usize,
-    /// Calls that run at the same time; calls that wait for others are not among them. Default 16.
+    /// Calls that run at the same time; calls that wait for others are not among them. So many instances stay warm. Default 16.
     pub running: usize,
-    /// Calls under way at the same time, waiting ones among them, that no other call waits for. Default 256.
+    /// Calls under way at the same time, waiting ones among them, that no other call waits for. Default 256, at most half of those of all
+    /// modules.
     pub instances: usize,
-    /// Calls under way at each deeper level. Default 16.
+    /// Calls under way at each deeper level. Default 16, at most half of those of all modules.
     pub reserve: usize,
     /// Calls that wait for a place; one more fails with `busy`. Default 1024.
     pub queue: usize,

@@ -1,6 +1,6 @@
 //! The module runtime: components, compiled once, called in warm instances under limits.
 //!
-//! The way of a call: [`Module::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
+//! The way of a call: [`Lease::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
 //! the right to run; the guest runs under a CPU budget and a wall deadline; what it asks of its host goes to the traits in
 //! [`capability`]; its answer is checked to be JSON. A trap, a passed limit or a missed deadline ends that call and drops that instance,
 //! and nothing else.
@@ -19,6 +19,7 @@
 //! | `breaker` | puts a handler aside that keeps trapping |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
 //! | `store` | the module's store |
+//! | `keeper` | where a store's durable keys go |
 //! | `state` | what a host function sees of the call it serves |
 //! | `capability` | one file a capability |
 //!
@@ -35,6 +36,7 @@ mod engine;
 mod grants;
 mod inspect;
 mod instance;
+mod keeper;
 mod limits;
 mod module;
 mod state;
@@ -42,11 +44,12 @@ mod stats;
 mod store;
 
 pub use compiled::{Compiled, LoadError};
-pub use context::{Caller, CallerRole, Context, HostRole, Identity};
+pub use context::{Caller, CallerRole, Context, FindStore, HostRole, Identity};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind};
 pub use engine::{Engine, EngineError};
 pub use grants::{Grants, NotGranted};
 pub use inspect::{InspectError, Inspection};
+pub use keeper::Keeper;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Call, Handler, Lease, Module};
 pub use stats::{HandlerStats, Stats};

@@ -1,6 +1,5 @@
 //! A compiled version of a module, and its calls.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use wasmtime::component::InstancePre;
 use super::breaker::Breaker;
 use super::compiled::{Compiled, LoadError};
 use super::engine::{Engine, Places};
-use super::instance::{Exports, Instance};
+use super::instance::{Exports, Instance, Trapped};
 use super::state::{CallState, State};
 use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
 use crate::failure::{Failure, code};
@@ -125,7 +124,7 @@ impl Module {
             serial: Handler::ALL.map(|handler| compiled.descriptor.is_serial(handler)),
             pre,
             exports,
-            places: Places::new(limits.instances, limits.reserve),
+            places: engine.places().share(limits.instances, limits.reserve),
             runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
             queued: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
@@ -174,15 +173,9 @@ impl Module {
     /// The failure that a caller would have seen.
     pub async fn warm_up(&self) -> Result<(), Failure> {
         let wall = self.limits.wall;
-        let instance = match tokio::time::timeout(wall, self.instantiate()).await {
-            Ok(made) => made.map_err(|error| self.failed(&"instantiation", &error, None))?,
-            Err(_) => {
-                return Err(Failure::new(
-                    code::TIMEOUT,
-                    format!("instantiation did not end within {} ms", wall.as_millis()),
-                ));
-            }
-        };
+        let late = || Failure::new(code::TIMEOUT, format!("instantiation did not end within {} ms", wall.as_millis()));
+        let made = tokio::time::timeout(wall, self.instantiate()).await.map_err(|_| late())?;
+        let instance = made.map_err(|error| self.failed("instantiation", &error))?;
         self.put_back(instance);
         Ok(())
     }
@@ -194,8 +187,8 @@ impl Module {
         Lease(self.clone())
     }
 
-    async fn call_limited(&self, callee: Callee<'_>, call: Call) -> Result<Box<RawValue>, Failure> {
-        let Callee { id, handler } = callee;
+    async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+        let id = &call.context.id;
         if !self.inspection().has(handler) {
             let message = format!("module {id} does not have a {}", handler.as_str());
             return Err(Failure::new(code::NO_HANDLER, message));
@@ -204,23 +197,29 @@ impl Module {
             return Err(Failure::new(code::TOO_DEEP, format!("calls are nested more than {MAX_DEPTH} deep")));
         }
         self.breakers[handler.index()].check(Instant::now())?;
-        let wall = call.deadline.saturating_duration_since(Instant::now());
+        let context = call.context.clone();
+        let late = || {
+            let message = format!("module {}: {} did not answer before its deadline", context.id, handler.as_str());
+            Failure::new(code::TIMEOUT, message)
+        };
+        // Whoever asked has given up: what nobody waits for is not begun.
+        if call.deadline <= Instant::now() {
+            return Err(late());
+        }
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let running = async {
             // A serial call is alone in its lane, and must not wait for a place besides: calls that hold the places may be waiting for those
             // behind it in the lane.
-            let serial = self.serial[callee.handler.index()];
+            let serial = self.serial[handler.index()];
             let places = if serial { None } else { Some(self.enter(call.depth).await?) };
-            let answer = self.run(callee, call).await;
+            let answer = self.run(handler, call).await;
             drop(places);
             answer
         };
         tokio::select! {
             biased;
             answer = running => answer,
-            () = tokio::time::sleep_until(deadline) => {
-                Err(Failure::new(code::TIMEOUT, format!("{callee} did not answer within {} ms", wall.as_millis())))
-            }
+            () = tokio::time::sleep_until(deadline) => Err(late()),
             () = self.ended.cancelled() => {
                 let message = format!("the version of {} that served this call was replaced, and did not end in time", self.name);
                 Err(Failure::new(code::RELOADED, message))
@@ -240,19 +239,21 @@ impl Module {
         Ok([self.places.take(depth).await, self.engine.places().take(depth).await])
     }
 
-    async fn run(&self, callee: Callee<'_>, call: Call) -> Result<Box<RawValue>, Failure> {
-        let handler = callee.handler;
+    async fn run(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         // The semaphore is never closed.
         let Ok(running) = self.runners.clone().acquire_owned().await else {
             return Err(Failure::new(code::BUSY, "the module is being removed"));
         };
+        let context = call.context.clone();
+        let where_ = || format!("module {}: {}", context.id, handler.as_str());
+        let trapped = |error: Trapped| {
+            let failure = self.failed(&where_(), &error);
+            self.trapped(handler, &failure);
+            failure
+        };
         let mut instance = match self.take_idle() {
             Some(instance) => instance,
-            None => self.instantiate().await.map_err(|error| {
-                let failure = self.failed(&callee, &error, None);
-                self.trapped(handler, &failure);
-                failure
-            })?,
+            None => self.instantiate().await.map_err(trapped)?,
         };
         let state = CallState {
             context: call.context,
@@ -268,36 +269,29 @@ impl Module {
         let msg = call.msg.map(|msg| String::from(Box::<str>::from(msg)));
         let clock = instance.store.data().cpu.clone();
         let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let failure = self.failed(&callee, &error, Some(instance.store.data()));
-                self.trapped(handler, &failure);
-                return Err(failure);
-            }
-        };
+        let answer = answer.map_err(|error| trapped(Trapped::new(error, instance.store.data())))?;
         instance.store.data_mut().end();
         self.put_back(instance);
         self.breakers[handler.index()].ended();
         match answer? {
             None => Ok(null().to_owned()),
-            Some(text) => self.checked(callee, text),
+            Some(text) => self.checked(where_, text),
         }
     }
 
     /// The answer as JSON.
-    fn checked(&self, callee: Callee<'_>, text: String) -> Result<Box<RawValue>, Failure> {
+    fn checked(&self, where_: impl Fn() -> String, text: String) -> Result<Box<RawValue>, Failure> {
         if text.len() > self.limits.answer {
-            let message =
-                format!("{callee} answered with {} bytes; an answer has at most {}", text.len(), self.limits.answer);
+            let (bytes, limit) = (text.len(), self.limits.answer);
+            let message = format!("{} answered with {bytes} bytes; an answer has at most {limit}", where_());
             return Err(Failure::new(code::BAD_ANSWER, message));
         }
         RawValue::from_string(text).map_err(|error| {
-            Failure::new(code::BAD_ANSWER, format!("{callee} answered with what is not JSON: {error}"))
+            Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()))
         })
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    async fn instantiate(&self) -> Result<Instance, Trapped> {
         Instance::new(&self.engine, &self.pre, &self.exports, &self.limits).await
     }
 
@@ -308,8 +302,10 @@ impl Module {
     }
 
     fn put_back(&self, instance: Instance) {
-        if !self.ended.is_cancelled() && self.engine.keep_idle() {
-            self.idle.lock().push(instance);
+        let mut idle = self.idle.lock();
+        // More than can run at once would only keep memory that others need.
+        if idle.len() < self.limits.running && !self.ended.is_cancelled() && self.engine.keep_idle() {
+            idle.push(instance);
         }
     }
 
@@ -321,19 +317,19 @@ impl Module {
     }
 
     /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
-    fn failed(&self, callee: &dyn fmt::Display, error: &wasmtime::Error, state: Option<&State>) -> Failure {
+    fn failed(&self, where_: &str, trapped: &Trapped) -> Failure {
         let limits = &self.limits;
-        if state.is_some_and(|state| state.cpu.exceeded()) {
-            let message = format!("{callee} used more than {} ms of CPU time", limits.cpu.as_millis());
+        if trapped.cpu_exceeded {
+            let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
             return Failure::new(code::CPU_LIMIT, message);
         }
-        if state.is_some_and(|state| state.memory.exceeded) {
-            let message = format!("{callee} wanted more than {} KiB of memory", limits.memory >> 10);
+        if trapped.memory_exceeded {
+            let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
             return Failure::new(code::MEMORY_LIMIT, message);
         }
-        match error.downcast_ref::<wasmtime::Trap>() {
-            Some(trap) => Failure::new(code::TRAP, format!("{callee} trapped: {trap}")),
-            None => Failure::new(code::TRAP, format!("{callee} failed: {}", error.root_cause())),
+        match trapped.error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
+            None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
         }
     }
 
@@ -383,7 +379,7 @@ impl Lease {
     pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         let arrived = Instant::now();
         let context = call.context.clone();
-        let outcome = self.0.call_limited(Callee { id: &context.id, handler }, call).await;
+        let outcome = self.0.call_limited(handler, call).await;
         context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
         outcome
     }
@@ -394,19 +390,6 @@ impl Drop for Lease {
         if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.drained.notify_waiters();
         }
-    }
-}
-
-/// What is called, as failures name it.
-#[derive(Clone, Copy)]
-struct Callee<'a> {
-    id: &'a str,
-    handler: Handler,
-}
-
-impl fmt::Display for Callee<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "module {}: {}", self.id, self.handler.as_str())
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct CallState {
 /// Refuses memory past the instance's limit.
 pub(super) struct MemoryLimiter {
     limit: usize,
+    /// What all memories of the instance have together, bytes.
+    used: usize,
     pub exceeded: bool,
 }
 
@@ -46,7 +48,7 @@ impl State {
     pub fn new(limits: &Limits) -> Self {
         State {
             call: None,
-            memory: MemoryLimiter { limit: limits.memory, exceeded: false },
+            memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
             cpu: CpuClock::new(limits.cpu),
             running: None,
             wasi: None,
@@ -59,6 +61,9 @@ impl State {
         self.call = Some(call);
         self.running = Some(running);
         self.cpu.reset();
+        self.memory.exceeded = false;
+        // A call before this one may have been refused memory and done without.
+        self.memory.exceeded = false;
     }
 
     /// Ends the call.
@@ -138,8 +143,12 @@ impl State {
 }
 
 impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit;
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        let allowed = used <= self.limit;
+        if allowed {
+            self.used = used;
+        }
         self.exceeded |= !allowed;
         Ok(allowed)
     }

@@ -45,7 +45,9 @@ impl Stats {
         if let Some(failure) = failure {
             counters.failures.fetch_add(1, Ordering::Relaxed);
             *self.last.lock() = Some(failure.to_string());
-            metrics::counter!("pomelo_handler_failures_total", "handler" => handler.as_str(), "code" => failure.code.clone())
+            // A module's own codes are no label: it could make up new ones for ever.
+            let code = crate::failure::code::ALL.iter().find(|code| **code == failure.code).copied().unwrap_or("other");
+            metrics::counter!("pomelo_handler_failures_total", "handler" => handler.as_str(), "code" => code)
                 .increment(1);
         }
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::{Descriptor, Keeper};
 use crate::failure::{Failure, code};
 
 /// Bytes that a key may have.
@@ -13,11 +14,20 @@ const MAX_KEY: usize = 256;
 /// What a key costs beside its own bytes and those of its value, so that empty values are not free.
 const OVERHEAD: usize = 64;
 
-/// The store of one module id on one host. It outlives calls, traps and versions of the module.
-#[derive(Debug)]
+/// The store of one module id on one host. It outlives calls, traps and versions of the module; keys that the module declared durable outlive
+/// the process as well, where the host has a [`Keeper`].
 pub struct Store {
     limit: usize,
     inner: Mutex<Inner>,
+    kept: Option<Kept>,
+}
+
+/// Where durable keys go.
+struct Kept {
+    id: String,
+    keeper: Arc<dyn Keeper>,
+    /// The durable keys by the descriptor in force.
+    descriptor: RwLock<Option<Descriptor>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,12 +36,18 @@ struct Inner {
     bytes: usize,
 }
 
+impl Kept {
+    fn is_durable(&self, key: &str) -> bool {
+        self.descriptor.read().as_ref().is_some_and(|descriptor| descriptor.is_durable(key))
+    }
+}
+
 /// Changes that are held back: those of a new version's `start`, until that version takes over.
 #[derive(Debug, Default)]
 pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
 
 /// What a call sees: the store, or the store under an overlay.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreView {
     store: Arc<Store>,
     overlay: Option<Arc<Overlay>>,
@@ -42,7 +58,18 @@ fn cost(key: &str, value: &str) -> usize {
 }
 
 impl Inner {
-    fn put(&mut self, key: &str, value: Option<Arc<str>>) {
+    /// What the store would hold with changes carried out, bytes.
+    fn bytes_with(&self, changes: &BTreeMap<String, Option<Arc<str>>>) -> usize {
+        let cost_of = |key: &str, value: Option<&Arc<str>>| value.map_or(0, |value| cost(key, value));
+        let added: usize = changes.iter().map(|(key, change)| cost_of(key, change.as_ref())).sum();
+        let gone: usize = changes.keys().map(|key| cost_of(key, self.entries.get(key))).sum();
+        self.bytes + added - gone
+    }
+
+    fn put(&mut self, kept: Option<&Kept>, key: &str, value: Option<Arc<str>>) {
+        if let Some(kept) = kept.filter(|kept| kept.is_durable(key)) {
+            kept.keeper.put(&kept.id, key, value.clone());
+        }
         let old = match value {
             Some(value) => {
                 self.bytes += cost(key, &value);
@@ -64,7 +91,8 @@ impl Inner {
         }
         let old = self.entries.get(key).map_or(0, |old| cost(key, old));
         let after = self.bytes - old + cost(key, value);
-        if after > limit {
+        // A store that is over its limit, since that was lowered, may shrink.
+        if after > limit && after > self.bytes {
             let message = format!("the module's store would hold {after} bytes; its limit is {limit}");
             return Err(Failure::new(code::STORE_FULL, message));
         }
@@ -73,9 +101,35 @@ impl Inner {
 }
 
 impl Store {
-    /// An empty store for at most `limit` bytes.
+    /// An empty store for at most `limit` bytes, which nothing outlives.
     pub fn new(limit: usize) -> Self {
-        Store { limit, inner: Mutex::default() }
+        Store { limit, inner: Mutex::default(), kept: None }
+    }
+
+    /// A store with what the keeper has of the module `id`.
+    pub fn kept(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Self {
+        let mut inner = Inner::default();
+        for (key, value) in keeper.load(id) {
+            inner.put(None, &key, Some(value.into()));
+        }
+        let kept = Kept { id: id.to_owned(), keeper, descriptor: RwLock::default() };
+        Store { limit, inner: Mutex::new(inner), kept: Some(kept) }
+    }
+
+    /// From now on the durable keys are those of this descriptor.
+    pub fn declare(&self, descriptor: &Descriptor) {
+        let Some(kept) = &self.kept else { return };
+        let inner = self.inner.lock();
+        let before = kept.descriptor.write().replace(descriptor.clone());
+        for (key, value) in &inner.entries {
+            // Before the first descriptor, everything in the store was loaded from the keeper.
+            let was = before.as_ref().is_none_or(|before| before.is_durable(key));
+            match (was, descriptor.is_durable(key)) {
+                (false, true) => kept.keeper.put(&kept.id, key, Some(value.clone())),
+                (true, false) => kept.keeper.put(&kept.id, key, None),
+                _ => {}
+            }
+        }
     }
 
     /// The value of a key.
@@ -83,9 +137,9 @@ impl Store {
         self.inner.lock().entries.get(key).cloned()
     }
 
-    /// Whether what is set under a key outlives the process. Nothing does yet: stores live in memory.
-    pub fn is_durable(&self, _key: &str) -> bool {
-        false
+    /// Whether what is set under a key outlives the process.
+    pub fn is_durable(&self, key: &str) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_durable(key))
     }
 
     /// Bytes in use.
@@ -99,7 +153,7 @@ impl Store {
         let mut undo = BTreeMap::new();
         for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
             undo.insert(key.clone(), inner.entries.get(&key).cloned());
-            inner.put(&key, value);
+            inner.put(self.kept.as_ref(), &key, value);
         }
         Overlay(Mutex::new(undo))
     }
@@ -138,6 +192,12 @@ impl StoreView {
         self.change(key, new, |now| now == expected)
     }
 
+    /// Removes a key; whether it was there.
+    pub fn delete(&self, key: &str) -> bool {
+        // Removing never meets a limit.
+        self.change(key, None, |now| now.is_some()).unwrap_or(false)
+    }
+
     /// Changes a key where `wanted` agrees to its present value, in one step.
     fn change(&self, key: &str, new: Option<&str>, wanted: impl Fn(Option<&str>) -> bool) -> Result<bool, Failure> {
         let mut inner = self.store.inner.lock();
@@ -153,17 +213,19 @@ impl StoreView {
         let new = new.map(Arc::from);
         match overlay.as_mut() {
             Some(changes) => {
-                // The store is checked change by change; an overlay is a start's few keys, and its own size is bounded here.
-                let held: usize = changes.iter().map(|(key, v)| cost(key, v.as_deref().unwrap_or_default())).sum();
-                if held + cost(key, new.as_deref().unwrap_or_default()) > self.store.limit {
+                let before = changes.insert(key.to_owned(), new);
+                if inner.bytes_with(changes) > self.store.limit.max(inner.bytes) {
+                    match before {
+                        Some(before) => changes.insert(key.to_owned(), before),
+                        None => changes.remove(key),
+                    };
                     return Err(Failure::new(
                         code::STORE_FULL,
                         "`start` changes more than the module's store may hold",
                     ));
                 }
-                changes.insert(key.to_owned(), new);
             }
-            None => inner.put(key, new),
+            None => inner.put(self.store.kept.as_ref(), key, new),
         }
         Ok(true)
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +86,7 @@ impl Modules {
     pub async fn follow(mut self, stop: CancellationToken) {
         // At most one task for each name that was ever seen and still has something to do.
         let mut under_way: HashMap<PathBuf, JoinHandle<()>> = HashMap::new();
+        let changed_ids = Arc::new(Notify::new());
         loop {
             let changed = tokio::select! {
                 () = stop.cancelled() => break,
@@ -92,6 +94,12 @@ impl Modules {
                     Change::File { path, closed } => vec![(path, closed)],
                     Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
                 },
+                // What had to leave its ids to another file may have them now.
+                () = changed_ids.notified() => {
+                    let mut again = self.in_conflict();
+                    again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
+                    again.into_iter().map(|path| (path, false)).collect()
+                }
             };
             under_way.retain(|_, task| !task.is_finished());
             for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path)) {
@@ -100,7 +108,13 @@ impl Modules {
                     task.abort();
                 }
                 let settle = if closed { Duration::ZERO } else { self.options.settle };
-                let task = tokio::spawn(settled(path.clone(), settle, self.options.settle, self.consoles.clone()));
+                let task = settled(path.clone(), settle, self.options.settle, self.consoles.clone());
+                let changed_ids = changed_ids.clone();
+                let task = tokio::spawn(async move {
+                    if task.await {
+                        changed_ids.notify_one();
+                    }
+                });
                 under_way.insert(path, task);
             }
         }
@@ -113,6 +127,14 @@ impl Modules {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
         let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_module(p)).collect();
         files.sort();
+        files
+    }
+
+    /// The files that are there and were refused since others had their ids.
+    fn in_conflict(&self) -> Vec<PathBuf> {
+        let mut files = self.files();
+        let in_conflict = |name: &str| self.consoles.iter().any(|console| console.in_conflict(name));
+        files.retain(|path| name_of(path).is_some_and(|name| in_conflict(&name)));
         files
     }
 
@@ -141,8 +163,8 @@ fn name_of(path: &Path) -> Option<String> {
     path.file_stem().and_then(OsStr::to_str).map(str::to_owned)
 }
 
-/// Waits until the file stays as it is, then installs or removes it.
-async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<Console>) {
+/// Waits until the file stays as it is, then installs or removes it; whether that changed which file answers to which ids.
+async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<Console>) -> bool {
     let mut seen = look(&path).await;
     if !settle.is_zero() {
         loop {
@@ -158,16 +180,31 @@ async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<
         // Some tools remove a file before they write the next one.
         tokio::time::sleep(gone).await;
         if look(&path).await.is_none() {
-            let Some(name) = name_of(&path) else { return };
+            let Some(name) = name_of(&path) else { return false };
             futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name))).await;
-            return;
+            return true;
         }
     }
     let mut pause = RETRY.0;
-    while install(&path, &consoles).await {
+    loop {
+        match install(&path, &consoles).await {
+            Outcome::Again => {}
+            Outcome::Done { changed } => return changed,
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
     }
+}
+
+/// What came of a file.
+enum Outcome {
+    /// It is worth another try.
+    Again,
+    /// It is in force, or refused for good.
+    Done {
+        /// Whether it is in force and was not before.
+        changed: bool,
+    },
 }
 
 async fn look(path: &Path) -> Option<(u64, Option<SystemTime>)> {
@@ -175,25 +212,29 @@ async fn look(path: &Path) -> Option<(u64, Option<SystemTime>)> {
     Some((metadata.len(), metadata.modified().ok()))
 }
 
-/// Installs a file everywhere; whether it is worth another try.
-async fn install(path: &Path, consoles: &[Console]) -> bool {
+/// Installs a file everywhere.
+async fn install(path: &Path, consoles: &[Console]) -> Outcome {
+    const REFUSED: Outcome = Outcome::Done { changed: false };
     let Some(name) = name_of(path) else {
         tracing::error!(file = %path.display(), "a module's file name must be Unicode");
-        return false;
+        return REFUSED;
     };
     if look(path).await.is_some_and(|(size, _)| size > MAX_FILE) {
         tracing::error!(file = %path.display(), "a module has at most {} MiB", MAX_FILE >> 20);
-        return false;
+        return REFUSED;
     }
     let bytes: Arc<[u8]> = match tokio::fs::read(path).await {
         Ok(bytes) => bytes.into(),
         Err(error) => {
             tracing::error!(file = %path.display(), %error, "a module cannot be read");
-            return false;
+            return REFUSED;
         }
     };
     let source = Source { name, origin: Origin::File(path.to_owned()), bytes, grants: Grants::default() };
     let installed = consoles.iter().map(|console| console.install(source.clone()));
     let outcomes = futures_util::future::join_all(installed).await;
-    outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. })))
+    match outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. }))) {
+        true => Outcome::Again,
+        false => Outcome::Done { changed: outcomes.iter().flatten().any(|installed| installed.changed) },
+    }
 }

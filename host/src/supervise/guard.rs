@@ -50,6 +50,14 @@ impl Guard {
         Guard::default()
     }
 
+    /// Starts the guard's process, so that a group started next is unguarded for as short as can be.
+    pub(super) async fn ready(&self) {
+        let mut inner = self.0.lock().await;
+        if inner.process.is_none() {
+            inner.begin().await;
+        }
+    }
+
     /// From here on the group ends with this host.
     pub(super) async fn add(&self, group: u32) {
         let mut inner = self.0.lock().await;
@@ -84,6 +92,14 @@ impl Inner {
             let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
         }
         if self.groups.is_empty() {
+            return;
+        }
+        self.begin().await;
+    }
+
+    /// Starts the process where it can be started.
+    async fn begin(&mut self) {
+        if !cfg!(unix) {
             return;
         }
         match self.start().await {

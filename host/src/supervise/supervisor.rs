@@ -146,6 +146,7 @@ impl Task {
             status.phase = Phase::Starting(None);
             status.restarts += u64::from(again);
         });
+        self.guard.ready().await;
         let mut group = match Group::spawn(&self.spec) {
             Ok(group) => group,
             Err(error) => {
@@ -157,7 +158,7 @@ impl Task {
         };
         let (pid, since) = (group.pid(), Instant::now());
         self.guard.add(pid).await;
-        tracing::info!(id = self.spec.id, pid, "started");
+        tracing::debug!(id = self.spec.id, pid, "started");
         self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         self.answer_starting(&Ok(pid));
         let ready = sleep(self.spec.policy.ready_delay);
@@ -310,7 +311,11 @@ impl Task {
             Restart::OnFailure => exit.how != How::Code(0),
             Restart::Never => false,
         };
-        tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        if exit.how == How::Code(0) && !back {
+            tracing::info!(id = self.spec.id, "{}", exit.how);
+        } else {
+            tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        }
         self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);

@@ -32,6 +32,9 @@ pub struct Register {
     /// A monitor's process id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Whether the monitor's server does not run (yet): the monitor can be asked, and others are not told of it. Ours alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub down: bool,
     /// A monitor's description of its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,

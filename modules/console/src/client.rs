@@ -46,13 +46,8 @@ pub enum Answer {
     Restarted(Vec<String>),
 }
 
-/// What is read of a server's `info`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Info {
-    #[serde(default)]
-    server_type: String,
-}
+/// Nothing is read of a server's `info`.
+type Info = IgnoredAny;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -122,9 +117,9 @@ struct Ended {
 /// Ends servers, or all of them; the master last.
 fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let master = agent.server_id();
-    let known = agent.cluster().servers::<Info>()?.servers;
-    let ids = if ids.is_empty() { known.keys().cloned().collect() } else { ids };
-    let (ids, mut failed) = connected(ids, |id| known.contains_key(id));
+    let all = ids.is_empty();
+    let ids = if all { everyone(agent)? } else { ids };
+    let (ids, mut failed) = single(ids);
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
     let timeout = agent.options::<Options>()?.stop_timeout;
@@ -132,6 +127,8 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     for ids in [first, last] {
         for (id, answer) in ask::<IgnoredAny>(agent, &ids, signal, timeout)? {
             match answer {
+                // Of all, those that are down already need nothing.
+                Err(failure) if all && is_unknown(&failure) => {}
                 Err(failure) if !has_ended(&id, &failure) => drop(failed.insert(id, reason(&failure))),
                 _ => ended.push(id),
             }
@@ -141,6 +138,13 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     Ok(Ended { ended, failed })
 }
 
+/// The servers of the table, and those that are configured: the monitor of a server that does not run at the moment can be asked as well.
+fn everyone(agent: &Agent) -> Result<Vec<String>> {
+    let mut ids = agent.cluster().configured()?;
+    ids.extend(agent.cluster().servers::<Info>()?.servers.into_keys());
+    Ok(ids)
+}
+
 /// Whether a failure means that the server has done as it was told. One that ends may be gone before its answer is out; and a server of
 /// pomelo 2.x answers `kill` with its id where others have an error.
 fn has_ended(id: &str, failure: &Failure) -> bool {
@@ -148,42 +152,39 @@ fn has_ended(id: &str, failure: &Failure) -> bool {
 }
 
 fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
-    let master = agent.server_id();
-    let known = agent.cluster().servers::<Info>()?.servers;
-    let ids = match (ids.is_empty(), server_type) {
-        (false, _) => ids,
-        (true, None) => known.keys().filter(|id| **id != master).cloned().collect(),
-        (true, Some(server_type)) => {
-            let of_type: Vec<_> =
-                known.iter().filter(|(_, info)| info.server_type == server_type).map(|(id, _)| id.clone()).collect();
-            if of_type.is_empty() {
-                return Err(Failure::new("not-found", ["No server is of the type ", &server_type, "."].concat()));
-            }
-            of_type
-        }
-    };
-    let configured = agent.cluster().configured()?;
-    let (ids, mut failed) =
-        connected(ids, |id| known.contains_key(id) || configured.iter().any(|configured| configured == id));
-    let (running, down): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| known.contains_key(primary(id)));
-
-    let mut restarted = 0;
-    let mut note = |id: String, outcome: Result| match outcome {
-        Ok(()) => restarted += 1,
-        Err(failure) => drop(failed.insert(id, reason(&failure))),
-    };
     let timeout = agent.options::<Options>()?.stop_timeout;
-    for (id, answer) in ask::<IgnoredAny>(agent, &running, "restart", timeout)? {
-        note(id, answer.map(drop));
-    }
-    for id in down {
-        let outcome = agent.starter().start(&id);
-        note(id, outcome);
+    let (master, named) = (agent.server_id(), !ids.is_empty());
+    let (targets, mut failed) = match server_type {
+        _ if named => single(ids),
+        Some(server_type) => (vec![["type:", &server_type].concat()], Reasons::new()),
+        None => (vec!["*".to_owned()], Reasons::new()),
+    };
+    let mut restarted = 0;
+    for (id, answer) in ask::<IgnoredAny>(agent, &targets, "restart", timeout)? {
+        let outcome = match answer {
+            // The master is not among all: it cannot restart itself.
+            Err(_) if !named && id == master => continue,
+            Err(failure) if named && is_down(&failure) => start(agent, &id, failure),
+            answer => answer.map(drop),
+        };
+        match outcome {
+            Ok(()) => restarted += 1,
+            Err(failure) => drop(failed.insert(id, reason(&failure))),
+        }
     }
     if restarted == 0 && !failed.is_empty() {
         return Err(nothing_done("restarted", &failed));
     }
     Ok(Answer::Restarted(failed.into_keys().collect()))
+}
+
+/// Has a server that is down started, where the configuration knows it; else it stays with the failure.
+fn start(agent: &Agent, id: &str, failure: Failure) -> Result {
+    if agent.cluster().configured()?.iter().any(|configured| configured == id) {
+        agent.starter().start(id)
+    } else {
+        Err(failure)
+    }
 }
 
 /// Passes a signal on; nobody to ask is no failure.
@@ -202,22 +203,30 @@ fn ask<T: serde::de::DeserializeOwned>(
     agent.cluster().request_many(targets, &message, Duration::from_millis(timeout).min(left))
 }
 
-/// Those of the ids that are known, each once; the others have failed.
-fn connected(ids: Vec<String>, known: impl Fn(&str) -> bool) -> (Vec<String>, Reasons) {
-    let (mut ids, unknown): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| known(primary(id)));
+/// The ids, each once. What would name several servers is no id, and has failed.
+fn single(ids: Vec<String>) -> (Vec<String>, Reasons) {
+    let (mut ids, several): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id != "*" && !id.starts_with("type:"));
     ids.sort_unstable();
     ids.dedup();
-    let failed = unknown.into_iter().map(|id| (id, "There is no such server.".to_owned())).collect();
+    let failed = several.into_iter().map(|id| (id, NO_SUCH_SERVER.to_owned())).collect();
     (ids, failed)
 }
 
-/// The server id of a target: several monitors may share one, and are then told apart by an address after it.
-fn primary(target: &str) -> &str {
-    target.split_once('@').map_or(target, |(id, _)| id)
+const NO_SUCH_SERVER: &str = "There is no such server.";
+
+/// Whether a failure says that nobody is connected under the id.
+fn is_unknown(failure: &Failure) -> bool {
+    failure.code() == "not-found"
+}
+
+/// Whether a failure says that the server's monitor is not there, or is just ending.
+fn is_down(failure: &Failure) -> bool {
+    is_unknown(failure) || failure.code() == "disconnected"
 }
 
 fn reason(failure: &Failure) -> String {
-    failure.message().to_owned()
+    let message = if is_unknown(failure) { NO_SUCH_SERVER } else { failure.message() };
+    message.to_owned()
 }
 
 fn nothing_done(what: &str, failed: &Reasons) -> Failure {
@@ -237,10 +246,10 @@ mod tests {
 
     #[test]
     fn ids_are_told_apart_and_taken_once() {
-        let ids = ["b", "a", "b", "a@10.0.0.1:3050", "x", "*"].map(String::from).to_vec();
-        let (known, unknown) = connected(ids, |id| ["a", "b"].contains(&id));
-        assert_eq!(known, ["a", "a@10.0.0.1:3050", "b"]);
-        assert_eq!(unknown.into_keys().collect::<Vec<_>>(), ["*", "x"]);
+        let ids = ["b", "a", "b", "a@10.0.0.1:3050", "type:a", "*"].map(String::from).to_vec();
+        let (ids, failed) = single(ids);
+        assert_eq!(ids, ["a", "a@10.0.0.1:3050", "b"]);
+        assert_eq!(failed.into_keys().collect::<Vec<_>>(), ["*", "type:a"]);
     }
 
     #[test]

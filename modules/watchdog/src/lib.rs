@@ -5,7 +5,7 @@
 //!
 //! # Revisions
 //! The table has a revision `rev`, which grows with every change, and an `epoch`, a word drawn anew by every process of the master. Both
-//! travel in every message between our own watchdogs, and a monitor keeps those of its view (its [`Mark`](protocol::Mark)).
+//! travel in every message between our own watchdogs, and a monitor keeps those of its view (its *mark*).
 //!
 //! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that
 //!   stands between the two: what the view already has is applied again, without harm. An older one is ignored.

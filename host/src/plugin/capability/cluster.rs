@@ -13,6 +13,8 @@ use crate::plugin::state::State;
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
+/// What each of several servers answered, by id.
+pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
 
 /// What the interface `cluster` acts on.
 pub trait Cluster: Send + Sync + 'static {
@@ -29,7 +31,7 @@ pub trait Cluster: Send + Sync + 'static {
         msg: Arc<RawValue>,
         depth: u8,
         deadline: Instant,
-    ) -> BoxFuture<'_, Vec<(String, Result<Box<RawValue>, Failure>)>>;
+    ) -> BoxFuture<'_, Answers>;
     /// Sends requests whose answers are collected, and whose failures are logged, in the background.
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure>;
     /// Sends messages that are not answered.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::failure::{Failure, code};
 
 pub use application::Application;
-pub use cluster::{Cluster, Targets};
+pub use cluster::{Answers, Cluster, Targets};
 pub use process::{Process, Stats};
 pub use starter::Starter;
 pub use uplink::Uplink;

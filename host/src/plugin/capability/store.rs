@@ -14,7 +14,7 @@ impl Host for State {
     }
 
     fn delete(&mut self, key: String) -> bool {
-        self.call().is_ok_and(|call| call.store.get(&key).is_some() && call.store.set(&key, None).is_ok())
+        self.call().is_ok_and(|call| call.store.delete(&key))
     }
 
     fn entries(&mut self, prefix: String) -> Vec<(String, String)> {

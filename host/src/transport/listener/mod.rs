@@ -86,7 +86,7 @@ impl Listener {
     pub async fn serve(self, shutdown: CancellationToken) {
         let Listener { socket, address, door } = self;
         let places = Arc::new(Semaphore::new(door.options.max_connections));
-        tracing::info!(%address, "listening");
+        tracing::debug!(%address, "listening");
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,

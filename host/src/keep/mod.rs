@@ -1,0 +1,230 @@
+//! What outlives the process: durable keys of modules' stores, in a database file ([redb](https://docs.rs/redb)) of the host's data directory.
+//!
+//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another. What waits
+//! is therefore never more than what the stores hold, and they are limited. Knows no module.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use redb::{Database, ReadableDatabase, TableDefinition};
+
+use crate::plugin::Keeper;
+
+/// Name of the database in the data directory.
+const FILE: &str = "state.redb";
+/// (host role and scope, key) → value.
+const ENTRIES: TableDefinition<(&str, &str), &str> = TableDefinition::new("entries");
+
+/// A database file, open in this process alone. What is still to be written is written when the last handle is dropped, or by
+/// [`State::flush`].
+pub struct State(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    database: Arc<Database>,
+    waiting: Arc<Waiting>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    changes: Mutex<Changes>,
+    more: Condvar,
+    written: Condvar,
+}
+
+#[derive(Default)]
+struct Changes {
+    entries: BTreeMap<(String, String), Option<Arc<str>>>,
+    /// Whether a transaction is under way.
+    writing: bool,
+    over: bool,
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The directory cannot be made.
+    #[error("the data directory {} cannot be made: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is in use by another process, or damaged.
+    #[error("{} cannot be opened: {source}{hint}", path.display(), hint = hint(source))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<redb::Error>,
+    },
+}
+
+fn hint(error: &redb::Error) -> &'static str {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => " (does this server run already?)",
+        redb::Error::Corrupted(_) => " (move the file away to begin without what modules had stored)",
+        _ => "",
+    }
+}
+
+impl State {
+    /// Opens the database of a data directory; both are made if they are not there.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        std::fs::create_dir_all(directory)
+            .map_err(|source| StateError::Directory { path: directory.to_owned(), source })?;
+        let path = directory.join(FILE);
+        let opened = |source: redb::Error| StateError::Open { path: path.clone(), source: Box::new(source) };
+        let database = Database::create(&path).map_err(|error| opened(error.into()))?;
+        let waiting = Arc::new(Waiting::default());
+        let database = Arc::new(database);
+        // The table must be there before it is read.
+        write(&database, &BTreeMap::new()).map_err(opened)?;
+        let writer = {
+            let (database, waiting, path) = (database.clone(), waiting.clone(), path.clone());
+            std::thread::Builder::new().name("state".into()).spawn(move || waiting.write_all(&database, &path))
+        };
+        let writer = writer.map_err(|error| opened(redb::Error::Io(error)))?;
+        Ok(State(Arc::new(Inner { path, database, waiting, writer: Mutex::new(Some(writer)) })))
+    }
+
+    /// Waits until all that was put before is on the disk. Blocks the thread, some milliseconds as a rule.
+    pub fn flush(&self) {
+        let waiting = &self.0.waiting;
+        let mut changes = waiting.changes.lock();
+        while changes.writing || !changes.entries.is_empty() {
+            waiting.written.wait(&mut changes);
+        }
+    }
+
+    /// What keeps the keys of one host of this process: the master and its own monitor have scopes of the same names.
+    pub fn of(&self, host: &str) -> Arc<dyn Keeper> {
+        Arc::new(Part { state: self.0.clone(), host: host.to_owned() })
+    }
+}
+
+/// The part of the database that belongs to one host.
+struct Part {
+    state: Arc<Inner>,
+    host: String,
+}
+
+impl Part {
+    fn scope(&self, scope: &str) -> String {
+        format!("{}/{scope}", self.host)
+    }
+}
+
+impl Keeper for Part {
+    fn load(&self, scope: &str) -> Vec<(String, String)> {
+        let scope = self.scope(scope);
+        read(&self.state.database, &scope).unwrap_or_else(|error| {
+            tracing::error!(file = %self.state.path.display(), %error, "what a module had stored cannot be read");
+            Vec::new()
+        })
+    }
+
+    fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>) {
+        let waiting = &self.state.waiting;
+        waiting.changes.lock().entries.insert((self.scope(scope), key.to_owned()), value);
+        waiting.more.notify_one();
+    }
+}
+
+impl Waiting {
+    /// Writes what waits, until it is over and nothing waits.
+    fn write_all(&self, database: &Database, path: &Path) {
+        loop {
+            let entries = {
+                let mut changes = self.changes.lock();
+                while changes.entries.is_empty() {
+                    if changes.over {
+                        return;
+                    }
+                    self.more.wait(&mut changes);
+                }
+                changes.writing = true;
+                std::mem::take(&mut changes.entries)
+            };
+            if let Err(error) = write(database, &entries) {
+                metrics::counter!("pomelo_state_errors_total").increment(1);
+                tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it is kept in memory only");
+            }
+            self.changes.lock().writing = false;
+            self.written.notify_all();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.waiting.changes.lock().over = true;
+        self.waiting.more.notify_one();
+        if let Some(writer) = self.writer.lock().take() {
+            // A writer that panicked has nothing more to write.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn read(database: &Database, scope: &str) -> Result<Vec<(String, String)>, redb::Error> {
+    let table = database.begin_read()?.open_table(ENTRIES)?;
+    let mut found = Vec::new();
+    for entry in table.range((scope, "")..)? {
+        let (place, value) = entry?;
+        let (of, key) = place.value();
+        if of != scope {
+            break;
+        }
+        found.push((key.to_owned(), value.value().to_owned()));
+    }
+    Ok(found)
+}
+
+fn write(database: &Database, entries: &BTreeMap<(String, String), Option<Arc<str>>>) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ENTRIES)?;
+        for ((scope, key), value) in entries {
+            match value {
+                Some(value) => drop(table.insert((scope.as_str(), key.as_str()), &**value)?),
+                None => drop(table.remove((scope.as_str(), key.as_str()))?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m4_what_was_put_is_there_when_the_file_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::open(directory.path()).unwrap();
+        let (master, monitor) = (state.of("master"), state.of("monitor"));
+        master.put("m", "a", Some("1".into()));
+        master.put("m", "a", Some("2".into()));
+        master.put("m", "b", Some("gone".into()));
+        master.put("m", "b", None);
+        monitor.put("m", "a", Some("another".into()));
+        master.put("m2", "c", Some("3".into()));
+        assert!(matches!(State::open(directory.path()), Err(StateError::Open { .. })), "one process at a time");
+        drop((state, master, monitor));
+
+        let state = State::open(directory.path()).unwrap();
+        assert_eq!(state.of("master").load("m"), [("a".into(), "2".into())]);
+        assert_eq!(state.of("monitor").load("m"), [("a".into(), "another".into())]);
+        assert_eq!(state.of("master").load("none"), []);
+    }
+}

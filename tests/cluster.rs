@@ -1,0 +1,19 @@
+//! Clusters of real processes: the finished program as master, monitors and command line, shell scripts as servers, npm's `socket.io-client` as a
+//! foreign client. Each test has a configuration, ports and a modules' directory of its own; whatever it started ends with it.
+
+#[path = "cluster/clients.rs"]
+mod clients;
+#[path = "cluster/command_line.rs"]
+mod command_line;
+#[path = "cluster/demo.rs"]
+mod demo;
+#[path = "cluster/lifecycle.rs"]
+mod lifecycle;
+#[path = "cluster/loss.rs"]
+mod loss;
+#[path = "cluster/modules.rs"]
+mod modules;
+#[path = "cluster/monitors.rs"]
+mod monitors;
+#[path = "cluster/support.rs"]
+mod support;

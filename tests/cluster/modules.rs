@@ -1,0 +1,95 @@
+//! Modules of a running cluster, as an operator handles them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A built module of `target/modules`.
+fn built(name: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/modules").join(name);
+    assert!(file.exists(), "{} is not built: run modules/build.sh", file.display());
+    file
+}
+
+/// What `modules --json` says.
+fn modules(cluster: &Cluster) -> Value {
+    serde_json::from_str(&cluster.done(&["modules", "--json"])).unwrap()
+}
+
+fn module(modules: &Value, id: &str) -> Option<Value> {
+    modules["modules"].as_array()?.iter().find(|module| module["id"] == id).cloned()
+}
+
+#[test]
+fn x1_m5_a_dropped_module_runs_is_disabled_replaced_and_removed() {
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    let unknown = cluster.ask(&["request", "echo", "1"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("unknown module echo"), "{}", unknown.err);
+
+    let file = cluster.path("modules").join("echo.wasm");
+    fs::copy(built("fixtures/echo-v1.wasm"), &file).unwrap();
+    let answer = eventually("it runs", || {
+        let done = cluster.ask(&["request", "echo", r#"{"x":1}"#]);
+        (done.code == Some(0)).then_some(done.out)
+    });
+    assert_eq!(serde_json::from_str::<Value>(&answer).unwrap(), json!({"version": 1, "echo": {"x": 1}}));
+
+    let echo = module(&modules(&cluster), "echo").unwrap();
+    let has = |name: &str| echo.get(name).is_some();
+    let members = "id roles handlers version digest state calls failures lastError source";
+    assert!(members.split(' ').all(has), "{echo}");
+    assert_eq!((&echo["version"], &echo["state"], &echo["calls"]), (&"1.0.0".into(), &"enabled".into(), &1.into()));
+    assert_eq!(echo["source"].as_str().unwrap(), fs::canonicalize(&file).unwrap().to_str().unwrap());
+
+    cluster.done(&["modules", "disable", "echo"]);
+    let disabled = cluster.ask(&["request", "echo", "1"]);
+    assert_eq!(disabled.code, Some(1));
+    assert!(disabled.err.contains("module echo is disabled"), "{}", disabled.err);
+    assert_eq!(module(&modules(&cluster), "echo").unwrap()["state"], "disabled");
+    assert!(cluster.done(&["modules", "list"]).contains("disabled"));
+    cluster.done(&["modules", "enable", "echo"]);
+    cluster.done(&["request", "echo"]);
+    let unknown = cluster.ask(&["modules", "disable", "nothing"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("nothing"), "{}", unknown.err);
+    let guest = cluster.ask(&["modules", "disable", "echo", "--username=monitor", "--password=monitor"]);
+    assert_eq!((guest.code, guest.err.contains("level")), (Some(1), true), "{guest:?}");
+
+    fs::copy(built("fixtures/echo-v2.wasm"), &file).unwrap();
+    eventually("the new version runs", || {
+        cluster.done(&["request", "echo", "1"]).contains("\"version\":2").then_some(())
+    });
+
+    // What is refused is shown with the reason, and the version in force stays.
+    fs::write(&file, "no module").unwrap();
+    fs::write(cluster.path("modules").join("junk.wasm"), "no module either").unwrap();
+    let table = eventually("the files are refused", || {
+        let table = cluster.done(&["modules"]);
+        (table.contains("its newest file was refused") && table.contains("junk.wasm was refused")).then_some(table)
+    });
+    assert!(table.lines().take(4).all(|line| line.trim_end().chars().count() <= 80), "it fits 80 columns:\n{table}");
+    cluster.done(&["request", "echo", "1"]);
+
+    fs::remove_file(&file).unwrap();
+    eventually("it is removed", || (cluster.ask(&["request", "echo", "1"]).code == Some(1)).then_some(()));
+}
+
+#[test]
+fn t_the_tutorials_module_asks_all_monitors_and_gives_what_it_keeps() {
+    let settings = format!("{SETTINGS}[module.timeReport]\ngrants = [\"cluster\", \"uplink\"]\ninterval = 1\n");
+    let cluster = Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &settings);
+    fs::create_dir(cluster.path("modules")).unwrap();
+    fs::copy(built("time-report.wasm"), cluster.path("modules").join("time-report.wasm")).unwrap();
+    let mut cluster = cluster;
+    cluster.host("start", &[]);
+    cluster.wait_for(&["chat-1"]);
+    eventually("the cached times have the server's", || {
+        let done = cluster.ask(&["request", "timeReport"]);
+        done.out.contains("chat-1").then_some(())
+    });
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Passes all tests, from nothing: installs what they need (Debian's packages where there is no WASM toolchain, npm's for the JavaScript
+# peers), builds the modules, and runs the tests with the modules that were just built.
+#
+# Where no WASM toolchain can be had it says so and tests with the committed modules; in CI (CI=true) that is a failure.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+debian() {
+    command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 1
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
+}
+
+step "JavaScript peers"
+if ! command -v npm >/dev/null; then
+    debian nodejs npm || { echo "npm is needed: install Node.js 18 or later" >&2 && exit 1; }
+fi
+npm --prefix tests/js ci --ignore-scripts --no-audit --no-fund
+
+step "Admin modules"
+built=true
+bash modules/build.sh || built=false
+if ! $built && debian rustc-web cargo-web rust-web-src lld-22; then
+    built=true
+    bash modules/build.sh || built=false
+fi
+if $built; then
+    bash tests/outside/build.sh target/modules/outside
+    # The same compiler makes the same bytes of the same sources.
+    if [ "$(bash modules/build.sh --toolchain)" = "$(cat modules/built/TOOLCHAIN)" ]; then
+        for module in modules/built/*.wasm; do
+            cmp "$module" "target/modules/$(basename "$module")" \
+                || { echo "$module is not what its sources make: run modules/build.sh --commit" >&2 && exit 1; }
+        done
+        echo "the committed modules are what their sources make"
+    else
+        echo "this toolchain is not the one of modules/built/TOOLCHAIN: the committed modules are compared by their sources alone"
+    fi
+    export POMELO_BUILTINS="$PWD/target/modules"
+    tests=(--tests)
+elif [ "${CI:-}" = true ]; then
+    echo "no WASM toolchain" >&2
+    exit 1
+else
+    echo "NO WASM TOOLCHAIN: testing with the committed modules, and without the tests that need others"
+    tests=(--lib --bins --test transport --test built)
+fi
+
+step "Format"
+cargo fmt --all --check
+step "Tests"
+cargo test --locked -p pomelo-host "${tests[@]}"
+cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros -p watchdog -p console -p time-report
+step "Lints"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+step "Documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+step "Done"
