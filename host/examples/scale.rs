@@ -1,83 +1,105 @@
-//! What a cluster costs as it grows: joins 1, 10, 100 and 1000 monitors to one master, all in this process, over loopback sockets.
+//! What a cluster costs as it grows: joins 1, 10, 100 and 1000 monitors to one master over loopback sockets. The master has a process of its
+//! own, so that its memory and CPU time are told apart; the monitors share another, and an engine.
 //!
-//! `cargo run --release --example scale` measures all four, each in a process of its own; `-- 100` one of them. A thousand monitors need some
-//! 2,100 file descriptors (`ulimit -n 8192`). Memory is that of master and monitors together: a monitor of one's own process has its own
-//! engine besides.
+//! `cargo run --release --example scale` measures all four; `-- 100` one of them. A thousand monitors need 1,100 file descriptors a process
+//! (`ulimit -n 4096`). `RUST_LOG=warn` shows what goes wrong.
 
 #[path = "../../tests/fleet/mod.rs"]
 mod fleet;
 
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Node, Served};
+use fleet::{Fleet, Served};
 use futures_util::future::join_all;
 use pomelo_host::client::AdminClient;
-use pomelo_host::master::Master;
 use serde_json::json;
 
 /// How often `list` is asked for.
 const LISTS: usize = 21;
 
 fn main() {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
-    let monitors: Option<usize> = std::env::args().nth(1).and_then(|text| text.parse().ok());
-    match monitors {
-        Some(monitors) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(measure(monitors));
-        }
-        None => {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let count = |text: &String| text.parse().expect("a number of monitors");
+    match &arguments[..] {
+        [] => {
             println!(
-                "monitors | all know all | messages | a view's changes | list p50 | RSS before / with all / peak | CPU"
+                "monitors | all know all | a view's changes: all, most | list p50 | master's RSS: alone, all, peak | its CPU"
             );
-            let program = std::env::current_exe().expect("a program");
             for monitors in ["1", "10", "100", "1000"] {
-                let ended = std::process::Command::new(&program).arg(monitors).status();
+                let ended = Command::new(program()).arg(monitors).status();
                 assert!(ended.is_ok_and(|ended| ended.success()), "the measurement of {monitors} monitors failed");
             }
         }
+        [monitors] => runtime.block_on(measure(count(monitors))),
+        [monitors, master, ..] => runtime.block_on(join(count(monitors), master.parse().expect("an address"))),
     }
 }
 
-async fn measure(monitors: usize) {
-    let instances = u32::try_from(monitors).unwrap_or(u32::MAX).clamp(512, 2048);
-    let fleet = Fleet::new(instances);
-    let (master, own) = fleet.master(0).await;
-    let alone = memory("VmRSS");
+fn program() -> std::path::PathBuf {
+    std::env::current_exe().expect("a program")
+}
 
-    let began = Instant::now();
-    let joins = (0..monitors).map(|number| {
-        let (fleet, address) = (fleet.clone(), master.address());
-        let port = u16::try_from(number % 50_000).unwrap_or_default() + 5000;
-        async move { fleet.monitor(&format!("chat-server-{number}"), "chat", port, address).await }
-    });
-    let nodes = join_all(joins).await;
-    let all = || nodes.iter().map(|node| &*node.served).chain([&*own]);
-    while !all().all(|served| served.view(|view| view.len()) == monitors + 1) {
-        assert!(began.elapsed() < Duration::from_secs(120), "{}", behind(&nodes, &master, monitors));
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let knew = began.elapsed();
-    let changes = || all().map(|served| served.counts().changes());
-    let (messages, most) = (changes().sum::<usize>(), changes().max().unwrap_or_default());
+/// The master's side.
+async fn measure(monitors: usize) {
+    let (master, _own) = Fleet::new(16).master(0).await;
+    let alone = memory("VmRSS");
+    let mut child = Command::new(program())
+        .args([monitors.to_string(), master.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process for the monitors");
+    let output = child.stdout.take().expect("its output");
+    let said = tokio::task::spawn_blocking(move || BufReader::new(output).lines().next());
+    let said = said.await.expect("a thread").expect("the monitors have ended").expect("text");
+    let joined = cpu();
 
     let client = fleet::client(master.address()).await;
     let list = list(&client, monitors).await;
     println!(
-        "{monitors:8} | {:10.3} s | {messages:8} | {most:16} | {:5.2} ms | {alone} / {} / {} MiB | {:.1} s",
-        knew.as_secs_f64(),
+        "{monitors:8} | {said} | {:6.2} ms | {alone}, {}, {} MiB | {joined:.2} s",
         list.as_secs_f64() * 1e3,
         memory("VmRSS"),
         memory("VmHWM"),
-        cpu(),
     );
+    drop(child.stdin.take());
+    child.wait().expect("its end");
 }
 
-/// Why it does not come to an end.
-fn behind(nodes: &[Node], master: &Master, monitors: usize) -> String {
+/// The monitors' side: says how it went, and stays until its input ends.
+async fn join(monitors: usize, master: SocketAddr) {
+    let fleet = Fleet::new(u32::try_from(monitors).unwrap_or(u32::MAX).clamp(256, 1500));
+    // The code is compiled once, and before the clock runs.
+    let first = fleet.monitor("chat-server-0", "chat", 5000, master).await;
+    first.monitor.registered().await;
+    let began = Instant::now();
+    let joins = (1..monitors).map(|number| {
+        let (fleet, port) = (fleet.clone(), 5000 + u16::try_from(number % 50_000).unwrap_or_default());
+        async move { fleet.monitor(&format!("chat-server-{number}"), "chat", port, master).await }
+    });
+    let nodes: Vec<_> = std::iter::once(first).chain(join_all(joins).await).collect();
     let known = |served: &Served| served.view(|view| view.len());
-    let behind = nodes.iter().filter(|node| known(&node.served) != monitors + 1).count();
-    format!("{behind} of {monitors} do not know all; the master knows {}", master.members().count().0)
+    loop {
+        let behind = nodes.iter().filter(|node| known(&node.served) != monitors + 1).count();
+        if behind == 0 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(180), "{behind} of {monitors} do not know all");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let knew = began.elapsed().as_secs_f64();
+    let changes = || nodes.iter().map(|node| node.served.counts().changes());
+    let (all, most) = (changes().sum::<usize>(), changes().max().unwrap_or_default());
+    println!("{knew:10.3} s | {all:8}, {most:4} | {:7.2} s", cpu());
+    let wait = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    wait.await.expect("a thread").expect("the end of the input");
+    std::process::exit(0);
 }
 
 /// The median time of a `list`.

@@ -1,5 +1,7 @@
 //! The application beside a monitor.
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
@@ -13,11 +15,32 @@ use serde_json::{Map, Value};
 /// An application that keeps its view in memory, and a process of fixed figures.
 pub struct Served {
     pid: u32,
-    view: Mutex<Map<String, Value>>,
+    view: Mutex<View>,
     added: AtomicUsize,
     removed: AtomicUsize,
     replaced: AtomicUsize,
     started_over: AtomicUsize,
+}
+
+/// From server id to what the server says of itself, JSON. Views of a thousand servers, a thousand times, share their texts.
+pub type View = BTreeMap<Arc<str>, Arc<str>>;
+
+/// One text for all who have the same.
+fn shared(text: &str) -> Arc<str> {
+    static TEXTS: Mutex<Option<HashSet<Arc<str>>>> = Mutex::new(None);
+    let mut texts = TEXTS.lock();
+    let texts = texts.get_or_insert_default();
+    if let Some(known) = texts.get(text) {
+        return known.clone();
+    }
+    let text: Arc<str> = text.into();
+    texts.insert(text.clone());
+    text
+}
+
+/// A server as a view has it.
+pub fn seen(id: &str, info: &Info) -> (Arc<str>, Arc<str>) {
+    (shared(id), shared(&serde_json::to_string(info).expect("JSON")))
 }
 
 /// How often an application was told something.
@@ -49,7 +72,7 @@ impl Served {
     }
 
     /// Looks at the view.
-    pub fn view<T>(&self, look: impl FnOnce(&Map<String, Value>) -> T) -> T {
+    pub fn view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
         look(&self.view.lock())
     }
 
@@ -63,7 +86,7 @@ impl Served {
         }
     }
 
-    fn change(&self, count: &AtomicUsize, change: impl FnOnce(&mut Map<String, Value>)) -> BoxFuture<'_, Outcome> {
+    fn change(&self, count: &AtomicUsize, change: impl FnOnce(&mut View)) -> BoxFuture<'_, Outcome> {
         change(&mut self.view.lock());
         count.fetch_add(1, Ordering::Relaxed);
         ready(Ok(())).boxed()
@@ -76,22 +99,24 @@ impl Application for Served {
     fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Outcome> {
         self.change(&self.added, |view| {
             for info in servers {
-                let id = info.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-                view.insert(id, Value::Object(info));
+                view.extend([seen(info.get("id").and_then(Value::as_str).unwrap_or_default(), &info)]);
             }
         })
     }
 
     fn remove_servers(&self, ids: Vec<String>) -> BoxFuture<'_, Outcome> {
-        self.change(&self.removed, |view| view.retain(|id, _| !ids.contains(id)))
+        self.change(&self.removed, |view| view.retain(|id, _| !ids.iter().any(|gone| **gone == **id)))
     }
 
     fn replace_servers(&self, servers: Map<String, Value>) -> BoxFuture<'_, Outcome> {
-        self.change(&self.replaced, |view| *view = servers)
+        let servers = servers.iter().filter_map(|(id, info)| Some(seen(id, info.as_object()?)));
+        self.change(&self.replaced, |view| *view = servers.collect())
     }
 
     fn servers(&self) -> Map<String, Value> {
-        self.view.lock().clone()
+        let view = self.view.lock();
+        let parsed = |(id, info): (&Arc<str>, &Arc<str>)| Some((id.to_string(), serde_json::from_str(info).ok()?));
+        view.iter().filter_map(parsed).collect()
     }
 
     fn start_over(&self) -> BoxFuture<'_, Outcome> {

@@ -24,7 +24,7 @@ use pomelo_host::wire::Info;
 use serde_json::json;
 use tokio::sync::watch;
 
-pub use application::Served;
+pub use application::{Served, View, seen};
 pub use wire::Wire;
 
 /// Id of the master's own server.

@@ -16,7 +16,7 @@ fn changes(node: &Node) -> usize {
 
 async fn all_know_all(nodes: &[Node]) {
     settles("all know all", || {
-        let behind = nodes.iter().filter(|node| node.served.view(serde_json::Map::len) != MONITORS + 1).count();
+        let behind = nodes.iter().filter(|node| node.served.view(|view| view.len()) != MONITORS + 1).count();
         if behind == 0 { Ok(()) } else { Err(format!("{behind} of {MONITORS} do not")) }
     })
     .await;

@@ -10,9 +10,8 @@ use std::time::Duration;
 use pomelo_host::master::{Master, Members};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Map, Value};
 
-use crate::fleet::{Fleet, MASTER, Node, Served, Wire};
+use crate::fleet::{Fleet, MASTER, Node, Served, View, Wire, seen};
 use crate::settles;
 
 /// A monitor and the wire between it and the master.
@@ -133,7 +132,7 @@ impl Cluster {
         living.push(MASTER);
         living.sort_unstable();
         living.dedup();
-        let known: Vec<&str> = table.keys().map(String::as_str).collect();
+        let known: Vec<&str> = table.keys().map(|id| &**id).collect();
         if known != living {
             return Err(format!("the master knows {known:?}, and {living:?} live"));
         }
@@ -158,14 +157,16 @@ impl Cluster {
     }
 }
 
-fn table(members: &Members) -> Map<String, Value> {
-    let servers = members.snapshot().servers;
-    servers.into_iter().map(|(id, entry)| (id, Value::Object((*entry.info).clone()))).collect()
+fn table(members: &Members) -> View {
+    members.snapshot().servers.iter().map(|(id, entry)| seen(id, &entry.info)).collect()
 }
 
 /// What tells the servers of a view apart.
-fn short(view: &Map<String, Value>) -> String {
-    let server = |(id, info): (&String, &Value)| format!("{id}:{}/{}", info["port"], info["pid"]);
+fn short(view: &View) -> String {
+    let server = |(id, info): (&Arc<str>, &Arc<str>)| {
+        let info: serde_json::Value = serde_json::from_str(info).unwrap_or_default();
+        format!("{id}:{}/{}", info["port"], info["pid"])
+    };
     view.iter().map(server).collect::<Vec<_>>().join(" ")
 }
 

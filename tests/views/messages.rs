@@ -15,7 +15,7 @@ fn without_timer() -> Fleet {
 
 fn knows(served: &Served, wanted: &[&str]) -> Result<(), String> {
     served.view(|view| {
-        let known: Vec<&str> = view.keys().map(String::as_str).collect();
+        let known: Vec<&str> = view.keys().map(|id| &**id).collect();
         if known == wanted { Ok(()) } else { Err(format!("it knows {known:?} instead of {wanted:?}")) }
     })
 }
@@ -56,7 +56,7 @@ async fn w1_w2_w3_members_are_told_who_comes_goes_and_comes_back() {
     })
     .await;
     assert_eq!(a.served.counts().replaced, before.replaced, "the others get `addServer`");
-    assert_eq!(a.served.view(|view| view["b"]["pid"].clone()), 77);
+    assert!(a.served.view(|view| view["b"].contains(r#""pid":77"#)));
 
     b.monitor.shut_down(Duration::from_secs(1)).await;
     all_know("the end", &[&own, &a.served], &["a", MASTER]).await;

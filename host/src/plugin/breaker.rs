@@ -1,5 +1,6 @@
 //! Puts a handler aside that keeps trapping: a handler that traps at every call costs a fresh instance each time and does nobody good.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,7 +16,11 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// One handler's record of traps.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<Record>);
+pub(super) struct Breaker {
+    /// Whether the record has anything in it: calls of a handler that does not trap share no lock. It is changed under the record's.
+    troubled: AtomicBool,
+    record: Mutex<Record>,
+}
 
 #[derive(Debug, Default)]
 struct Record {
@@ -26,7 +31,10 @@ struct Record {
 impl Breaker {
     /// Whether the handler may be called now. When its time aside is over, one more trap puts it aside again.
     pub fn check(&self, now: Instant) -> Result<(), Failure> {
-        let record = self.0.lock();
+        if !self.troubled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let record = self.record.lock();
         match record.aside_until {
             Some(until) if now < until => {
                 let message = format!(
@@ -42,7 +50,8 @@ impl Breaker {
 
     /// The handler trapped; how long it is put aside for that, if it is.
     pub fn trapped(&self, now: Instant) -> Option<Duration> {
-        let mut record = self.0.lock();
+        let mut record = self.record.lock();
+        self.troubled.store(true, Ordering::Release);
         record.in_a_row += 1;
         let again = record.in_a_row.checked_sub(TRAPS)?;
         let aside = FIRST.saturating_mul(1 << again.min(10)).min(LONGEST);
@@ -52,9 +61,10 @@ impl Breaker {
 
     /// The handler ended without a trap.
     pub fn ended(&self) {
-        let mut record = self.0.lock();
-        if record.in_a_row > 0 {
+        if self.troubled.load(Ordering::Acquire) {
+            let mut record = self.record.lock();
             *record = Record::default();
+            self.troubled.store(false, Ordering::Release);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Counting epochs alone would charge a call for the time that it waits in a busy executor's queue after it has yielded.
 
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -59,14 +59,15 @@ impl CpuClock {
     }
 
     /// The future, with the time of its polls counted.
-    pub fn measure<F: Future>(self: Arc<Self>, future: F) -> impl Future<Output = F::Output> {
-        let mut future = Box::pin(future);
-        std::future::poll_fn(move |context: &mut Context<'_>| -> Poll<F::Output> {
+    pub async fn measure<F: Future>(self: Arc<Self>, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let poll = |context: &mut Context<'_>| -> Poll<F::Output> {
             self.began.store(self.now(), Ordering::Relaxed);
-            let polled = Pin::new(&mut future).poll(context);
+            let polled = future.as_mut().poll(context);
             self.spent.fetch_add(self.current(), Ordering::Relaxed);
             polled
-        })
+        };
+        std::future::poll_fn(poll).await
     }
 }
 

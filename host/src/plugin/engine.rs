@@ -27,6 +27,9 @@ struct Inner {
     limits: EngineLimits,
 }
 
+/// Instances for serial calls.
+const SERIAL: u32 = 256;
+
 /// What one component may have of each. The totals are that for every live instance, so that no module can use up what others need.
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 2;
@@ -75,8 +78,8 @@ impl Engine {
     /// [`EngineError`] where the limits cannot be had on this machine, or the directory cannot be used.
     pub fn new(limits: EngineLimits, cache: Option<&Path>) -> Result<Self, EngineError> {
         let total = limits.total_instances.max(16);
-        // Idle instances keep their stacks and memories: as many may be idle as may be under way.
-        let live = total.saturating_mul(2);
+        // Idle instances keep their stacks and memories: as many may be idle as may be under way. Serial calls, one a module, take no place.
+        let live = total.saturating_mul(2).saturating_add(SERIAL);
         let mut pooling = PoolingAllocationConfig::new();
         pooling
             .total_stacks(live)

@@ -70,6 +70,8 @@ pub struct Module {
     engine: Engine,
     limits: Limits,
     compiled: Arc<Compiled>,
+    /// Handlers that are called one at a time.
+    serial: [bool; Handler::ALL.len()],
     pre: InstancePre<State>,
     exports: Exports,
     /// Places for calls under way, those that wait for others among them.
@@ -119,6 +121,7 @@ impl Module {
             name: name.to_owned(),
             engine: engine.clone(),
             compiled: compiled.clone(),
+            serial: Handler::ALL.map(|handler| compiled.descriptor.is_serial(handler)),
             pre,
             exports,
             places: engine.places().share(limits.instances, limits.reserve),
@@ -205,7 +208,10 @@ impl Module {
         }
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let running = async {
-            let places = self.enter(call.depth).await?;
+            // A serial call is alone in its lane, and must not wait for a place besides: calls that hold the places may be waiting for those
+            // behind it in the lane.
+            let serial = self.serial[handler.index()];
+            let places = if serial { None } else { Some(self.enter(call.depth).await?) };
             let answer = self.run(handler, call).await;
             drop(places);
             answer

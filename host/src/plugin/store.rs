@@ -123,7 +123,7 @@ impl Store {
     pub fn declare(&self, descriptor: &Descriptor) {
         let Some(kept) = &self.kept else { return };
         let inner = self.inner.lock();
-        let before = std::mem::replace(&mut *kept.descriptor.write(), Some(descriptor.clone()));
+        let before = kept.descriptor.write().replace(descriptor.clone());
         for (key, value) in &inner.entries {
             // Before the first descriptor, everything in the store was loaded from the keeper.
             let was = before.as_ref().is_none_or(|before| before.is_durable(key));

@@ -16,6 +16,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::client::Options;
 use super::packet;
 
+/// Bytes that are read at a time. The WebSocket's own default, 128 KiB, is filled with zeros before every read.
+const READ_BUFFER: usize = 16 << 10;
+
 /// A WebSocket of our own.
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
@@ -73,7 +76,7 @@ pub(super) async fn handshake(
         .into_client_request()
         .map_err(|_| ConnectError::Address(address.to_owned()))?;
     let size = Some(options.max_frame.saturating_add(1 << 10));
-    let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size);
+    let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size).read_buffer_size(READ_BUFFER);
     let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
         |error| match error {
             tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
