@@ -82,3 +82,15 @@ fn r4_a_slave_takes_the_place_of_its_primary_and_a_restarted_monitor_that_of_its
     drop(silent);
     assert_eq!(cluster.wait_for(&["chat-1"]).as_object().unwrap().len(), 2);
 }
+
+#[test]
+fn a_second_monitor_of_a_running_server_touches_neither_its_program_nor_its_view() {
+    let script = format!("echo up >> starts; {GRACEFUL}");
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    let file = view_file(pid(&cluster.wait_for(&["chat-1"]), "chat-1")).unwrap();
+    wait_for_members(&file, &["chat-1"]);
+    let second = run(pomelo(&["monitor", "--config", cluster.dir.path().to_str().unwrap(), "--id", "chat-1"]));
+    assert_eq!((second.code, second.err.contains("does this server run already?")), (Some(1), true), "{second:?}");
+    assert_eq!(members(&file), ids(&["chat-1", "master"]));
+    assert_eq!(std::fs::read_to_string(cluster.path("starts")).unwrap(), "up\n");
+}

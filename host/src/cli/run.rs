@@ -149,11 +149,12 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut info = server.map(|server| server.info.clone()).unwrap_or_default();
     info.entry("host").or_insert_with(|| "127.0.0.1".into());
 
+    // First of all: whoever holds the state is this server's monitor. A second one must neither run the program nor touch its view.
+    let state = assemble::state(config.as_ref(), &arguments.id)?;
     let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
-    let state = assemble::state(config.as_ref(), &arguments.id)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
     let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
