@@ -180,3 +180,21 @@ fn s4_a_killed_master_leaves_no_orphans() {
     cluster.hosts[0].ended();
     monitors.into_iter().chain(programs).for_each(gone);
 }
+
+#[test]
+fn s4_a_program_that_is_not_to_be_brought_back_runs_once_until_somebody_restarts_it() {
+    let once = "echo $PPID >> ran; exit 7";
+    let servers = json!({"chat": [{"id": "chat-1", "restart": "never", "script": once}],
+                         "gate": [{"id": "gate-1", "script": GRACEFUL}]});
+    let cluster = Cluster::start(servers, SETTINGS);
+    let monitors = || std::fs::read_to_string(cluster.path("ran")).unwrap_or_default();
+    let first = eventually("it runs", || monitors().lines().next()?.parse().ok());
+    gone(first);
+    // The starter has seen the end of the monitor: it starts one at once only when it is down.
+    eventually("the starter gives up", || cluster.hosts[0].log().contains("ended with code 6").then_some(()));
+    cluster.done(&["restart", "gate-1"]);
+    cluster.wait_for(&["gate-1"]);
+    assert_eq!(monitors(), format!("{first}\n"));
+    cluster.ask(&["restart", "chat-1"]);
+    eventually("it runs once more", || (monitors().lines().count() == 2).then_some(()));
+}

@@ -24,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
+use crate::monitor::GIVEN_UP;
 
 const AFTER_HELP: &str = "\
 Without a configuration `pomelo start` runs a demo cluster.
@@ -35,6 +36,7 @@ Exit codes:
   3  no master can be reached
   4  the master refuses the user
   5  no answer in time
+  6  a monitor's program has ended, and `restart` does not bring it back
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_CACHE is where compiled modules are kept; empty: nowhere.";
@@ -228,6 +230,11 @@ impl Exit {
     /// The cluster did not do all that was asked of it.
     fn failed(message: impl Into<String>) -> anyhow::Error {
         Exit { code: 1, message: message.into() }.into()
+    }
+
+    /// A monitor's program stays down by its policy: not to be tried again.
+    fn given_up(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: GIVEN_UP, message: message.into() }.into()
     }
 
     /// The arguments make no sense together.

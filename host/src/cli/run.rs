@@ -188,7 +188,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         state.flush();
     }
     if given_up {
-        return Err(Exit::failed(format!("the program of {} has ended and is not brought back", arguments.id)));
+        return Err(Exit::given_up(format!("the program of {} has ended and is not brought back", arguments.id)));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! A monitor runs in a process group of its own, its program in another. Asked to end, a monitor ends its program first; killed, its guard
 //! and this starter's (see [`Guard`]) leave nothing behind, and the same holds when the master itself is killed. A monitor that ends with
-//! code 0 was stopped on purpose and stays down. Servers on other machines are not this starter's: it names them and passes them over.
+//! code 0 was stopped on purpose and stays down, and so does one that ends with [`monitor::GIVEN_UP`], whose program is not to run again. Servers on other machines are not this starter's: it names them and passes them over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::UdpSocket;
@@ -17,6 +17,7 @@ use super::members::Members;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server};
 use crate::failure::{Failure, code};
+use crate::monitor;
 use crate::plugin::capability::Starter;
 use crate::supervise::{Ended, Guard, Output, Phase, Policy, Restart, Spec, Status, Supervisor};
 
@@ -223,6 +224,7 @@ impl LocalStarter {
             env: self.env.clone(),
             env_remove: Vec::new(),
             policy: self.policy.clone(),
+            final_code: Some(monitor::GIVEN_UP.into()),
             // A monitor names itself in its log, and its program in front of the program's lines.
             output: Output::Inherit,
         }

@@ -111,6 +111,7 @@ impl Supervised {
             // The token is the monitor's; its program has no use for it.
             env_remove: vec![DEMO_TOKEN_VARIABLE.to_owned()],
             policy,
+            final_code: None,
             output,
         };
         let supervisor = Supervisor::launch(spec, Arc::new(Guard::new()));
