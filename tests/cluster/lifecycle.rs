@@ -198,3 +198,19 @@ fn s4_a_program_that_is_not_to_be_brought_back_runs_once_until_somebody_restarts
     cluster.ask(&["restart", "chat-1"]);
     eventually("it runs once more", || (monitors().lines().count() == 2).then_some(()));
 }
+
+#[test]
+fn s4_what_the_command_line_says_of_port_and_modules_reaches_the_monitors() {
+    let [configured, port] = free_ports();
+    let script = format!("echo $POMELO_MASTER ${{master}} > said; {GRACEFUL}");
+    let mut cluster = Cluster::at(configured, json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    // Relative: the monitors are told the whole path.
+    cluster.host("start", &["--port", &port.to_string(), "--modules", "others"]);
+    cluster.port = port;
+    let listed = cluster.wait_for(&["chat-1"]);
+    let address = format!("127.0.0.1:{port}");
+    assert_eq!(std::fs::read_to_string(cluster.path("said")).unwrap(), format!("{address} {address}\n"));
+    let others = cluster.dir.path().canonicalize().unwrap().join("others");
+    let monitor = command_line(parent(pid(&listed, "chat-1")));
+    assert!(monitor.contains(&format!(" --modules {} ", others.display())), "{monitor}");
+}

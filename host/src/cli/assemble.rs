@@ -20,7 +20,7 @@ use crate::{monitor, reload};
 
 /// The configuration that the arguments name.
 pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
-    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, None)?;
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }
@@ -36,16 +36,16 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
     if arguments.config.is_none() && !arguments.demo {
         return Ok(None);
     }
-    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, arguments.master.as_deref())?;
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }
     Ok(Some(config))
 }
 
-fn load(directory: Option<&Path>, environment: &str) -> anyhow::Result<Config> {
+fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> anyhow::Result<Config> {
     match directory {
-        Some(directory) => Ok(Config::load(directory, environment)?),
+        Some(directory) => Ok(Config::load_with_master(directory, environment, master)?),
         None => Ok(Config::demo()?),
     }
 }
