@@ -214,3 +214,17 @@ fn s4_what_the_command_line_says_of_port_and_modules_reaches_the_monitors() {
     let monitor = command_line(parent(pid(&listed, "chat-1")));
     assert!(monitor.contains(&format!(" --modules {} ", others.display())), "{monitor}");
 }
+
+#[test]
+fn s4_servers_of_a_type_that_belong_elsewhere_are_named_and_passed_over() {
+    let servers = json!({"chat": [{"id": "far", "host": "192.0.2.1"}, {"id": "chat-1", "script": GRACEFUL}],
+                         "gate": [{"id": "away", "host": "192.0.2.1"}]});
+    let mut cluster = Cluster::configured(servers, SETTINGS);
+    cluster.host("master", &[]);
+    cluster.wait_for(&[]);
+    cluster.host("start", &["--type", "chat"]);
+    cluster.wait_for(&["chat-1"]);
+    assert!(cluster.hosts[1].log().contains("pomelo monitor --id far"), "{}", cluster.hosts[1].log());
+    let none = run(pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap(), "--type", "gate"]));
+    assert_eq!((none.code, none.err.contains("no server was started: away")), (Some(1), true), "{none:?}");
+}
