@@ -138,6 +138,9 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
 
 pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Options {
     let network = &config.settings.network;
+    // Monitors look for the master under the name in its configuration, which may be none that a loopback address has by itself.
+    let mut allowed_hosts = network.allowed_hosts.clone();
+    allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
         max_connections: network.max_connections,
         ping_interval: network.ping_interval,
@@ -145,7 +148,7 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         outbox: network.outbox,
         first_frame_limit: network.max_unregistered_frame,
         max_frame: network.max_frame,
-        allowed_hosts: network.allowed_hosts.clone(),
+        allowed_hosts,
         ..listener::Options::default()
     };
     let own = std::iter::once(config.master.id.clone());
@@ -170,4 +173,17 @@ pub(super) fn monitor_options(network: &config::Network) -> monitor::Options {
     options.connection.outbox = network.outbox;
     options.connection.max_frame = network.max_frame;
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
+        let mut config = Config::demo().unwrap();
+        config.master.host = "master.example".into();
+        let options = master_options(&config, ([127, 0, 0, 1], 0).into());
+        assert_eq!(options.listener.allowed_hosts, ["master.example"]);
+    }
 }
