@@ -46,6 +46,24 @@ fn a3_a_forged_reconnect_is_refused_and_info_is_what_was_authenticated() {
 }
 
 #[test]
+fn a3_nobody_registers_as_the_master_or_as_another_type_under_a_servers_id() {
+    let mut cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let before = cluster.wait_for(&["chat-1"]);
+    cluster.monitor(&["--id", "extra", "--type", "gate"]);
+    cluster.wait_for(&["chat-1", "extra"]);
+    for (id, server_type, why) in [
+        ("master", "master", "`master` is the master itself"),
+        ("chat-1", "gate", "`chat-1` is configured as a server of type `chat`, not `gate`"),
+        ("extra", "chat", "a server of this id and of type `gate` is registered already"),
+    ] {
+        let stranger = cluster.monitor(&["--id", id, "--type", server_type]);
+        eventually(why, || stranger.log().contains(why).then_some(()));
+    }
+    let after = cluster.wait_for(&["chat-1", "extra"]);
+    assert_eq!((&after["chat-1"]["pid"], &after["master"]["pid"]), (&before["chat-1"]["pid"], &before["master"]["pid"]));
+}
+
+#[test]
 fn r4_a_slave_takes_the_place_of_its_primary_and_a_restarted_monitor_that_of_its_old_connection() {
     let ports = free_ports::<2>();
     let server = |port: u16| json!({"chat": [{"id": "chat-1", "port": port, "script": "exec sleep 1000"}]});

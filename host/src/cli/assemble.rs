@@ -151,7 +151,8 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         allowed_hosts,
         ..listener::Options::default()
     };
-    let own = std::iter::once(config.master.id.clone());
+    let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
+    let others = config.servers.iter().map(|server| (server.id.clone(), server.server_type.clone()));
     master::Options {
         id: config.master.id.clone(),
         info: config.master.info.clone(),
@@ -163,7 +164,7 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         tell_deadline: network.request_deadline,
         grace: config.settings.master.grace,
         event_window: config.settings.master.event_window,
-        configured: own.chain(config.servers.iter().map(|server| server.id.clone())).collect(),
+        configured: own.chain(others).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ mod members;
 mod session;
 pub mod starter;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub struct Options {
     pub grace: Duration,
     /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
-    /// Ids of the configured servers, the master's own among them.
-    pub configured: Vec<String>,
+    /// The configured servers' types by their ids, the master's own among them.
+    pub configured: BTreeMap<String, String>,
 }
 
 /// Who may connect.
@@ -136,7 +137,8 @@ impl Master {
         settings: Settings,
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
-        let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
+        let configured = options.configured.keys().cloned().collect();
+        let cluster = cluster::MasterCluster::new(members.clone(), configured, options.tell_deadline);
         let starter = starter.map(|starter| -> Arc<dyn Starter> {
             Arc::new(starter::UntilJoined { starter, members: members.clone() })
         });

@@ -218,6 +218,9 @@ impl Connection {
         if !own && !tokens.verify(&server_type, register.token.as_deref()) {
             return Err(format!("the token is not that of servers of type `{server_type}`: see adminServer.json"));
         }
+        if !own {
+            self.check_type(&register.id, &server_type)?;
+        }
         let info = described(register.info, &register.id, &server_type, register.pid);
         let caller = Caller {
             id: Some(register.id.clone()),
@@ -241,6 +244,20 @@ impl Connection {
             self.peer.close(refusal.to_string());
         }
         Ok(())
+    }
+
+    /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
+    fn check_type(&self, id: &str, server_type: &str) -> Result<(), String> {
+        let options = &self.master.options;
+        if id == options.id {
+            return Err(format!("`{id}` is the master itself"));
+        }
+        match options.configured.get(id) {
+            Some(configured) if configured != server_type => {
+                Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
