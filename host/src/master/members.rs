@@ -160,6 +160,15 @@ impl Members {
         &self.epoch
     }
 
+    /// Whether a monitor would be let in now.
+    ///
+    /// # Errors
+    /// As [`Members::join`].
+    pub fn admits(&self, member: &Member) -> Result<(), Refusal> {
+        let table = self.table.lock();
+        table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
+    }
+
     /// Lets a monitor in. One with the same id, host and port takes the place of the connection that is there, which is cut; another
     /// address under a taken id becomes a slave.
     ///
@@ -406,6 +415,17 @@ mod tests {
         members.leave("s", connection, false);
         let (other, _c) = member("s", 2);
         members.join(Member { server_type: "gate".into(), ..other }).unwrap();
+    }
+
+    #[tokio::test]
+    async fn r4_one_more_slave_than_there_is_room_for_is_not_admitted() {
+        let members = Members::new(Duration::ZERO);
+        for port in 0..=17 {
+            let (member, _outbox) = member("s", port);
+            let admitted = members.admits(&member);
+            assert_eq!(admitted.is_ok(), usize::from(port) <= MAX_SLAVES, "{port}");
+            assert_eq!(members.join(member), admitted);
+        }
     }
 
     #[tokio::test]

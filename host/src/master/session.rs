@@ -238,6 +238,8 @@ impl Connection {
         // anything that others may send to the new member.
         let mut state = self.state.lock();
         let _commands = self.master.commands.lock();
+        // Under the lock no other monitor joins: what is admitted here is let in below.
+        self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
         self.enter(&mut state, registration)?;
         self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
         if let Err(refusal) = self.master.members.join(member) {
