@@ -12,7 +12,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, Transport};
-use crate::wire::{Info, Message, Register, Registered, Role, Topic, null, raw};
+use crate::wire::{Info, MAX_ID, Message, Register, Registered, Role, Topic, check_id, null, raw, shown};
 
 /// Makes the sessions of a master's connections.
 pub(super) struct Gate(pub Weak<Inner>);
@@ -43,9 +43,6 @@ struct Registration {
     exchange: Exchange,
     caller: Arc<Caller>,
 }
-
-/// Longest id of a server or client, bytes.
-const MAX_ID: usize = 128;
 
 impl Accept for Gate {
     fn accept(&self, peer: Peer) -> Arc<dyn Session> {
@@ -148,7 +145,7 @@ impl Connection {
         let Some(this) = self.this.upgrade() else { return };
         // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
         tokio::spawn(async move {
-            let id = register.id.clone();
+            let id = shown(&register.id);
             if let Err(why) = this.admit(topic, register, ack.clone()).await {
                 tracing::warn!(peer = ?this.peer, %id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
@@ -173,11 +170,7 @@ impl Connection {
 
     /// Checks a registration and lets the peer in; the reason where it does not.
     async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let id = register.id.as_str();
-        if id.is_empty() || id.len() > MAX_ID || id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__"
-        {
-            return Err(format!("`{}` cannot be an id", id.chars().take(MAX_ID).collect::<String>()));
-        }
+        check_id(&register.id).map_err(|bad| format!("that cannot be an id: {bad}"))?;
         match (register.role, topic) {
             (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
             (Role::Client, _) => Err("a client registers; only monitors reconnect".into()),
@@ -210,7 +203,8 @@ impl Connection {
     }
 
     fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let server_type = register.server_type.filter(|text| !text.is_empty() && text.len() <= MAX_ID);
+        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
+        let server_type = register.server_type.filter(fits);
         let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".into()) };
         // The connection inside this process is the master's own monitor's.
         let own = self.peer.transport() == Transport::Memory;
