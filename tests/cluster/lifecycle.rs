@@ -228,3 +228,20 @@ fn s4_servers_of_a_type_that_belong_elsewhere_are_named_and_passed_over() {
     let none = run(pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap(), "--type", "gate"]));
     assert_eq!((none.code, none.err.contains("no server was started: away")), (Some(1), true), "{none:?}");
 }
+
+#[test]
+fn a_program_inherits_neither_secrets_nor_what_its_monitor_is_to_log() {
+    let configured = json!({"chat": [{"id": "chat-1", "script": GRACEFUL, "env": {"POMELO_TOKEN": "its own"}}]});
+    for (set, log) in [(None, false), (Some("info"), true)] {
+        let mut cluster = Cluster::configured(configured.clone(), SETTINGS);
+        let mut start = pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap()]);
+        start.env("POMELO_TOKEN", "t0ken").env("POMELO_PASSWORD", "pa55word").envs(set.map(|log| ("POMELO_LOG", log)));
+        cluster.hosts.push(Host::start(start, cluster.path("log")));
+        let program = cluster.wait_for(&["chat-1"])["chat-1"]["pid"].clone();
+        let environment = std::fs::read_to_string(format!("/proc/{program}/environ")).unwrap();
+        assert!(!environment.contains("t0ken") && !environment.contains("pa55word"), "{environment}");
+        assert!(environment.contains("POMELO_TOKEN=its own\0"), "what it is given on purpose stays: {environment}");
+        assert_eq!(environment.contains("POMELO_LOG=info"), log, "{environment}");
+        assert_eq!(environment.contains("POMELO_LOG"), log, "{environment}");
+    }
+}

@@ -173,6 +173,9 @@ struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Log trouble only, unless POMELO_LOG says otherwise
+    #[arg(long, hide = true)]
+    quiet: bool,
     /// The server's program and its arguments, instead of the configured ones
     #[arg(last = true)]
     command: Vec<String>,
@@ -246,8 +249,11 @@ impl Exit {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new("info,cranelift=warn,wasmtime=warn"));
+    let filter = match &cli.command {
+        Command::Monitor(arguments) if arguments.quiet => "warn",
+        _ => "info,cranelift=warn,wasmtime=warn",
+    };
+    let filter = EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
     let server = match &cli.command {
         Command::Monitor(arguments) => Some(arguments.id.clone()),
         _ => None,

@@ -29,9 +29,6 @@ const JOIN: Duration = Duration::from_secs(5);
 /// How long a host name may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// Sets what a host logs.
-const LOG_VARIABLE: &str = "POMELO_LOG";
-
 /// Which servers to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -63,7 +60,7 @@ struct State {
 
 impl LocalStarter {
     /// A starter for the servers of a configuration. Monitors run as this very program, with the arguments
-    /// `monitor --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo` instead of the configuration's for
+    /// `monitor --quiet --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo` instead of the configuration's for
     /// the demo cluster. `master` is where the master really listens.
     ///
     /// # Errors
@@ -82,17 +79,15 @@ impl LocalStarter {
     /// Where the path of the configuration or of the modules' directory is not Unicode.
     pub fn with_program(config: &Config, master: &str, mut command: Vec<String>) -> Result<Self, Failure> {
         let mut env = BTreeMap::new();
-        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only.
-        if std::env::var_os(LOG_VARIABLE).is_none() {
-            env.insert(LOG_VARIABLE.to_owned(), "warn".to_owned());
-        }
         // Arguments are texts here, and monitors run where this host does not always.
         let absolute = |dir: &Path, what: &str| {
             let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
             let unusable = || format!("no monitors can be started: the path of {what} is not Unicode");
             dir.ok_or_else(|| Failure::new(code::NOT_AVAILABLE, unusable()))
         };
-        command.push("monitor".into());
+        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only. An argument and
+        // no variable, which their programs would inherit.
+        command.extend(["monitor".into(), "--quiet".into()]);
         match &config.origin {
             Origin::Directory(dir) => {
                 let dir = absolute(dir, "the configuration")?;

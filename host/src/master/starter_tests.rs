@@ -66,7 +66,7 @@ async fn s4_monitors_of_this_machine_are_run_and_end_with_the_starter() {
     let master = "--master 127.0.0.1:9";
     assert_eq!(
         arguments,
-        format!("monitor --config {config} --env development {master} --modules {modules} --id chat-1")
+        format!("monitor --quiet --config {config} --env development {master} --modules {modules} --id chat-1")
     );
     assert_eq!(starter.start("chat-1".into()).await.unwrap_err().code, code::BUSY);
     let unknown = starter.start("chat-9".into()).await.unwrap_err();
