@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::members::Member;
 use super::{Access, Inner};
@@ -22,6 +23,8 @@ struct Connection {
     master: Arc<Inner>,
     peer: Peer,
     state: Mutex<State>,
+    /// Cancelled when the connection is over: whatever waits on its behalf ends then.
+    over: CancellationToken,
     /// For the task that checks a registration.
     this: Weak<Connection>,
 }
@@ -50,16 +53,20 @@ impl Accept for Gate {
             peer.cut("the master is shutting down");
             return Arc::new(Nobody);
         };
-        let deadline = master.options.register_deadline;
+        let (deadline, over) = (master.options.register_deadline, CancellationToken::new());
         let connection = Arc::new_cyclic(|this| Connection {
             master,
             peer: peer.clone(),
             state: Mutex::new(State::New),
+            over: over.clone(),
             this: this.clone(),
         });
         let waiting = Arc::downgrade(&connection);
         tokio::spawn(async move {
-            tokio::time::sleep(deadline).await;
+            tokio::select! {
+                () = over.cancelled() => return,
+                () = tokio::time::sleep(deadline) => {}
+            }
             let Some(connection) = waiting.upgrade() else { return };
             if matches!(*connection.state.lock(), State::New) {
                 metrics::counter!("pomelo_peers_cut_total", "reason" => "unregistered").increment(1);
@@ -109,6 +116,7 @@ impl Session for Connection {
     }
 
     fn closed(&self, how: Closed) {
+        self.over.cancel();
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         let State::Registered(peer) = state else { return };
         tracing::debug!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
