@@ -180,3 +180,68 @@ fn s4_a_killed_master_leaves_no_orphans() {
     cluster.hosts[0].ended();
     monitors.into_iter().chain(programs).for_each(gone);
 }
+
+#[test]
+fn s4_a_program_that_is_not_to_be_brought_back_runs_once_until_somebody_restarts_it() {
+    let once = "echo $PPID >> ran; exit 7";
+    let servers = json!({"chat": [{"id": "chat-1", "restart": "never", "script": once}],
+                         "gate": [{"id": "gate-1", "script": GRACEFUL}]});
+    let cluster = Cluster::start(servers, SETTINGS);
+    let monitors = || std::fs::read_to_string(cluster.path("ran")).unwrap_or_default();
+    let first = eventually("it runs", || monitors().lines().next()?.parse().ok());
+    gone(first);
+    // The starter has seen the end of the monitor: it starts one at once only when it is down.
+    eventually("the starter gives up", || cluster.hosts[0].log().contains("ended with code 6").then_some(()));
+    cluster.done(&["restart", "gate-1"]);
+    cluster.wait_for(&["gate-1"]);
+    assert_eq!(monitors(), format!("{first}\n"));
+    cluster.ask(&["restart", "chat-1"]);
+    eventually("it runs once more", || (monitors().lines().count() == 2).then_some(()));
+}
+
+#[test]
+fn s4_what_the_command_line_says_of_port_and_modules_reaches_the_monitors() {
+    let [configured, port] = free_ports();
+    let script = format!("echo $POMELO_MASTER ${{master}} > said; {GRACEFUL}");
+    let mut cluster = Cluster::at(configured, json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    // Relative: the monitors are told the whole path.
+    cluster.host("start", &["--port", &port.to_string(), "--modules", "others"]);
+    cluster.port = port;
+    let listed = cluster.wait_for(&["chat-1"]);
+    let address = format!("127.0.0.1:{port}");
+    assert_eq!(std::fs::read_to_string(cluster.path("said")).unwrap(), format!("{address} {address}\n"));
+    let others = cluster.dir.path().canonicalize().unwrap().join("others");
+    let monitor = command_line(parent(pid(&listed, "chat-1")));
+    assert!(monitor.contains(&format!(" --modules {} ", others.display())), "{monitor}");
+}
+
+#[test]
+fn s4_servers_of_a_type_that_belong_elsewhere_are_named_and_passed_over() {
+    let servers = json!({"chat": [{"id": "far", "host": "192.0.2.1"}, {"id": "chat-1", "script": GRACEFUL}],
+                         "gate": [{"id": "away", "host": "192.0.2.1"}]});
+    let mut cluster = Cluster::configured(servers, SETTINGS);
+    cluster.host("master", &[]);
+    cluster.wait_for(&[]);
+    cluster.host("start", &["--type", "chat"]);
+    cluster.wait_for(&["chat-1"]);
+    assert!(cluster.hosts[1].log().contains("pomelo monitor --id far"), "{}", cluster.hosts[1].log());
+    let none = run(pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap(), "--type", "gate"]));
+    assert_eq!((none.code, none.err.contains("no server was started: away")), (Some(1), true), "{none:?}");
+}
+
+#[test]
+fn a_program_inherits_neither_secrets_nor_what_its_monitor_is_to_log() {
+    let configured = json!({"chat": [{"id": "chat-1", "script": GRACEFUL, "env": {"POMELO_TOKEN": "its own"}}]});
+    for (set, log) in [(None, false), (Some("info"), true)] {
+        let mut cluster = Cluster::configured(configured.clone(), SETTINGS);
+        let mut start = pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap()]);
+        start.env("POMELO_TOKEN", "t0ken").env("POMELO_PASSWORD", "pa55word").envs(set.map(|log| ("POMELO_LOG", log)));
+        cluster.hosts.push(Host::start(start, cluster.path("log")));
+        let program = cluster.wait_for(&["chat-1"])["chat-1"]["pid"].clone();
+        let environment = std::fs::read_to_string(format!("/proc/{program}/environ")).unwrap();
+        assert!(!environment.contains("t0ken") && !environment.contains("pa55word"), "{environment}");
+        assert!(environment.contains("POMELO_TOKEN=its own\0"), "what it is given on purpose stays: {environment}");
+        assert_eq!(environment.contains("POMELO_LOG=info"), log, "{environment}");
+        assert_eq!(environment.contains("POMELO_LOG"), log, "{environment}");
+    }
+}

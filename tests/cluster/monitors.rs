@@ -46,6 +46,27 @@ fn a3_a_forged_reconnect_is_refused_and_info_is_what_was_authenticated() {
 }
 
 #[test]
+fn a3_nobody_registers_as_the_master_or_as_another_type_under_a_servers_id() {
+    let mut cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let before = cluster.wait_for(&["chat-1"]);
+    cluster.monitor(&["--id", "extra", "--type", "gate"]);
+    cluster.wait_for(&["chat-1", "extra"]);
+    for (id, server_type, why) in [
+        ("master", "master", "`master` is the master itself"),
+        ("chat-1", "gate", "`chat-1` is configured as a server of type `chat`, not `gate`"),
+        ("extra", "chat", "a server of this id and of type `gate` is registered already"),
+    ] {
+        let stranger = cluster.monitor(&["--id", id, "--type", server_type]);
+        eventually(why, || stranger.log().contains(why).then_some(()));
+    }
+    let after = cluster.wait_for(&["chat-1", "extra"]);
+    assert_eq!(
+        (&after["chat-1"]["pid"], &after["master"]["pid"]),
+        (&before["chat-1"]["pid"], &before["master"]["pid"])
+    );
+}
+
+#[test]
 fn r4_a_slave_takes_the_place_of_its_primary_and_a_restarted_monitor_that_of_its_old_connection() {
     let ports = free_ports::<2>();
     let server = |port: u16| json!({"chat": [{"id": "chat-1", "port": port, "script": "exec sleep 1000"}]});
@@ -81,4 +102,16 @@ fn r4_a_slave_takes_the_place_of_its_primary_and_a_restarted_monitor_that_of_its
     second.hosts[0].signal(Signal::SIGKILL);
     drop(silent);
     assert_eq!(cluster.wait_for(&["chat-1"]).as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn a_second_monitor_of_a_running_server_touches_neither_its_program_nor_its_view() {
+    let script = format!("echo up >> starts; {GRACEFUL}");
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    let file = view_file(pid(&cluster.wait_for(&["chat-1"]), "chat-1")).unwrap();
+    wait_for_members(&file, &["chat-1"]);
+    let second = run(pomelo(&["monitor", "--config", cluster.dir.path().to_str().unwrap(), "--id", "chat-1"]));
+    assert_eq!((second.code, second.err.contains("does this server run already?")), (Some(1), true), "{second:?}");
+    assert_eq!(members(&file), ids(&["chat-1", "master"]));
+    assert_eq!(std::fs::read_to_string(cluster.path("starts")).unwrap(), "up\n");
 }

@@ -38,7 +38,7 @@ pub struct Fleet {
     pub engine: Engine,
     pub monitors: Engine,
     pub settings: Settings,
-    /// Ids of the configured servers beside the master's own.
+    /// Ids of the configured servers, all of type `chat`, beside the master's own.
     pub configured: Vec<String>,
     /// How long a connection lost in silence keeps its place.
     pub grace: Duration,
@@ -74,6 +74,8 @@ impl Fleet {
     pub async fn master(&self, port: u16) -> (Master, Arc<Served>) {
         let served = Arc::new(Served::new(std::process::id()));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let own = std::iter::once((MASTER.to_owned(), "master".to_owned()));
+        let others = self.configured.iter().map(|id| (id.clone(), "chat".to_owned()));
         let options = Options {
             id: MASTER.into(),
             info: info(MASTER, "master", port),
@@ -85,7 +87,7 @@ impl Fleet {
             tell_deadline: Duration::from_secs(10),
             grace: self.grace,
             event_window: self.event_window,
-            configured: std::iter::once(MASTER.to_owned()).chain(self.configured.iter().cloned()).collect(),
+            configured: own.chain(others).collect(),
         };
         let admin = User {
             username: "admin".into(),

@@ -20,7 +20,7 @@ use crate::{monitor, reload};
 
 /// The configuration that the arguments name.
 pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
-    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, None)?;
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }
@@ -36,16 +36,16 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
     if arguments.config.is_none() && !arguments.demo {
         return Ok(None);
     }
-    let mut config = load(arguments.config.as_deref(), &arguments.env)?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, arguments.master.as_deref())?;
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }
     Ok(Some(config))
 }
 
-fn load(directory: Option<&Path>, environment: &str) -> anyhow::Result<Config> {
+fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> anyhow::Result<Config> {
     match directory {
-        Some(directory) => Ok(Config::load(directory, environment)?),
+        Some(directory) => Ok(Config::load_with_master(directory, environment, master)?),
         None => Ok(Config::demo()?),
     }
 }
@@ -138,6 +138,9 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
 
 pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Options {
     let network = &config.settings.network;
+    // Monitors look for the master under the name in its configuration, which may be none that a loopback address has by itself.
+    let mut allowed_hosts = network.allowed_hosts.clone();
+    allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
         max_connections: network.max_connections,
         ping_interval: network.ping_interval,
@@ -145,10 +148,11 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         outbox: network.outbox,
         first_frame_limit: network.max_unregistered_frame,
         max_frame: network.max_frame,
-        allowed_hosts: network.allowed_hosts.clone(),
+        allowed_hosts,
         ..listener::Options::default()
     };
-    let own = std::iter::once(config.master.id.clone());
+    let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
+    let others = config.servers.iter().map(|server| (server.id.clone(), server.server_type.clone()));
     master::Options {
         id: config.master.id.clone(),
         info: config.master.info.clone(),
@@ -160,7 +164,7 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         tell_deadline: network.request_deadline,
         grace: config.settings.master.grace,
         event_window: config.settings.master.event_window,
-        configured: own.chain(config.servers.iter().map(|server| server.id.clone())).collect(),
+        configured: own.chain(others).collect(),
     }
 }
 
@@ -170,4 +174,17 @@ pub(super) fn monitor_options(network: &config::Network) -> monitor::Options {
     options.connection.outbox = network.outbox;
     options.connection.max_frame = network.max_frame;
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
+        let mut config = Config::demo().unwrap();
+        config.master.host = "master.example".into();
+        let options = master_options(&config, ([127, 0, 0, 1], 0).into());
+        assert_eq!(options.listener.allowed_hosts, ["master.example"]);
+    }
 }

@@ -24,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
+use crate::monitor::GIVEN_UP;
 
 const AFTER_HELP: &str = "\
 Without a configuration `pomelo start` runs a demo cluster.
@@ -35,6 +36,7 @@ Exit codes:
   3  no master can be reached
   4  the master refuses the user
   5  no answer in time
+  6  a monitor's program has ended, and `restart` does not bring it back
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_CACHE is where compiled modules are kept; empty: nowhere.";
@@ -171,6 +173,9 @@ struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Log trouble only, unless POMELO_LOG says otherwise
+    #[arg(long, hide = true)]
+    quiet: bool,
     /// The server's program and its arguments, instead of the configured ones
     #[arg(last = true)]
     command: Vec<String>,
@@ -230,6 +235,11 @@ impl Exit {
         Exit { code: 1, message: message.into() }.into()
     }
 
+    /// A monitor's program stays down by its policy: not to be tried again.
+    fn given_up(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: GIVEN_UP, message: message.into() }.into()
+    }
+
     /// The arguments make no sense together.
     fn usage(message: impl Into<String>) -> anyhow::Error {
         Exit { code: 2, message: message.into() }.into()
@@ -239,8 +249,11 @@ impl Exit {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new("info,cranelift=warn,wasmtime=warn"));
+    let filter = match &cli.command {
+        Command::Monitor(arguments) if arguments.quiet => "warn",
+        _ => "info,cranelift=warn,wasmtime=warn",
+    };
+    let filter = EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
     let server = match &cli.command {
         Command::Monitor(arguments) => Some(arguments.id.clone()),
         _ => None,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, HostArgs, MonitorArgs, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Launch, Origin, Settings};
+use crate::failure::Failure;
 use crate::keep::State;
 use crate::master::starter::{LocalStarter, Which};
 use crate::master::{Master, Own};
@@ -72,11 +73,8 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     master.run_modules().await;
     tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
     if let Some(which) = &which {
-        for (id, outcome) in starter.run(which).await? {
-            if let Err(failure) = outcome {
-                tracing::error!(server = %id, %failure, "a server was not started");
-            }
-        }
+        // Those that could not be started are in the log; the master goes on, so that the others can be administered.
+        let _ = name_failures(starter.run(which).await?);
         say_what_next(&config, &directory);
     }
     stop.cancelled().await;
@@ -114,6 +112,27 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
     );
 }
 
+/// Says which servers were not started, those of other machines among them.
+///
+/// # Errors
+/// Where none was.
+fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), String> {
+    let (mut started, mut last) = (false, None);
+    for (id, outcome) in outcomes {
+        match outcome {
+            Ok(()) => started = true,
+            Err(failure) => {
+                tracing::error!(server = %id, %failure, "a server was not started");
+                last = Some(failure);
+            }
+        }
+    }
+    match last {
+        Some(failure) if !started => Err(format!("no server was started: {}", failure.message)),
+        _ => Ok(()),
+    }
+}
+
 /// Runs monitors that join a master which runs already, until a signal ends them or none is left.
 async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     if config.origin == Origin::Demo && std::env::var_os(crate::config::DEMO_TOKEN_VARIABLE).is_none() {
@@ -125,8 +144,8 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
     let starter = LocalStarter::new(&config, &config.master.address())?;
     let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
-    for (id, outcome) in outcomes {
-        outcome.with_context(|| format!("server {id} was not started"))?;
+    if let Err(whole) = name_failures(outcomes) {
+        return Err(Exit::failed(whole));
     }
     tokio::select! {
         () = stop.cancelled() => {}
@@ -156,11 +175,12 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut info = server.map(|server| server.info.clone()).unwrap_or_default();
     info.entry("host").or_insert_with(|| "127.0.0.1".into());
 
+    // First of all: whoever holds the state is this server's monitor. A second one must neither run the program nor touch its view.
+    let state = assemble::state(config.as_ref(), &arguments.id)?;
     let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
-    let state = assemble::state(config.as_ref(), &arguments.id)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
     let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
@@ -194,7 +214,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         flush(&state);
     }
     if given_up {
-        return Err(Exit::failed(format!("the program of {} has ended and is not brought back", arguments.id)));
+        return Err(Exit::given_up(format!("the program of {} has ended and is not brought back", arguments.id)));
     }
     Ok(())
 }

@@ -56,10 +56,24 @@ fn connect_text(addr: &str, source: &ConnectError) -> String {
                 "{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?"
             )
         }
+        ConnectError::Status(403) => format!("{addr}: {source}"),
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
             format!("{addr} does not seem to be a master ({source}): check host and port")
         }
         ConnectError::Address(_) => source.to_string(),
         ConnectError::Refused(why) => format!("the master at {addr} refuses the connection: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_does_not_know_its_name_is_no_stranger() {
+        let said = connect_text("master.example:3005", &ConnectError::Status(403));
+        assert!(said.contains("`allowed_hosts`") && !said.contains("seem to be"), "{said}");
+        let said = connect_text("web.example:80", &ConnectError::Status(404));
+        assert!(said.contains("does not seem to be a master"), "{said}");
     }
 }

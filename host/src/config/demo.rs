@@ -61,7 +61,7 @@ impl Config {
 
         let source = text("servers.json", SERVERS);
         let file = File { source: &source, faults: &faults };
-        let extra = placeholders(DEFAULT_ENVIRONMENT, master.as_ref());
+        let extra = placeholders(DEFAULT_ENVIRONMENT, master.as_ref().map(servers::Master::address));
         let servers = source.json().ok().and_then(|node| {
             let table = file.table(&node, "servers.json")?;
             Some(servers::servers(&table, &mut taken, &extra, &here, settings.supervise.restart))

@@ -78,6 +78,15 @@ impl Config {
     /// # Errors
     /// All faults of all files.
     pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
+        Self::load_with_master(dir, environment, None)
+    }
+
+    /// As [`Config::load`]; `${master}` in commands is the `HOST:PORT` given, if it is, since the master may have been told another port on
+    /// its command line.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_master(dir: &Path, environment: &str, address: Option<&str>) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
         let files = Files { dir, environment, faults: &faults };
         let settings = {
@@ -99,7 +108,8 @@ impl Config {
         if master.is_none() {
             files.master_is_missing();
         }
-        let extra = placeholders(environment, master.as_ref().and_then(Option::as_ref));
+        let configured = || master.as_ref().and_then(Option::as_ref).map(Master::address);
+        let extra = placeholders(environment, address.map(str::to_owned).or_else(configured));
         let servers = files.with("servers.json", |file, node| {
             let table = file.table(node, "servers.json")?;
             Some(servers::servers(&table, &mut taken, &extra, dir, settings.supervise.restart))
@@ -148,11 +158,11 @@ pub fn file_name(id: &str) -> String {
 }
 
 /// Placeholders that are no members of the server.
-fn placeholders(environment: &str, master: Option<&Master>) -> Map<String, Value> {
+fn placeholders(environment: &str, master: Option<String>) -> Map<String, Value> {
     let mut extra = Map::new();
     extra.insert("environment".into(), environment.into());
     if let Some(master) = master {
-        extra.insert("master".into(), master.address().into());
+        extra.insert("master".into(), master.into());
     }
     // A path that is not Unicode cannot stand in a command that is; `${exe}` is then unknown.
     if let Some(exe) = std::env::current_exe().ok().as_deref().and_then(Path::to_str) {

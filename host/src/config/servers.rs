@@ -10,10 +10,8 @@ use super::reader::{File, Table};
 use super::toml_file::restart_policy;
 use super::tree::{Node, Tree};
 use crate::supervise::Restart;
-use crate::wire::Info;
+use crate::wire::{self, Info};
 
-/// The longest id, bytes.
-const MAX_ID: usize = 128;
 /// The most servers that one `clusterCount` may stand for.
 const MAX_CLUSTER_COUNT: u64 = 10_000;
 /// Members of a server that are for its starter alone and never told to peers.
@@ -280,16 +278,9 @@ fn truthy(value: &Value) -> bool {
     value.as_bool().unwrap_or_else(|| value.as_str() == Some("true"))
 }
 
-/// Ids must not look like other targets: `*`, `type:NAME`, `ID@HOST:PORT`.
 fn check_id(file: File<'_>, id: &str, at: usize) {
-    let what = if id.is_empty() {
-        "an id must not be empty".to_owned()
-    } else if id.len() > MAX_ID {
-        format!("an id has at most {MAX_ID} bytes, this one has {}", id.len())
-    } else if id.contains(['*', '@']) || id.starts_with("type:") || id.chars().any(char::is_control) {
-        format!("the id {id:?} would be read as something else")
-    } else {
-        return;
-    };
-    file.fault(at, what, "ids have no `*`, no `@` and do not begin with `type:`; for example: \"chat-server-1\"");
+    if let Err(bad) = wire::check_id(id) {
+        let hint = "ids have no `*`, no `@` and do not begin with `type:`; for example: \"chat-server-1\"";
+        file.fault(at, bad.to_string(), hint);
+    }
 }

@@ -83,7 +83,7 @@ pub struct Entry {
 }
 
 /// Why a peer cannot become a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A client chose an id that is taken.
     #[error("a client of this id is connected already")]
@@ -91,6 +91,9 @@ pub enum Refusal {
     /// Too many monitors under one id.
     #[error("too many monitors are registered under this server id")]
     Slaves,
+    /// The id belongs to servers of another type.
+    #[error("a server of this id and of type `{0}` is registered already")]
+    Type(String),
 }
 
 /// Monitors that may stand behind the primary of one id.
@@ -99,6 +102,15 @@ const MAX_SLAVES: usize = 16;
 /// The monitor that stands for an id: the oldest whose server runs.
 fn primary(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.present)
+}
+
+/// The place of a new monitor among those of its id: that of the one at the same address, else behind all.
+fn place(members: &[Member], new: &Member) -> Result<Option<usize>, Refusal> {
+    if let Some(other) = members.iter().find(|other| other.server_type != new.server_type) {
+        return Err(Refusal::Type(other.server_type.clone()));
+    }
+    let same = members.iter().position(|other| other.address() == new.address());
+    if same.is_none() && members.len() > MAX_SLAVES { Err(Refusal::Slaves) } else { Ok(same) }
 }
 
 impl Member {
@@ -148,22 +160,27 @@ impl Members {
         &self.epoch
     }
 
+    /// Whether a monitor would be let in now.
+    ///
+    /// # Errors
+    /// As [`Members::join`].
+    pub fn admits(&self, member: &Member) -> Result<(), Refusal> {
+        let table = self.table.lock();
+        table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
+    }
+
     /// Lets a monitor in. One with the same id, host and port takes the place of the connection that is there, which is cut; another
     /// address under a taken id becomes a slave.
     ///
     /// # Errors
-    /// [`Refusal::Slaves`].
+    /// [`Refusal::Slaves`], [`Refusal::Type`].
     pub fn join(&self, member: Member) -> Result<(), Refusal> {
         let id = member.id.clone();
-        let old = self.change(&id, |members| {
-            let same = members.iter().position(|other| other.address() == member.address());
-            match same {
-                Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
-                None if members.len() > MAX_SLAVES => Err(Refusal::Slaves),
-                None => {
-                    members.push(member);
-                    Ok(None)
-                }
+        let old = self.change(&id, |members| match place(members, &member)? {
+            Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
+            None => {
+                members.push(member);
+                Ok(None)
             }
         })?;
         if let Some(old) = old {
@@ -380,6 +397,33 @@ mod tests {
         assert_eq!(members.snapshot().rev, 2, "a slave that leaves is not seen");
         members.leave("s", connections[1], false);
         assert_eq!((members.snapshot().rev, port(&members, "s")), (3, None));
+    }
+
+    #[tokio::test]
+    async fn r4_an_id_belongs_to_one_type_of_server() {
+        let members = Arc::new(Members::new(Duration::ZERO));
+        let (first, _a) = member("s", 1);
+        let connection = first.connection();
+        members.join(first).unwrap();
+        for port in [1, 2] {
+            let (other, _b) = member("s", port);
+            let refusal = members.join(Member { server_type: "gate".into(), ..other }).unwrap_err();
+            assert_eq!(refusal, Refusal::Type("chat".into()));
+        }
+        members.leave("s", connection, false);
+        let (other, _c) = member("s", 2);
+        members.join(Member { server_type: "gate".into(), ..other }).unwrap();
+    }
+
+    #[tokio::test]
+    async fn r4_one_more_slave_than_there_is_room_for_is_not_admitted() {
+        let members = Members::new(Duration::ZERO);
+        for port in 0..=17 {
+            let (member, _outbox) = member("s", port);
+            let admitted = members.admits(&member);
+            assert_eq!(admitted.is_ok(), usize::from(port) <= MAX_SLAVES, "{port}");
+            assert_eq!(members.join(member), admitted);
+        }
     }
 
     #[tokio::test]

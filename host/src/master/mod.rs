@@ -16,6 +16,7 @@ mod members;
 mod session;
 pub mod starter;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub struct Options {
     pub grace: Duration,
     /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
-    /// Ids of the configured servers, the master's own among them.
-    pub configured: Vec<String>,
+    /// The configured servers' types by their ids, the master's own among them.
+    pub configured: BTreeMap<String, String>,
 }
 
 /// Who may connect.
@@ -85,6 +86,8 @@ pub struct Master {
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// The port until it is opened, and who is to be let in by it.
+    closed: Mutex<Option<(Listener, Arc<session::Gate>)>>,
 }
 
 struct Inner {
@@ -122,8 +125,8 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 impl Master {
-    /// Loads the built-in modules and listens; the modules' `start` is called by [`Master::run_modules`], after those of the modules' directory
-    /// have been loaded as well.
+    /// Loads the built-in modules and takes the port, so that one that is taken is found early. Nobody is let in before
+    /// [`Master::run_modules`], which is called when the modules of the modules' directory have been loaded as well.
     ///
     /// # Errors
     /// [`StartError`].
@@ -136,7 +139,8 @@ impl Master {
         settings: Settings,
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
-        let cluster = cluster::MasterCluster::new(members.clone(), options.configured.clone(), options.tell_deadline);
+        let configured = options.configured.keys().cloned().collect();
+        let cluster = cluster::MasterCluster::new(members.clone(), configured, options.tell_deadline);
         let starter = starter.map(|starter| -> Arc<dyn Starter> {
             Arc::new(starter::UntilJoined { starter, members: members.clone() })
         });
@@ -166,13 +170,17 @@ impl Master {
             .await
             .map_err(|source| StartError::Listen { address: requested, source })?;
         let (address, stop, tasks) = (listener.local_addr(), CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(listener.serve(stop.clone()));
-        own.join_in_memory(gate);
-        Ok(Master { inner, own, address, stop, tasks })
+        Ok(Master { inner, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
     }
 
-    /// Schedules the timers and calls each module's `start`; on the master's own monitor as soon as it is registered.
+    /// Lets peers in, the master's own monitor first; schedules the timers and calls each module's `start`, on the master's own monitor as soon as
+    /// it is registered.
     pub async fn run_modules(&self) {
+        let closed = self.closed.lock().take();
+        if let Some((listener, gate)) = closed {
+            self.own.join_in_memory(gate);
+            self.tasks.spawn(listener.serve(self.stop.clone()));
+        }
         self.inner.console.start().await;
         self.own.registered().await;
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::members::Member;
 use super::{Access, Inner};
@@ -12,7 +13,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, Transport};
-use crate::wire::{Info, Message, Register, Registered, Role, Topic, null, raw};
+use crate::wire::{Info, MAX_ID, Message, Register, Registered, Role, Topic, check_id, null, raw, shown};
 
 /// Makes the sessions of a master's connections.
 pub(super) struct Gate(pub Weak<Inner>);
@@ -22,6 +23,8 @@ struct Connection {
     master: Arc<Inner>,
     peer: Peer,
     state: Mutex<State>,
+    /// Cancelled when the connection is over: whatever waits on its behalf ends then.
+    over: CancellationToken,
     /// For the task that checks a registration.
     this: Weak<Connection>,
 }
@@ -44,25 +47,26 @@ struct Registration {
     caller: Arc<Caller>,
 }
 
-/// Longest id of a server or client, bytes.
-const MAX_ID: usize = 128;
-
 impl Accept for Gate {
     fn accept(&self, peer: Peer) -> Arc<dyn Session> {
         let Some(master) = self.0.upgrade() else {
             peer.cut("the master is shutting down");
             return Arc::new(Nobody);
         };
-        let deadline = master.options.register_deadline;
+        let (deadline, over) = (master.options.register_deadline, CancellationToken::new());
         let connection = Arc::new_cyclic(|this| Connection {
             master,
             peer: peer.clone(),
             state: Mutex::new(State::New),
+            over: over.clone(),
             this: this.clone(),
         });
         let waiting = Arc::downgrade(&connection);
         tokio::spawn(async move {
-            tokio::time::sleep(deadline).await;
+            tokio::select! {
+                () = over.cancelled() => return,
+                () = tokio::time::sleep(deadline) => {}
+            }
             let Some(connection) = waiting.upgrade() else { return };
             if matches!(*connection.state.lock(), State::New) {
                 metrics::counter!("pomelo_peers_cut_total", "reason" => "unregistered").increment(1);
@@ -112,6 +116,7 @@ impl Session for Connection {
     }
 
     fn closed(&self, how: Closed) {
+        self.over.cancel();
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         let State::Registered(peer) = state else { return };
         tracing::debug!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
@@ -148,7 +153,7 @@ impl Connection {
         let Some(this) = self.this.upgrade() else { return };
         // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
         tokio::spawn(async move {
-            let id = register.id.clone();
+            let id = shown(&register.id);
             if let Err(why) = this.admit(topic, register, ack.clone()).await {
                 tracing::warn!(peer = ?this.peer, %id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
@@ -173,11 +178,7 @@ impl Connection {
 
     /// Checks a registration and lets the peer in; the reason where it does not.
     async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let id = register.id.as_str();
-        if id.is_empty() || id.len() > MAX_ID || id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__"
-        {
-            return Err(format!("`{}` cannot be an id", id.chars().take(MAX_ID).collect::<String>()));
-        }
+        check_id(&register.id).map_err(|bad| format!("that cannot be an id: {bad}"))?;
         match (register.role, topic) {
             (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
             (Role::Client, _) => Err("a client registers; only monitors reconnect".into()),
@@ -210,13 +211,17 @@ impl Connection {
     }
 
     fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let server_type = register.server_type.filter(|text| !text.is_empty() && text.len() <= MAX_ID);
+        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
+        let server_type = register.server_type.filter(fits);
         let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".into()) };
         // The connection inside this process is the master's own monitor's.
         let own = self.peer.transport() == Transport::Memory;
         let Access { tokens, .. } = &self.master.access;
         if !own && !tokens.verify(&server_type, register.token.as_deref()) {
             return Err(format!("the token is not that of servers of type `{server_type}`: see adminServer.json"));
+        }
+        if !own {
+            self.check_type(&register.id, &server_type)?;
         }
         let info = described(register.info, &register.id, &server_type, register.pid);
         let caller = Caller {
@@ -235,12 +240,28 @@ impl Connection {
         // anything that others may send to the new member.
         let mut state = self.state.lock();
         let _commands = self.master.commands.lock();
+        // Under the lock no other monitor joins: what is admitted here is let in below.
+        self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
         self.enter(&mut state, registration)?;
         self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
         }
         Ok(())
+    }
+
+    /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
+    fn check_type(&self, id: &str, server_type: &str) -> Result<(), String> {
+        let options = &self.master.options;
+        if id == options.id {
+            return Err(format!("`{id}` is the master itself"));
+        }
+        match options.configured.get(id) {
+            Some(configured) if configured != server_type => {
+                Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.

@@ -2,10 +2,11 @@
 //!
 //! A monitor runs in a process group of its own, its program in another. Asked to end, a monitor ends its program first; killed, its guard
 //! and this starter's (see [`Guard`]) leave nothing behind, and the same holds when the master itself is killed. A monitor that ends with
-//! code 0 was stopped on purpose and stays down. Servers on other machines are not this starter's: it names them and passes them over.
+//! code 0 was stopped on purpose and stays down, and so does one that ends with [`monitor::GIVEN_UP`], whose program is not to run again. Servers on other machines are not this starter's: it names them and passes them over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::UdpSocket;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::members::Members;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server};
 use crate::failure::{Failure, code};
+use crate::monitor;
 use crate::plugin::capability::Starter;
 use crate::supervise::{Ended, Guard, Output, Phase, Policy, Restart, Spec, Status, Supervisor};
 
@@ -26,9 +28,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 const JOIN: Duration = Duration::from_secs(5);
 /// How long a host name may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(5);
-
-/// Sets what a host logs.
-const LOG_VARIABLE: &str = "POMELO_LOG";
 
 /// Which servers to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +60,11 @@ struct State {
 
 impl LocalStarter {
     /// A starter for the servers of a configuration. Monitors run as this very program, with the arguments
-    /// `monitor --config DIR --env ENVIRONMENT --master HOST:PORT --id ID`, or `monitor --demo --master HOST:PORT --id ID` for the demo
-    /// cluster. `master` is where the master really listens.
+    /// `monitor --quiet --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo` instead of the configuration's for
+    /// the demo cluster. `master` is where the master really listens.
     ///
     /// # Errors
-    /// Where the path of this program, or of the configuration, cannot be found or is not Unicode.
+    /// Where the path of this program, of the configuration or of the modules' directory cannot be found or is not Unicode.
     pub fn new(config: &Config, master: &str) -> Result<Self, Failure> {
         let unusable = |what: &str| Failure::new(code::NOT_AVAILABLE, format!("no monitors can be started: {what}"));
         let exe = std::env::current_exe().map_err(|error| unusable(&format!("where is this program? {error}")))?;
@@ -77,23 +76,21 @@ impl LocalStarter {
     /// As [`LocalStarter::new`], with another program (and arguments before the others) in place of this one.
     ///
     /// # Errors
-    /// Where the path of the configuration is not Unicode.
+    /// Where the path of the configuration or of the modules' directory is not Unicode.
     pub fn with_program(config: &Config, master: &str, mut command: Vec<String>) -> Result<Self, Failure> {
         let mut env = BTreeMap::new();
-        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only.
-        if std::env::var_os(LOG_VARIABLE).is_none() {
-            env.insert(LOG_VARIABLE.to_owned(), "warn".to_owned());
-        }
-        command.push("monitor".into());
+        // Arguments are texts here, and monitors run where this host does not always.
+        let absolute = |dir: &Path, what: &str| {
+            let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
+            let unusable = || format!("no monitors can be started: the path of {what} is not Unicode");
+            dir.ok_or_else(|| Failure::new(code::NOT_AVAILABLE, unusable()))
+        };
+        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only. An argument and
+        // no variable, which their programs would inherit.
+        command.extend(["monitor".into(), "--quiet".into()]);
         match &config.origin {
             Origin::Directory(dir) => {
-                let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
-                let dir = dir.ok_or_else(|| {
-                    Failure::new(
-                        code::NOT_AVAILABLE,
-                        "no monitors can be started: the configuration's path is not Unicode",
-                    )
-                })?;
+                let dir = absolute(dir, "the configuration")?;
                 command.extend(["--config".into(), dir, "--env".into(), config.environment.clone()]);
             }
             Origin::Demo => {
@@ -104,7 +101,9 @@ impl LocalStarter {
                 }
             }
         }
-        command.extend(["--master".into(), master.to_owned()]);
+        // Both may have been named on the command line, instead of what the monitors would read in the configuration.
+        let modules = absolute(&config.settings.modules.dir, "the modules' directory")?;
+        command.extend(["--master".into(), master.to_owned(), "--modules".into(), modules]);
         let settings = &config.settings.supervise;
         let mut policy = settings.policy(Restart::OnFailure);
         policy.stop_deadline += MARGIN;
@@ -223,6 +222,7 @@ impl LocalStarter {
             env: self.env.clone(),
             env_remove: Vec::new(),
             policy: self.policy.clone(),
+            final_code: Some(monitor::GIVEN_UP.into()),
             // A monitor names itself in its log, and its program in front of the program's lines.
             output: Output::Inherit,
         }

@@ -20,6 +20,10 @@ fn starter(dir: &Path, script: &str) -> LocalStarter {
     LocalStarter::with_program(&config, "127.0.0.1:9", command).unwrap()
 }
 
+fn config_modules(dir: &Path) -> String {
+    Config::load(dir, "development").unwrap().settings.modules.dir.display().to_string()
+}
+
 /// The first word and the rest of what a monitor wrote, once it has, and once it is not `before`.
 async fn wrote(dir: &Path, id: &str, before: &str) -> (String, String) {
     let written = async {
@@ -58,7 +62,12 @@ async fn s4_monitors_of_this_machine_are_run_and_end_with_the_starter() {
     assert!(outcome[3].1.as_ref().unwrap_err().message.contains("pomelo monitor --id far"));
     let (pid, arguments) = wrote(dir.path(), "chat-1", "").await;
     let config = dir.path().display();
-    assert_eq!(arguments, format!("monitor --config {config} --env development --master 127.0.0.1:9 --id chat-1"));
+    let modules = config_modules(dir.path());
+    let master = "--master 127.0.0.1:9";
+    assert_eq!(
+        arguments,
+        format!("monitor --quiet --config {config} --env development {master} --modules {modules} --id chat-1")
+    );
     assert_eq!(starter.start("chat-1".into()).await.unwrap_err().code, code::BUSY);
     let unknown = starter.start("chat-9".into()).await.unwrap_err();
     assert!(unknown.code == code::NOT_FOUND && unknown.message.contains("chat-1, chat-2"), "{unknown}");

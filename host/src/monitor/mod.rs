@@ -27,6 +27,10 @@ use crate::wire::Info;
 
 pub use link::{LinkState, Refused};
 
+/// The code with which a monitor's process ends when its program has ended and its policy does not bring it back. Whoever started the monitor
+/// must not bring it back either: the program would run again.
+pub const GIVEN_UP: u8 = 6;
+
 /// What a monitor needs to know.
 pub struct Options {
     /// Server id.

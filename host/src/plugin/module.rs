@@ -253,7 +253,13 @@ impl Module {
         };
         let mut instance = match self.take_idle() {
             Some(instance) => instance,
-            None => self.instantiate().await.map_err(trapped)?,
+            // Where the engine has no room for one more instance, that is no fault of the module's.
+            None => self.instantiate().await.map_err(|error| {
+                match error.error.is::<wasmtime::PoolConcurrencyLimitError>() {
+                    true => Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())),
+                    false => trapped(error),
+                }
+            })?,
         };
         let state = CallState {
             context: call.context,

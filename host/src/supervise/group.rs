@@ -36,11 +36,13 @@ impl Group {
             _ => program.into(),
         };
         let mut command = CommandWrap::with_new(program, |command| {
-            command.args(arguments).envs(&spec.env).stdin(Stdio::null());
+            command.args(arguments).stdin(Stdio::null());
             command.stdout(spec.output.stdio()).stderr(spec.output.stdio());
+            // First what is inherited: what the program is given on purpose stays.
             spec.env_remove.iter().for_each(|name| {
                 command.env_remove(name);
             });
+            command.envs(&spec.env);
             if let Some(cwd) = &spec.cwd {
                 command.current_dir(cwd);
             }

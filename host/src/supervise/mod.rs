@@ -68,6 +68,8 @@ pub struct Spec {
     pub env_remove: Vec<String>,
     /// When it is brought back.
     pub policy: Policy,
+    /// A code by which it says itself that it must not be brought back, whatever the policy.
+    pub final_code: Option<i32>,
     /// Where its output goes. Its input is empty.
     pub output: Output,
 }

@@ -307,6 +307,7 @@ impl Task {
     fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
         let policy = &self.spec.policy;
         let back = match policy.restart {
+            _ if self.spec.final_code.is_some_and(|code| exit.how == How::Code(code)) => false,
             Restart::Always => true,
             Restart::OnFailure => exit.how != How::Code(0),
             Restart::Never => false,

@@ -31,6 +31,7 @@ fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
         env: BTreeMap::new(),
         env_remove: Vec::new(),
         policy,
+        final_code: None,
         output: Output::Lines(sink),
     };
     (spec, lines)
@@ -112,6 +113,9 @@ async fn policies_decide_who_comes_back() {
     check(Restart::OnFailure, "exit 1", true).await;
     check(Restart::OnFailure, "kill -9 $$", true).await;
     check(Restart::Never, "exit 1", false).await;
+    let (spec, _lines) = shell("exit 6", policy(Restart::Always));
+    let supervisor = launch(Spec { final_code: Some(6), ..spec });
+    assert_eq!(until(&supervisor, |s| matches!(s.phase, Phase::Exited(_))).await.restarts, 0);
 }
 
 #[tokio::test]

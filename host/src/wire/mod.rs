@@ -4,6 +4,7 @@
 //! known to be JSON and is never built into a tree.
 
 mod envelope;
+mod id;
 mod pending;
 mod register;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 pub use envelope::{Command, Message, Notify, ReqId, Request, Response, WireError, null, raw};
+pub use id::{BadId, MAX_ID, check_id, shown};
 pub use pending::{Pending, Waiting};
 pub use register::{Capabilities, Register, Registered, Role};
 

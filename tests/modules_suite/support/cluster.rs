@@ -125,7 +125,7 @@ impl Cluster {
             tell_deadline: Duration::from_secs(10),
             grace: Duration::from_millis(100),
             event_window: Duration::from_millis(1),
-            configured: vec!["master-1".into()],
+            configured: [("master-1".into(), "master".into())].into(),
         };
         let access = Access { users: users(), tokens: Tokens::new(None) };
         let own = Own { application: own.clone(), process: own, keeper: None };

@@ -19,6 +19,9 @@ use crate::supervise::{Figures, Guard, Output, Policy, Spec, Status, Supervisor}
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
 
+/// Tokens are the monitor's, and passwords the operator's: a program has no use for them, unless its own `env` says so.
+const SECRETS: [&str; 3] = [DEMO_TOKEN_VARIABLE, "POMELO_TOKEN", "POMELO_PASSWORD"];
+
 /// What a monitor runs.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -108,9 +111,9 @@ impl Supervised {
             command: launch.command,
             cwd: launch.cwd,
             env,
-            // The token is the monitor's; its program has no use for it.
-            env_remove: vec![DEMO_TOKEN_VARIABLE.to_owned()],
+            env_remove: SECRETS.map(str::to_owned).into(),
             policy,
+            final_code: None,
             output,
         };
         let supervisor = Supervisor::launch(spec, Arc::new(Guard::new()));

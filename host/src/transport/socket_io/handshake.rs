@@ -38,7 +38,7 @@ pub enum ConnectError {
     #[error("what answers there does not speak Socket.IO: {0}")]
     NotSocketIo(String),
     /// The server answered with an HTTP error.
-    #[error("the server refuses the connection with HTTP status {0}")]
+    #[error("the server refuses the connection with HTTP status {0}{hint}", hint = hint(*.0))]
     Status(u16),
     /// The server did not admit us to the namespace, and said why.
     #[error("the server refuses the connection: {0}")]
@@ -46,6 +46,13 @@ pub enum ConnectError {
 }
 
 /// What a server says first.
+fn hint(status: u16) -> &'static str {
+    match status {
+        403 => ": the master does not know itself under this name: `allowed_hosts` in [network] of pomelo.toml",
+        _ => "",
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Open {

@@ -1,0 +1,67 @@
+//! Which texts can be ids.
+
+/// The longest id, bytes.
+pub const MAX_ID: usize = 128;
+
+/// Why a text cannot be an id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadId {
+    /// There is nothing.
+    #[error("an id must not be empty")]
+    Empty,
+    /// There is too much.
+    #[error("an id has at most {MAX_ID} bytes, this one has {0}")]
+    Long(usize),
+    /// It means something else already: other targets are `*`, `type:NAME`, `ID@HOST:PORT`.
+    #[error("the id \"{0}\" would be read as something else")]
+    Taken(String),
+}
+
+/// Checks the id of a server or a client, wherever it comes from: a file or a peer.
+///
+/// # Errors
+/// [`BadId`].
+pub fn check_id(id: &str) -> Result<(), BadId> {
+    // JavaScript peers keep ids as members of objects, where this one is not a member like others.
+    let taken = id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__";
+    if id.is_empty() {
+        Err(BadId::Empty)
+    } else if id.len() > MAX_ID {
+        Err(BadId::Long(id.len()))
+    } else if taken || id.chars().any(char::is_control) {
+        Err(BadId::Taken(shown(id)))
+    } else {
+        Ok(())
+    }
+}
+
+/// A text of somebody who may be anybody, as it can stand in a log: cut and escaped.
+pub fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(MAX_ID).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", cut.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_neither_targets_nor_able_to_write_into_a_log() {
+        let check = |id: &str, part: &str| {
+            let said = check_id(id).err().map(|bad| bad.to_string()).unwrap_or_default();
+            assert_eq!(said.is_empty(), part.is_empty(), "{id:?}: {said}");
+            assert!(said.contains(part), "{id:?}: {said}");
+        };
+        for good in ["chat-server-1", "a b/c", "prototype", "ü", &"x".repeat(MAX_ID)] {
+            check(good, "");
+        }
+        check("", "empty");
+        check(&"ü".repeat(65), "this one has 130");
+        for taken in ["*", "a@h:1", "type:chat", "__proto__"] {
+            check(taken, &format!("\"{taken}\" would be read"));
+        }
+        check("a\n\u{1b}[31m", r"a\n\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(1000)).chars().count(), MAX_ID + 1);
+    }
+}
