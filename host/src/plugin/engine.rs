@@ -32,8 +32,6 @@ const SERIAL: u32 = 256;
 
 /// What one component may have of each. The totals are that for every live instance, so that no module can use up what others need.
 const CORE_INSTANCES: u32 = 64;
-/// Serial calls under way at the same time in all modules, as a rule far fewer: one for each file that has serial handlers.
-const SERIAL: u32 = 64;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 8;
 
