@@ -46,8 +46,15 @@ impl Kept {
 #[derive(Debug, Default)]
 pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
 
-/// What undoes a commit: each key with what the commit wrote and what was there before.
-pub struct StoreUndo(Vec<(String, Option<Arc<str>>, Option<Arc<str>>)>);
+/// What undoes a commit.
+pub struct StoreUndo(Vec<Undone>);
+
+/// A key that a commit changed.
+struct Undone {
+    key: String,
+    wrote: Option<Arc<str>>,
+    before: Option<Arc<str>>,
+}
 
 /// What a call sees: the store, or the store under an overlay.
 #[derive(Clone)]
@@ -155,8 +162,9 @@ impl Store {
         let mut inner = self.inner.lock();
         let mut undo = Vec::new();
         for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
-            undo.push((key.clone(), value.clone(), inner.entries.get(&key).cloned()));
-            inner.put(self.kept.as_ref(), &key, value);
+            let before = inner.entries.get(&key).cloned();
+            inner.put(self.kept.as_ref(), &key, value.clone());
+            undo.push(Undone { key, wrote: value, before });
         }
         StoreUndo(undo)
     }
@@ -164,7 +172,7 @@ impl Store {
     /// Undoes a commit, but for keys that were changed again since.
     pub fn undo(&self, StoreUndo(changes): StoreUndo) {
         let mut inner = self.inner.lock();
-        for (key, wrote, before) in changes {
+        for Undone { key, wrote, before } in changes {
             let untouched = match (inner.entries.get(&key), &wrote) {
                 (Some(now), Some(wrote)) => Arc::ptr_eq(now, wrote),
                 (now, wrote) => now.is_none() && wrote.is_none(),
