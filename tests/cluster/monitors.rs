@@ -60,7 +60,10 @@ fn a3_nobody_registers_as_the_master_or_as_another_type_under_a_servers_id() {
         eventually(why, || stranger.log().contains(why).then_some(()));
     }
     let after = cluster.wait_for(&["chat-1", "extra"]);
-    assert_eq!((&after["chat-1"]["pid"], &after["master"]["pid"]), (&before["chat-1"]["pid"], &before["master"]["pid"]));
+    assert_eq!(
+        (&after["chat-1"]["pid"], &after["master"]["pid"]),
+        (&before["chat-1"]["pid"], &before["master"]["pid"])
+    );
 }
 
 #[test]

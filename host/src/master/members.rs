@@ -176,13 +176,11 @@ impl Members {
     /// [`Refusal::Slaves`], [`Refusal::Type`].
     pub fn join(&self, member: Member) -> Result<(), Refusal> {
         let id = member.id.clone();
-        let old = self.change(&id, |members| {
-            match place(members, &member)? {
-                Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
-                None => {
-                    members.push(member);
-                    Ok(None)
-                }
+        let old = self.change(&id, |members| match place(members, &member)? {
+            Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
+            None => {
+                members.push(member);
+                Ok(None)
             }
         })?;
         if let Some(old) = old {
