@@ -217,8 +217,8 @@ fn s4_what_the_command_line_says_of_port_and_modules_reaches_the_monitors() {
 
 #[test]
 fn s4_servers_of_a_type_that_belong_elsewhere_are_named_and_passed_over() {
-    let servers = json!({"chat": [{"id": "far", "host": "192.0.2.1"}, {"id": "chat-1", "script": GRACEFUL}],
-                         "gate": [{"id": "away", "host": "192.0.2.1"}]});
+    let far = |id: &str| json!({"id": id, "host": "192.0.2.1", "script": GRACEFUL});
+    let servers = json!({"chat": [far("far"), {"id": "chat-1", "script": GRACEFUL}], "gate": [far("away")]});
     let mut cluster = Cluster::configured(servers, SETTINGS);
     cluster.host("master", &[]);
     cluster.wait_for(&[]);

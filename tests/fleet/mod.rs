@@ -72,6 +72,13 @@ impl Fleet {
 
     /// A master at a port, 0 for any, with its modules started, and the application of its own monitor.
     pub async fn master(&self, port: u16) -> (Master, Arc<Served>) {
+        let (master, served) = self.closed_master(port).await;
+        master.run_modules().await;
+        (master, served)
+    }
+
+    /// The same before its modules are started.
+    pub async fn closed_master(&self, port: u16) -> (Master, Arc<Served>) {
         let served = Arc::new(Served::new(std::process::id()));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let own = std::iter::once((MASTER.to_owned(), "master".to_owned()));
@@ -97,9 +104,7 @@ impl Fleet {
         let access = Access { users: Users::new(vec![admin]), tokens: Tokens::new(None) };
         let own = Own { application: served.clone(), process: served.clone(), keeper: None };
         let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
-        let master = master.await.expect("a master");
-        master.run_modules().await;
-        (master, served)
+        (master.await.expect("a master"), served)
     }
 
     /// A monitor that joins the master at that address.

@@ -111,3 +111,16 @@ async fn w4_once_all_configured_servers_have_started_every_listener_is_told() {
     }
     end(master).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_the_port_is_taken_at_once_and_opened_when_the_modules_are_started() {
+    let fleet = without_timer();
+    let (master, own) = fleet.closed_master(0).await;
+    assert!(std::net::TcpListener::bind(master.address()).is_err(), "a port that is taken is found early");
+    let a = fleet.monitor("a", "chat", 4001, master.address()).await;
+    let early = tokio::time::timeout(Duration::from_millis(200), master.members().joined(MASTER)).await;
+    assert!(early.is_err() && master.members().count() == (0, 0), "not even the master's own monitor is let in");
+    master.run_modules().await;
+    all_know("both", &[&own, &a.served], &["a", MASTER]).await;
+    end(master).await;
+}

@@ -21,7 +21,8 @@ pub struct Exposure<'a> {
 pub enum Exposed {
     /// Passwords that anybody would guess.
     #[error(
-        "refused to listen on {address}: anybody would guess the password of {}. Set another with `pomelo user`, or listen on 127.0.0.1",
+        "refused to listen on {address}: anybody would guess the password of {}. Write another into adminUser.json, as text or \
+         as `$argon2id$…` of its md5, or listen on 127.0.0.1",
         users.join(", ")
     )]
     DefaultPasswords {
@@ -32,8 +33,8 @@ pub enum Exposed {
     },
     /// Anybody could be a monitor, and read what passes.
     #[error(
-        "refused to listen on {address}: there is neither TLS nor an adminServer.json with tokens, so anybody could join as a monitor. \
-         Write that file, turn TLS on, or listen on 127.0.0.1"
+        "refused to listen on {address}: there is no adminServer.json with tokens, so anybody could join as a monitor. \
+         Write that file, or listen on 127.0.0.1 and let others in through a tunnel"
     )]
     NeitherTlsNorTokens {
         /// The address.
@@ -84,7 +85,7 @@ mod tests {
         assert_eq!(check("::1", "admin", false, false), "");
         assert_eq!(check("::ffff:127.0.0.1", "admin", false, false), "");
         assert!(check("0.0.0.0", "admin", true, true).contains("password of admin"));
-        assert!(check("10.0.0.1", "x8-odd", false, false).contains("neither TLS nor"));
+        assert!(check("10.0.0.1", "x8-odd", false, false).contains("no adminServer.json"));
         assert_eq!(check("10.0.0.1", "x8-odd", true, false), "");
         assert_eq!(check("::", "x8-odd", false, true), "");
     }

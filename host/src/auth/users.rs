@@ -65,7 +65,10 @@ impl Users {
         let plain: Vec<&str> =
             users.iter().filter(|user| user.password.is_plain()).map(|user| &*user.username).collect();
         if !plain.is_empty() {
-            tracing::warn!(users = plain.join(", "), "passwords are stored in clear; `pomelo user` stores them hashed");
+            tracing::warn!(
+                users = plain.join(", "),
+                "passwords are stored in clear; adminUser.json may have `$argon2id$…` of their md5 instead"
+            );
         }
         let hashed = users.iter().find_map(|user| user.password.hash());
         // Without randomness for a salt any user's own hash serves: its result is thrown away.

@@ -30,7 +30,7 @@ pub(super) fn users(file: File<'_>, node: &Node) -> Vec<User> {
                 let level = Level(u32::try_from(level).unwrap_or(u32::MAX));
                 users.push(User { username: name.to_owned(), password, level });
             }
-            Err(why) => file.fault(at, why.to_string(), "`pomelo user` writes passwords in the right form"),
+            Err(why) => file.fault(at, why.to_string(), "it is a text, or `$argon2id$…` of the md5 of a text"),
         }
     }
     users

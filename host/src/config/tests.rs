@@ -213,7 +213,7 @@ fn faults_of_json_name_their_place_and_a_way_out() {
             ("1:2", "has no `password`", "example"),
             ("1:20", "unknown key `pasword`", "did you mean `password`?"),
             ("1:50", "from 1 to 1000", "default"),
-            ("2:31", "no argon2id hash", "pomelo user"),
+            ("2:31", "no argon2id hash", "of the md5"),
             ("2:59", "a user", "for example"),
         ],
     );

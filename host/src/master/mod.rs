@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
+//! | `attempts` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
 //! | `starter` | runs the configured servers on this machine |
 //!
 //! Knows no module by name: what the cluster can be asked is the modules' affair.
 
+mod attempts;
 mod cluster;
 mod events;
 mod members;
@@ -93,6 +95,7 @@ pub struct Master {
 struct Inner {
     options: Options,
     access: Access,
+    attempts: attempts::Attempts,
     members: Arc<Members>,
     console: Console,
     /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
@@ -164,7 +167,14 @@ impl Master {
         let own = Monitor::new(own_options, services, engine, settings).await?;
 
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(Inner { options, access, members, console, commands: Mutex::default() });
+        let inner = Arc::new(Inner {
+            options,
+            access,
+            attempts: attempts::Attempts::default(),
+            members,
+            console,
+            commands: Mutex::default(),
+        });
         let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
         let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
             .await

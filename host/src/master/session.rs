@@ -1,6 +1,7 @@
 //! One connection to the master: registration, then messages to modules.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::members::Member;
 use super::{Access, Inner};
+use crate::auth::Refused;
 use crate::console::Inbound;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
@@ -192,6 +194,9 @@ impl Connection {
             return Err("a client needs `username` and `password`".into());
         };
         let level = self.master.access.users.login(username.clone(), password, md5).await;
+        if level == Err(Refused::Wrong) {
+            self.slow_down().await;
+        }
         let level = level.map_err(|refused| refused.to_string())?;
         self.master.members.client_joins(&id, self.peer.id()).map_err(|refusal| refusal.to_string())?;
         let caller = Caller {
@@ -208,6 +213,16 @@ impl Connection {
         entered.inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;
         self.answer(Topic::Register, ack, &Registered::ok(Vec::new()));
         Ok(())
+    }
+
+    /// Waits before a wrong password is answered, for as long as the peer does.
+    async fn slow_down(&self) {
+        let Some(remote) = self.peer.remote() else { return };
+        let wait = self.master.attempts.failed(remote.ip(), Instant::now());
+        tokio::select! {
+            () = self.over.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 
     fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {

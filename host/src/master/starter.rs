@@ -2,7 +2,8 @@
 //!
 //! A monitor runs in a process group of its own, its program in another. Asked to end, a monitor ends its program first; killed, its guard
 //! and this starter's (see [`Guard`]) leave nothing behind, and the same holds when the master itself is killed. A monitor that ends with
-//! code 0 was stopped on purpose and stays down, and so does one that ends with [`monitor::GIVEN_UP`], whose program is not to run again. Servers on other machines are not this starter's: it names them and passes them over.
+//! code 0 was stopped on purpose and stays down, and so does one that ends with [`monitor::GIVEN_UP`]: its program is not to run again.
+//! Servers on other machines are not this starter's: it names them and passes them over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::UdpSocket;
