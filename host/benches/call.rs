@@ -1,7 +1,7 @@
 //! A warm call into a module, beside a native handler that does the same: parses a message of some 200 bytes and answers with it.
 //!
-//! `cargo bench -p pomelo-host --bench call`; only ratios within one run count. For instruction counts:
-//! `valgrind --tool=callgrind target/release/deps/call-… --bench --profile-time 1 lease`.
+//! `cargo bench -p pomelo-host --bench call`; only ratios within one run count. (valgrind cannot run it: the engine reserves more address space
+//! than it allows.)
 
 #[path = "support/mod.rs"]
 mod support;

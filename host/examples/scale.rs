@@ -74,7 +74,8 @@ async fn measure(monitors: usize) {
 
 /// The monitors' side: says how it went, and stays until its input ends.
 async fn join(monitors: usize, master: SocketAddr) {
-    let fleet = Fleet::new(u32::try_from(monitors).unwrap_or(u32::MAX).clamp(256, 1500));
+    // Each monitor keeps a warm instance of two modules, and may have more under way.
+    let fleet = Fleet::new(u32::try_from(2 * monitors).unwrap_or(u32::MAX).clamp(256, 3000));
     // The code is compiled once, and before the clock runs.
     let first = fleet.monitor("chat-server-0", "chat", 5000, master).await;
     first.monitor.registered().await;

@@ -30,7 +30,7 @@ impl Application {
     }
 
     /// Replaces the whole view, a map from id to `info`.
-    pub fn replace_servers<T: Serialize>(&self, servers: &BTreeMap<String, T>) -> Result {
+    pub fn replace_servers<T: Serialize + ?Sized>(&self, servers: &T) -> Result {
         application::replace_servers(&json::encode(servers)?).map_err(from_host)
     }
 

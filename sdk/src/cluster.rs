@@ -48,6 +48,12 @@ impl<'a> Cluster<'a> {
         json::answer(cluster::servers())
     }
 
+    /// The server table in a form of the module's own, made of an object with `rev`, `epoch` and `servers`, a map from id to `info`. A module
+    /// that only passes the servers on takes them as a `RawValue`. Fails with `bad-answer` where the table is not of that form.
+    pub fn table<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(cluster::servers())
+    }
+
     /// Ids of the servers that the configuration names, the master's own among them.
     pub fn configured(&self) -> Result<Vec<String>> {
         cluster::configured().map_err(from_host)

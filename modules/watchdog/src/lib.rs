@@ -29,7 +29,7 @@ mod protocol;
 #[cfg(test)]
 mod simulation;
 
-use pomelo_sdk::{Servers, prelude::*};
+use pomelo_sdk::prelude::*;
 
 use protocol::{Answer, Batch, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request};
 
@@ -67,8 +67,8 @@ impl Watchdog {
 struct Master<'a>(&'a Agent);
 
 impl master::Host for Master<'_> {
-    fn table(&self) -> Result<Servers<protocol::Info>> {
-        self.0.cluster().servers()
+    fn table(&self) -> Result<protocol::Table> {
+        self.0.cluster().table()
     }
 
     fn configured(&self) -> Result<Vec<String>> {

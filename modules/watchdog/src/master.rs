@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pomelo_sdk::{Failure, Result, Servers};
+use pomelo_sdk::{Failure, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::value::to_raw_value;
 
 use crate::fold::{Change, fold};
-use crate::protocol::{Answer, Batch, Info, Known, Order, Request};
+use crate::protocol::{Answer, Batch, Known, Order, Request, Table, has};
 
 /// What this side needs of the host.
 pub trait Host {
-    fn table(&self) -> Result<Servers<Info>>;
+    fn table(&self) -> Result<Table>;
     fn configured(&self) -> Result<Vec<String>>;
     /// Sends an order to servers, and does not wait.
     fn tell(&self, ids: &[&str], order: &Order) -> Result;
@@ -75,7 +74,7 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
 fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let table = host.table()?;
     // It may have left while its message waited, and a listener that has left would stay one.
-    if !table.servers.contains_key(caller) {
+    if !has(&table.servers, caller)? {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
@@ -94,11 +93,11 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     Ok(answer(table, request, &member))
 }
 
-fn answer(table: Servers<Info>, request: &Request, member: &Member) -> Answer {
+fn answer(table: Table, request: &Request, member: &Member) -> Answer {
     if request.rev.is_none() {
         return Answer::Plain(table.servers);
     }
-    let Servers { epoch, rev, servers, .. } = table;
+    let Table { epoch, rev, servers } = table;
     let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
     let servers = (!has_it).then_some(servers);
     Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded })
@@ -213,10 +212,8 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     if back.is_empty() {
         return Ok(());
     }
-    let table = host.table()?;
-    let servers = to_raw_value(&table.servers)?;
-    let order =
-        Order { epoch: Some(table.epoch), rev: Some(table.rev), servers: Some(servers), ..Order::new("replaceServer") };
+    let Table { epoch, rev, servers } = host.table()?;
+    let order = Order { epoch: Some(epoch), rev: Some(rev), servers: Some(servers), ..Order::new("replaceServer") };
     tell(host, &ids(back), &order)?;
     if host.text(STARTED).is_some() {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();

@@ -146,8 +146,7 @@ fn unmark(host: &impl Host) -> Result {
 }
 
 fn replace(host: &impl Host, order: &Order) -> Result {
-    let servers = order.servers.as_ref().ok_or_else(|| missing("replaceServer", "servers"))?;
-    let servers: Infos = serde_json::from_str(servers.get())?;
+    let servers = order.servers.clone().ok_or_else(|| missing("replaceServer", "servers"))?;
     match order.mark() {
         Some(Mark { epoch, rev }) => {
             adopt(host, Known { epoch, rev, servers: Some(servers), listener: true, recorded: true })

@@ -2,9 +2,11 @@
 //!
 //! Members that only our own watchdogs know are absent from what a server of pomelo 2.x gets, and from what it sends.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,8 +23,41 @@ pub const OK: u8 = 1;
 /// What a server has said about itself. It is passed on as it came, never taken apart.
 pub type Info = Box<RawValue>;
 
-/// A whole table, by server id.
-pub type Infos = BTreeMap<String, Info>;
+/// A whole table: a JSON object from server id to [`Info`]. It is passed on as it came, for it is large, and is asked for by everybody.
+pub type Infos = Box<RawValue>;
+
+/// The master's server table.
+#[derive(Debug, Deserialize)]
+pub struct Table {
+    pub rev: u64,
+    #[serde(default)]
+    pub epoch: String,
+    pub servers: Infos,
+}
+
+/// Whether a table has a server.
+pub fn has(servers: &RawValue, id: &str) -> Result<bool, serde_json::Error> {
+    serde_json::Deserializer::from_str(servers.get()).deserialize_map(Find(id))
+}
+
+struct Find<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of servers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut found = false;
+        while let Some(id) = map.next_key::<Cow<'de, str>>()? {
+            found |= id == self.0;
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(found)
+    }
+}
 
 /// Where a view of the table stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pomelo_sdk::{Failure, Result, Servers};
+use pomelo_sdk::{Failure, Result};
 use proptest::prelude::*;
 use serde_json::{json, value::to_raw_value};
 
-use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, REVISIONS, Request};
+use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, REVISIONS, Request, Table};
 use crate::{master, monitor};
 
 /// The id of the monitor under test, and of a server of pomelo 2.x.
@@ -80,6 +80,11 @@ fn info(id: &str, number: u64) -> Info {
 fn read(info: &Info) -> (String, u64) {
     let value: serde_json::Value = serde_json::from_str(info.get()).unwrap();
     (value["id"].as_str().unwrap().to_owned(), value["n"].as_u64().unwrap())
+}
+
+fn view(servers: &Infos) -> BTreeMap<String, u64> {
+    let servers: BTreeMap<String, Info> = serde_json::from_str(servers.get()).unwrap();
+    servers.values().map(read).collect()
 }
 
 fn disconnected() -> Failure {
@@ -183,8 +188,7 @@ impl World {
             }
             "removeServer" => drop(self.plain_view.remove(order.id.as_ref().unwrap())),
             "replaceServer" => {
-                let servers: Infos = serde_json::from_str(order.servers.as_ref().unwrap().get()).unwrap();
-                self.plain_view = servers.values().map(read).collect();
+                self.plain_view = view(order.servers.as_ref().unwrap());
             }
             "startOver" => {}
             other => panic!("{other} is not known to a server of pomelo 2.x"),
@@ -297,9 +301,10 @@ impl Stage {
 struct Master<'a>(&'a Stage);
 
 impl master::Host for Master<'_> {
-    fn table(&self) -> Result<Servers<Info>> {
+    fn table(&self) -> Result<Table> {
         let world = self.0.world();
-        let servers: Infos = world.table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
+        let servers: BTreeMap<String, Info> =
+            world.table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
         let table = json!({ "rev": world.rev, "epoch": world.epoch.to_string(), "servers": servers });
         Ok(serde_json::from_str(&table.to_string())?)
     }
@@ -396,7 +401,7 @@ impl monitor::Host for Monitor<'_> {
     }
 
     fn replace(&self, servers: &Infos) -> Result {
-        self.call().view = servers.values().map(read).collect();
+        self.call().view = view(servers);
         Ok(())
     }
 
