@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bindings::agent;
-use crate::failure::Result;
-use crate::{Application, Cluster, Process, Starter, Store, Uplink, json};
+use crate::failure::{Result, from_host};
+use crate::{Application, Cluster, Process, Profiler, Scripts, Starter, Store, Uplink, json};
 
 /// The key under which [`Agent::get`] and [`Agent::set`] keep a module's data.
 const DATA: &str = "data";
@@ -162,7 +162,7 @@ impl Agent {
         Uplink::new()
     }
 
-    /// The served application's view of the cluster.
+    /// The served application.
     pub fn application(&self) -> Application {
         Application::new()
     }
@@ -175,6 +175,22 @@ impl Agent {
     /// The master's starter of configured servers.
     pub fn starter(&self) -> Starter {
         Starter::new()
+    }
+
+    /// Programs that are run once.
+    pub fn scripts(&self) -> Scripts {
+        Scripts::new()
+    }
+
+    /// Where time goes.
+    pub fn profiler(&self) -> Profiler {
+        Profiler::new()
+    }
+
+    /// Sends something to the client that waits for the answer to this call, before the answer. Fails with `not-available` where it is no
+    /// client that waits.
+    pub fn progress(&self, msg: &(impl Serialize + ?Sized)) -> Result {
+        agent::progress(&json::encode(msg)?).map_err(from_host)
     }
 }
 

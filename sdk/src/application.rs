@@ -1,4 +1,4 @@
-//! [`Application`]: the served application's view of the cluster.
+//! [`Application`]: the served application.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::bindings::application;
 use crate::failure::{Result, from_host};
 use crate::json;
 
-/// The served application's view of the cluster.
+/// The served application: its view of the cluster, its crons, and what else it offers.
 #[derive(Debug)]
 pub struct Application {
     _private: (),
@@ -42,5 +42,30 @@ impl Application {
     /// Tells the application that all configured servers have started.
     pub fn start_over(&self) -> Result {
         application::start_over().map_err(from_host)
+    }
+
+    /// Names of the functions that the application itself offers; none while it is not connected to its host.
+    pub fn offers(&self) -> Vec<String> {
+        application::offers()
+    }
+
+    /// Calls a function of the application's own and waits for its answer. Fails with `not-available` where the application does not offer it.
+    pub fn call<T: DeserializeOwned>(&self, name: &str, args: &(impl Serialize + ?Sized)) -> Result<T> {
+        json::answer(application::call(name, &json::encode(args)?))
+    }
+
+    /// Adds crons, or replaces those of the same id: objects with `id`, `time` and `action`. All or none.
+    pub fn add_crons(&self, crons: &[impl Serialize]) -> Result {
+        application::add_crons(&json::encode(crons)?).map_err(from_host)
+    }
+
+    /// Removes crons by id; the ids that were there.
+    pub fn remove_crons(&self, ids: &[String]) -> Result<Vec<String>> {
+        application::remove_crons(ids).map_err(from_host)
+    }
+
+    /// The crons, objects with `id`, `time`, `action` and `next`.
+    pub fn crons<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        json::answer(application::crons())
     }
 }

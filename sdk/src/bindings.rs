@@ -20,13 +20,17 @@ mod imports {
                 import pomelo:admin/application@0.1.0;
                 import pomelo:admin/process@0.1.0;
                 import pomelo:admin/starter@0.1.0;
+                import pomelo:admin/scripts@0.1.0;
+                import pomelo:admin/profiler@0.1.0;
             }",
         world: "imports",
         generate_all,
     });
 }
 
-pub use imports::pomelo::admin::{agent, application, cluster, process, starter, store, types, uplink};
+pub use imports::pomelo::admin::{
+    agent, application, cluster, process, profiler, scripts, starter, store, types, uplink,
+};
 
 /// One export: a module with the trait `Guest` of an interface, and a macro that exports an implementation of it.
 macro_rules! export {

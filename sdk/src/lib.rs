@@ -79,6 +79,7 @@ mod failure;
 mod json;
 mod logger;
 mod process;
+mod scripts;
 mod store;
 mod uplink;
 
@@ -88,6 +89,7 @@ pub use cluster::{Cluster, Servers};
 pub use failure::{Failure, Result};
 pub use pomelo_sdk_macros::module;
 pub use process::{Process, Starter};
+pub use scripts::{Profiler, Scripts};
 pub use store::Store;
 pub use uplink::Uplink;
 

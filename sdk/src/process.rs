@@ -1,5 +1,8 @@
 //! [`Process`] and [`Starter`]: running programs.
 
+use std::time::Duration;
+
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::{process, starter};
@@ -39,6 +42,33 @@ impl Process {
     pub fn restart(&self) -> Result<u32> {
         process::restart().map_err(from_host)
     }
+
+    /// What the machine is and how it is doing, an object with the members of pomelo-monitor's system information.
+    pub fn system<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(process::system())
+    }
+
+    /// Figures of the process with the members of pomelo-monitor's process information.
+    pub fn usage<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(process::usage())
+    }
+
+    /// The newest lines, at most `lines`, that the program has written, or those after number `since`; where there are none yet, waits for one,
+    /// `wait` at most. An object: `lines`, of `{n, time, error, text}`, and `last`.
+    pub fn output<T: DeserializeOwned>(&self, since: Option<u64>, lines: u32, wait: Duration) -> Result<T> {
+        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        json::answer(process::output(since, lines, wait))
+    }
+
+    /// Names of the log files in the application's log directory.
+    pub fn logs(&self) -> Result<Vec<String>> {
+        process::logs().map_err(from_host)
+    }
+
+    /// The last lines, at most `lines`, of a log file in that directory.
+    pub fn log_tail(&self, name: &str, lines: u32) -> Result<Vec<String>> {
+        process::log_tail(name, lines).map_err(from_host)
+    }
 }
 
 /// The master's starter of configured servers.
@@ -56,5 +86,11 @@ impl Starter {
     /// where this host has no starter.
     pub fn start(&self, id: &str) -> Result {
         starter::start(id).map_err(from_host)
+    }
+
+    /// Adds servers to those that are configured, and starts them. All are checked before any is started; what came of each, by id.
+    pub fn add(&self, servers: &[impl Serialize]) -> Result<Vec<(String, Result)>> {
+        let outcomes = starter::add(&json::encode(servers)?).map_err(from_host)?;
+        Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(from_host))).collect())
     }
 }

@@ -13,7 +13,7 @@ use crate::auth::Refused;
 use crate::console::Inbound;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
-use crate::plugin::{Caller, CallerRole, Handler};
+use crate::plugin::{Caller, CallerRole, Handler, Progress};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, Transport};
 use crate::wire::{Info, MAX_ID, Message, Register, Registered, Role, Topic, check_id, null, raw, shown};
 
@@ -199,7 +199,10 @@ impl Connection {
         }
         let level = level.map_err(|refused| refused.to_string())?;
         self.master.members.client_joins(&id, self.peer.id()).map_err(|refusal| refusal.to_string())?;
+        let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
+        let to_client = exchange.clone();
         let caller = Caller {
+            progress: Some(Progress(Arc::new(move |module, msg| to_client.notify(module, msg)))),
             id: Some(id.clone()),
             user: Some(username.clone()),
             level: Some(level.0),
@@ -207,7 +210,6 @@ impl Connection {
             ..Caller::of(CallerRole::Client)
         };
         tracing::debug!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
-        let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
         let registration = Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) };
         let entered = self.enter(&mut self.state.lock(), registration);
         entered.inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;

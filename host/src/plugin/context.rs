@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::capability::Services;
 use super::{Grants, Stats, Store};
+use crate::failure::Failure;
 
 /// What a host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,12 +80,28 @@ pub struct Caller {
     /// Where the connection comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The way to a client that waits.
+    #[serde(skip)]
+    pub progress: Option<Progress>,
+}
+
+/// Sends a message of a module to a client, beside the answers that it waits for.
+#[derive(Clone)]
+pub struct Progress(pub Arc<SendProgress>);
+
+/// Given the module id and the message.
+pub type SendProgress = dyn Fn(&str, &RawValue) -> Result<(), Failure> + Send + Sync;
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 impl Caller {
     /// A caller of which only the role is known.
     pub fn of(role: CallerRole) -> Self {
-        Caller { role, id: None, server_type: None, user: None, level: None, address: None }
+        Caller { role, id: None, server_type: None, user: None, level: None, address: None, progress: None }
     }
 }
 

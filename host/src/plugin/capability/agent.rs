@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::not_available;
+use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
 use crate::plugin::state::State;
@@ -50,6 +52,15 @@ impl Host for State {
     fn now(&mut self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         since.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    fn progress(&mut self, msg: String) -> Result<(), types::Failure> {
+        let msg = self.json(msg)?;
+        let call = self.call()?;
+        let nobody = || not_available("agent.progress", "no client waits for the answer to this call");
+        let waiting = call.caller.progress.as_ref().filter(|_| call.wants_answer);
+        let Progress(send) = waiting.ok_or_else(nobody)?;
+        Ok(send(&call.context.id, &msg)?)
     }
 
     fn log(&mut self, level: String, mut message: String) {

@@ -1,11 +1,13 @@
 //! `application`: the served application's view of the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::not_available;
+use super::{not_available, unavailable};
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{application::Host, types};
 use crate::plugin::state::State;
@@ -25,6 +27,26 @@ pub trait Application: Send + Sync + 'static {
     fn servers(&self) -> Map<String, Value>;
     /// All configured servers have started.
     fn start_over(&self) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Names of the functions that the application itself offers now.
+    fn offers(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Calls one of them.
+    fn call(&self, name: String, _args: Box<RawValue>) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        unavailable("application", &format!("the application does not offer `{name}`"))
+    }
+    /// Adds crons, or replaces those of the same id; all or none.
+    fn add_crons(&self, _crons: Vec<Map<String, Value>>) -> BoxFuture<'_, Result<(), Failure>> {
+        unavailable("application", "the application has no crons")
+    }
+    /// Removes crons by id; the ids that were there.
+    fn remove_crons(&self, _ids: Vec<String>) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        unavailable("application", "the application has no crons")
+    }
+    /// The crons: JSON as the interface says.
+    fn crons(&self) -> Vec<Value> {
+        Vec::new()
+    }
 }
 
 impl State {
@@ -34,14 +56,14 @@ impl State {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed servers: {error}")))
+fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed {what}: {error}")))
 }
 
 impl Host for State {
     async fn add_servers(&mut self, servers: String) -> Result<(), types::Failure> {
         let application = self.application()?;
-        let servers = parse(&servers)?;
+        let servers = parse(&servers, "servers")?;
         Ok(self.wait(application.add_servers(servers)).await?)
     }
 
@@ -52,7 +74,7 @@ impl Host for State {
 
     async fn replace_servers(&mut self, servers: String) -> Result<(), types::Failure> {
         let application = self.application()?;
-        let servers = parse(&servers)?;
+        let servers = parse(&servers, "servers")?;
         Ok(self.wait(application.replace_servers(servers)).await?)
     }
 
@@ -63,5 +85,34 @@ impl Host for State {
     async fn start_over(&mut self) -> Result<(), types::Failure> {
         let application = self.application()?;
         Ok(self.wait(application.start_over()).await?)
+    }
+
+    fn offers(&mut self) -> Vec<String> {
+        self.application().map(|application| application.offers()).unwrap_or_default()
+    }
+
+    async fn call(&mut self, name: String, args: String) -> Result<String, types::Failure> {
+        let application = self.application()?;
+        let args = self.json(args)?;
+        let (_, deadline) = self.nested(Duration::MAX)?;
+        let late = || Failure::new(code::TIMEOUT, format!("the application did not answer `{name}` in time"));
+        let called = tokio::time::timeout_at(deadline.into(), application.call(name.clone(), args));
+        let answer = self.wait(called).await.map_err(|_| late())??;
+        Ok(Box::<str>::from(answer).into())
+    }
+
+    async fn add_crons(&mut self, crons: String) -> Result<(), types::Failure> {
+        let application = self.application()?;
+        let crons = parse(&crons, "crons")?;
+        Ok(self.wait(application.add_crons(crons)).await?)
+    }
+
+    async fn remove_crons(&mut self, ids: Vec<String>) -> Result<Vec<String>, types::Failure> {
+        let application = self.application()?;
+        Ok(self.wait(application.remove_crons(ids)).await?)
+    }
+
+    fn crons(&mut self) -> Result<String, types::Failure> {
+        Ok(Value::Array(self.application()?.crons()).to_string())
     }
 }

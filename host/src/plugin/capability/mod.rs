@@ -7,17 +7,23 @@ mod agent;
 mod application;
 mod cluster;
 mod process;
+mod profiler;
+mod scripts;
 mod starter;
 mod store;
 mod uplink;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::failure::{Failure, code};
 
 pub use application::Application;
 pub use cluster::{Answers, Cluster, Targets};
 pub use process::{Process, Stats};
+pub use profiler::Profiler;
+pub use scripts::{Script, Scripts};
 pub use starter::Starter;
 pub use uplink::Uplink;
 
@@ -34,9 +40,18 @@ pub struct Services {
     pub process: Option<Arc<dyn Process>>,
     /// The starter of configured servers.
     pub starter: Option<Arc<dyn Starter>>,
+    /// Programs that are run once.
+    pub scripts: Option<Arc<dyn Scripts>>,
+    /// Where time goes.
+    pub profiler: Option<Arc<dyn Profiler>>,
 }
 
 /// The failure of a function that this host does not offer.
 fn not_available(interface: &str, why: &str) -> Failure {
     Failure::new(code::NOT_AVAILABLE, format!("`{interface}` is not available here: {why}"))
+}
+
+/// As [`not_available`], as the answer of a trait's function.
+fn unavailable<T: Send + 'static>(interface: &str, why: &str) -> BoxFuture<'static, Result<T, Failure>> {
+    Box::pin(futures_util::future::ready(Err(not_available(interface, why))))
 }

@@ -1,11 +1,13 @@
 //! `process`: the process that a host stands beside.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::not_available;
+use super::{not_available, unavailable};
 use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{process::Host, types};
 use crate::plugin::state::State;
@@ -21,6 +23,26 @@ pub trait Process: Send + Sync + 'static {
     fn kill(&self) -> BoxFuture<'_, Result<(), Failure>>;
     /// Stops the program and starts it again; answers with the new process id.
     fn restart(&self) -> BoxFuture<'_, Result<u32, Failure>>;
+    /// What the machine is and how it is doing: JSON as the interface says.
+    fn system(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        unavailable("process", "this host does not look at its machine")
+    }
+    /// Figures as pomelo-monitor has them: JSON as the interface says.
+    fn usage(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        unavailable("process", "this host does not look at its process")
+    }
+    /// What the program has written: JSON as the interface says.
+    fn output(&self, _since: Option<u64>, _lines: usize, _wait: Duration) -> BoxFuture<'_, Result<Value, Failure>> {
+        unavailable("process", "this host does not keep what its process writes")
+    }
+    /// Names of the files in the application's log directory.
+    fn logs(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        unavailable("process", "this host knows no log directory")
+    }
+    /// The last lines of one of them.
+    fn log_tail(&self, _name: String, _lines: usize) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        unavailable("process", "this host knows no log directory")
+    }
 }
 
 /// Figures of a process, as `process.stats` gives them.
@@ -70,5 +92,32 @@ impl Host for State {
     async fn restart(&mut self) -> Result<u32, types::Failure> {
         let process = self.process()?;
         Ok(self.wait(process.restart()).await?)
+    }
+
+    async fn system(&mut self) -> Result<String, types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.system()).await?.to_string())
+    }
+
+    async fn usage(&mut self) -> Result<String, types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.usage()).await?.to_string())
+    }
+
+    async fn output(&mut self, since: Option<u64>, lines: u32, wait_ms: u32) -> Result<String, types::Failure> {
+        let process = self.process()?;
+        let (_, deadline) = self.nested(Duration::from_millis(wait_ms.into()))?;
+        let wait = deadline.saturating_duration_since(Instant::now());
+        Ok(self.wait(process.output(since, lines as usize, wait)).await?.to_string())
+    }
+
+    async fn logs(&mut self) -> Result<Vec<String>, types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.logs()).await?)
+    }
+
+    async fn log_tail(&mut self, name: String, lines: u32) -> Result<Vec<String>, types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.log_tail(name, lines as usize)).await?)
     }
 }

@@ -1,22 +1,43 @@
 //! `starter`: the master's starter of configured servers.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
-use super::not_available;
-use crate::failure::Failure;
+use super::{not_available, unavailable};
+use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
 use crate::plugin::state::State;
+use crate::wire::Info;
 
 /// What the interface `starter` acts on.
 pub trait Starter: Send + Sync + 'static {
     /// Starts a configured server that is not running; answers when its process runs.
     fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Adds servers to the configured ones and starts them, after all have been checked; what came of each, by id.
+    fn add(&self, _servers: Vec<Info>) -> BoxFuture<'_, Result<Vec<(String, Result<(), Failure>)>, Failure>> {
+        unavailable("starter", "this host adds no servers")
+    }
+}
+
+impl State {
+    fn starter(&self) -> Result<Arc<dyn Starter>, Failure> {
+        let starter = self.call()?.context.services.starter.clone();
+        starter.ok_or_else(|| not_available("starter", "this host starts no servers"))
+    }
 }
 
 impl Host for State {
     async fn start(&mut self, id: String) -> Result<(), types::Failure> {
-        let starter = self.call()?.context.services.starter.clone();
-        let starter = starter.ok_or_else(|| not_available("starter", "this host starts no servers"))?;
+        let starter = self.starter()?;
         Ok(self.wait(starter.start(id)).await?)
+    }
+
+    async fn add(&mut self, servers: String) -> Result<Vec<(String, Result<(), types::Failure>)>, types::Failure> {
+        let starter = self.starter()?;
+        let malformed = |error| Failure::new(code::BAD_MESSAGE, format!("malformed servers: {error}"));
+        let servers = serde_json::from_str(&servers).map_err(malformed)?;
+        let outcomes = self.wait(starter.add(servers)).await?;
+        Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(Into::into))).collect())
     }
 }
