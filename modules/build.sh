@@ -4,9 +4,9 @@
 #   modules/build.sh [--out DIR] [--commit]            the modules and test fixtures of this workspace
 #   modules/build.sh --manifest-path FILE [--out DIR]  any crate that depends on pomelo-sdk, with its own `release` profile
 #
-# DIR (default: target/modules) receives watchdog.wasm, console.wasm, time-report.wasm and fixtures/*.wasm, or the crate's component.
+# DIR (default: target/modules) receives a component for each of `modules` below and fixtures/*.wasm, or the crate's component.
 # --toolchain only says which compiler and linker are used.
-# --commit also copies the three modules to modules/built, which the host carries inside its binary, and writes modules/built/SOURCES:
+# --commit also copies the modules to modules/built, which the host carries inside its binary, and writes modules/built/SOURCES:
 # the sha256 of what `sha256sum` prints for all the files they are made from (see `sources`), sorted by path; and modules/built/TOOLCHAIN.
 #
 # The same sources give the same bytes in whatever directory they lie.
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# The files that the three modules are made from, by paths from the root. Cargo.lock is not among them: it changes whenever the host's
+# The files that the modules are made from, by paths from the root. Cargo.lock is not among them: it changes whenever the host's
 # dependencies do.
 sources() {
     (cd "$root" && {
@@ -114,7 +114,7 @@ cd "$root"
 built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
-modules=(watchdog console time-report)
+modules=(watchdog console watch-server monitor-log node-info system-info time-report)
 fixtures=(misbehave greedy serial relay probe)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do

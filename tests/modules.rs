@@ -24,7 +24,11 @@ mod reload_under_load;
 mod start;
 #[path = "modules_suite/support/mod.rs"]
 mod support;
+#[path = "modules_suite/system_monitor.rs"]
+mod system_monitor;
 #[path = "modules_suite/time_report.rs"]
 mod time_report;
 #[path = "modules_suite/timers.rs"]
 mod timers;
+#[path = "modules_suite/watch_server.rs"]
+mod watch_server;

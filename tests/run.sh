@@ -54,7 +54,8 @@ step "Format"
 cargo fmt --all --check
 step "Tests"
 cargo test --locked -p pomelo-host "${tests[@]}"
-cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros -p watchdog -p console -p time-report
+cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros \
+    -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p time-report
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 step "Documentation"

@@ -15,7 +15,7 @@ use pomelo_host::console::{Console, Inbound, Settings};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{
     Call, Caller, CallerRole, Compiled, Context, Engine, EngineLimits, Grants, Handler, HostRole, Identity, Limits,
-    Module, Store, StoreView,
+    Module, Neighbours, Store, StoreView,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -38,6 +38,19 @@ fn module(runtime: &Runtime) -> Arc<Module> {
     Arc::new(Module::new(&engine, "echo", &compiled, Limits::default()).expect("a module"))
 }
 
+/// No other modules.
+struct Alone;
+
+impl Neighbours for Alone {
+    fn ids(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn store(&self, _: &str) -> Option<Arc<Store>> {
+        None
+    }
+}
+
 fn context() -> Arc<Context> {
     Arc::new(Context::new(
         "echo",
@@ -46,7 +59,7 @@ fn context() -> Arc<Context> {
         "{}".into(),
         Grants::default(),
         Arc::new(Store::new(1 << 20)),
-        Arc::new(|_: &str| None),
+        Arc::new(Alone),
     ))
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bindings::agent;
 use crate::failure::{Result, from_host};
-use crate::{Application, Cluster, Process, Profiler, Scripts, Starter, Store, Uplink, json};
+use crate::{Application, Cluster, Process, Profiler, Reports, Scripts, Starter, Store, Uplink, json};
 
 /// The key under which [`Agent::get`] and [`Agent::set`] keep a module's data.
 const DATA: &str = "data";
@@ -93,6 +93,11 @@ impl Agent {
         agent::module_id()
     }
 
+    /// The module ids that this host knows, in order.
+    pub fn modules(&self) -> Vec<String> {
+        agent::modules()
+    }
+
     /// The module's options from the host's configuration. They are an object, empty where there are none: let every member have a
     /// default. Fails with `bad-options` where they are not of the expected form.
     pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
@@ -150,6 +155,11 @@ impl Agent {
     /// What the module keeps on this host.
     pub fn store(&self) -> Store {
         Store::new()
+    }
+
+    /// What the servers have told this module on the master last.
+    pub fn reports(&self) -> Reports<'_> {
+        Reports::new(self)
     }
 
     /// The master's way to its monitors.

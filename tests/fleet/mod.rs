@@ -56,7 +56,7 @@ impl Fleet {
         Fleet {
             engine: engine(256),
             monitors: engine(instances),
-            settings: Settings { built_in: built_in(), ..Settings::default() },
+            settings: Settings { built_in: built_in(false), ..Settings::default() },
             configured: Vec::new(),
             grace: Duration::from_millis(500),
             event_window: Duration::from_millis(50),

@@ -99,7 +99,7 @@ pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: O
         replace_builtin: settings.modules.allow_replace_builtin,
         drain: Some(settings.watch.drain),
         keeper,
-        built_in: built_in(),
+        built_in: built_in(settings.modules.system_monitor),
     }
 }
 

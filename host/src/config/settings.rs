@@ -44,11 +44,13 @@ pub struct Modules {
     pub dir: PathBuf,
     /// `allow_replace_builtin` = false: whether a file may take the place of a built-in module of its id.
     pub allow_replace_builtin: bool,
+    /// `system_monitor` = false: whether the built-in modules run that look at machines, processes and logs, pomelo's `systemMonitor`.
+    pub system_monitor: bool,
 }
 
 impl Default for Modules {
     fn default() -> Self {
-        Modules { dir: "modules".into(), allow_replace_builtin: false }
+        Modules { dir: "modules".into(), allow_replace_builtin: false, system_monitor: false }
     }
 }
 

@@ -102,13 +102,15 @@ fn an_empty_toml_means_the_defaults_and_modules_inherit_limits() {
     assert_eq!(settings.limits, Limits::default());
     assert_eq!(settings.network, Network::default());
     assert!(settings.modules.dir.is_absolute() && settings.modules.dir.ends_with("modules"));
+    assert!(!settings.modules.system_monitor);
     assert!(config.tokens.is_none() && config.users.is_empty());
     assert!(config.data_dir("a/../b").unwrap().ends_with("a%2F..%2Fb"));
 
-    let toml = "[limits]\nqueue = 7\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
+    let toml = "[limits]\nqueue = 7\n[modules]\nsystem_monitor = true\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
                 grants = ['cluster', 'wasi:cli', 'store:watchdog']\nlevels = { list = 2 }\nfile = 'other.wasm'\n\
                 [module.probe.limits]\nmemory_mib = 32\n";
     let config = load(&[("master.json", MASTER), ("pomelo.toml", toml)]).unwrap();
+    assert!(config.settings.modules.system_monitor);
     let probe = config.module("probe");
     assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 256));
     assert_eq!(Value::Object(probe.options), serde_json::json!({"every": 5, "on": ["a"]}));

@@ -25,6 +25,7 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
                 settings.modules.dir = dir.into();
             }
             settings.modules.allow_replace_builtin = table.flag("allow_replace_builtin", false);
+            settings.modules.system_monitor = table.flag("system_monitor", false);
             table.close();
         }
         if let Some(table) = root.table("module") {

@@ -280,14 +280,6 @@ impl Console {
         }
         let settings = self.0.settings.modules.get(id);
         let limits = settings.and_then(|module| module.limits.as_ref()).unwrap_or(&self.0.settings.limits);
-        let others = {
-            let console = self.downgrade();
-            move |id: &str| {
-                let console = console.upgrade()?;
-                let contexts = console.contexts.lock();
-                contexts.get(id).map(|context| context.store.clone())
-            }
-        };
         let store = match &self.0.settings.keeper {
             Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
             None => Store::new(limits.store),
@@ -303,7 +295,7 @@ impl Console {
             settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
             grants,
             Arc::new(store),
-            Arc::new(others),
+            Arc::new(self.downgrade()),
         ));
         contexts.insert(id.to_owned(), context.clone());
         Ok(context)

@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, HostRole, Identity};
+use crate::plugin::{Context, Engine, HostRole, Identity, Neighbours, Store};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
@@ -137,5 +137,21 @@ impl Console {
 
     fn downgrade(&self) -> Weak<Inner> {
         Arc::downgrade(&self.0)
+    }
+}
+
+/// Weak, since every context has it and stands in the console itself.
+impl Neighbours for Weak<Inner> {
+    fn ids(&self) -> Vec<String> {
+        let Some(console) = self.upgrade() else { return Vec::new() };
+        let mut ids: Vec<_> = console.table.read().slots.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn store(&self, id: &str) -> Option<Arc<Store>> {
+        let console = self.upgrade()?;
+        let contexts = console.contexts.lock();
+        contexts.get(id).map(|context| context.store.clone())
     }
 }

@@ -62,7 +62,8 @@ pub enum Refused {
 /// The connection to the master, and what is to be told when it is made.
 pub(super) struct Link {
     options: Options,
-    current: Mutex<Option<Exchange>>,
+    /// Set by the answer to the registration itself: what comes after it may call a handler that turns to the master.
+    current: Arc<Mutex<Option<Exchange>>>,
     state: watch::Sender<LinkState>,
     once: watch::Sender<bool>,
 }
@@ -79,7 +80,7 @@ struct Connected {
 impl Link {
     pub fn new(options: Options) -> Self {
         let (state, once) = (watch::Sender::new(LinkState::Idle), watch::Sender::new(false));
-        Link { options, current: Mutex::default(), state, once }
+        Link { options, current: Arc::default(), state, once }
     }
 
     pub fn state(&self) -> watch::Receiver<LinkState> {
@@ -140,7 +141,6 @@ impl Link {
         stop: &CancellationToken,
     ) {
         let Connected { exchange, over } = connected;
-        *self.current.lock() = Some(exchange.clone());
         self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
         tracing::info!(server = %self.options.id, pid, "registered with the master");
         let mut first = running.clone();
@@ -189,6 +189,7 @@ impl Link {
             made = Some(exchange.clone());
             Arc::new(Incoming {
                 exchange,
+                current: self.current.clone(),
                 answered: Mutex::new(Some(answered)),
                 over: over.clone(),
                 console: console.clone(),
@@ -240,6 +241,7 @@ impl Link {
 /// What comes from the master.
 struct Incoming {
     exchange: Exchange,
+    current: Arc<Mutex<Option<Exchange>>>,
     answered: Mutex<Option<oneshot::Sender<Registered>>>,
     over: CancellationToken,
     console: Console,
@@ -275,6 +277,7 @@ impl Incoming {
         if answer.code == 1 {
             // At once, since the next frame may be a command that changes this.
             self.console.set_disabled(answer.disabled.clone());
+            *self.current.lock() = Some(self.exchange.clone());
         }
         // Whoever waited may have given up.
         let _ = waiting.send(answer);

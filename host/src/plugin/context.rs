@@ -105,8 +105,13 @@ impl Caller {
     }
 }
 
-/// Finds the store of a module id on the same host.
-pub type FindStore = Arc<dyn Fn(&str) -> Option<Arc<Store>> + Send + Sync>;
+/// The modules of the same host.
+pub trait Neighbours: Send + Sync {
+    /// The module ids that the host knows, in order.
+    fn ids(&self) -> Vec<String>;
+    /// The store of a module id.
+    fn store(&self, id: &str) -> Option<Arc<Store>>;
+}
 
 /// What a module id has on a host.
 pub struct Context {
@@ -122,8 +127,8 @@ pub struct Context {
     pub grants: Grants,
     /// The module's store.
     pub store: Arc<Store>,
-    /// Finds the store of another module on this host.
-    pub others: FindStore,
+    /// The modules of this host.
+    pub neighbours: Arc<dyn Neighbours>,
     /// Figures of the handlers.
     pub stats: Stats,
     /// Lines that the module may still log in this second.
@@ -139,7 +144,7 @@ impl Context {
         options: String,
         grants: Grants,
         store: Arc<Store>,
-        others: FindStore,
+        neighbours: Arc<dyn Neighbours>,
     ) -> Self {
         Context {
             id: id.into(),
@@ -148,7 +153,7 @@ impl Context {
             options,
             grants,
             store,
-            others,
+            neighbours,
             stats: Stats::default(),
             lines: LineBudget::default(),
         }

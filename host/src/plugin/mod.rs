@@ -44,7 +44,7 @@ mod stats;
 mod store;
 
 pub use compiled::{Compiled, LoadError};
-pub use context::{Caller, CallerRole, Context, FindStore, HostRole, Identity, Progress, SendProgress};
+pub use context::{Caller, CallerRole, Context, HostRole, Identity, Neighbours, Progress, SendProgress};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind};
 pub use engine::{Engine, EngineError};
 pub use grants::{Grants, NotGranted};

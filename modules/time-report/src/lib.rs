@@ -1,14 +1,11 @@
-//! `timeReport`: the time of every server, as clients of the master see it.
+//! `timeReport`: the time of every server, as clients of the master see them.
 //!
 //! The pattern of a periodic module that caches. Every few seconds the master's timer fires and it asks all monitors; each tells the
 //! master its time, which the master keeps; a client is answered from what is kept, so that its question costs no server anything.
-//!
-//! A server's time is kept under the key `time:ID`, one key for each: handlers of several servers' messages may run at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pomelo_sdk::prelude::*;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 struct TimeReport;
@@ -27,11 +24,11 @@ impl TimeReport {
     fn master_handler(agent: &Agent, msg: Option<Report>) -> Result {
         match msg {
             None => {
-                forget_the_gone(agent)?;
+                agent.reports().forget_the_gone()?;
                 agent.cluster().notify(&["*"], "testMsg")
             }
             // Who reports is what the connection says, whatever the message says.
-            Some(report) => agent.store().set(&key(&agent.caller_id()?), &report.time),
+            Some(report) => agent.reports().keep(&report.time),
         }
     }
 
@@ -41,37 +38,6 @@ impl TimeReport {
     }
 
     fn client_handler(agent: &Agent) -> Result<BTreeMap<String, u64>> {
-        let present = present(agent)?;
-        let times = agent.store().entries(PREFIX)?;
-        Ok(times
-            .into_iter()
-            .map(|(key, time)| (server(&key).to_owned(), time))
-            .filter(|(id, _)| present.contains(id))
-            .collect())
+        agent.reports().all()
     }
-}
-
-const PREFIX: &str = "time:";
-
-fn key(server: &str) -> String {
-    [PREFIX, server].concat()
-}
-
-fn server(key: &str) -> &str {
-    key.strip_prefix(PREFIX).unwrap_or(key)
-}
-
-fn present(agent: &Agent) -> Result<BTreeSet<String>> {
-    Ok(agent.cluster().servers::<IgnoredAny>()?.servers.into_keys().collect())
-}
-
-/// Drops the times of servers that have left; a client does not see them anyway, but they would stay in the store.
-fn forget_the_gone(agent: &Agent) -> Result {
-    let present = present(agent)?;
-    for (key, _) in agent.store().entries_text(PREFIX) {
-        if !present.contains(server(&key)) {
-            agent.store().delete(&key);
-        }
-    }
-    Ok(())
 }

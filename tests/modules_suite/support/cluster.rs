@@ -15,6 +15,7 @@ use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits, Grants, Limits};
 use pomelo_host::reload::{self, Modules};
 use pomelo_host::transport::listener;
+use pomelo_host::wire::Info;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,7 +34,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let limits = Limits { cpu: Duration::from_secs(5), wall: Duration::from_secs(30), ..Limits::default() };
-        let settings = Settings { limits, built_in: built_in(), ..Settings::default() };
+        let settings = Settings { limits, built_in: built_in(false), ..Settings::default() };
         let engine = EngineLimits { total_instances: 64, ..EngineLimits::default() };
         Plan { settings, engine, files: Vec::new() }
     }
@@ -43,6 +44,12 @@ impl Plan {
     /// With files in the modules' directory.
     pub fn with(files: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Plan {
         Plan { files: files.into_iter().collect(), ..Plan::default() }
+    }
+
+    /// With the modules that look at machines, processes and logs.
+    pub fn system_monitor(mut self) -> Plan {
+        self.settings.built_in = built_in(true);
+        self
     }
 
     /// With something said of a module id.
@@ -162,11 +169,16 @@ impl Cluster {
 
     /// A monitor that has registered and started its modules.
     pub async fn server(&self, id: &str, server_type: &str) -> Server {
-        let stop = CancellationToken::new();
-        let own = Arc::new(OwnProcess::new(id, stop.clone()));
+        let own = Arc::new(OwnProcess::new(id, CancellationToken::new()));
         let services = Services { application: Some(own.clone()), process: Some(own), ..Services::default() };
+        self.beside(id, server_type, Info::default(), services).await
+    }
+
+    /// The same with what the server says of itself, and what its host offers.
+    pub async fn beside(&self, id: &str, server_type: &str, info: Info, services: Services) -> Server {
+        let stop = CancellationToken::new();
         let options =
-            monitor::Options { id: id.into(), server_type: server_type.into(), ..monitor::Options::default() };
+            monitor::Options { id: id.into(), server_type: server_type.into(), info, ..monitor::Options::default() };
         let monitor = Monitor::new(options, services, engine(&self.engine), self.settings.clone()).await.unwrap();
         let following = follow(self.directory.path(), vec![monitor.console().clone()], &stop).await;
         monitor.join(self.address(), watch::Sender::new(Some(std::process::id())).subscribe());

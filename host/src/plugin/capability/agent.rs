@@ -32,6 +32,10 @@ impl Host for State {
         self.call().map(|call| call.context.id.clone()).unwrap_or_default()
     }
 
+    fn modules(&mut self) -> Vec<String> {
+        self.call().map(|call| call.context.neighbours.ids()).unwrap_or_default()
+    }
+
     fn options(&mut self) -> String {
         self.call().map(|call| call.context.options.clone()).unwrap_or_else(|_| "{}".into())
     }

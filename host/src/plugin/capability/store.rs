@@ -43,7 +43,9 @@ impl Host for State {
             );
             return Err(Failure::new(code::FORBIDDEN, message).into());
         }
-        let store = (context.others)(&module_id)
+        let store = context
+            .neighbours
+            .store(&module_id)
             .ok_or_else(|| Failure::new(code::UNKNOWN_MODULE, format!("unknown module {module_id}")))?;
         Ok(store.get(&key).map(|value| value.to_string()))
     }

@@ -1,0 +1,146 @@
+//! `monitorLog`: the last lines of a server's log. pomelo's module of that id, for its tools.
+//!
+//! A client of level 1, since a log may hold anything, names a server and a log:
+//!
+//! | member | meaning |
+//! |---|---|
+//! | `serverId` | the server |
+//! | `logfile` | the name of a file in the log directory of its application, or pomelo's short form: `con-log` is `con-log-ID.log` |
+//! | `number` | how many lines, a number or a text of digits; absent: 100 |
+//!
+//! The answer is `{"serverId", "body": {"logfile", "dataArray"}}`, with an entry for each line: `params`, the line or, where its message is a JSON
+//! object as the logs of pomelo's routes have them, that object's text; in this case `time`, `route` (or `service`) and `timeUsed` from it; and
+//! `serverId`. Where there is no such log the failure names those that there are.
+//!
+//! The log's name is checked on the master, because a server of pomelo puts it into a shell command; the monitor's module and its host check it
+//! again.
+//!
+//! Options: `max-lines` (1000), the most that a client is given; `timeout` (2000), how long a server is waited for, in milliseconds.
+
+mod lines;
+mod name;
+
+use pomelo_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use lines::Entry;
+
+struct MonitorLog;
+
+/// From a client.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Command {
+    server_id: Option<String>,
+    logfile: Option<String>,
+    number: Option<Number>,
+}
+
+/// Web pages send what was typed.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Number(u32),
+    Text(String),
+}
+
+/// From the master to a monitor.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Question {
+    server_id: String,
+    logfile: String,
+    number: u32,
+}
+
+/// From a monitor.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    server_id: String,
+    body: Body,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    logfile: String,
+    data_array: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Options {
+    max_lines: u32,
+    /// Milliseconds.
+    timeout: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_lines: 1000, timeout: 2_000 }
+    }
+}
+
+const DEFAULT_LINES: u32 = 100;
+
+#[module(id = "monitorLog")]
+impl MonitorLog {
+    fn client_handler(agent: &Agent, command: Command) -> Result<Box<RawValue>> {
+        let options = agent.options::<Options>()?;
+        let server_id = command.server_id.unwrap_or_default();
+        let logfile = command.logfile.unwrap_or_default();
+        if server_id.is_empty() || logfile.is_empty() {
+            return Err(bad("`serverId` and `logfile` are wanted: which server, and which of its logs."));
+        }
+        name::check(&logfile)?;
+        let number = lines_wanted(command.number)?.min(options.max_lines);
+        // What is left is for the answer: this call's own deadline must not come first.
+        let timeout = Duration::from_millis(options.timeout).min(agent.time_left() * 9 / 10);
+        let target = server_id.clone();
+        agent.cluster().request(&target, &Question { server_id, logfile, number }, timeout)
+    }
+
+    fn monitor_handler(agent: &Agent, question: Question) -> Result<Answer> {
+        name::check(&question.logfile)?;
+        let server_id = agent.server_id();
+        let logs = agent.process().logs()?;
+        let file = name::find(&logs, &question.logfile, &server_id)?;
+        let lines = agent.process().log_tail(file, question.number)?;
+        let data_array = lines.into_iter().map(|line| Entry::new(line, &server_id)).collect();
+        Ok(Answer { body: Body { logfile: question.logfile, data_array }, server_id })
+    }
+}
+
+fn lines_wanted(number: Option<Number>) -> Result<u32> {
+    let number = match number {
+        None => Some(DEFAULT_LINES),
+        Some(Number::Number(number)) => Some(number),
+        Some(Number::Text(text)) => text.parse().ok(),
+    };
+    number.filter(|number| *number > 0).ok_or_else(|| bad("`number` is how many lines are wanted, 1 or more."))
+}
+
+fn bad(message: &str) -> Failure {
+    Failure::new("bad-message", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_monitorlog_takes_the_number_as_a_number_or_a_text() {
+        let wanted = |message: &str| {
+            let command: Command = serde_json::from_str(message).unwrap();
+            lines_wanted(command.number)
+        };
+        assert_eq!(wanted("{}"), Ok(DEFAULT_LINES));
+        assert_eq!(wanted(r#"{"number":20}"#), Ok(20));
+        assert_eq!(wanted(r#"{"number":"20"}"#), Ok(20));
+        for bad in [r#"{"number":0}"#, r#"{"number":"20; reboot"}"#, r#"{"number":""}"#] {
+            assert_eq!(wanted(bad).unwrap_err().code(), "bad-message", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `systemInfo`: how every server's machine is doing, as clients of the master see it. pomelo's module of that id, for its tools.
+//!
+//! Every minute, and when a server comes, the master asks the monitors; each tells about its machine, and the master keeps the
+//! figures that pomelo's tools show. A client of level 2 or better is answered from what is kept, so that its question costs no server
+//! anything: `{id: figures}`, where the figures are `Time`, `hostname`, `serverId`, `cpu_user`, `cpu_nice`, `cpu_system`, `cpu_iowait`,
+//! `cpu_steal` and `cpu_idle` in percent, `tps`, `kb_read`, `kb_wrtn`, `kb_read_per` and `kb_wrtn_per` of the disks, `totalmem` and `freemem` in
+//! bytes, `free/total`, and the load averages `m_1`, `m_5` and `m_15`. What a machine does not tell is left out. A server that has
+//! not told anything yet is not among them.
+//!
+//! The module has no options of its own; the configuration may set another `interval` (60) and `delay` (10), in seconds.
+
+mod figures;
+
+use std::collections::BTreeMap;
+
+use pomelo_sdk::Arrivals;
+use pomelo_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use figures::Machine;
+
+struct SystemInfo;
+
+/// What a monitor tells the master: all that is known of the machine. The id in it is for masters that do not look at the connection.
+#[derive(Serialize)]
+struct Report {
+    #[serde(rename = "serverId")]
+    server_id: String,
+    body: Box<RawValue>,
+}
+
+/// What the master reads of it.
+#[derive(Deserialize)]
+struct Told {
+    body: Machine,
+}
+
+#[module(id = "systemInfo", pull, interval = 60, delay = 10, level = 2)]
+impl SystemInfo {
+    fn master_handler(agent: &Agent, msg: Option<Told>) -> Result {
+        match msg {
+            None => {
+                agent.reports().forget_the_gone()?;
+                agent.cluster().notify(&["*"], &())
+            }
+            Some(told) => agent.reports().keep(&told.body.figures(&agent.caller_id()?)?),
+        }
+    }
+
+    fn monitor_handler(agent: &Agent) -> Result {
+        let body = agent.process().system()?;
+        agent.uplink().notify(&Report { server_id: agent.server_id(), body })
+    }
+
+    fn client_handler(agent: &Agent) -> Result<BTreeMap<String, Box<RawValue>>> {
+        agent.reports().all()
+    }
+
+    fn server_events(agent: &Agent, arrivals: Arrivals) -> Result {
+        agent.reports().ask_arrived(&arrivals)
+    }
+}

@@ -1,0 +1,91 @@
+//! `watchServer`: looks into servers, and turns what their applications let be turned. pomelo's module of that id, for its tools.
+//!
+//! A client's message names a command, `comd`; `context`, a server's id or `all`; and what the command takes, `param`.
+//!
+//! | `comd` | level | context | `param` | answer |
+//! |---|---|---|---|---|
+//! | `servers` | 2 | any: always all | | `{"msg": {id: {serverId, serverType, host, port, pid, heapUsed, uptime}}, "missing"}` |
+//! | `connections`, `logins` | 2 | `all` frontend servers, or one | | `{"msg": {id: {serverId, totalConnCount, loginedCount, loginedList}}, "missing"}` |
+//! | `modules` | 2 | `all`: the master; or a server | | `{"msg": [module id]}` |
+//! | `status` | 2 | a server | | `{"msg": {serverId, body}}`, the process's figures; `application` in them is what the application says |
+//! | `proxy`, `handler` | 2 | a server | | what it calls on others, what it answers to |
+//! | `components` | 2 | a server | | the application's components; their options for level 1 alone |
+//! | `settings` | 2 | a server | | the application's settings, see `shown` |
+//! | `get` | 2 | a server | the key | the setting, see `shown` |
+//! | `config` | 1 | a server | the component | its options; for `master` as `param`: `{"masterConfig", "masterInfo"}` |
+//! | `set` | 1 | a server | `{"key", "value"}` | a sentence |
+//! | `enable`, `disable` | 1 | a server | the setting | a sentence |
+//! | `run` | 1 | a server | the script, a component in its text form | what it answers |
+//! | `cpu` | 1 | a server | `{"times"}`, seconds | the profile |
+//! | `memory` | 1 | a server | | what the application's `memory` says, or a sentence with the process's figures |
+//!
+//! `heapUsed` is in megabytes, `uptime` in minutes, both texts with two decimals. Of several servers, `missing` names those that did not answer,
+//! with the reason; where none did, or one was asked alone, that is a failure. What an application does not offer is answered with a
+//! sentence that says so. The functions that are called are named in the interface `application`.
+//!
+//! Options, in milliseconds: `timeout` (2000), how long servers are waited for; for `run` and `cpu` it is as long as the call may take.
+
+mod client;
+mod gather;
+mod monitor;
+mod shown;
+
+use pomelo_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+struct WatchServer;
+
+#[module(
+    id = "watchServer",
+    operations(
+        by = "comd",
+        servers = 2,
+        connections = 2,
+        logins = 2,
+        modules = 2,
+        status = 2,
+        proxy = 2,
+        handler = 2,
+        components = 2,
+        settings = 2,
+        get = 2
+    )
+)]
+impl WatchServer {
+    fn client_handler(agent: &Agent, command: Option<client::Command>) -> Result<client::Answer> {
+        client::handle(agent, command)
+    }
+
+    fn monitor_handler(agent: &Agent, question: Question<String>) -> Result<monitor::Answer> {
+        monitor::handle(agent, question)
+    }
+}
+
+/// From the master to a monitor.
+#[derive(Serialize, Deserialize)]
+struct Question<T> {
+    comd: T,
+    /// What a server of pomelo looks up itself by.
+    #[serde(default)]
+    context: Option<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    param: Option<Box<RawValue>>,
+}
+
+/// The text that a command takes.
+fn text(param: Option<&RawValue>, what: &str) -> Result<String> {
+    let text = param.and_then(|param| serde_json::from_str::<String>(param.get()).ok());
+    text.filter(|text| !text.is_empty()).ok_or_else(|| bad(&["`param` is ", what, "."]))
+}
+
+fn bad(message: &[&str]) -> Failure {
+    Failure::new("bad-message", message.concat())
+}
+
+/// The failure for a command that there is not.
+fn unknown(comd: &str) -> Failure {
+    const COMMANDS: &str = "servers, connections, logins, modules, status, config, proxy, handler, components, settings, cpu, memory, get, \
+                            set, enable, disable or run";
+    Failure::new("unknown-comd", ["There is no command ", comd, ": it is ", COMMANDS, "."].concat())
+}

@@ -1,0 +1,253 @@
+//! The monitor's side: asks the application, and the process that it stands beside.
+
+use std::collections::BTreeMap;
+
+use pomelo_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{Question, bad, text, unknown};
+
+/// What a monitor answers.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Server {
+        #[serde(rename = "serverId")]
+        server_id: String,
+        body: Row,
+    },
+    Figures {
+        #[serde(rename = "serverId")]
+        server_id: String,
+        body: Members,
+    },
+    Modules {
+        msg: Vec<String>,
+    },
+    Sentence(String),
+    /// As the application said it.
+    Plain(Box<RawValue>),
+}
+
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// A row of `servers`, without what the master knows better.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    server_id: String,
+    server_type: String,
+    pid: u32,
+    /// Megabytes with two decimals.
+    heap_used: String,
+    /// Minutes with two decimals.
+    uptime: String,
+}
+
+/// What the host says of the process.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Stats {
+    pid: u32,
+    /// Bytes, as are the two after it.
+    rss: u64,
+    heap_total: u64,
+    heap_used: u64,
+    /// Seconds.
+    uptime: f64,
+}
+
+/// What the application's `get`, `enable` and `disable` take.
+#[derive(Serialize)]
+struct Key<'a> {
+    key: &'a str,
+}
+
+/// What its `set` takes.
+#[derive(Serialize, Deserialize)]
+struct Setting {
+    key: String,
+    value: Box<RawValue>,
+}
+
+/// What `cpu` takes; web pages and shells send what was typed.
+#[derive(Deserialize)]
+struct Profile {
+    times: Seconds,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(u32),
+    Text(String),
+}
+
+/// What the functions take that take nothing.
+#[derive(Serialize)]
+struct Nothing {}
+
+pub fn handle(agent: &Agent, question: Question<String>) -> Result<Answer> {
+    let param = question.param.as_deref();
+    let server_id = agent.server_id();
+    match question.comd.as_str() {
+        "servers" => {
+            let Stats { pid, heap_used, uptime, .. } = agent.process().stats()?;
+            let row = Row {
+                server_id: server_id.clone(),
+                server_type: agent.server_type(),
+                pid,
+                heap_used: two_decimals(heap_used / 10_000),
+                // A cast takes what is negative for 0.
+                uptime: two_decimals((uptime * 100.0 / 60.0) as u64),
+            };
+            Ok(Answer::Server { server_id, body: row })
+        }
+        "connections" => statistics(agent, "connections", server_id),
+        // One function may serve both, as it does in pomelo.
+        "logins" => statistics(agent, if offers(agent, "logins") { "logins" } else { "connections" }, server_id),
+        "modules" => Ok(Answer::Modules { msg: agent.modules() }),
+        "status" => status(agent, server_id),
+        "config" => {
+            let key = [&text(param, "the component")?, "Config"].concat();
+            agent.application().call("get", &Key { key: &key }).map(Answer::Plain)
+        }
+        "proxy" => ask(agent, "proxies"),
+        "handler" => ask(agent, "handlers"),
+        "components" => ask(agent, "components"),
+        "settings" => ask(agent, "settings"),
+        "get" => {
+            let key = text(param, "the key of a setting")?;
+            agent.application().call("get", &Key { key: &key }).map(Answer::Plain)
+        }
+        "set" => set(agent, param),
+        comd @ ("enable" | "disable") => {
+            let key = text(param, "the setting's name")?;
+            agent.application().call::<serde::de::IgnoredAny>(comd, &Key { key: &key })?;
+            Ok(done(&[comd, " ", &key]))
+        }
+        "run" => {
+            let script = text(param, "the script: a component in its text form")?;
+            agent.scripts().run_content(script.as_bytes(), &Nothing {}).map(Answer::Plain)
+        }
+        "cpu" => cpu(agent, param),
+        "memory" => memory(agent, &server_id),
+        other => Err(unknown(other)),
+    }
+}
+
+fn ask(agent: &Agent, name: &str) -> Result<Answer> {
+    agent.application().call(name, &Nothing {}).map(Answer::Plain)
+}
+
+fn offers(agent: &Agent, name: &str) -> bool {
+    agent.application().offers().iter().any(|offered| offered == name)
+}
+
+/// Who is connected. pomelo's tools read the server's id out of the figures themselves.
+fn statistics(agent: &Agent, name: &str, server_id: String) -> Result<Answer> {
+    let mut body: Members = agent.application().call(name, &Nothing {})?;
+    body.insert("serverId".to_owned(), to_raw_value(&server_id)?);
+    Ok(Answer::Figures { server_id, body })
+}
+
+/// The process's figures, and the application's word where it has one: what it cannot say does not keep the figures back.
+fn status(agent: &Agent, server_id: String) -> Result<Answer> {
+    let mut body: Members = agent.process().usage()?;
+    if offers(agent, "status") {
+        let said = match agent.application().call("status", &Nothing {}) {
+            Ok(said) => said,
+            Err(failure) => to_raw_value(failure.message())?,
+        };
+        body.insert("application".to_owned(), said);
+    }
+    Ok(Answer::Figures { server_id, body })
+}
+
+fn set(agent: &Agent, param: Option<&RawValue>) -> Result<Answer> {
+    let setting = param.and_then(|param| serde_json::from_str::<Setting>(param.get()).ok());
+    let setting = setting.filter(|setting| !setting.key.is_empty());
+    let setting = setting.ok_or_else(|| bad(&["`param` has `key`, the setting's name, and `value`."]))?;
+    agent.application().call::<serde::de::IgnoredAny>("set", &setting)?;
+    let value = serde_json::from_str::<String>(setting.value.get());
+    Ok(done(&["set ", &setting.key, ":", value.as_deref().unwrap_or(setting.value.get())]))
+}
+
+fn done(what: &[&str]) -> Answer {
+    Answer::Sentence([what.concat().as_str(), " ok"].concat())
+}
+
+fn cpu(agent: &Agent, param: Option<&RawValue>) -> Result<Answer> {
+    let times = match param.and_then(|param| serde_json::from_str::<Profile>(param.get()).ok()) {
+        Some(Profile { times: Seconds::Number(times) }) => Some(times),
+        Some(Profile { times: Seconds::Text(times) }) => times.parse().ok(),
+        None => None,
+    };
+    let times = times.filter(|times| *times > 0);
+    let times = times.ok_or_else(|| bad(&["`param` has `times`: for how many seconds, 1 or more."]))?;
+    let duration = Duration::from_secs(times.into());
+    if duration >= agent.time_left() {
+        let message = "A call may not take so long: take fewer seconds, or raise `wall_ms` in [module.watchServer.limits] of the \
+                       server and of the master.";
+        return Err(Failure::new("bad-message", message));
+    }
+    agent.profiler().cpu(duration).map(Answer::Plain)
+}
+
+/// What the heap holds only the program itself can tell.
+fn memory(agent: &Agent, server_id: &str) -> Result<Answer> {
+    if offers(agent, "memory") {
+        return ask(agent, "memory");
+    }
+    let Stats { rss, heap_total, heap_used, .. } = agent.process().stats()?;
+    let megabytes = |bytes: u64| two_decimals(bytes / 10_000);
+    let figures = [("rss ", rss), (" MB, heapTotal ", heap_total), (" MB, heapUsed ", heap_used)];
+    let mut sentence = [server_id, ": "].concat();
+    for (name, bytes) in figures {
+        sentence.push_str(name);
+        sentence.push_str(&megabytes(bytes));
+    }
+    sentence.push_str(" MB. No snapshot was written: the application does not offer `memory`.");
+    Ok(Answer::Sentence(sentence))
+}
+
+/// A number of hundredths. By way of integers, since the formatting of floating-point numbers is a fifth of a small module.
+fn two_decimals(hundredths: u64) -> String {
+    let digits = (100 + hundredths % 100).to_string();
+    [&(hundredths / 100).to_string(), ".", &digits[1..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_two_decimals() {
+        for (hundredths, expected) in [(0, "0.00"), (7, "0.07"), (120, "1.20"), (1347, "13.47")] {
+            assert_eq!(two_decimals(hundredths), expected);
+        }
+    }
+
+    #[test]
+    fn p_watchserver_says_a_row_as_pomelo_does() {
+        let body = Row {
+            server_id: "chat-1".into(),
+            server_type: "chat".into(),
+            pid: 7,
+            heap_used: "13.47".into(),
+            uptime: "0.52".into(),
+        };
+        let answer = Answer::Server { server_id: "chat-1".into(), body };
+        assert_eq!(
+            serde_json::to_string(&answer).unwrap(),
+            r#"{"serverId":"chat-1","body":{"serverId":"chat-1","serverType":"chat","pid":7,"heapUsed":"13.47","uptime":"0.52"}}"#
+        );
+    }
+
+    #[test]
+    fn p_watchserver_says_what_was_set_as_pomelo_does() {
+        let Answer::Sentence(said) = done(&["set ", "name", ":", "value"]) else { panic!() };
+        assert_eq!(said, "set name:value ok");
+    }
+}

@@ -1,0 +1,86 @@
+//! [`Reports`]: what the servers have told the master last.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Agent, Result};
+
+/// One key for each server: reports of several servers may be handled at once.
+const PREFIX: &str = "report:";
+
+/// What the servers have told a module on the master last, one value each, in the module's [`store`](Agent::store): the cache of a `pull`
+/// module. A server that has left is not among them.
+#[derive(Debug)]
+pub struct Reports<'a> {
+    agent: &'a Agent,
+}
+
+impl<'a> Reports<'a> {
+    pub(crate) const fn new(agent: &'a Agent) -> Self {
+        Self { agent }
+    }
+
+    /// Keeps what the calling server reports. Who that is comes from its connection, whatever its message says. Fails as
+    /// [`Agent::caller_id`] and [`Store::set`](crate::Store::set) do.
+    pub fn keep(&self, report: &(impl Serialize + ?Sized)) -> Result {
+        self.agent.store().set(&key(&self.agent.caller_id()?), report)
+    }
+
+    /// The reports, by server id. Fails with `bad-value` where one is not of this type.
+    pub fn all<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>> {
+        let present = self.present()?;
+        let reports = self.agent.store().entries(PREFIX)?.into_iter();
+        Ok(reports.map(|(key, report)| (server(&key).to_owned(), report)).filter(|(id, _)| present(id)).collect())
+    }
+
+    /// Drops the reports of servers that have left. [`all`](Reports::all) leaves them out anyway, but they would stay in the store: to be
+    /// called at every turn of the timer.
+    pub fn forget_the_gone(&self) -> Result {
+        let present = self.present()?;
+        for (key, _) in self.agent.store().entries_text(PREFIX) {
+            if !present(server(&key)) {
+                self.agent.store().delete(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the servers that have come for their first report, with an empty message: nobody has to wait for the next turn of the timer. To be
+    /// called by `server_events`. Fails as [`Cluster::notify`](crate::Cluster::notify) does.
+    pub fn ask_arrived(&self, arrivals: &Arrivals) -> Result {
+        let came = |event: &&Event| event.event != "disconnect";
+        let ids: Vec<_> = arrivals.events.iter().filter(came).map(|event| event.id.as_str()).collect();
+        match self.agent.cluster().notify(&ids, &()) {
+            // Who has left again since needs no message.
+            Err(failure) if failure.code() == "not-found" => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn present(&self) -> Result<impl Fn(&str) -> bool + use<>> {
+        let servers = self.agent.cluster().servers::<IgnoredAny>()?.servers;
+        Ok(move |id: &str| servers.contains_key(id))
+    }
+}
+
+/// Which servers came and went: the message of `server_events`, as [`Reports::ask_arrived`] takes it.
+#[derive(Debug, Deserialize)]
+pub struct Arrivals {
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    event: String,
+    id: String,
+}
+
+fn key(server: &str) -> String {
+    [PREFIX, server].concat()
+}
+
+fn server(key: &str) -> &str {
+    key.strip_prefix(PREFIX).unwrap_or(key)
+}
