@@ -32,6 +32,7 @@ pub trait Application: Send + Sync + 'static {
         Vec::new()
     }
     /// Calls one of them.
+    #[allow(clippy::boxed_local, reason = "those that offer functions keep the arguments")]
     fn call(&self, name: String, _args: Box<RawValue>) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
         unavailable("application", &format!("the application does not offer `{name}`"))
     }

@@ -10,12 +10,15 @@ use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
 use crate::plugin::state::State;
 use crate::wire::Info;
 
+/// What came of each server, by id.
+pub type Outcomes = Vec<(String, Result<(), Failure>)>;
+
 /// What the interface `starter` acts on.
 pub trait Starter: Send + Sync + 'static {
     /// Starts a configured server that is not running; answers when its process runs.
     fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>>;
     /// Adds servers to the configured ones and starts them, after all have been checked; what came of each, by id.
-    fn add(&self, _servers: Vec<Info>) -> BoxFuture<'_, Result<Vec<(String, Result<(), Failure>)>, Failure>> {
+    fn add(&self, _servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>> {
         unavailable("starter", "this host adds no servers")
     }
 }
