@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{Ask, Cluster, Plan, fixture, grants, renewed, sha256};
+use crate::support::{Ask, Cluster, Plan, eventually, fixture, grants, renewed, sha256};
 
 const CLIENTS: usize = 4;
 
@@ -49,5 +49,19 @@ async fn x1_serial_calls_keep_their_order_while_the_module_is_replaced() {
     };
     tokio::join!(counts(&cluster, 200), swaps);
     assert_eq!(cluster.status("serial").unwrap().failures, 0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s2_a_message_that_comes_while_a_serial_start_runs_is_dealt_with_after_it() {
+    let cluster = with_serial().await;
+    let server = cluster.server("chat-1", "chat").await;
+    let client = cluster.viewer().await;
+    let counted = async || {
+        let counted = client.ask("serial", json!({"server": "chat-1"})).await.unwrap();
+        (counted.as_array().is_some_and(|list| list.len() > 1)).then_some(counted)
+    };
+    assert_eq!(eventually("both", counted).await, json!(["start", "message"]));
+    server.stop().await;
     cluster.stop().await;
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::install::{Candidate, Overlays};
 use super::table::Slot;
 use super::{Console, InstallError, Origin};
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Module, Overlay, StoreView};
 
 /// How long a `start` that failed waits before it is called again: at first, and at most.
@@ -22,27 +24,11 @@ impl Console {
             let overlay = Arc::new(Overlay::default());
             let store = StoreView::held_back(context.store.clone(), overlay.clone());
             overlays.push((context.store.clone(), overlay));
-            self.call_start(&candidate.module, context, store)
+            call_start(candidate.module.clone(), context, store)
                 .await
                 .map_err(|failure| InstallError::Start { id: id.id.clone(), failure })?;
         }
         Ok(overlays)
-    }
-
-    async fn call_start(&self, module: &Arc<Module>, context: Arc<Context>, store: StoreView) -> Result<(), Failure> {
-        if !module.inspection().has(Handler::Start) {
-            return Ok(());
-        }
-        let call = Call {
-            caller: Arc::new(Caller::of(CallerRole::Host)),
-            msg: None,
-            wants_answer: false,
-            depth: 0,
-            deadline: Instant::now() + module.limits().wall,
-            context,
-            store,
-        };
-        module.lease().call(Handler::Start, call).await.map(drop)
     }
 
     /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
@@ -80,7 +66,18 @@ impl Console {
             return Ok(());
         }
         let store = StoreView::direct(slot.context.store.clone());
-        self.call_start(&slot.unit.module, slot.context.clone(), store).await
+        let call = call_start(slot.unit.module.clone(), slot.context.clone(), store);
+        if !slot.is_serial(Handler::Start) {
+            return call.await;
+        }
+        let full = || Failure::new(code::BUSY, format!("too many calls wait for module {}", slot.context.id));
+        let place = slot.unit.lane.place().ok_or_else(full)?;
+        let (done, ended) = oneshot::channel();
+        place.put(async move {
+            // Whoever waited may have given up: its monitor has lost its master.
+            let _ = done.send(call.await);
+        });
+        ended.await.unwrap_or_else(|_| Err(Failure::new(code::DISCONNECTED, "this host is shutting down")))
     }
 
     fn in_force(&self, slot: &Arc<Slot>) -> bool {
@@ -104,6 +101,22 @@ impl Console {
             pause = (pause * 2).min(RETRY.1);
         }
     }
+}
+
+async fn call_start(module: Arc<Module>, context: Arc<Context>, store: StoreView) -> Result<(), Failure> {
+    if !module.inspection().has(Handler::Start) {
+        return Ok(());
+    }
+    let call = Call {
+        caller: Arc::new(Caller::of(CallerRole::Host)),
+        msg: None,
+        wants_answer: false,
+        depth: 0,
+        deadline: Instant::now() + module.limits().wall,
+        context,
+        store,
+    };
+    module.lease().call(Handler::Start, call).await.map(drop)
 }
 
 /// The right to call a version's `start` under an id. Given back when it is dropped without having been kept.

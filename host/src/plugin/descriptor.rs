@@ -88,7 +88,9 @@ pub enum DescriptorError {
     #[error("the module id `{0}` stands twice in the descriptor")]
     Twice(String),
     /// `serial` names what is no callback.
-    #[error("`serial` names `{0}`, which is none of master-handler, monitor-handler, client-handler, server-events")]
+    #[error(
+        "`serial` names `{0}`, which is none of master-handler, monitor-handler, client-handler, server-events, lifecycle"
+    )]
     Serial(String),
 }
 
@@ -119,8 +121,7 @@ impl Descriptor {
                 return Err(DescriptorError::Twice(id.clone()));
             }
         }
-        let serial = [Handler::Master, Handler::Monitor, Handler::Client, Handler::Events];
-        if let Some(other) = descriptor.serial.iter().find(|name| !serial.iter().any(|h| h.as_str() == *name)) {
+        if let Some(other) = descriptor.serial.iter().find(|name| !Handler::ALL.iter().any(|h| h.as_str() == *name)) {
             return Err(DescriptorError::Serial(other.clone()));
         }
         Ok(descriptor)

@@ -14,9 +14,10 @@
 //! - Only what is known to be of the same epoch and newer stays when a whole table arrives.
 //!
 //! # Order
-//! On both sides the handlers are serial, so messages are dealt with in the order of their arrival. `start` is not: a monitor's first table
-//! can be applied while an update is. Each of the two draws a ticket before it touches the view, and whoever finds that another was drawn
-//! meanwhile asks again. A view being replaced has no mark, so that a trap at any point leaves a gap, which the timer closes.
+//! On both sides all callbacks are serial, so messages are dealt with in the order of their arrival, and updates that come before a monitor's
+//! first table wait for it. Only the `start` of a version that is about to take over runs beside the handlers of the version before: each
+//! draws a ticket before it touches the view, and whoever finds that another was drawn meanwhile asks again. A view being replaced has no
+//! mark, so that a trap at any point leaves a gap, which the timer closes.
 //!
 //! # pomelo's own servers
 //! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. Who does not is a server of pomelo 2.x: it
@@ -38,7 +39,7 @@ struct Watchdog;
 #[module(
     id("__masterwatcher__", roles(master)),
     id("__monitorwatcher__", roles(monitor), push, interval = 10),
-    serial(master_handler, monitor_handler, server_events)
+    serial(master_handler, monitor_handler, server_events, start)
 )]
 impl Watchdog {
     fn master_handler(agent: &Agent, msg: Request) -> Result<Answer> {

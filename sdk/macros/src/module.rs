@@ -126,8 +126,10 @@ impl Module {
             members.insert("operations".into(), operations.clone());
         }
         if !self.serial.is_empty() {
-            members
-                .insert("serial".into(), self.serial.iter().map(|(kind, _)| kind.name().replace('_', "-")).collect());
+            members.insert(
+                "serial".into(),
+                self.serial.iter().map(|(kind, _)| kind.interface().replace('_', "-")).collect(),
+            );
         }
         if !self.durable.is_empty() {
             members.insert("durable".into(), self.durable.clone().into());
@@ -232,12 +234,11 @@ fn serial(argument: &Argument) -> Result<(Kind, Span)> {
     argument.flag()?;
     Kind::ALL
         .into_iter()
-        // `start` is called once, so there is no order to keep.
-        .find(|kind| *kind != Kind::Start && kind.name() == argument.name)
+        .find(|kind| kind.name() == argument.name)
         .map(|kind| (kind, argument.span))
         .ok_or_else(|| {
             argument.error(format!(
-                "`{}` cannot be serial: write `master_handler`, `monitor_handler`, `client_handler` or `server_events`",
+                "`{}` cannot be serial: write `master_handler`, `monitor_handler`, `client_handler`, `server_events` or `start`",
                 argument.name
             ))
         })

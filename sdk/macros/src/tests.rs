@@ -86,7 +86,7 @@ fn a_wrong_attribute_is_refused_with_what_to_write() {
         (r#"id = "a", operations(list = 2)"#, "Add `by = \"…\"`"),
         (r#"id = "a", operations(by = "signal", list = 2, list = 3)"#, "is there twice"),
         (r#"id = "a", serial()"#, "`serial` takes a list"),
-        (r#"id = "a", serial(start)"#, "`start` cannot be serial"),
+        (r#"id = "a", serial(timer)"#, "`timer` cannot be serial"),
         (r#"id = "a", serial(server_events)"#, "there is no `server_events` in the impl"),
         (r#"id = "a", durable(key)"#, "a string is wanted here"),
     ];

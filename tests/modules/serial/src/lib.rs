@@ -1,23 +1,38 @@
 //! Counts its calls with a read and a write that are not one step: only calls that run one at a time all count.
 //!
-//! A client's messages are serial. A monitor's, which do the same, are not, for contrast; the monitor sends them for the master's.
+//! A monitor's `start` has the master send a message back before it is over; the order of the two can be asked for.
 
 use pomelo_sdk::prelude::*;
 
 struct Serial;
 
-#[module(id = "serial", level = 2, serial(client_handler))]
+#[module(id = "serial", level = 2, serial(client_handler, monitor_handler, start))]
 impl Serial {
-    fn client_handler(agent: &Agent, msg: Option<Value>) -> Result<usize> {
-        count(agent, msg)
+    /// The message `{"server": id}` asks for what that monitor has counted; any other counts here.
+    fn client_handler(agent: &Agent, msg: Option<Value>) -> Result<Value> {
+        match msg.as_ref().and_then(|msg| msg.get("server")?.as_str()) {
+            Some(server) => agent.cluster().request(server, &Value::Null, Duration::from_secs(5)),
+            None => count(agent, msg).map(Value::from),
+        }
     }
 
-    fn monitor_handler(agent: &Agent, msg: Option<Value>) -> Result<Value> {
-        agent.uplink().request(&msg, Duration::from_secs(5))
+    fn master_handler(agent: &Agent) -> Result {
+        agent.cluster().notify(&[agent.caller_id()?], "message")
     }
 
-    fn master_handler(agent: &Agent, msg: Option<Value>) -> Result<usize> {
-        count(agent, msg)
+    fn monitor_handler(agent: &Agent, msg: Option<Value>) -> Result<Option<Value>> {
+        match msg {
+            Some(msg) => count(agent, Some(msg)).map(|_| None),
+            None => agent.store().get("list"),
+        }
+    }
+
+    fn start(agent: &Agent) -> Result {
+        if agent.role() == pomelo_sdk::Role::Monitor {
+            agent.uplink().request::<Value>(&"start", Duration::from_secs(5))?;
+            count(agent, Some("start".into()))?;
+        }
+        Ok(())
     }
 }
 
