@@ -1,6 +1,8 @@
 //! Clusters of real processes: the finished program as master, monitors and command line, shell scripts as servers, npm's `socket.io-client` as a
 //! foreign client. Each test has a configuration, ports and a modules' directory of its own; whatever it started ends with it.
 
+#[path = "cluster/adding.rs"]
+mod adding;
 #[path = "cluster/clients.rs"]
 mod clients;
 #[path = "cluster/command_line.rs"]

@@ -42,6 +42,8 @@ pub mod code {
     pub const RELOADED: &str = "reloaded";
     /// The peer left before it answered.
     pub const DISCONNECTED: &str = "disconnected";
+    /// The connection to the peer is lost, and may come back: the peer was not asked, and may well be there.
+    pub const UNREACHABLE: &str = "unreachable";
     /// No such server, key or thing.
     pub const NOT_FOUND: &str = "not-found";
     /// This host does not offer the function.
@@ -60,7 +62,7 @@ pub mod code {
     pub const FAILED: &str = "failed";
 
     /// All of them.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         UNKNOWN_MODULE,
         DISABLED,
         NO_HANDLER,
@@ -73,6 +75,7 @@ pub mod code {
         BAD_ANSWER,
         RELOADED,
         DISCONNECTED,
+        UNREACHABLE,
         NOT_FOUND,
         NOT_AVAILABLE,
         FORBIDDEN,

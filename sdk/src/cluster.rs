@@ -54,7 +54,7 @@ impl<'a> Cluster<'a> {
         json::answer(cluster::servers())
     }
 
-    /// Ids of the servers that the configuration names, the master's own among them.
+    /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     pub fn configured(&self) -> Result<Vec<String>> {
         cluster::configured().map_err(from_host)
     }

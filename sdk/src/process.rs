@@ -71,7 +71,7 @@ impl Process {
     }
 }
 
-/// The master's starter of configured servers.
+/// The master's starter of servers.
 #[derive(Debug)]
 pub struct Starter {
     _private: (),
@@ -82,8 +82,8 @@ impl Starter {
         Self { _private: () }
     }
 
-    /// Starts a configured server that is not running. Returns when its process runs; it registers by itself. Fails with `not-available`
-    /// where this host has no starter.
+    /// Starts a server that is configured, or was added, and does not run; it is no longer kept down. Returns when it has joined. Fails with
+    /// `not-available` where this host has no starter.
     pub fn start(&self, id: &str) -> Result {
         starter::start(id).map_err(from_host)
     }
@@ -92,5 +92,10 @@ impl Starter {
     pub fn add(&self, servers: &[impl Serialize]) -> Result<Vec<(String, Result)>> {
         let outcomes = starter::add(&json::encode(servers)?).map_err(from_host)?;
         Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(from_host))).collect())
+    }
+
+    /// Keeps servers down that are stopped on purpose, also over a restart of the master, until they are started; or does so no more.
+    pub fn hold(&self, ids: &[String], down: bool) -> Result {
+        starter::hold(ids, down).map_err(from_host)
     }
 }

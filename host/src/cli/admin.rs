@@ -1,4 +1,4 @@
-//! `list`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
+//! `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,9 +61,12 @@ pub(super) async fn list(admin: AdminArgs) -> anyhow::Result<()> {
     let Answer { msg, missing } = parse(&answer)?;
     if !admin.json {
         // What fits 80 columns; `--json` has the rest.
-        let columns = ["serverId", "serverType", "pid", "rss", "heapUsed", "uptime", "restarts", "state"];
-        let rows = msg.values().map(|server| columns.iter().map(|column| text(server.get(column))).collect());
-        let headings = ["id", "type", "pid", "rss(M)", "heap(M)", "up(m)", "restarts", "state"];
+        let columns = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
+        let rows = msg.values().map(|server| {
+            let cells = columns.iter().map(|column| text(server.get(column)));
+            cells.chain([last_exit(server)]).collect()
+        });
+        let headings = ["id", "type", "pid", "rss(M)", "up(m)", "again", "state", "last exit"];
         table::print(&headings, rows.collect());
     }
     if missing.is_empty() {
@@ -71,6 +74,47 @@ pub(super) async fn list(admin: AdminArgs) -> anyhow::Result<()> {
     }
     let missing: Vec<_> = missing.iter().map(|(id, why)| format!("{id} ({why})")).collect();
     Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
+}
+
+/// How a server's program last ended, in a word or two.
+fn last_exit(server: &Value) -> String {
+    /// What fits beside the other columns.
+    const WIDTH: usize = 12;
+    let how = text(server.pointer("/lastExit/how"));
+    // As supervision says it.
+    let short = ["ended with ", "was ended by "].iter().find_map(|start| how.strip_prefix(start)).unwrap_or(&how);
+    match short.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", &short[..end]),
+        None => short.to_owned(),
+    }
+}
+
+/// What the console did with each of some servers.
+fn each(admin: &AdminArgs, answer: &RawValue, did: &str) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        done: Vec<String>,
+        #[serde(default)]
+        failed: BTreeMap<String, String>,
+    }
+    if admin.json {
+        println!("{answer}");
+    }
+    let Answer { done, failed } = parse(answer)?;
+    if !admin.json && !done.is_empty() {
+        println!("{did}: {}", done.join(", "));
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+    Err(Exit::failed(format!("not {did}: {}", failed.join(", "))))
+}
+
+pub(super) async fn add(admin: AdminArgs, args: Vec<String>) -> anyhow::Result<()> {
+    let answer = ask(&admin, json!({ "signal": "add", "args": args })).await?;
+    each(&admin, &answer, "added")
 }
 
 pub(super) async fn stop(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<()> {

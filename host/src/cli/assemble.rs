@@ -37,6 +37,13 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
         return Ok(None);
     }
     let mut config = load(arguments.config.as_deref(), &arguments.env, arguments.master.as_deref())?;
+    if let Some(text) = &arguments.server {
+        let info =
+            serde_json::from_str(text).map_err(|error| Exit::usage(format!("--server is malformed: {error}")))?;
+        let master = arguments.master.clone().unwrap_or_else(|| config.master.address());
+        let added = config.added(&[info], &[], &master).map_err(|wrong| Exit::usage(wrong.join("\n")))?;
+        config.servers.extend(added);
+    }
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }

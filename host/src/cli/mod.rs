@@ -4,7 +4,7 @@
 //! | file | commands |
 //! |---|---|
 //! | `run` | `start`, `master`, `monitor` |
-//! | `admin` | `list`, `stop`, `kill`, `restart`, `modules`, `request` |
+//! | `admin` | `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
@@ -79,6 +79,14 @@ enum Command {
     List {
         #[command(flatten)]
         admin: AdminArgs,
+    },
+    /// Add servers of a configured type to the running cluster
+    Add {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// id=, serverType=, host=, port= and other members of a server; clusterCount=N makes N servers, and ports that end in ++ count up
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        args: Vec<String>,
     },
     /// Stop servers for good; without an id all of them, and the master
     Stop {
@@ -176,6 +184,12 @@ struct MonitorArgs {
     /// Log trouble only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     quiet: bool,
+    /// A server that was added to the configuration: its members, JSON
+    #[arg(long, hide = true)]
+    server: Option<String>,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    attached: bool,
     /// The server's program and its arguments, instead of the configured ones
     #[arg(last = true)]
     command: Vec<String>,
@@ -311,6 +325,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
         Command::Monitor(arguments) => run::monitor(arguments).await,
         Command::List { admin } => admin::list(admin).await,
+        Command::Add { admin, args } => admin::add(admin, args).await,
         Command::Stop { admin, ids } => admin::stop(admin, ids).await,
         Command::Kill { admin, ids } => admin::kill(admin, ids).await,
         Command::Restart { admin, server_type, ids } => admin::restart(admin, server_type, ids).await,

@@ -14,11 +14,11 @@ use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Launch, Origin, Settings};
 use crate::failure::Failure;
 use crate::keep::State;
-use crate::master::starter::{LocalStarter, Which};
+use crate::master::starter::{Record, ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::supervised::{OwnProcess, Program, Supervised};
 use crate::monitor::{Monitor, Running};
-use crate::plugin::capability::{Services, Starter};
+use crate::plugin::capability::Services;
 use crate::reload::Modules;
 use crate::supervise::{Ended, Output, Phase, Status, print_lines};
 
@@ -52,19 +52,18 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     let engine = assemble::engine(&config.settings, 1)?;
-    let state = assemble::state(Some(&config), &config.master.id)?;
+    let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
-        _ => Arc::new(LocalStarter::new(&config, &config.master.address())?),
+        _ => Arc::new(ServerStarter::new(&config, &config.master.address(), Record::new(state.clone()))?),
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, stop.clone()));
     let own = Own { application: own.clone(), process: own, keeper: keeper("monitor") };
     let options = assemble::master_options(&config, address);
-    let for_modules: Arc<dyn Starter> = starter.clone();
-    let master = Master::start(options, access, own, Some(for_modules), engine, settings).await?;
+    let master = Master::start(options, access, own, Some(starter.clone()), engine, settings).await?;
     let directory = &config.settings.modules.dir;
     let modules =
         Modules::open(directory, master.consoles().into(), assemble::reload_options(&config.settings)).await?;
@@ -142,7 +141,8 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
-    let starter = LocalStarter::new(&config, &config.master.address())?;
+    // What was stopped on purpose the master knows; whoever names servers here wants them up.
+    let starter = ServerStarter::new(&config, &config.master.address(), Record::default())?;
     let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
     if let Err(whole) = name_failures(outcomes) {
         return Err(Exit::failed(whole));
@@ -157,6 +157,9 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
 
 pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
+    if arguments.attached {
+        ends_with_input(stop.clone());
+    }
     let config = assemble::monitor_config(&arguments)?;
     let server = config.as_ref().and_then(|config| config.server(&arguments.id));
     let server_type = arguments.server_type.clone().or_else(|| server.map(|server| server.server_type.clone()));
@@ -252,6 +255,7 @@ impl Beside {
                 master: master.to_owned(),
                 launch,
                 policy: settings.supervise.policy(settings.supervise.restart),
+                cpus: Vec::new(),
                 dir: config.and_then(|config| config.data_dir(&arguments.id)),
             },
             (None, None) => {
@@ -289,6 +293,15 @@ fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Opti
         }
     });
     (pid, ended)
+}
+
+/// Cancels a token when standard input ends. A thread of its own reads it: it cannot be waited for in any other way, whatever it is.
+fn ends_with_input(stop: CancellationToken) {
+    std::thread::spawn(move || {
+        // What comes is of no interest, and neither is why nothing comes any more.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        stop.cancel();
+    });
 }
 
 /// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.

@@ -5,6 +5,7 @@
 //! once, with its place and a way to mend it. This part reads files and knows what is right in them; it starts nothing, opens no
 //! connection, and does not watch what it has read.
 
+mod added;
 mod command;
 mod demo;
 mod fault;
@@ -34,7 +35,7 @@ pub use command::Launch;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
 pub use servers::{Master, Server};
-pub use settings::{MasterTimes, ModuleSettings, Modules, Network, Settings, Supervise, Watch};
+pub use settings::{MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 
 /// The environment where none is named, as in pomelo.
 pub const DEFAULT_ENVIRONMENT: &str = "development";

@@ -15,7 +15,11 @@ use crate::wire::{self, Info};
 /// The most servers that one `clusterCount` may stand for.
 const MAX_CLUSTER_COUNT: u64 = 10_000;
 /// Members of a server that are for its starter alone and never told to peers.
-const PRIVATE: [&str; 4] = ["command", "cwd", "env", "restart"];
+pub(super) const PRIVATE: [&str; 5] = ["command", "cwd", "env", "restart", "ssh"];
+/// What a server that is added takes from the first of its type, unless it says something else.
+const INHERITED: [&str; 8] = ["command", "cwd", "env", "restart", "ssh", "auto-restart", "restart-force", "frontend"];
+/// The highest number of a CPU, and one more: what Linux's sets of CPUs hold by default.
+const MAX_CPUS: usize = 1024;
 
 /// The master of the cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,12 +54,28 @@ pub struct Server {
     pub server_type: String,
     /// The machine it runs on; 127.0.0.1 where the file does not say.
     pub host: String,
-    /// What peers are told: all members but `command`, `cwd`, `env` and `restart`, and `serverType`.
+    /// What peers are told: all members but `command`, `cwd`, `env`, `restart` and `ssh`, and `serverType`.
     pub info: Info,
     /// The program; absent where the monitor stands alone.
     pub launch: Option<Launch>,
-    /// Whether its program is brought back: `restart`, else `auto-restart` where that is given, else `[supervise] restart`.
+    /// Whether its program is brought back: `restart`, else `auto-restart` and `restart-force` where they are given, else
+    /// `[supervise] restart`.
     pub restart: Restart,
+    /// `restart-force`: what is left of an earlier run and holds its ports is killed before it is started again.
+    pub force: bool,
+    /// `cpu`: the CPUs that its program runs on, by number; empty for all. pomelo's form is a number; a list and `taskset`'s `"0-3,8"` will do.
+    pub cpus: Vec<usize>,
+    /// `ssh`: whether it is started through `ssh`; absent: where its host is another machine and `[ssh]` is there.
+    pub ssh: Option<bool>,
+    /// What a server that is added takes from this one, as the file has it: `command`, `cwd`, `env`, `restart` and the like.
+    pub(super) inherited: Map<String, Value>,
+}
+
+impl Server {
+    /// The ports that its program is to listen on.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        ["port", "clientPort"].into_iter().filter_map(|key| self.info.get(key).and_then(port_number))
+    }
 }
 
 /// Ids and addresses that are taken, each with the place that took it: no two servers may share one.
@@ -66,6 +86,30 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// The ids and addresses of servers that are known already.
+    pub(super) fn by(master: &Master, servers: &[Server]) -> Self {
+        let mut taken = Taken::default();
+        let all = servers.iter().map(|server| (&server.id, &server.host, &server.info));
+        for (id, host, info) in all.chain([(&master.id, &master.host, &master.info)]) {
+            taken.ids.insert(id.clone(), format!("`{id}`"));
+            for port in ["port", "clientPort"].into_iter().filter_map(|key| info.get(key).and_then(port_number)) {
+                taken.addresses.insert((host.clone(), port), format!("`{id}`"));
+            }
+        }
+        taken
+    }
+
+    /// An id that is in use outside the configuration.
+    pub(super) fn running(&mut self, id: &str) {
+        self.ids.entry(id.to_owned()).or_insert_with(|| format!("the running server `{id}`"));
+    }
+
+    /// The number of the next server of that type that is counted out: pomelo numbers them over all entries of the type.
+    fn next_number(&self, server_type: &str) -> u64 {
+        let number = |id: &String| id.strip_prefix(&counted_id(server_type, ""))?.parse::<u64>().ok();
+        self.ids.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
+    }
+
     fn id(&mut self, file: File<'_>, id: &str, at: usize) {
         let here = place(file, at);
         if let Some(first) = self.ids.get(id) {
@@ -134,8 +178,7 @@ pub(super) fn servers(
         if group.key == "master" {
             file.fault(group.at, "`master` is no type of server here", "the master stands in master.json");
         }
-        // How many servers of this type were counted out so far: pomelo numbers them over all entries of the type.
-        let mut counted = 0;
+        let mut counted = taken.next_number(&group.key);
         for node in nodes {
             let Some(mut table) = file.table(node, format!("a server of type `{}`", group.key)) else { continue };
             let count = cluster_count(&mut table);
@@ -180,8 +223,11 @@ impl One<'_> {
                 info.insert(key.into(), number.into());
             }
         }
+        let force = info.get("restart-force").is_some_and(truthy);
         let restart = match (table.text("restart", r#""restart": "always""#), info.get("auto-restart")) {
             (Some((word, at)), _) => restart_policy(file, word, at).unwrap_or(restart),
+            // As in pomelo, either is enough.
+            (None, _) if force => Restart::Always,
             (None, Some(auto)) => {
                 if truthy(auto) {
                     Restart::Always
@@ -191,6 +237,16 @@ impl One<'_> {
             }
             (None, None) => restart,
         };
+        let cpus = cpus(&mut table);
+        let ssh = table.get("ssh").and_then(|node| match &node.value {
+            Tree::Bool(flag) => Some(*flag),
+            _ => {
+                file.wrong_type(node, "ssh", "true or false", r#""ssh": true"#);
+                None
+            }
+        });
+        let mut inherited = info.clone();
+        inherited.retain(|key, _| INHERITED.contains(&key.as_str()));
         info.insert("serverType".into(), server_type.into());
         info.insert("host".into(), host.clone().into());
         // pomelo's servers get their members as arguments and look for this text.
@@ -205,7 +261,8 @@ impl One<'_> {
         let mut placeholders = extra.clone();
         placeholders.extend(info.clone());
         let launch = command::read(&mut table, &placeholders, base);
-        Some(Server { id, server_type: server_type.to_owned(), host, info, launch, restart })
+        let server_type = server_type.to_owned();
+        Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, inherited })
     }
 }
 
@@ -225,6 +282,11 @@ fn cluster_count(table: &mut Table<'_>) -> Option<u64> {
     count
 }
 
+/// The id of a server that is counted out.
+fn counted_id(server_type: &str, number: &str) -> String {
+    format!("cluster-server-{server_type}-{number}")
+}
+
 /// The members of each server that an entry stands for: texts that end in `++` count up, and ids are made.
 fn counted_members(
     table: &Table<'_>,
@@ -238,7 +300,7 @@ fn counted_members(
     *before += count;
     let one = |n: u64| {
         let mut members = members.clone();
-        members.insert("id".into(), format!("cluster-server-{server_type}-{}", first + n).into());
+        members.insert("id".into(), counted_id(server_type, &(first + n).to_string()).into());
         for value in members.values_mut() {
             let base =
                 value.as_str().and_then(|text| text.strip_suffix("++")).and_then(|base| base.parse::<u64>().ok());
@@ -272,6 +334,39 @@ fn port(table: &mut Table<'_>, key: &'static str) -> Option<(u16, usize)> {
 fn port_number(value: &Value) -> Option<u16> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
     u16::try_from(number).ok().filter(|port| *port > 0)
+}
+
+/// `cpu`: a number, a list of numbers, or `taskset`'s list such as `0-3,8`.
+fn cpus(table: &mut Table<'_>) -> Vec<usize> {
+    let Some(node) = table.get("cpu") else { return Vec::new() };
+    let number = |node: &Node| match &node.value {
+        Tree::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
+        _ => None,
+    };
+    let cpus: Option<Vec<usize>> = match &node.value {
+        Tree::List(nodes) => nodes.iter().map(number).collect(),
+        Tree::Text(text) => cpu_list(text),
+        _ => number(node).map(|number| vec![number]),
+    };
+    let cpus = cpus.filter(|cpus| !cpus.is_empty() && cpus.iter().all(|cpu| *cpu < MAX_CPUS));
+    if cpus.is_none() {
+        let what = format!("`cpu` must name CPUs by numbers below {MAX_CPUS}");
+        table.file.fault(node.at, what, r#"for example: "cpu": 0, "cpu": [0, 1] or "cpu": "0-3,8""#);
+    }
+    cpus.unwrap_or_default()
+}
+
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
+        if first > last || last >= MAX_CPUS {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
 }
 
 fn truthy(value: &Value) -> bool {

@@ -33,6 +33,8 @@ pub struct Settings {
     pub supervise: Supervise,
     /// `[master]`: the server table.
     pub master: MasterTimes,
+    /// `[ssh]`: servers on other machines. Absent: they are started there by somebody else.
+    pub ssh: Option<Ssh>,
     /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
 }
@@ -214,4 +216,17 @@ impl Default for MasterTimes {
     fn default() -> Self {
         MasterTimes { grace: Duration::from_millis(500), event_window: Duration::from_millis(50) }
     }
+}
+
+/// `[ssh]`: how servers on other machines are started. What stands here is an argument of `ssh` that anybody on this machine can see: no secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ssh {
+    /// `options` = []: of `ssh`, before its own: `["-p", "2222", "-i", "/etc/pomelo/key"]`.
+    pub options: Vec<String>,
+    /// `user`: who is logged in there; absent: as `ssh` has it.
+    pub user: Option<String>,
+    /// `program`: the path of this program there; absent: as here.
+    pub program: Option<String>,
+    /// `config`: the directory of the configuration there; absent: as here.
+    pub config: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::reader::{File, Table, did_you_mean};
-use super::settings::{KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Supervise, Watch};
+use super::settings::{KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Ssh, Supervise, Watch};
 use super::tree::Tree;
 use crate::plugin::Limits;
 use crate::supervise::Restart;
@@ -65,6 +65,7 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
             }
             table.close();
         }
+        settings.ssh = root.table("ssh").map(ssh);
         root.close();
     }
     settings.modules.dir = base.join(&settings.modules.dir);
@@ -126,6 +127,24 @@ fn supervise(mut table: Table<'_>) -> Supervise {
     }
     table.close();
     supervise
+}
+
+fn ssh(mut table: Table<'_>) -> Ssh {
+    let mut text = |key, example| {
+        let (text, at) = table.text(key, example)?;
+        // `ssh` would take it for an option, and a shell for nothing.
+        if text.is_empty() || text.starts_with('-') || text.contains(char::is_control) {
+            let what = format!("`{key}` must not be empty, begin with `-`, or have control characters");
+            table.file.fault(at, what, format!("for example: {example}"));
+        }
+        Some(text.to_owned())
+    };
+    let user = text("user", "user = \"pomelo\"");
+    let program = text("program", "program = \"/usr/local/bin/pomelo\"");
+    let config = text("config", "config = \"/srv/game/config\"");
+    let ssh = Ssh { options: owned(table.texts("options", "options = [\"-p\", \"2222\"]")), user, program, config };
+    table.close();
+    ssh
 }
 
 /// The restart policy of that name, or a fault.

@@ -15,18 +15,21 @@ use crate::plugin::capability::{Answers, Cluster, Targets};
 /// The master's way to its monitors.
 pub struct MasterCluster {
     members: Arc<Members>,
-    configured: Vec<String>,
+    configured: Configured,
     /// How long the answers to a `tell` are waited for.
     tell_deadline: Duration,
     telling: Arc<AtomicUsize>,
 }
 
+/// Says which servers are to run, the master's own among them.
+pub type Configured = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// `tell`s whose answers are being collected.
 const MAX_TELLING: usize = 4096;
 
 impl MasterCluster {
-    /// `configured` are the ids of the configured servers, the master's own among them.
-    pub fn new(members: Arc<Members>, configured: Vec<String>, tell_deadline: Duration) -> Self {
+    /// A `tell`'s answers are waited for `tell_deadline` long.
+    pub fn new(members: Arc<Members>, configured: Configured, tell_deadline: Duration) -> Self {
         MasterCluster { members, configured, tell_deadline, telling: Arc::default() }
     }
 
@@ -40,7 +43,15 @@ impl MasterCluster {
     ) -> Vec<(String, Result<Sent, Failure>)> {
         let (members, nobody) = self.members.resolve(targets);
         let sent = members.into_iter().map(|member| {
-            let sent = member.exchange.send(module, msg, depth);
+            let sent = match member.is_lost() {
+                true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
+                false => member.exchange.send(module, msg, depth),
+            };
+            // It was not asked, which is not the same as one that was and left.
+            let sent = sent.map_err(|failure| match &*failure.code {
+                code::DISCONNECTED => Failure::new(code::UNREACHABLE, format!("{} cannot be reached", member.id)),
+                _ => failure,
+            });
             (member.id, sent)
         });
         let missing = nobody.into_iter().map(|target| {
@@ -67,7 +78,7 @@ impl Cluster for MasterCluster {
     }
 
     fn configured(&self) -> Vec<String> {
-        self.configured.clone()
+        (self.configured)()
     }
 
     fn request_many(
@@ -97,7 +108,9 @@ impl Cluster for MasterCluster {
                 match answer {
                     Ok(_) => {}
                     // Who has left by now needs no message, and is no failure.
-                    Err(failure) if [code::DISCONNECTED, code::NOT_FOUND].contains(&&*failure.code) => {
+                    Err(failure)
+                        if [code::DISCONNECTED, code::UNREACHABLE, code::NOT_FOUND].contains(&&*failure.code) =>
+                    {
                         tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
                     }
                     Err(failure) => tracing::warn!(server = %id, %module, %failure, "a server could not be told"),

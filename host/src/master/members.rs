@@ -142,6 +142,11 @@ impl Member {
         format!("{}:{}", text("host"), text("port"))
     }
 
+    /// Whether its connection is lost and its place only kept: nothing can be sent to it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     fn connection(&self) -> u64 {
         self.exchange.peer().id()
     }

@@ -7,7 +7,7 @@
 //! | `attempts` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
-//! | `starter` | runs the configured servers on this machine |
+//! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
 //! Knows no module by name: what the cluster can be asked is the modules' affair.
 
@@ -36,6 +36,7 @@ use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
 pub use members::{Entry, Member, Members, Refusal, Snapshot};
+use starter::ServerStarter;
 
 /// What a master needs to know.
 pub struct Options {
@@ -137,16 +138,28 @@ impl Master {
         options: Options,
         access: Access,
         own: Own,
-        starter: Option<Arc<dyn Starter>>,
+        starter: Option<Arc<ServerStarter>>,
         engine: Engine,
         settings: Settings,
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
-        let configured = options.configured.keys().cloned().collect();
+        let starter = starter.map(|starter| Arc::new(starter::UntilJoined::new(starter, members.clone())));
+        let configured: cluster::Configured = match &starter {
+            None => {
+                let ids: Vec<String> = options.configured.keys().cloned().collect();
+                Box::new(move || ids.clone())
+            }
+            Some(starter) => {
+                let (own, starter) = (options.id.clone(), starter.clone());
+                Box::new(move || std::iter::once(own.clone()).chain(starter.servers()).collect())
+            }
+        };
         let cluster = cluster::MasterCluster::new(members.clone(), configured, options.tell_deadline);
-        let starter = starter.map(|starter| -> Arc<dyn Starter> {
-            Arc::new(starter::UntilJoined { starter, members: members.clone() })
-        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(starter) = &starter {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(starter.clone().follow()));
+        }
+        let starter = starter.map(|starter| -> Arc<dyn Starter> { starter });
         let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
@@ -179,7 +192,7 @@ impl Master {
         let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
             .await
             .map_err(|source| StartError::Listen { address: requested, source })?;
-        let (address, stop, tasks) = (listener.local_addr(), CancellationToken::new(), TaskTracker::new());
+        let address = listener.local_addr();
         Ok(Master { inner, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
     }
 

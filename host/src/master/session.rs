@@ -125,8 +125,9 @@ impl Session for Connection {
         match peer.role {
             Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
             Role::Monitor => {
-                peer.exchange.over("the monitor's connection is over");
+                // Before the requests under way fail: whoever looks then finds that it has left, or that it may come back.
                 self.master.members.leave(&peer.id, self.peer.id(), how != Closed::Left);
+                peer.exchange.over("the monitor's connection is over");
             }
         }
     }

@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
         "pomelo:admin/process.restart": async,
         "pomelo:admin/starter.start": async,
         "pomelo:admin/starter.add": async,
+        "pomelo:admin/starter.hold": async,
         "pomelo:admin/scripts.names": async,
         "pomelo:admin/scripts.get": async,
         "pomelo:admin/scripts.save": async,

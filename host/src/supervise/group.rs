@@ -10,8 +10,11 @@ use std::time::Duration;
 use process_wrap::tokio::ProcessGroup;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 
+use tokio::process::ChildStdin;
+
+use super::affinity;
 use super::output::Readers;
-use super::{Exit, How, Output, Spec};
+use super::{Exit, How, Input, Output, Spec};
 
 /// How often a group whose leader has ended is looked at until it is empty: nothing tells of the end of others' children.
 const LOOK: Duration = Duration::from_millis(20);
@@ -23,6 +26,8 @@ pub(super) struct Group {
     ended: Option<ExitStatus>,
     swept: bool,
     readers: Readers,
+    /// Open until the program is asked to end, where that is how it is asked.
+    input: Option<ChildStdin>,
 }
 
 impl Group {
@@ -36,7 +41,11 @@ impl Group {
             _ => program.into(),
         };
         let mut command = CommandWrap::with_new(program, |command| {
-            command.args(arguments).stdin(Stdio::null());
+            let input = match spec.input {
+                Input::Empty => Stdio::null(),
+                Input::Held => Stdio::piped(),
+            };
+            command.args(arguments).stdin(input);
             command.stdout(spec.output.stdio()).stderr(spec.output.stdio());
             // First what is inherited: what the program is given on purpose stays.
             spec.env_remove.iter().for_each(|name| {
@@ -49,7 +58,8 @@ impl Group {
         });
         #[cfg(unix)]
         command.wrap(ProcessGroup::leader());
-        let mut child = command.wrap(KillOnDrop).spawn()?;
+        command.wrap(KillOnDrop);
+        let mut child = affinity::on(&spec.cpus, || command.spawn())?;
         let pid = child.id().ok_or_else(|| io::Error::other("it ended at once"))?;
         let mut readers = Readers::default();
         if let Output::Lines(sink) = &spec.output {
@@ -61,7 +71,8 @@ impl Group {
                 readers.read(stream, id, true, sink.clone());
             }
         }
-        Ok(Group { child, pid, ended: None, swept: false, readers })
+        let input = child.stdin().take();
+        Ok(Group { child, pid, ended: None, swept: false, readers, input })
     }
 
     /// The leader's process id, which is the group's.
@@ -92,8 +103,11 @@ impl Group {
         }
     }
 
-    /// Asks the whole group to end.
+    /// Asks the whole group to end: by a signal, or by the end of its input.
     pub(super) fn terminate(&mut self) {
+        if self.input.take().is_some() {
+            return;
+        }
         #[cfg(unix)]
         let asked = self.child.signal(nix::sys::signal::Signal::SIGTERM as i32);
         #[cfg(not(unix))]

@@ -4,6 +4,7 @@
 //! and whatever it started ends with it: when it exits, when it is stopped, and when this host dies without a word (see [`Guard`]).
 //! This part knows processes, and neither servers, messages nor what a program is for.
 
+mod affinity;
 mod backoff;
 mod figures;
 mod group;
@@ -70,8 +71,22 @@ pub struct Spec {
     pub policy: Policy,
     /// A code by which it says itself that it must not be brought back, whatever the policy.
     pub final_code: Option<i32>,
-    /// Where its output goes. Its input is empty.
+    /// Where its output goes.
     pub output: Output,
+    /// What it reads.
+    pub input: Input,
+    /// The CPUs that it and what it starts run on, by number; empty for all that this host may use.
+    pub cpus: Vec<usize>,
+}
+
+/// What a program finds on its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Empty,
+    /// Nothing, and its end only when the program is asked to end, instead of a signal: for one that stands for a program elsewhere, which no
+    /// signal reaches.
+    Held,
 }
 
 /// How a supervised program is now. A reader that comes late sees the latest state, not every state there was: whoever must not miss a

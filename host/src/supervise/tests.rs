@@ -33,6 +33,8 @@ fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
         policy,
         final_code: None,
         output: Output::Lines(sink),
+        input: Input::Empty,
+        cpus: Vec::new(),
     };
     (spec, lines)
 }

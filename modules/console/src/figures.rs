@@ -18,9 +18,10 @@ pub struct Stats {
     cpu: Option<Box<RawValue>>,
     restarts: Option<u32>,
     state: Option<String>,
+    last_exit: Option<Box<RawValue>>,
 }
 
-/// What pomelo's tools expect, with `cpu`, `restarts` and `state` besides.
+/// What pomelo's tools expect, with `cpu`, `restarts`, `state` and `lastExit` besides.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
@@ -39,6 +40,9 @@ pub struct Figures {
     restarts: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
+    /// How the program last ended, `{how, time, lines}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_exit: Option<Box<RawValue>>,
 }
 
 impl Figures {
@@ -55,6 +59,7 @@ impl Figures {
             cpu: stats.cpu,
             restarts: stats.restarts,
             state: stats.state,
+            last_exit: stats.last_exit,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The monitor's side: acts on the process that it stands beside.
+//! The monitor's side: acts on the process and the application that it stands beside.
 
 use pomelo_sdk::prelude::*;
 use serde::Serialize;
 
+use crate::arguments::bad;
 use crate::figures::Figures;
-use crate::unknown;
+use crate::{Message, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]
@@ -19,12 +20,14 @@ pub enum Answer {
     Ended(String),
     /// To `restart`: the new process id.
     Restarted(u32),
+    /// To what concerns the application.
+    Done(u32),
 }
 
-pub fn handle(agent: &Agent, signal: &str) -> Result<Answer> {
+pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
     let process = agent.process();
     let id = agent.server_id();
-    match signal {
+    match message.signal.as_str() {
         "list" => {
             let body = Figures::new(id.clone(), agent.server_type(), process.stats()?);
             Ok(Answer::List { server_id: id, body })
@@ -32,6 +35,24 @@ pub fn handle(agent: &Agent, signal: &str) -> Result<Answer> {
         "stop" => process.stop().map(|()| Answer::Ended(id)),
         "kill" => process.kill().map(|()| Answer::Ended(id)),
         "restart" => process.restart().map(Answer::Restarted),
+        "addCron" => {
+            let cron = message.cron.ok_or_else(|| bad("There is no cron to be added."))?;
+            agent.application().add_crons(&[cron]).map(|()| Answer::Done(1))
+        }
+        "removeCron" => {
+            let id = message.cron.and_then(|mut cron| cron.remove("id"));
+            let id = id.ok_or_else(|| bad("The cron to be removed has no id."))?;
+            let removed = agent.application().remove_crons(&[id.clone()])?;
+            if removed.is_empty() {
+                return Err(Failure::new("not-found", ["There is no cron ", &id, " here."].concat()));
+            }
+            Ok(Answer::Done(1))
+        }
+        "blacklist" => {
+            let patterns = message.blacklist.unwrap_or_default();
+            // What it answers is its own affair.
+            agent.application().call::<serde::de::IgnoredAny>("blacklist", &patterns).map(|_| Answer::Done(1))
+        }
         other => Err(unknown(other)),
     }
 }

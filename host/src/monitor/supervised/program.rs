@@ -14,7 +14,7 @@ use super::view::{View, application_by_view};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Server, file_name};
 use crate::failure::Failure;
 use crate::plugin::capability::{Process, Stats};
-use crate::supervise::{Figures, Guard, Output, Policy, Spec, Status, Supervisor};
+use crate::supervise::{Figures, Guard, Input, Output, Policy, Spec, Status, Supervisor};
 
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
@@ -35,6 +35,8 @@ pub struct Program {
     pub launch: Launch,
     /// When it is brought back.
     pub policy: Policy,
+    /// The CPUs that it runs on, by number; empty for all.
+    pub cpus: Vec<usize>,
     /// Where the view's file is kept; absent: in a directory of its own that goes with the [`Supervised`].
     pub dir: Option<PathBuf>,
 }
@@ -57,6 +59,7 @@ impl Program {
             master: config.master.address(),
             launch: server.launch.clone()?,
             policy: settings.policy(server.restart),
+            cpus: server.cpus.clone(),
             dir: config.data_dir(&server.id),
         })
     }
@@ -81,7 +84,7 @@ impl Supervised {
     /// # Errors
     /// Where the file cannot be written. A program that cannot be started is no error here: it is tried again.
     pub async fn start(program: Program, output: Output) -> Result<Self, StartError> {
-        let Program { id, server_type, master, launch, policy, dir } = program;
+        let Program { id, server_type, master, launch, policy, cpus, dir } = program;
         let in_dir = |dir: &Path| {
             let dir = dir.to_owned();
             move |source| StartError { dir, source }
@@ -115,6 +118,8 @@ impl Supervised {
             policy,
             final_code: None,
             output,
+            input: Input::Empty,
+            cpus,
         };
         let supervisor = Supervisor::launch(spec, Arc::new(Guard::new()));
         Ok(Supervised { view, file, figures: Figures::default(), supervisor, _dir: own })

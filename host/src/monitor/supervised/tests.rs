@@ -21,6 +21,7 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, Output, m
         server_type: "chat".into(),
         master: "127.0.0.1:3005".into(),
         launch: Launch { command: ["sh", "-c", script].map(str::to_owned).into(), cwd: None, env: BTreeMap::new() },
+        cpus: Vec::new(),
         policy: Policy {
             restart: Restart::Always,
             backoff_min: Duration::from_millis(10),

@@ -20,7 +20,7 @@ pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
 pub trait Cluster: Send + Sync + 'static {
     /// The server table: JSON with `rev`, `epoch` and `servers`.
     fn servers(&self) -> Box<RawValue>;
-    /// Ids of the servers that the configuration names, the master's own among them.
+    /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     fn configured(&self) -> Vec<String>;
     /// Asks all that the targets name; `depth` says how many calls these are nested in. One pair for each server, and one for each target
     /// that names nobody.

@@ -24,7 +24,7 @@ pub use cluster::{Answers, Cluster, Targets};
 pub use process::{Process, Stats};
 pub use profiler::Profiler;
 pub use scripts::{Script, Scripts};
-pub use starter::Starter;
+pub use starter::{Outcomes, Starter};
 pub use uplink::Uplink;
 
 /// What a host offers its modules beside `agent` and `store`.
@@ -38,7 +38,7 @@ pub struct Services {
     pub application: Option<Arc<dyn Application>>,
     /// The process that this host stands beside.
     pub process: Option<Arc<dyn Process>>,
-    /// The starter of configured servers.
+    /// The starter of servers.
     pub starter: Option<Arc<dyn Starter>>,
     /// Programs that are run once.
     pub scripts: Option<Arc<dyn Scripts>>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{not_available, unavailable};
+use super::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
 use crate::plugin::state::State;
@@ -17,10 +17,12 @@ pub type Outcomes = Vec<(String, Result<(), Failure>)>;
 pub trait Starter: Send + Sync + 'static {
     /// Starts a configured server that is not running; answers when its process runs.
     fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Adds servers to the configured ones and starts them, after all have been checked; what came of each, by id.
-    fn add(&self, _servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>> {
-        unavailable("starter", "this host adds no servers")
-    }
+    /// Adds servers to the configured ones and starts them, after all have been checked.
+    fn add(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>>;
+    /// Keeps servers down, or does so no more; ids that the starter does not know are passed over.
+    fn hold(&self, ids: Vec<String>, down: bool) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Ids of the servers that are to run: configured or added, and not kept down.
+    fn servers(&self) -> Vec<String>;
 }
 
 impl State {
@@ -42,5 +44,10 @@ impl Host for State {
         let servers = serde_json::from_str(&servers).map_err(malformed)?;
         let outcomes = self.wait(starter.add(servers)).await?;
         Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(Into::into))).collect())
+    }
+
+    async fn hold(&mut self, ids: Vec<String>, down: bool) -> Result<(), types::Failure> {
+        let starter = self.starter()?;
+        Ok(self.wait(starter.hold(ids, down)).await?)
     }
 }

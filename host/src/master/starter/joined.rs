@@ -1,0 +1,109 @@
+//! What modules see of the starter: it answers when a server has joined, so that whoever is told that it was started finds it in the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+
+use super::ServerStarter;
+use crate::failure::{Failure, code};
+use crate::master::Members;
+use crate::plugin::capability::{Outcomes, Starter};
+use crate::wire::Info;
+
+/// How long a server that was started may take to join.
+const JOIN: Duration = Duration::from_secs(7);
+
+/// A starter that knows who is connected.
+pub(in crate::master) struct UntilJoined {
+    starter: Arc<ServerStarter>,
+    members: Arc<Members>,
+    /// The table's revision at which a server was told to stay down.
+    held_at: Mutex<BTreeMap<String, u64>>,
+}
+
+impl UntilJoined {
+    pub fn new(starter: Arc<ServerStarter>, members: Arc<Members>) -> Self {
+        UntilJoined { starter, members, held_at: Mutex::default() }
+    }
+
+    /// Follows the table: a server that is kept down and joins was started by somebody, who wants it up. Ends with the members.
+    pub async fn follow(self: Arc<Self>) {
+        let mut revision = self.members.revision();
+        while revision.changed().await.is_ok() {
+            let held = self.starter.record().held();
+            if held.is_empty() {
+                continue;
+            }
+            let table = self.members.snapshot();
+            let back: Vec<String> = {
+                let held_at = self.held_at.lock();
+                let is_back = |id: &String| {
+                    let since = held_at.get(id).copied().unwrap_or_default();
+                    table.servers.get(id).is_some_and(|entry| entry.since > since)
+                };
+                held.into_iter().filter(is_back).collect()
+            };
+            if let Err(failure) = self.starter.hold(&back, false).await {
+                tracing::error!(%failure, "servers that are back will be kept down by the next master");
+            }
+        }
+    }
+
+    async fn joined(&self, id: &str) -> Result<(), Failure> {
+        tokio::time::timeout(JOIN, self.members.joined(id)).await.map_err(|_| {
+            Failure::new(code::TIMEOUT, format!("{id} was started and has not joined within {JOIN:?}: see the log"))
+        })
+    }
+}
+
+impl Starter for UntilJoined {
+    fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.starter.start(&id).await?;
+            self.joined(&id).await
+        }
+        .boxed()
+    }
+
+    fn add(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>> {
+        async move {
+            let running: Vec<String> = self.members.snapshot().servers.into_keys().collect();
+            let outcomes = self.starter.add(&servers, &running).await?;
+            let joined = outcomes.into_iter().map(|(id, started)| async move {
+                let outcome = match started {
+                    Ok(()) => self.joined(&id).await,
+                    failed => failed,
+                };
+                (id, outcome)
+            });
+            Ok(join_all(joined).await)
+        }
+        .boxed()
+    }
+
+    fn hold(&self, ids: Vec<String>, down: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            let rev = self.members.snapshot().rev;
+            {
+                let mut held_at = self.held_at.lock();
+                for id in &ids {
+                    // Only what the starter knows is ever held, so that this map cannot grow beyond it.
+                    match down && self.starter.knows(id) {
+                        true => drop(held_at.insert(id.clone(), rev)),
+                        false => drop(held_at.remove(id)),
+                    }
+                }
+            }
+            self.starter.hold(&ids, down).await
+        }
+        .boxed()
+    }
+
+    fn servers(&self) -> Vec<String> {
+        self.starter.servers()
+    }
+}

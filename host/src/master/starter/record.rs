@@ -1,0 +1,99 @@
+//! What the starter keeps beyond the process: servers that were stopped on purpose, and servers that were added.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::failure::{Failure, code};
+use crate::keep::State;
+use crate::plugin::Keeper;
+use crate::wire::Info;
+
+/// Whose keys these are in the database of the master.
+const HOST: &str = "starter";
+/// Scope of the ids of servers that are kept down.
+const HELD: &str = "held";
+/// Scope of the servers that were added, by id, each as JSON.
+const ADDED: &str = "added";
+
+/// The starter's record. Without a database it lasts as long as the process.
+#[derive(Default)]
+pub struct Record {
+    kept: Option<(Arc<State>, Arc<dyn Keeper>)>,
+    held: Mutex<BTreeSet<String>>,
+}
+
+impl Record {
+    /// The record in a master's database.
+    pub fn new(state: Option<Arc<State>>) -> Self {
+        let kept = state.map(|state| {
+            let keeper = state.of(HOST);
+            (state, keeper)
+        });
+        let held = kept.iter().flat_map(|(_, keeper)| keeper.load(HELD)).map(|(id, _)| id).collect();
+        Record { kept, held: Mutex::new(held) }
+    }
+
+    /// Whether a server was stopped on purpose.
+    pub(super) fn is_held(&self, id: &str) -> bool {
+        self.held.lock().contains(id)
+    }
+
+    /// The servers that were stopped on purpose.
+    pub(super) fn held(&self) -> Vec<String> {
+        self.held.lock().iter().cloned().collect()
+    }
+
+    /// Notes that servers are stopped on purpose, or are no more.
+    ///
+    /// # Errors
+    /// `failed` where that cannot be written.
+    pub(super) async fn hold(&self, ids: &[String], down: bool) -> Result<(), Failure> {
+        let changed: Vec<&String> = {
+            let mut held = self.held.lock();
+            ids.iter().filter(|id| if down { held.insert((*id).clone()) } else { held.remove(*id) }).collect()
+        };
+        if changed.is_empty() {
+            return Ok(());
+        }
+        for id in changed {
+            self.put(HELD, id, down.then(|| "1".into()));
+        }
+        self.written().await
+    }
+
+    /// The servers that were added, as they were.
+    pub(super) fn added(&self) -> BTreeMap<String, Info> {
+        let entries = self.kept.iter().flat_map(|(_, keeper)| keeper.load(ADDED));
+        let info = |(id, text): (String, String)| match serde_json::from_str(&text) {
+            Ok(info) => Some((id, info)),
+            Err(error) => {
+                tracing::error!(server = %id, %error, "what is known of a server that was added cannot be read");
+                None
+            }
+        };
+        entries.filter_map(info).collect()
+    }
+
+    /// Keeps a server that was added, or forgets it.
+    pub(super) fn put_added(&self, id: &str, info: Option<&Info>) {
+        self.put(ADDED, id, info.map(|info| crate::wire::raw(info).get().into()));
+    }
+
+    /// Waits until all of it is on the disk: whoever is answered then can rely on it, even if the machine loses its power.
+    pub(super) async fn written(&self) -> Result<(), Failure> {
+        let Some((state, _)) = &self.kept else { return Ok(()) };
+        let state = state.clone();
+        match tokio::task::spawn_blocking(move || state.flush()).await {
+            Ok(true) => Ok(()),
+            _ => Err(Failure::new(code::FAILED, "the master's data directory cannot be written: see the log")),
+        }
+    }
+
+    fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>) {
+        if let Some((_, keeper)) = &self.kept {
+            keeper.put(scope, key, value);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! CPU affinity. Linux hands it down from the thread that starts a process: so that thread takes it for the moment of the start, and the program
+//! runs on its CPUs from its first instruction, all its threads included.
+
+use std::io;
+
+/// Starts something on the CPUs that are named; on all that this host may use where none is.
+///
+/// # Errors
+/// Those of `start`; where the machine has none of these CPUs, or this host may not use them.
+#[cfg(target_os = "linux")]
+pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    if cpus.is_empty() {
+        return start();
+    }
+    // 0 stands for the calling thread.
+    let this = Pid::from_raw(0);
+    let mut wanted = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| wanted.set(*cpu))?;
+    let before = sched_getaffinity(this)?;
+    sched_setaffinity(this, &wanted).map_err(|error| {
+        let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
+        io::Error::new(io::Error::from(error).kind(), format!("there is no CPU {} for it: {error}", cpus.join(", ")))
+    })?;
+    let started = start();
+    if let Err(error) = sched_setaffinity(this, &before) {
+        tracing::error!(%error, "a thread of this host stays on the CPUs of a program");
+    }
+    started
+}
+
+/// As on Linux, but that no CPUs can be named.
+///
+/// # Errors
+/// Those of `start`; where CPUs are named.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if cpus.is_empty() { start() } else { Err(io::Error::other("CPUs can be named on Linux only")) }
+}

@@ -1,0 +1,65 @@
+//! Asking the monitors, and what their failures mean.
+
+use std::collections::BTreeMap;
+
+use pomelo_sdk::prelude::*;
+use serde::de::DeserializeOwned;
+
+use crate::Message;
+
+/// Why each of some servers failed.
+pub type Reasons = BTreeMap<String, String>;
+
+const NO_SUCH_SERVER: &str = "There is no such server.";
+
+/// Passes a signal on; nobody to ask is no failure.
+pub fn ask<T: DeserializeOwned>(
+    agent: &Agent,
+    targets: &[impl AsRef<str>],
+    message: &Message,
+    timeout: u64,
+) -> Result<Vec<(String, Result<T>)>> {
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    // What is left is for the answer: this call's own deadline must not come first.
+    let left = agent.time_left() * 9 / 10;
+    agent.cluster().request_many(targets, message, Duration::from_millis(timeout).min(left))
+}
+
+/// The ids, each once. What would name several servers is no id, and has failed.
+pub fn single(ids: Vec<String>) -> (Vec<String>, Reasons) {
+    let (mut ids, several): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id != "*" && !id.starts_with("type:"));
+    ids.sort_unstable();
+    ids.dedup();
+    let failed = several.into_iter().map(|id| (id, NO_SUCH_SERVER.to_owned())).collect();
+    (ids, failed)
+}
+
+/// Whether a failure says that nobody is connected under the id.
+pub fn is_unknown(failure: &Failure) -> bool {
+    failure.code() == "not-found"
+}
+
+/// Whether a failure says that the connection ended before there was an answer.
+pub fn is_cut(failure: &Failure) -> bool {
+    failure.code() == "disconnected"
+}
+
+pub fn reason(failure: &Failure) -> String {
+    let message = if is_unknown(failure) { NO_SUCH_SERVER } else { failure.message() };
+    message.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_apart_and_taken_once() {
+        let ids = ["b", "a", "b", "a@10.0.0.1:3050", "type:a", "*"].map(String::from).to_vec();
+        let (ids, failed) = single(ids);
+        assert_eq!(ids, ["a", "a@10.0.0.1:3050", "b"]);
+        assert_eq!(failed.into_keys().collect::<Vec<_>>(), ["*", "type:a"]);
+    }
+}

@@ -1,0 +1,46 @@
+//! `restart`.
+
+use pomelo_sdk::prelude::*;
+use serde::de::IgnoredAny;
+
+use crate::Message;
+use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
+use crate::client::{Answer, Options, nothing_done};
+
+pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
+    let timeout = agent.options::<Options>()?.stop_timeout;
+    let (master, named) = (agent.server_id(), !ids.is_empty());
+    let (targets, mut failed) = match server_type {
+        _ if named => single(ids),
+        Some(server_type) => (vec![["type:", &server_type].concat()], Reasons::new()),
+        None => (vec!["*".to_owned()], Reasons::new()),
+    };
+    let mut restarted = 0;
+    for (id, answer) in ask::<IgnoredAny>(agent, &targets, &Message::new("restart"), timeout)? {
+        let outcome = match answer {
+            // The master is not among all: it cannot restart itself.
+            Err(_) if !named && id == master => continue,
+            // Its monitor is not there, or was just ending. One that only cannot be reached may be there, and is not started twice.
+            Err(failure) if named && (is_unknown(&failure) || is_cut(&failure)) => start(agent, &id, failure),
+            answer => answer.map(drop),
+        };
+        match outcome {
+            Ok(()) => restarted += 1,
+            Err(failure) => drop(failed.insert(id, reason(&failure))),
+        }
+    }
+    if restarted == 0 && !failed.is_empty() {
+        return Err(nothing_done("restarted", &failed));
+    }
+    Ok(Answer::Restarted(failed.into_keys().collect()))
+}
+
+/// Has a server that is down started, where the starter knows it; else it stays with the failure.
+fn start(agent: &Agent, id: &str, failure: Failure) -> Result {
+    match agent.starter().start(id) {
+        Err(unknown) if is_unknown(&unknown) || unknown.code() == "not-available" && is_unknown(&failure) => {
+            Err(failure)
+        }
+        outcome => outcome,
+    }
+}
