@@ -17,5 +17,7 @@ mod loss;
 mod modules;
 #[path = "cluster/monitors.rs"]
 mod monitors;
+#[path = "cluster/ssh.rs"]
+mod ssh;
 #[path = "cluster/support.rs"]
 mod support;

@@ -19,6 +19,11 @@ if ! command -v npm >/dev/null; then
 fi
 npm --prefix tests/js ci --ignore-scripts --no-audit --no-fund
 
+step "OpenSSH"
+if ! { [ -x /usr/sbin/sshd ] && command -v ssh ssh-keygen >/dev/null; }; then
+    debian openssh-server openssh-client || { echo "sshd, ssh and ssh-keygen are needed: install OpenSSH" >&2 && exit 1; }
+fi
+
 step "Admin modules"
 # 0: built; 3: there is no toolchain; anything else is an error in the modules.
 build() {

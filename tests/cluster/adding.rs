@@ -70,8 +70,10 @@ fn c5_add_checks_all_before_it_starts_any() {
 fn c5_a_cluster_of_servers_is_added_with_ports_that_count_up() {
     let cluster = Cluster::start(two(), SETTINGS);
     cluster.wait_for(&["chat-1", "gate-1"]);
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let port = (20_000..60_000).step_by(7).find(|port| is_free(*port) && is_free(port + 1)).unwrap();
+    let port = eventually("two ports that follow each other are free", || {
+        let [port] = free_ports();
+        TcpListener::bind(("127.0.0.1", port.checked_add(1)?)).is_ok().then_some(port)
+    });
     let ports = format!("port={port}++");
     let added = cluster.done(&["add", "host=127.0.0.1", &ports, "serverType=chat", "clusterCount=2"]);
     assert_eq!(added, "added: cluster-server-chat-0, cluster-server-chat-1\n");
@@ -100,10 +102,8 @@ fn s4_stopped_servers_stay_down_and_added_ones_come_back_when_the_master_was_kil
     }
     let log = cluster.hosts[0].log();
     assert!(log.contains("pomelo restart chat-1"), "it says how it is started: {log}");
-    let view = view_file(cluster.pid("gate-1")).unwrap();
-    eventually("w4: all that are to run have started", || {
-        (super::support::view(&view)["startOver"] == true).then_some(())
-    });
+    let file = view_file(cluster.pid("gate-1")).unwrap();
+    eventually("w4: all that are to run have started", || (view(&file)["startOver"] == true).then_some(()));
 
     assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
     cluster.wait_for(&["chat-1", "chat-9", "gate-1"]);

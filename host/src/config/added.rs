@@ -53,7 +53,11 @@ impl Config {
             Some(servers::servers(&table, &mut taken, &extra, &base, self.settings.supervise.restart))
         });
         match faults.unless_any(servers) {
-            Ok(servers) if wrong.is_empty() => Ok(servers),
+            Ok(mut servers) if wrong.is_empty() => {
+                // What a count stood for is there, each by itself.
+                servers.iter_mut().for_each(|server| drop(server.info.remove("clusterCount")));
+                Ok(servers)
+            }
             Ok(_) => Err(wrong),
             Err(faults) => {
                 wrong.extend(faults.0.into_iter().map(|fault| format!("{} ({})", fault.what, fault.hint)));

@@ -135,6 +135,10 @@ impl Taken {
 }
 
 fn place(file: File<'_>, at: usize) -> String {
+    // What comes from no file has no place that could be named.
+    if file.source.is_nowhere() {
+        return "another of them".to_owned();
+    }
     let fault = file.source.fault(at, "", "");
     format!("{}:{}:{}", fault.file.display(), fault.line, fault.column)
 }

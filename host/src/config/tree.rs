@@ -83,6 +83,11 @@ impl Source {
         Source { path: path.to_owned(), text }
     }
 
+    /// Whether this is no file's text.
+    pub(super) fn is_nowhere(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// A fault at a byte offset.
     pub(super) fn fault(&self, at: usize, what: impl Into<String>, hint: impl Into<String>) -> Fault {
         let before = self.text.get(..at).unwrap_or(&self.text);

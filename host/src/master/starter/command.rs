@@ -81,10 +81,11 @@ impl Commands {
     /// # Errors
     /// Where `ssh` would read the host as something else.
     pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool) -> Result<Spec, Failure> {
-        let mut one = vec!["--id".to_owned(), server.id.clone()];
+        let mut one = Vec::new();
         if added {
-            one.extend(["--server".into(), raw(&server.info).get().to_owned()]);
+            one.extend(["--server".to_owned(), raw(&server.info).get().to_owned()]);
         }
+        one.extend(["--id".into(), server.id.clone()]);
         let command =
             if by_ssh { self.by_ssh(&server.host, &one)? } else { self.here.iter().cloned().chain(one).collect() };
         Ok(Spec {
