@@ -14,7 +14,7 @@ pub enum Answer {
     List {
         #[serde(rename = "serverId")]
         server_id: String,
-        body: Figures,
+        body: Box<Figures>,
     },
     /// To `stop` and `kill`: the server's id, as pomelo's servers answer.
     Ended(String),
@@ -29,7 +29,7 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
     let id = agent.server_id();
     match message.signal.as_str() {
         "list" => {
-            let body = Figures::new(id.clone(), agent.server_type(), process.stats()?);
+            let body = Box::new(Figures::new(id.clone(), agent.server_type(), process.stats()?));
             Ok(Answer::List { server_id: id, body })
         }
         "stop" => process.stop().map(|()| Answer::Ended(id)),
@@ -42,7 +42,7 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
         "removeCron" => {
             let id = message.cron.and_then(|mut cron| cron.remove("id"));
             let id = id.ok_or_else(|| bad("The cron to be removed has no id."))?;
-            let removed = agent.application().remove_crons(&[id.clone()])?;
+            let removed = agent.application().remove_crons(std::slice::from_ref(&id))?;
             if removed.is_empty() {
                 return Err(Failure::new("not-found", ["There is no cron ", &id, " here."].concat()));
             }
