@@ -202,7 +202,7 @@ async fn c5_a_cluster_count_makes_ids_and_counts_ports_up() {
         info(json!({"serverType": "chat", "host": "127.0.0.1", "port": format!("{port}++"), "clusterCount": "2"}));
     let ids =
         |outcomes: Outcomes| outcomes.into_iter().map(|(id, outcome)| (id, outcome.unwrap()).0).collect::<Vec<_>>();
-    let first = ids(starter.add(&[two.clone()], &[]).await.unwrap());
+    let first = ids(starter.add(std::slice::from_ref(&two), &[]).await.unwrap());
     assert_eq!(first, ["cluster-server-chat-0", "cluster-server-chat-1"]);
     wrote(dir.path(), "cluster-server-chat-1", "").await;
     let again = starter.add(&[two], &[]).await.unwrap_err();
