@@ -67,9 +67,8 @@ async fn silent_and_half_open_connections_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mqtt_and_tls_are_closed_without_an_answer() {
+async fn tls_is_closed_without_an_answer() {
     let server = Server::start(Options::default()).await;
-    assert_eq!(talk(server.address, b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00").await, "");
     assert_eq!(talk(server.address, b"\x16\x03\x01\x00\x05hello").await, "");
     server.stop().await;
 }

@@ -44,7 +44,7 @@ impl Exchange {
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
         let waiting = self.pending.wait()?;
         let request = Request { req_id: waiting.id, module_id: module, body, depth };
-        self.peer.send(self.topic, raw(&request)).map_err(disconnected)?;
+        self.peer.send_quoted(self.topic, raw(&request)).map_err(disconnected)?;
         Ok(Sent { waiting, module: module.to_owned() })
     }
 
@@ -62,7 +62,7 @@ impl Exchange {
     /// `disconnected`.
     pub fn command(&self, command: &str, module: &str, body: &RawValue) -> Result<(), Failure> {
         let command = Command { req_id: None, command, module_id: Some(module), body };
-        self.peer.send(self.topic, raw(&command)).map_err(disconnected)
+        self.peer.send_quoted(self.topic, raw(&command)).map_err(disconnected)
     }
 
     /// Takes an answer that came; one that nobody waits for is counted and dropped.
@@ -91,7 +91,7 @@ impl Exchange {
                 let _ = ack.send(raw(&Acknowledged::new(&outcome)));
             }
             if let Some(id) = id {
-                let _ = peer.send(topic, raw(&Response::new(&id, &outcome)));
+                let _ = peer.send_quoted(topic, raw(&Response::new(&id, &outcome)));
             }
         }
     }

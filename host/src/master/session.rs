@@ -156,11 +156,16 @@ impl Connection {
         let Some(this) = self.this.upgrade() else { return };
         // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
         tokio::spawn(async move {
-            let id = shown(&register.id);
+            let (id, stranded) = (shown(&register.id), topic == Topic::Reconnect && register.is_pomelos());
             if let Err(why) = this.admit(topic, register, ack.clone()).await {
                 tracing::warn!(peer = ?this.peer, %id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
-                this.refuse(topic, ack, why);
+                if stranded {
+                    // A server of pomelo 2.x that is told no never comes back; one whose connection ends tries again.
+                    this.peer.cut(why);
+                } else {
+                    this.refuse(topic, ack, why);
+                }
             }
         });
     }
@@ -229,6 +234,7 @@ impl Connection {
     }
 
     fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
+        let pomelos = register.is_pomelos();
         let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
         let server_type = register.server_type.filter(fits);
         let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".into()) };
@@ -261,7 +267,9 @@ impl Connection {
         // Under the lock no other monitor joins: what is admitted here is let in below.
         self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
         self.enter(&mut state, registration)?;
-        self.answer(topic, ack, &Registered::ok(self.master.console.disabled()));
+        let disabled = self.master.console.disabled();
+        let answer = if pomelos { Registered::pomelos() } else { Registered::ok(disabled) };
+        self.answer(topic, ack, &answer);
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
         }

@@ -5,6 +5,7 @@
 
 pub mod listener;
 pub mod memory;
+pub mod mqtt;
 mod peer;
 pub mod socket_io;
 
@@ -51,4 +52,7 @@ pub struct Frame {
     pub topic: Topic,
     /// JSON text.
     pub payload: Arc<RawValue>,
+    /// Whether pomelo-admin's wire carries the text once more as a JSON string. Whoever makes the payload says so; other transports carry the
+    /// text as it is.
+    pub quoted: bool,
 }

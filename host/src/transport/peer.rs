@@ -17,6 +17,8 @@ use crate::wire::Topic;
 pub enum Transport {
     /// Socket.IO, protocol 5.
     SocketIo,
+    /// pomelo-admin 1.x's packets on plain TCP.
+    Mqtt,
     /// Inside this process: the master's own monitor.
     Memory,
 }
@@ -118,7 +120,15 @@ impl Peer {
     /// # Errors
     /// [`SendError::Full`] where the outbox is full: the peer has been cut then.
     pub fn send(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
-        self.put(Outgoing::Frame(Frame { topic, payload: payload.into() }))
+        self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: false }))
+    }
+
+    /// [`Peer::send`] for a payload that pomelo-admin's wire carries as text inside a JSON string.
+    ///
+    /// # Errors
+    /// As [`Peer::send`].
+    pub fn send_quoted(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
+        self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: true }))
     }
 
     fn put(&self, item: Outgoing) -> Result<(), SendError> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -125,11 +126,8 @@ impl<'a> Message<'a> {
         }
         let fields: Fields<'a> = serde_json::from_str(payload.get())?;
         if let Some(id) = fields.resp_id {
-            let outcome = match fields.error {
-                Some(error) => Err(serde_json::from_str(error.get())?),
-                None => Ok(fields.body.map_or_else(|| null().to_owned(), RawValue::to_owned)),
-            };
-            return Ok(Message::Response { id: ReqId::number(ReqId::check(id)?), outcome });
+            let id = ReqId::number(ReqId::check(id)?);
+            return Ok(Message::Response { id, outcome: outcome(fields.error, fields.body)? });
         }
         let id = fields.req_id.map(ReqId::check).transpose()?.map(|id| ReqId(id.to_owned()));
         match (fields.command, fields.module_id, id) {
@@ -142,6 +140,31 @@ impl<'a> Message<'a> {
             (None, None, None) => Err(WireError::Empty),
         }
     }
+}
+
+/// What a response says. Pomelo's own monitors give many answers as the first argument of a callback, so that they arrive in `error`, with no
+/// `body`: 1 for yes, 0 and -1 for no, objects such as `{serverId, body}`. A failure there is a text, or an object with a `message`.
+fn outcome(
+    error: Option<&RawValue>,
+    body: Option<&RawValue>,
+) -> Result<Result<Box<RawValue>, Failure>, serde_json::Error> {
+    /// Other members are passed over.
+    #[derive(Deserialize)]
+    struct Said {
+        message: Option<IgnoredAny>,
+    }
+    let Some(error) = error else {
+        return Ok(Ok(body.map_or_else(|| null().to_owned(), RawValue::to_owned)));
+    };
+    let text = error.get();
+    let answers = body.is_none()
+        && match text.as_bytes().first() {
+            Some(b'{') => serde_json::from_str::<Said>(text)?.message.is_none(),
+            Some(b'"') => false,
+            // A server that is told of another says 0 where it could not.
+            _ => !matches!(text, "0" | "-1" | "false"),
+        };
+    Ok(if answers { Ok(error.to_owned()) } else { Err(serde_json::from_str(text)?) })
 }
 
 /// A request to be sent.
@@ -265,6 +288,13 @@ mod tests {
         );
         check(r#"{"respId":3,"error":{"code":"busy","message":"later"}}"#, "response Some(3) failed: later (busy)");
         check(r#"{"respId":"x"}"#, "response None null");
+        check(r#"{"respId":7,"error":1}"#, "response Some(7) 1");
+        check(r#"{"respId":7,"error":0}"#, "response Some(7) failed: 0 (failed)");
+        check(r#"{"respId":7,"error":-1}"#, "response Some(7) failed: -1 (failed)");
+        check(r#"{"respId":7,"error":{"serverId":"a","body":{}}}"#, r#"response Some(7) {"serverId":"a","body":{}}"#);
+        check(r#"{"respId":7,"error":{"message":"bad","stack":"at"}}"#, "response Some(7) failed: bad (failed)");
+        check(r#"{"respId":7,"error":"chat-server-1"}"#, "response Some(7) failed: chat-server-1 (failed)");
+        check(r#"{"respId":7}"#, "response Some(7) null");
         check(r#"{"moduleId":"nodeInfo"}"#, "notify nodeInfo -");
         check(
             r#"{"command":"disable","moduleId":"timeReport","body":{}}"#,

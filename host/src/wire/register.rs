@@ -61,6 +61,13 @@ pub struct Register {
     pub capabilities: Capabilities,
 }
 
+impl Register {
+    /// Whether the peer is one of pomelo's own: ours state their version.
+    pub fn is_pomelos(&self) -> bool {
+        self.version.is_none()
+    }
+}
+
 /// Names of what a peer understands beyond pomelo's messages. Names that a host does not know are kept and passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -106,6 +113,11 @@ impl Registered {
     /// Accepted.
     pub fn ok(disabled: Vec<String>) -> Self {
         Registered { code: 1, msg: "ok".into(), disabled, version: Some(super::VERSION.into()) }
+    }
+
+    /// Accepted, in pomelo's own words.
+    pub fn pomelos() -> Self {
+        Registered { code: 1, msg: "ok".into(), disabled: Vec::new(), version: None }
     }
 
     /// Refused, and why.

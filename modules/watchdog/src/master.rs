@@ -45,6 +45,8 @@ const PREFIX: &str = "member:";
 const STARTED: &str = "started";
 /// A configured server that had not started when that was last looked at.
 const AWAITED: &str = "awaited";
+/// The revision up to which listeners have been told of the table.
+const TOLD: &str = "told";
 /// A server that has been away for so long comes back as a new one. pomelo's try again every minute at most.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -135,6 +137,11 @@ fn start_over(host: &impl Host) -> Result {
             return host.set_text(AWAITED, id);
         }
     }
+    // A program that is told that all have started looks for them: it must have been told of them before. The batch with what is missing comes.
+    let told = host.text(TOLD).and_then(|rev| rev.parse::<u64>().ok()).unwrap_or(0);
+    if told < host.table()?.rev {
+        return Ok(());
+    }
     let members = host.members(PREFIX)?;
     host.set_text(STARTED, "true")?;
     let listeners: Vec<&str> = listening(&members).map(|(id, _)| id).collect();
@@ -177,7 +184,8 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         };
         tell(host, &ids(&plain), &order)?;
     }
-    // The one for whom all waited may be back.
+    host.set_text(TOLD, &rev.to_string())?;
+    // The one for whom all waited may be back, or those who have started be known to all now.
     start_over(host)
 }
 

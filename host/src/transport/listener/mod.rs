@@ -1,7 +1,7 @@
-//! One port for everything that reaches a master: HTTP, Socket.IO and, told apart by a connection's first byte, other wire formats.
+//! One port for everything that reaches a master: HTTP, Socket.IO and, told apart by a connection's first byte, pomelo-admin's wire.
 //!
 //! The accept loop is our own: one task a connection, so that a silent peer holds up nobody. It knows how to end any connection at any moment
-//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) does, nor what the mounted pages are.
+//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`](super::mqtt) do, nor what the mounted pages are.
 
 mod options;
 mod origin;
@@ -33,6 +33,7 @@ pub(super) use stream::Connection;
 use self::origin::Rule;
 use self::stream::Stream;
 use super::Accept;
+use super::mqtt;
 use super::socket_io::server::{Handshake, Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
 
@@ -52,6 +53,7 @@ struct Door {
     options: Options,
     rule: Rule,
     server: Server,
+    mqtt: mqtt::server::Server,
     sessions: Arc<Sessions>,
     tasks: TaskTracker,
 }
@@ -72,8 +74,9 @@ impl Listener {
         let rule = Rule::new(address, &options.allowed_hosts);
         let sessions = Arc::new(Sessions::new(options.ping_interval + options.ping_timeout));
         let tasks = TaskTracker::new();
+        let mqtt = mqtt::server::Server::new(&options, accept.clone());
         let server = Server::new(&options, accept, sessions.clone(), tasks.clone(), pages);
-        Ok(Listener { socket, address, door: Arc::new(Door { options, rule, server, sessions, tasks }) })
+        Ok(Listener { socket, address, door: Arc::new(Door { options, rule, server, mqtt, sessions, tasks }) })
     }
 
     /// The bound address: with its real port where 0 was asked for.
@@ -135,9 +138,7 @@ impl Door {
         }
         match first[0] {
             // An MQTT CONNECT: pomelo-admin 1.x.
-            0x10 => {
-                refuse(remote, "mqtt", "it speaks pomelo-admin's MQTT framing, which this listener does not serve yet")
-            }
+            0x10 => self.mqtt.serve(socket, remote, place, shutdown).await,
             0x16 => refuse(remote, "tls", "it speaks TLS, which is not configured"),
             _ => self.serve_http(socket, remote, local, place, shutdown).await,
         }
@@ -205,13 +206,14 @@ impl Door {
     /// Ends everything that is still open, within the time for it.
     async fn close(&self) {
         self.tasks.close();
-        for peer in self.sessions.peers() {
+        let peers = || self.sessions.peers().into_iter().chain(self.mqtt.peers());
+        for peer in peers() {
             peer.close("the server is shutting down");
         }
         if timeout(self.options.shutdown_time, self.tasks.wait()).await.is_err() {
             tracing::warn!("connections that did not end in time are cut");
         }
-        for peer in self.sessions.peers() {
+        for peer in peers() {
             peer.cut("the server is shutting down");
         }
         for connection in self.sessions.connections() {

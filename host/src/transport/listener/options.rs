@@ -13,12 +13,14 @@ pub struct Options {
     pub header_time: Duration,
     /// The size of a request's head, at least 8 KiB. 16 KiB.
     pub header_bytes: usize,
-    /// How long a Socket.IO connection may take to join its namespace. 10 s.
+    /// How long a Socket.IO connection may take to join its namespace, and one of pomelo-admin's wire to introduce itself. 10 s.
     pub handshake_time: Duration,
     /// Time between two pings. 25 s, as Socket.IO has it.
     pub ping_interval: Duration,
     /// How long an answer to a ping may take. 20 s, as Socket.IO has it.
     pub ping_timeout: Duration,
+    /// After how long a silence a peer on pomelo-admin's wire is gone, unless it promised another. 150 s: pomelo pings every 60.
+    pub mqtt_idle: Duration,
     /// Frames that may wait to be sent to one peer; a peer that falls further behind is cut. 4096. As many again may be in
     /// the Socket.IO layer's own buffer, which nobody can wait for.
     pub outbox: usize,
@@ -48,6 +50,7 @@ impl Default for Options {
             handshake_time: seconds(10),
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
+            mqtt_idle: seconds(150),
             outbox: 4096,
             first_frame_limit: 64 << 10,
             max_frame: 16 << 20,

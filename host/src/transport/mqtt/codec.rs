@@ -1,0 +1,341 @@
+//! Packets and bytes. The lengths are our own work, since they decide what is buffered at all; `mqtt-proto` reads the rest.
+
+use mqtt_proto::v3::{Connect, Header, PacketType};
+use mqtt_proto::{Protocol, QoS};
+use serde_json::value::RawValue;
+
+/// Bytes that a packet may have beyond its payload: the fixed header, and the topic.
+pub const OVERHEAD: usize = 128;
+/// The largest remaining length that MQTT's four bytes can say.
+const MAX_REMAINING: usize = 268_435_455;
+/// CONNACK, accepted.
+pub const ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
+/// CONNACK, unacceptable protocol version.
+pub const WRONG_PROTOCOL: [u8; 4] = [0x20, 2, 0, 1];
+/// PINGREQ.
+pub const PINGREQ: [u8; 2] = [0xc0, 0];
+/// PINGRESP.
+pub const PINGRESP: [u8; 2] = [0xd0, 0];
+/// DISCONNECT.
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// Why bytes are no packet that is taken here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Bad {
+    /// The fixed header is none of MQTT's, or its flags are not.
+    #[error("the packet's first byte {0:#04x} is none that is taken here")]
+    Header(u8),
+    /// The remaining length has more than four bytes.
+    #[error("the packet's length is malformed")]
+    Length,
+    /// More than the peer may send now.
+    #[error("a packet of {length} bytes is above the limit of {limit}")]
+    Size {
+        /// The remaining length that the packet states.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The packet's content does not fit its header.
+    #[error("a malformed {0} packet")]
+    Content(&'static str),
+    /// CONNECT names another protocol.
+    #[error("it speaks neither MQTT 3.1.1 nor 3.1")]
+    Protocol,
+    /// The payload is not JSON in UTF-8.
+    #[error("the payload is no JSON: {0}")]
+    Payload(String),
+}
+
+/// A packet of those that pomelo-admin's wire has.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A client introduces itself; the seconds within which it promises to send something, 0 for no promise.
+    Connect {
+        /// Seconds.
+        keep_alive: u16,
+    },
+    /// The server's answer: 0 for yes.
+    Connack(u8),
+    /// A frame.
+    Publish {
+        /// What it is about.
+        topic: &'a str,
+        /// JSON text, not yet looked at.
+        payload: &'a [u8],
+    },
+    /// Are you there?
+    Pingreq,
+    /// I am.
+    Pingresp,
+    /// The sender leaves.
+    Disconnect,
+}
+
+/// How long a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// The fixed header's bytes.
+    pub header: usize,
+    /// All bytes, the fixed header's among them.
+    pub total: usize,
+}
+
+/// The length of the packet that begins here, as soon as that can be said. What is refused is refused by its first bytes, before anything of it
+/// is kept.
+///
+/// # Errors
+/// [`Bad`] where the packet is none that is taken, or its payload could be above `limit` bytes.
+pub fn length(received: &[u8], limit: usize) -> Result<Option<Length>, Bad> {
+    let Some((&first, rest)) = received.split_first() else { return Ok(None) };
+    kind(first)?;
+    let mut remaining = 0;
+    for (index, &byte) in rest.iter().take(4).enumerate() {
+        remaining |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            if remaining > limit.saturating_add(OVERHEAD) {
+                return Err(Bad::Size { length: remaining, limit });
+            }
+            return Ok(Some(Length { header: index + 2, total: index + 2 + remaining }));
+        }
+    }
+    if rest.len() < 4 { Ok(None) } else { Err(Bad::Length) }
+}
+
+/// The type that a first byte says, where it is one that travels here.
+fn kind(first: u8) -> Result<PacketType, Bad> {
+    let header = Header::new_with(first, 0, 0).map_err(|_| Bad::Header(first))?;
+    let known = matches!(
+        header.typ,
+        PacketType::Connect
+            | PacketType::Connack
+            | PacketType::Publish
+            | PacketType::Pingreq
+            | PacketType::Pingresp
+            | PacketType::Disconnect
+    );
+    if known && header.qos == QoS::Level0 { Ok(header.typ) } else { Err(Bad::Header(first)) }
+}
+
+/// Reads one whole packet, as [`length`] has measured it.
+///
+/// # Errors
+/// [`Bad`].
+pub fn decode(packet: &[u8], length: Length) -> Result<Packet<'_>, Bad> {
+    let (Some(&first), Some(content)) = (packet.first(), packet.get(length.header..length.total)) else {
+        return Err(Bad::Length);
+    };
+    let empty = |packet, name| if content.is_empty() { Ok(packet) } else { Err(Bad::Content(name)) };
+    match kind(first)? {
+        PacketType::Connect => connect(content),
+        PacketType::Connack => match content {
+            &[_, code] => Ok(Packet::Connack(code)),
+            _ => Err(Bad::Content("CONNACK")),
+        },
+        PacketType::Publish => publish(content),
+        PacketType::Pingreq => empty(Packet::Pingreq, "PINGREQ"),
+        PacketType::Pingresp => empty(Packet::Pingresp, "PINGRESP"),
+        _ => empty(Packet::Disconnect, "DISCONNECT"),
+    }
+}
+
+fn connect(content: &[u8]) -> Result<Packet<'_>, Bad> {
+    use mqtt_proto::Error::{InvalidProtocol, UnexpectedProtocol};
+    let mut read = 0;
+    let connect = Connect::decode(content, &mut read).map_err(|error| match error {
+        InvalidProtocol(..) | UnexpectedProtocol(_) => Bad::Protocol,
+        _ => Bad::Content("CONNECT"),
+    })?;
+    if read != content.len() {
+        return Err(Bad::Content("CONNECT"));
+    }
+    Ok(Packet::Connect { keep_alive: connect.keep_alive })
+}
+
+fn publish(content: &[u8]) -> Result<Packet<'_>, Bad> {
+    const BAD: Bad = Bad::Content("PUBLISH");
+    let (length, rest) = content.split_first_chunk().ok_or(BAD)?;
+    let (topic, payload) = rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(BAD)?;
+    Ok(Packet::Publish { topic: std::str::from_utf8(topic).map_err(|_| BAD)?, payload })
+}
+
+/// A payload as the JSON that it carries: itself, or, where it is a JSON string, the text in it.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// It carries itself.
+    Plain(&'a RawValue),
+    /// It carried a text.
+    Quoted(Box<RawValue>),
+}
+
+impl<'a> Payload<'a> {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Bad::Payload`].
+    pub fn read(payload: &'a [u8]) -> Result<Self, Bad> {
+        let bad = |error: serde_json::Error| Bad::Payload(error.to_string());
+        let text: &RawValue = serde_json::from_slice(payload).map_err(bad)?;
+        if !text.get().starts_with('"') {
+            return Ok(Payload::Plain(text));
+        }
+        let quoted: String = serde_json::from_str(text.get()).map_err(bad)?;
+        RawValue::from_string(quoted).map(Payload::Quoted).map_err(bad)
+    }
+
+    /// The JSON text.
+    pub fn text(&self) -> &RawValue {
+        match self {
+            Payload::Plain(text) => text,
+            Payload::Quoted(text) => text,
+        }
+    }
+}
+
+/// Appends a CONNECT: MQTT 3.1.1, a clean session, no promise of being heard.
+pub fn put_connect(out: &mut Vec<u8>, client: &str) {
+    let (name, level) = Protocol::V311.to_pair();
+    let client = &client.as_bytes()[..client.len().min(23)];
+    let text = |out: &mut Vec<u8>, text: &[u8]| {
+        out.extend_from_slice(&u16::try_from(text.len()).unwrap_or_default().to_be_bytes());
+        out.extend_from_slice(text);
+    };
+    out.extend_from_slice(&[0x10, u8::try_from(2 + name.len() + 4 + 2 + client.len()).unwrap_or_default()]);
+    text(out, name);
+    // Clean session; keep-alive 0.
+    out.extend_from_slice(&[level, 2, 0, 0]);
+    text(out, client);
+}
+
+/// Appends a PUBLISH with QoS 0; with `quoted` the payload travels as a JSON string. `scratch` is room to work in.
+///
+/// # Errors
+/// [`Bad::Size`] for what MQTT cannot carry; nothing has been appended then.
+pub fn put_publish(
+    out: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+    topic: &str,
+    payload: &str,
+    quoted: bool,
+) -> Result<(), Bad> {
+    scratch.clear();
+    let payload = if quoted {
+        serde_json::to_writer(&mut *scratch, payload).map_err(|error| Bad::Payload(error.to_string()))?;
+        &scratch[..]
+    } else {
+        payload.as_bytes()
+    };
+    let length = 2 + topic.len() + payload.len();
+    let (Ok(topic_length), true) = (u16::try_from(topic.len()), length <= MAX_REMAINING) else {
+        return Err(Bad::Size { length, limit: MAX_REMAINING });
+    };
+    out.reserve(length + 5);
+    out.push(0x30);
+    let mut rest = length;
+    loop {
+        // The seven lowest bits, and whether there are more.
+        let bits = u8::try_from(rest & 0x7f).unwrap_or_default();
+        rest >>= 7;
+        out.push(if rest > 0 { bits | 0x80 } else { bits });
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&topic_length.to_be_bytes());
+    out.extend_from_slice(topic.as_bytes());
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The packet at the front, and what follows it.
+    fn take(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, &[u8])>, Bad> {
+        match length(bytes, limit)? {
+            Some(length) if bytes.len() >= length.total => {
+                Ok(Some((decode(&bytes[..length.total], length)?, &bytes[length.total..])))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    #[test]
+    fn both_protocol_names_connect_and_others_do_not() {
+        let check = |bytes: &[u8], expected| assert_eq!(take(bytes, 0), expected, "{bytes:?}");
+        let hello = Ok(Some((Packet::Connect { keep_alive: 0 }, &[][..])));
+        check(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03abc", hello);
+        let hello = Ok(Some((Packet::Connect { keep_alive: 60 }, &[][..])));
+        check(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00", hello);
+        check(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00", Err(Bad::Protocol));
+        check(b"\x10\x0c\x00\x04MQTX\x04\x02\x00\x00\x00\x00", Err(Bad::Protocol));
+        check(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x00\x00", Err(Bad::Content("CONNECT")));
+        check(b"\x10\x04\x00\x04MQ", Err(Bad::Content("CONNECT")));
+        let mut ours = Vec::new();
+        put_connect(&mut ours, "MQTT_ADMIN_1795355027631");
+        assert!(matches!(take(&ours, 0), Ok(Some((Packet::Connect { keep_alive: 0 }, [])))), "{ours:?}");
+    }
+
+    #[test]
+    fn what_is_refused_is_refused_by_its_first_bytes() {
+        for first in [0x32, 0x34, 0x36, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xa2, 0xb0, 0xf0, 0x00, 0x11, 0xc1] {
+            assert_eq!(length(&[first], 1 << 20), Err(Bad::Header(first)));
+        }
+        assert_eq!(length(b"\x30\xff\xff\xff\xff", usize::MAX), Err(Bad::Length));
+        let size = Bad::Size { length: 1000 + OVERHEAD + 1, limit: 1000 };
+        assert_eq!(length(&[0x30, 0xe9, 0x08], 1000), Err(size));
+        assert_eq!(length(&[0x30, 0xe8], 1000), Ok(None));
+        assert_eq!(length(&[0x30, 0xe8, 0x08], 1000), Ok(Some(Length { header: 3, total: 1131 })));
+        assert_eq!(take(b"\x30\x01\x00", 9), Err(Bad::Content("PUBLISH")));
+        assert_eq!(take(b"\x30\x03\x00\x02a", 9), Err(Bad::Content("PUBLISH")));
+        assert_eq!(take(b"\xc0\x01\x00", 9), Err(Bad::Content("PINGREQ")));
+    }
+
+    #[test]
+    fn payloads_are_taken_in_both_forms() {
+        let check = |payload: &str, expected: &str| {
+            assert_eq!(Payload::read(payload.as_bytes()).unwrap().text().get(), expected, "{payload}");
+        };
+        check(r#"{"moduleId":"m"}"#, r#"{"moduleId":"m"}"#);
+        check(r#""{\"respId\":1,\"error\":1}""#, r#"{"respId":1,"error":1}"#);
+        for bad in ["", "{", "\"{\"", "\"x", "{}{}", "\"\\ud800\""] {
+            assert!(matches!(Payload::read(bad.as_bytes()), Err(Bad::Payload(_))), "{bad}");
+        }
+        assert!(Payload::read(b"\"\xff\"").is_err() && Payload::read(b"\xff").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_packet_or_refused(bytes: Vec<u8>, limit in 0usize..300) {
+            let mut rest = &bytes[..];
+            while let Ok(Some((packet, after))) = take(rest, limit) {
+                if let Packet::Publish { payload, .. } = packet {
+                    prop_assert!(payload.len() <= limit + OVERHEAD);
+                    let _ = Payload::read(payload);
+                }
+                prop_assert!(after.len() < rest.len());
+                rest = after;
+            }
+        }
+
+        #[test]
+        fn frames_arrive_as_they_were_sent(topic in "[a-z_]{0,64}", text: String, quoted: bool) {
+            let payload = serde_json::to_string(&serde_json::json!({ "text": text })).unwrap();
+            let (mut out, mut scratch) = (Vec::new(), Vec::new());
+            put_publish(&mut out, &mut scratch, &topic, &payload, quoted).unwrap();
+            out.extend_from_slice(&PINGREQ);
+            let limit = 2 * payload.len() + 9;
+            for end in 0..out.len() - 2 {
+                prop_assert_eq!(take(&out[..end], limit), Ok(None));
+            }
+            let Ok(Some((Packet::Publish { topic: got, payload: carried }, rest))) = take(&out, limit) else {
+                return Err(TestCaseError::fail("no packet"));
+            };
+            prop_assert_eq!((got, rest), (&*topic, &PINGREQ[..]));
+            let read = Payload::read(carried).unwrap();
+            prop_assert_eq!(read.text().get(), payload);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The sending half of a connection: from the outbox to the socket.
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Counter;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::codec;
+use crate::transport::{Outbox, Outgoing, Peer};
+
+/// Frames that wait together leave together, until there are so many bytes.
+const BATCH: usize = 64 << 10;
+
+/// Writes what is put into the outbox, and pings and their answers.
+pub(super) struct Output<W> {
+    pub stream: W,
+    pub peer: Peer,
+    /// Has a PINGRESP (at the master) or a PINGREQ (at a monitor) sent; several that wait together are one.
+    pub ping: Arc<Notify>,
+    pub ping_packet: [u8; 2],
+    /// How long the other side may take nothing.
+    pub send_time: Duration,
+    /// How long it may take to receive what was sent before a close.
+    pub flush_time: Duration,
+    /// The reading half has seen the end.
+    pub gone: CancellationToken,
+    pub sent: Counter,
+}
+
+impl<W: AsyncWrite + Unpin> Output<W> {
+    /// Runs until the connection is to end.
+    pub async fn run(mut self, outbox: Outbox) {
+        let Outbox { mut frames, cut } = outbox;
+        let mut cancelled = pin!(cut.cancelled());
+        let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        loop {
+            let mut item = tokio::select! {
+                biased;
+                () = cancelled.as_mut() => return,
+                () = self.ping.notified() => None,
+                // This task itself holds a handle to the outbox, so that there is always more to come.
+                Some(item) = frames.recv() => Some(item),
+            };
+            if item.is_none() {
+                out.extend_from_slice(&self.ping_packet);
+            }
+            let mut closing = false;
+            while let Some(outgoing) = item.take() {
+                match outgoing {
+                    Outgoing::Frame(frame) => {
+                        let topic = frame.topic.as_str();
+                        let put = codec::put_publish(&mut out, &mut scratch, topic, frame.payload.get(), frame.quoted);
+                        match put {
+                            Ok(()) => self.sent.increment(1),
+                            Err(bad) => return self.peer.cut_counted("frame-size", bad.to_string()),
+                        }
+                    }
+                    // Nobody is given an acknowledgement to send: this wire has none.
+                    Outgoing::Ack(..) => {}
+                    Outgoing::Close => {
+                        out.extend_from_slice(&codec::DISCONNECT);
+                        closing = true;
+                        break;
+                    }
+                }
+                if out.len() < BATCH {
+                    item = frames.try_recv().ok();
+                }
+            }
+            let written = tokio::select! {
+                biased;
+                () = cancelled.as_mut() => return,
+                written = self.write(&out) => written,
+            };
+            match written {
+                Written::All => {}
+                // The reading half sees the same error, or has seen the reason for it, and says so.
+                Written::Broken => return self.gone.cancelled().await,
+                Written::Stalled => return self.peer.cut_counted("stalled", "it takes nothing that it is sent"),
+            }
+            if closing {
+                let _ = timeout(self.flush_time, self.close()).await;
+                return cut.cancel();
+            }
+            out.clear();
+            out.shrink_to(BATCH);
+            scratch.shrink_to(BATCH);
+        }
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> Written {
+        while !bytes.is_empty() {
+            match timeout(self.send_time, self.stream.write(bytes)).await {
+                Err(_) => return Written::Stalled,
+                Ok(Err(_) | Ok(0)) => return Written::Broken,
+                Ok(Ok(count)) => bytes = &bytes[count..],
+            }
+        }
+        Written::All
+    }
+
+    /// Lets the other side take what was sent before: a socket closed with data still to be read would lose them.
+    async fn close(&mut self) {
+        match self.stream.shutdown().await {
+            Ok(()) => self.gone.cancelled().await,
+            Err(_) => pending().await,
+        }
+    }
+}
+
+enum Written {
+    All,
+    Broken,
+    Stalled,
+}

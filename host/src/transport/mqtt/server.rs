@@ -1,0 +1,207 @@
+//! The master's side of pomelo-admin's transport.
+//!
+//! Two tasks a connection: one reads and tells the session, the other writes. A peer that is silent for longer than pomelo's pings allow is gone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Counter;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::codec::{self, Bad, Packet, Payload};
+use super::input::{Ended, Input};
+use super::output::Output;
+use crate::transport::listener::Options;
+use crate::transport::{Accept, Closed, Peer, Session, Transport};
+
+/// Bytes that a CONNECT may have.
+const HELLO: usize = 1 << 10;
+
+/// Serves connections, and knows their peers.
+pub(in crate::transport) struct Server {
+    options: Options,
+    accept: Arc<dyn Accept>,
+    peers: Mutex<HashMap<u64, Peer>>,
+}
+
+impl Server {
+    /// Hands peers to `accept`.
+    pub(in crate::transport) fn new(options: &Options, accept: Arc<dyn Accept>) -> Self {
+        Server { options: options.clone(), accept, peers: Mutex::default() }
+    }
+
+    /// All that are connected now.
+    pub(in crate::transport) fn peers(&self) -> Vec<Peer> {
+        self.peers.lock().values().cloned().collect()
+    }
+
+    /// Serves one connection to its end. `shutdown` ends one that has not introduced itself yet.
+    pub(in crate::transport) async fn serve(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        place: OwnedSemaphorePermit,
+        shutdown: CancellationToken,
+    ) {
+        // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+        let _ = socket.set_nodelay(true);
+        let (read, write) = socket.into_split();
+        let mut input = Input::new(read);
+        metrics::gauge!("pomelo_connections").increment(1);
+        let greeted = tokio::select! {
+            () = shutdown.cancelled() => Err("the server is shutting down".into()),
+            greeted = timeout(self.options.handshake_time, greet(&mut input, write)) => {
+                greeted.unwrap_or_else(|_| Err("it did not introduce itself in time".into()))
+            }
+        };
+        match greeted {
+            Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive).await,
+            Err(why) => {
+                metrics::counter!("pomelo_connections_refused_total", "reason" => "mqtt").increment(1);
+                tracing::info!(%remote, "a connection was closed: {why}");
+            }
+        }
+        metrics::gauge!("pomelo_connections").decrement(1);
+        drop(place);
+    }
+
+    async fn serve_peer(
+        &self,
+        input: Input<OwnedReadHalf>,
+        write: OwnedWriteHalf,
+        remote: SocketAddr,
+        keep_alive: u16,
+    ) {
+        let options = &self.options;
+        let (peer, outbox) = Peer::new(Transport::Mqtt, Some(remote), options.outbox, options.first_frame_limit);
+        self.peers.lock().insert(peer.id(), peer.clone());
+        let session = self.accept.accept(peer.clone());
+        let (ping, gone) = (Arc::new(Notify::new()), CancellationToken::new());
+        let cut = outbox.cut.clone();
+        let output = Output {
+            stream: write,
+            peer: peer.clone(),
+            ping: ping.clone(),
+            ping_packet: codec::PINGRESP,
+            send_time: options.send_time,
+            flush_time: options.flush_time,
+            gone: gone.clone(),
+            sent: frames("out"),
+        };
+        let writing = tokio::spawn(output.run(outbox));
+        let idle = match keep_alive {
+            0 => options.mqtt_idle,
+            // As MQTT has it: one and a half times what the client promised.
+            seconds => Duration::from_secs(seconds.into()) * 3 / 2,
+        };
+        let reader = Reader { input, peer: peer.clone(), session: &*session, ping, idle, received: frames("in") };
+        let how = reader.run(cut).await;
+        gone.cancel();
+        peer.ended();
+        self.peers.lock().remove(&peer.id());
+        tracing::debug!(?peer, ?how, "a peer is gone");
+        session.closed(how);
+        // The socket is closed when both halves are dropped.
+        let _ = writing.await;
+    }
+}
+
+fn frames(direction: &'static str) -> Counter {
+    metrics::counter!("pomelo_frames_total", "transport" => "mqtt", "direction" => direction)
+}
+
+/// Takes CONNECT and answers it: a pomelo server whose first connection is not answered at once gives up for good.
+async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> Result<(OwnedWriteHalf, u16), String> {
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| ended.to_string())?;
+    let answer = match codec::decode(&packet, length) {
+        Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
+        Ok(_) => Err(Bad::Header(packet[0]).to_string()),
+        Err(Bad::Protocol) => {
+            // It may have gone already.
+            let _ = write.write_all(&codec::WRONG_PROTOCOL).await;
+            Err(Bad::Protocol.to_string())
+        }
+        Err(bad) => Err(bad.to_string()),
+    };
+    let keep_alive = answer?;
+    write.write_all(&codec::ACCEPTED).await.map_err(|error| error.to_string())?;
+    Ok((write, keep_alive))
+}
+
+struct Reader<'a> {
+    input: Input<OwnedReadHalf>,
+    peer: Peer,
+    session: &'a dyn Session,
+    ping: Arc<Notify>,
+    /// After such a silence the peer is gone.
+    idle: Duration,
+    received: Counter,
+}
+
+impl Reader<'_> {
+    /// Reads until the connection ends, and says how.
+    async fn run(mut self, cut: CancellationToken) -> Closed {
+        let mut cut = pin!(cut.cancelled());
+        let how = loop {
+            let limit = || self.peer.frame_limit();
+            let packet = tokio::select! {
+                biased;
+                () = cut.as_mut() => break self.closed_by_us(),
+                packet = timeout(self.idle, self.input.packet(limit)) => packet,
+            };
+            let (packet, length) = match packet {
+                Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
+                Ok(Err(Ended::Bad(bad))) => break self.refuse(&bad),
+                Ok(Err(ended)) => break Closed::Lost(ended.to_string()),
+                Ok(Ok(packet)) => packet,
+            };
+            match codec::decode(&packet, length) {
+                Ok(Packet::Publish { topic, payload }) => {
+                    if let Err(bad) = self.frame(topic, payload) {
+                        break self.refuse(&bad);
+                    }
+                }
+                Ok(Packet::Pingreq) => self.ping.notify_one(),
+                Ok(Packet::Disconnect) => break Closed::Left,
+                Ok(_) => break self.refuse(&Bad::Header(packet[0])),
+                Err(bad) => break self.refuse(&bad),
+            }
+        };
+        // What this side asked for is the reason, whatever the other side then did.
+        if self.peer.is_closing() { self.closed_by_us() } else { how }
+    }
+
+    fn frame(&self, topic: &str, payload: &[u8]) -> Result<(), Bad> {
+        // What comes after this side's end is read, so that the peer can take what was sent to it, and not handed up.
+        if self.peer.is_closing() {
+            return Ok(());
+        }
+        let (length, limit) = (payload.len(), self.peer.frame_limit());
+        if length > limit {
+            return Err(Bad::Size { length, limit });
+        }
+        let payload = Payload::read(payload)?;
+        self.received.increment(1);
+        self.session.frame(topic, payload.text(), None);
+        Ok(())
+    }
+
+    fn refuse(&self, bad: &Bad) -> Closed {
+        let reason = if matches!(bad, Bad::Size { .. }) { "frame-size" } else { "malformed" };
+        self.peer.cut_counted(reason, bad.to_string());
+        self.closed_by_us()
+    }
+
+    fn closed_by_us(&self) -> Closed {
+        Closed::Ours(self.peer.closed_because().unwrap_or_default())
+    }
+}

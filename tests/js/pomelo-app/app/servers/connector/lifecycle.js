@@ -1,0 +1,3 @@
+"use strict";
+
+module.exports.afterStartAll = (app) => console.log(`EVENT ${app.getServerId()} afterStartAll []`);
