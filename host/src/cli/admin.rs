@@ -1,4 +1,7 @@
 //! `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
+//!
+//! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. [`once`] is the
+//! command line's way: it connects for one command.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,24 +17,46 @@ use crate::client::{AdminClient, Options};
 /// The module that commands are for.
 const CONSOLE: &str = "__console__";
 
-async fn connect(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
-    let options = Options {
-        host: admin.host.clone(),
-        port: admin.port,
-        username: admin.username.clone(),
-        password: admin.password.clone(),
-        request_time: Duration::from_secs(admin.timeout),
-        ..Options::default()
-    };
-    Ok(AdminClient::connect(options).await?)
+/// A connection to the master, and the form of what is printed.
+pub(super) struct Session {
+    /// The registered client.
+    pub client: AdminClient,
+    /// Print the answers as they come, not for people.
+    pub json: bool,
 }
 
-/// Asks the console module.
-async fn ask(admin: &AdminArgs, body: Value) -> anyhow::Result<Box<RawValue>> {
-    let client = connect(admin).await?;
-    let answer = client.request(CONSOLE, body).await;
-    client.close().await;
-    Ok(answer?)
+impl Session {
+    pub async fn connect(admin: &AdminArgs) -> anyhow::Result<Session> {
+        let options = Options {
+            host: admin.host.clone(),
+            port: admin.port,
+            username: admin.username.clone(),
+            password: admin.password.clone(),
+            request_time: Duration::from_secs(admin.timeout),
+            ..Options::default()
+        };
+        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json })
+    }
+
+    /// Asks the console module; prints the answer where JSON is wanted.
+    async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
+        let answer = self.client.request(CONSOLE, body).await?;
+        if self.json {
+            println!("{answer}");
+        }
+        Ok(answer)
+    }
+}
+
+/// Connects, runs one command, and takes leave.
+pub(super) async fn once(
+    admin: AdminArgs,
+    command: impl AsyncFnOnce(&Session) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let session = Session::connect(&admin).await?;
+    let outcome = command(&session).await;
+    session.client.close().await;
+    outcome
 }
 
 fn parse<'a, T: Deserialize<'a>>(answer: &'a RawValue) -> anyhow::Result<T> {
@@ -47,19 +72,16 @@ fn text(value: Option<&Value>) -> String {
     }
 }
 
-pub(super) async fn list(admin: AdminArgs) -> anyhow::Result<()> {
+pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         msg: BTreeMap<String, Value>,
         #[serde(default)]
         missing: BTreeMap<String, String>,
     }
-    let answer = ask(&admin, json!({ "signal": "list" })).await?;
-    if admin.json {
-        println!("{answer}");
-    }
+    let answer = session.ask(json!({ "signal": "list" })).await?;
     let Answer { msg, missing } = parse(&answer)?;
-    if !admin.json {
+    if !session.json {
         // What fits 80 columns; `--json` has the rest.
         let columns = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
         let rows = msg.values().map(|server| {
@@ -90,7 +112,7 @@ fn last_exit(server: &Value) -> String {
 }
 
 /// What the console did with each of some servers.
-fn each(admin: &AdminArgs, answer: &RawValue, did: &str) -> anyhow::Result<()> {
+fn each(session: &Session, answer: &RawValue, did: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -98,11 +120,8 @@ fn each(admin: &AdminArgs, answer: &RawValue, did: &str) -> anyhow::Result<()> {
         #[serde(default)]
         failed: BTreeMap<String, String>,
     }
-    if admin.json {
-        println!("{answer}");
-    }
     let Answer { done, failed } = parse(answer)?;
-    if !admin.json && !done.is_empty() {
+    if !session.json && !done.is_empty() {
         println!("{did}: {}", done.join(", "));
     }
     if failed.is_empty() {
@@ -112,12 +131,12 @@ fn each(admin: &AdminArgs, answer: &RawValue, did: &str) -> anyhow::Result<()> {
     Err(Exit::failed(format!("not {did}: {}", failed.join(", "))))
 }
 
-pub(super) async fn add(admin: AdminArgs, args: Vec<String>) -> anyhow::Result<()> {
-    let answer = ask(&admin, json!({ "signal": "add", "args": args })).await?;
-    each(&admin, &answer, "added")
+pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<()> {
+    let answer = session.ask(json!({ "signal": "add", "args": args })).await?;
+    each(session, &answer, "added")
 }
 
-pub(super) async fn stop(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<()> {
+pub(super) async fn stop(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -125,12 +144,9 @@ pub(super) async fn stop(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<(
         #[serde(default)]
         failed: BTreeMap<String, String>,
     }
-    let answer = ask(&admin, json!({ "signal": "stop", "ids": ids })).await?;
-    if admin.json {
-        println!("{answer}");
-    }
+    let answer = session.ask(json!({ "signal": "stop", "ids": ids })).await?;
     let Answer { stopped, failed } = parse(&answer)?;
-    if !admin.json && !stopped.is_empty() {
+    if !session.json && !stopped.is_empty() {
         println!("stopped: {}", stopped.join(", "));
     }
     if failed.is_empty() {
@@ -140,20 +156,17 @@ pub(super) async fn stop(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<(
     Err(Exit::failed(format!("not stopped: {}", failed.join(", "))))
 }
 
-pub(super) async fn kill(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<()> {
+pub(super) async fn kill(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Answer {
         #[serde(default)]
         server_ids: Vec<String>,
     }
-    let answer = ask(&admin, json!({ "signal": "kill", "ids": ids })).await?;
-    if admin.json {
-        println!("{answer}");
-    }
+    let answer = session.ask(json!({ "signal": "kill", "ids": ids })).await?;
     let Answer { server_ids } = parse(&answer)?;
     if server_ids.is_empty() {
-        if !admin.json {
+        if !session.json {
             println!("killed");
         }
         return Ok(());
@@ -161,18 +174,15 @@ pub(super) async fn kill(admin: AdminArgs, ids: Vec<String>) -> anyhow::Result<(
     Err(Exit::failed(format!("remained: {}", server_ids.join(", "))))
 }
 
-pub(super) async fn restart(admin: AdminArgs, server_type: Option<String>, ids: Vec<String>) -> anyhow::Result<()> {
+pub(super) async fn restart(session: &Session, server_type: Option<String>, ids: Vec<String>) -> anyhow::Result<()> {
     let mut body = json!({ "signal": "restart", "ids": ids });
     if let Some(server_type) = server_type {
         body["type"] = server_type.into();
     }
-    let answer = ask(&admin, body).await?;
-    if admin.json {
-        println!("{answer}");
-    }
+    let answer = session.ask(body).await?;
     let failed: Vec<String> = parse(&answer)?;
     if failed.is_empty() {
-        if !admin.json {
+        if !session.json {
             println!("restarted");
         }
         return Ok(());
@@ -180,21 +190,18 @@ pub(super) async fn restart(admin: AdminArgs, server_type: Option<String>, ids: 
     Err(Exit::failed(format!("not restarted: {}", failed.join(", "))))
 }
 
-pub(super) async fn modules(admin: AdminArgs, action: ModulesAction) -> anyhow::Result<()> {
+pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow::Result<()> {
     let (command, id) = match &action {
         ModulesAction::List => ("modules", None),
         ModulesAction::Enable { id } => ("enable", Some(id.as_str())),
         ModulesAction::Disable { id } => ("disable", Some(id.as_str())),
     };
-    let client = connect(&admin).await?;
-    let answer = client.command(command, id, json!({})).await;
-    client.close().await;
-    let answer = answer?;
-    if admin.json {
+    let answer = session.client.command(command, id, json!({})).await?;
+    if session.json {
         println!("{answer}");
     }
     match id {
-        None if admin.json => Ok(()),
+        None if session.json => Ok(()),
         None => show_modules(&answer),
         Some(id) => match parse::<i64>(&answer)? {
             1 => Ok(()),
@@ -238,13 +245,14 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn request(admin: AdminArgs, module: &str, message: &str) -> anyhow::Result<()> {
-    let body: Box<RawValue> = serde_json::from_str(message).map_err(|error| {
+/// The message of `request`, looked at before a master is.
+pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
+    serde_json::from_str(text).map_err(|error| {
         Exit::usage(format!("the message is not JSON: {error} (strings need their quotes: '\"text\"')"))
-    })?;
-    let client = connect(&admin).await?;
-    let answer = client.request(module, &body).await;
-    client.close().await;
-    println!("{}", answer?);
+    })
+}
+
+pub(super) async fn request(session: &Session, module: &str, message: &RawValue) -> anyhow::Result<()> {
+    println!("{}", session.client.request(module, message).await?);
     Ok(())
 }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::admin::once;
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
 use crate::monitor::GIVEN_UP;
@@ -324,13 +325,21 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
         Command::Monitor(arguments) => run::monitor(arguments).await,
-        Command::List { admin } => admin::list(admin).await,
-        Command::Add { admin, args } => admin::add(admin, args).await,
-        Command::Stop { admin, ids } => admin::stop(admin, ids).await,
-        Command::Kill { admin, ids } => admin::kill(admin, ids).await,
-        Command::Restart { admin, server_type, ids } => admin::restart(admin, server_type, ids).await,
-        Command::Modules { admin, action } => admin::modules(admin, action.unwrap_or(ModulesAction::List)).await,
-        Command::Request { admin, module, message } => admin::request(admin, &module, &message).await,
+        Command::List { admin } => once(admin, admin::list).await,
+        Command::Add { admin, args } => once(admin, async |session| admin::add(session, args).await).await,
+        Command::Stop { admin, ids } => once(admin, async |session| admin::stop(session, ids).await).await,
+        Command::Kill { admin, ids } => once(admin, async |session| admin::kill(session, ids).await).await,
+        Command::Restart { admin, server_type, ids } => {
+            once(admin, async |session| admin::restart(session, server_type, ids).await).await
+        }
+        Command::Modules { admin, action } => {
+            let action = action.unwrap_or(ModulesAction::List);
+            once(admin, async |session| admin::modules(session, action).await).await
+        }
+        Command::Request { admin, module, message } => {
+            let message = admin::message(&message)?;
+            once(admin, async |session| admin::request(session, &module, &message).await).await
+        }
         Command::DemoServer { port } => Ok(crate::demo::server(port).await?),
     }
 }
