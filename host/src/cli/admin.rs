@@ -15,7 +15,7 @@ use super::{AdminArgs, Exit, ModulesAction, table};
 use crate::client::{AdminClient, Options};
 
 /// The module that commands are for.
-const CONSOLE: &str = "__console__";
+pub(super) const CONSOLE: &str = "__console__";
 
 /// A connection to the master, and the form of what is printed.
 pub(super) struct Session {

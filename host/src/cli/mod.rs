@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `run` | `start`, `master`, `monitor` |
 //! | `admin` | `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request` |
+//! | `shell/` | `shell`: the same commands and others, one after another |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
@@ -13,6 +14,7 @@ mod admin;
 mod assemble;
 mod log;
 mod run;
+mod shell;
 mod table;
 
 use std::io::IsTerminal;
@@ -129,6 +131,14 @@ enum Command {
         /// The message, JSON
         #[arg(default_value = "null")]
         message: String,
+    },
+    /// Type commands, or pipe them in
+    Shell {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Do what is asked without asking back
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// The demo cluster's server program
     #[command(hide = true)]
@@ -266,6 +276,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = match &cli.command {
         Command::Monitor(arguments) if arguments.quiet => "warn",
+        // A log between prompt and answers would only be in the way.
+        Command::Shell { .. } => "error",
         _ => "info,cranelift=warn,wasmtime=warn",
     };
     let filter = EnvFilter::try_from_env("POMELO_LOG").unwrap_or_else(|_| EnvFilter::new(filter));
@@ -294,13 +306,17 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A client's error says itself what caused it.
-            match error.downcast_ref::<ClientError>() {
-                Some(error) => eprintln!("pomelo: {error}"),
-                None => eprintln!("pomelo: {error:#}"),
-            }
+            eprintln!("pomelo: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// What is said of an error. A client's says itself what caused it.
+fn told(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<ClientError>() {
+        Some(error) => error.to_string(),
+        None => format!("{error:#}"),
     }
 }
 
@@ -340,6 +356,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let message = admin::message(&message)?;
             once(admin, async |session| admin::request(session, &module, &message).await).await
         }
+        Command::Shell { admin, yes } => shell::run(admin, yes).await,
         Command::DemoServer { port } => Ok(crate::demo::server(port).await?),
     }
 }

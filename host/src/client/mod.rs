@@ -110,6 +110,11 @@ impl AdminClient {
         self.ask(what, |id| raw(&Command { req_id: Some(id), command, module_id: module, body: &body })).await
     }
 
+    /// Whether the master can still be asked. A connection that was lost in silence is noticed by its missing pings.
+    pub fn is_open(&self) -> bool {
+        self.link.why().is_none() && self.peer.closed_because().is_none()
+    }
+
     /// Closes the connection once everything was sent, and waits for that, at most the connection's `flush_time` and a little more.
     pub async fn close(self) {
         self.peer.close("the client is done");

@@ -1,0 +1,193 @@
+//! The commands and their table: a command is a value with its help, what completes its words, and what it does.
+
+mod app;
+mod console;
+mod dump;
+mod general;
+mod modules;
+mod scripts;
+mod servers;
+mod settings;
+mod show;
+
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::Shell;
+use super::line::Line;
+
+/// A command of the shell.
+pub(super) struct Command {
+    pub name: &'static str,
+    /// For the list of commands, in a few words.
+    pub summary: &'static str,
+    /// One form a line, without examples.
+    pub usage: &'static str,
+    /// What else there is to know, and examples.
+    pub help: &'static str,
+    /// What may follow the arguments that stand before the cursor.
+    pub complete: fn(&[&str]) -> Vec<Candidates>,
+    pub run: for<'a> fn(&'a mut Shell, Arguments<'a>) -> BoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// All commands, in the order of their names.
+pub(super) const ALL: &[&Command] = &[
+    &console::ADD,
+    &console::ADD_CRON,
+    &console::BLACKLIST,
+    &app::DISABLE,
+    &dump::DUMP,
+    &app::ENABLE,
+    &scripts::EXEC,
+    &settings::GET,
+    &general::HELP,
+    &servers::KILL,
+    &servers::LIST,
+    &modules::MODULES,
+    &general::QUIT,
+    &console::REMOVE_CRON,
+    &modules::REQUEST,
+    &servers::RESTART,
+    &scripts::RUN,
+    &settings::SET,
+    &show::SHOW,
+    &servers::STOP,
+    &general::USE,
+];
+
+/// Finds a command; `?` is `help`, and `exit` what many type for `quit`.
+pub(super) fn find(word: &str) -> Option<&'static Command> {
+    let name = match word {
+        "?" => "help",
+        "exit" => "quit",
+        other => other,
+    };
+    ALL.iter().copied().find(|command| command.name == name)
+}
+
+/// What Tab offers in a place.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Candidates {
+    Words(&'static [&'static str]),
+    Commands,
+    Servers,
+    Modules,
+    Files,
+}
+
+/// What stands after the command's word.
+pub(super) struct Arguments<'a> {
+    line: &'a Line<'a>,
+    words: Vec<&'a str>,
+}
+
+impl<'a> Arguments<'a> {
+    pub fn new(line: &'a Line<'a>) -> Arguments<'a> {
+        Arguments { line, words: line.arguments() }
+    }
+
+    pub fn words(&self) -> &[&'a str] {
+        &self.words
+    }
+
+    pub fn owned(&self) -> Vec<String> {
+        self.words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    /// What stands after the first `words` arguments, as it was typed; where that is one quoted word, the word.
+    pub fn rest(&self, words: usize) -> &'a str {
+        let typed = self.line.rest(words + 1);
+        match self.words[words.min(self.words.len())..] {
+            [word] if typed.starts_with(['\'', '"']) => word,
+            _ => typed,
+        }
+    }
+}
+
+/// Why a command does nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// The words make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// It is for one server, and all are meant.
+    #[error("`{what}` is for one server: choose it with `use <serverId>`")]
+    Context { what: String },
+}
+
+impl Refused {
+    /// Wrong words.
+    pub fn usage(why: impl Into<String>) -> anyhow::Error {
+        Refused::Usage(why.into()).into()
+    }
+
+    /// With how the command is used, where that was the matter.
+    pub fn explained(&self, command: &Command) -> String {
+        match self {
+            Refused::Usage(why) => format!("{why}\nusage: {}", command.usage.replace('\n', "\n       ")),
+            Refused::Context { .. } => self.to_string(),
+        }
+    }
+}
+
+/// The module that acts on one server's application.
+const WATCH_SERVER: &str = "watchServer";
+
+impl Shell {
+    /// Asks `watchServer`, in the context that the shell is in.
+    async fn watch_server(&self, comd: &str, param: impl Into<Value>) -> anyhow::Result<Box<RawValue>> {
+        let body = json!({ "comd": comd, "param": param.into(), "context": self.context.to_string() });
+        Ok(self.master().await?.client.request(WATCH_SERVER, body).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a5_every_command_of_pomelo_cli_is_there_with_help() {
+        let names = [
+            "use",
+            "show",
+            "exec",
+            "get",
+            "set",
+            "add",
+            "stop",
+            "kill",
+            "enable",
+            "disable",
+            "addCron",
+            "removeCron",
+            "blacklist",
+            "run",
+            "dump",
+            "help",
+            "quit",
+        ];
+        for name in names.into_iter().chain(["?", "exit", "list", "restart", "modules", "request"]) {
+            assert!(find(name).is_some(), "{name}");
+        }
+        assert!(ALL.is_sorted_by_key(|command| command.name.to_lowercase()));
+        for command in ALL {
+            assert!(command.usage.lines().all(|form| form.split(' ').next() == Some(command.name)), "{}", command.name);
+            let widest = command.help.lines().chain(command.usage.lines()).map(|line| line.chars().count()).max();
+            assert!(widest <= Some(73), "{} does not fit 80 columns", command.name);
+        }
+    }
+
+    #[test]
+    fn the_rest_is_typed_text_or_one_quoted_word() {
+        let rest = |typed: &str, words| {
+            let line = Line::parse(typed).unwrap();
+            Arguments::new(&line).rest(words).to_owned()
+        };
+        assert_eq!(rest(r#"run app.get("x").size"#, 0), r#"app.get("x").size"#);
+        assert_eq!(rest("run 'app.get(\"x\")'", 0), r#"app.get("x")"#);
+        assert_eq!(rest(r#"request m {"a": "b"}"#, 1), r#"{"a": "b"}"#);
+        assert_eq!(rest(r#"request m "text""#, 1), "text");
+        assert_eq!((rest("run", 0), rest("request m", 1)), (String::new(), String::new()));
+    }
+}

@@ -1,0 +1,41 @@
+//! `modules` and `request`: the master's modules, and a message to any of them.
+
+use super::super::super::{ModulesAction, admin};
+use super::super::Shell;
+use super::{Arguments, Candidates, Command, Refused};
+
+pub(super) const MODULES: Command = Command {
+    name: "modules",
+    summary: "show the master's modules",
+    usage: "modules",
+    help: "What they are, calls, failures, and why a file was refused.",
+    complete: |_| vec![],
+    run: |shell, arguments| {
+        Box::pin(async move {
+            if !arguments.words().is_empty() {
+                return Err(Refused::usage("nothing follows; see `enable` and `disable`"));
+            }
+            admin::modules(&*shell.master().await?, ModulesAction::List).await
+        })
+    },
+};
+
+pub(super) const REQUEST: Command = Command {
+    name: "request",
+    summary: "ask a module of the master",
+    usage: "request <moduleId> [<message>]",
+    help: "The message is JSON, taken as it is typed; null where it is left out.\n\
+           \n  request timeReport\n  request __console__ {\"signal\": \"list\"}",
+    complete: |before| if before.is_empty() { vec![Candidates::Modules] } else { vec![] },
+    run: |shell, arguments| Box::pin(request(shell, arguments)),
+};
+
+async fn request(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let Some(module) = arguments.words().first() else { return Err(Refused::usage("which module?")) };
+    let message = match arguments.rest(1) {
+        "" => "null",
+        message => message,
+    };
+    let message = admin::message(message)?;
+    admin::request(&*shell.master().await?, module, &message).await
+}

@@ -1,0 +1,127 @@
+//! `list`, `stop`, `kill`, `restart`: what the program's subcommands of the same names do.
+
+use super::super::{super::admin, Shell, context::Context};
+use super::{Arguments, Candidates, Command, Refused};
+
+pub(super) const LIST: Command = Command {
+    name: "list",
+    summary: "show the servers with their processes",
+    usage: "list",
+    help: "Ids, types, process ids, memory, uptime, restarts and states; a server that\n\
+           does not answer is named.",
+    complete: |_| vec![],
+    run: |shell, arguments| {
+        Box::pin(async move {
+            if !arguments.words().is_empty() {
+                return Err(Refused::usage("nothing follows"));
+            }
+            admin::list(&*shell.master().await?).await
+        })
+    },
+};
+
+pub(super) const STOP: Command = Command {
+    name: "stop",
+    summary: "stop servers for good",
+    usage: "stop <serverId>...\nstop all",
+    help: "`stop all` ends the master too. A stopped server stays down until it is\n\
+           restarted or added.\n\
+           \n  stop area-server-1",
+    complete: |before| servers_or_all(before),
+    run: |shell, arguments| Box::pin(stop(shell, arguments)),
+};
+
+async fn stop(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let ids = ids(&arguments)?.ok_or_else(|| Refused::usage("which servers? `all` for all, and the master"))?;
+    let what = if ids.is_empty() { "all servers, and the master".to_owned() } else { ids.join(", ") };
+    if shell.confirm(&format!("stop {what}")).await? {
+        admin::stop(&*shell.master().await?, ids).await?;
+    }
+    Ok(())
+}
+
+pub(super) const KILL: Command = Command {
+    name: "kill",
+    summary: "kill servers without asking them, all or some",
+    usage: "kill [all]\nkill <serverId>...",
+    help: "Without an id all servers are killed, and the master.",
+    complete: |before| servers_or_all(before),
+    run: |shell, arguments| Box::pin(kill(shell, arguments)),
+};
+
+async fn kill(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let ids = ids(&arguments)?.unwrap_or_default();
+    let what = if ids.is_empty() { "all servers, and the master".to_owned() } else { ids.join(", ") };
+    if shell.confirm(&format!("kill {what}")).await? {
+        admin::kill(&*shell.master().await?, ids).await?;
+    }
+    Ok(())
+}
+
+pub(super) const RESTART: Command = Command {
+    name: "restart",
+    summary: "restart servers, or start those that are down",
+    usage: "restart <serverId>...\nrestart type <serverType>\nrestart all",
+    help: "The master is not among all, since it cannot restart itself.\n\
+           \n  restart chat-server-1 chat-server-2\n  restart type connector",
+    complete: |before| match before {
+        [] => vec![Candidates::Words(&["all", "type"]), Candidates::Servers],
+        ["all"] | ["type", ..] => vec![],
+        _ => vec![Candidates::Servers],
+    },
+    run: |shell, arguments| Box::pin(restart(shell, arguments)),
+};
+
+async fn restart(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let (server_type, ids) = match arguments.words() {
+        ["type", server_type] => (Some((*server_type).to_owned()), Vec::new()),
+        ["type", ..] => return Err(Refused::usage("one server type")),
+        _ => (None, ids(&arguments)?.ok_or_else(|| Refused::usage("which servers? `all` for all"))?),
+    };
+    let what = match &server_type {
+        Some(server_type) => format!("restart all servers of type {server_type}"),
+        None if ids.is_empty() => "restart all servers".to_owned(),
+        None => format!("restart {}", ids.join(", ")),
+    };
+    if shell.confirm(&what).await? {
+        admin::restart(&*shell.master().await?, server_type, ids).await?;
+    }
+    Ok(())
+}
+
+fn servers_or_all(before: &[&str]) -> Vec<Candidates> {
+    match before {
+        [] => vec![Candidates::Words(&["all"]), Candidates::Servers],
+        ["all", ..] => vec![],
+        _ => vec![Candidates::Servers],
+    }
+}
+
+/// The ids that are named; no ids for `all`; none where nothing was said.
+fn ids(arguments: &Arguments<'_>) -> anyhow::Result<Option<Vec<String>>> {
+    match arguments.words() {
+        [] => Ok(None),
+        [Context::ALL] => Ok(Some(Vec::new())),
+        words if words.contains(&Context::ALL) => Err(Refused::usage("either `all` or ids")),
+        words if words.contains(&"") => Err(Refused::usage("an id is not empty")),
+        _ => Ok(Some(arguments.owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::line::Line;
+    use super::*;
+
+    #[test]
+    fn all_is_never_meant_by_accident() {
+        let read = |typed: &str| {
+            let line = Line::parse(typed).unwrap();
+            ids(&Arguments::new(&line)).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("stop"), Ok(None));
+        assert_eq!(read("stop all"), Ok(Some(vec![])));
+        assert_eq!(read("stop a b"), Ok(Some(vec!["a".into(), "b".into()])));
+        assert!(read("stop a all").is_err() && read("stop ''").is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! `show`: what `watchServer` knows of the servers, or of one.
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::super::super::Exit;
+use super::super::{Shell, output};
+use super::{Arguments, Candidates, Command, Refused};
+
+pub(super) const SHOW: Command = Command {
+    name: "show",
+    summary: "show servers, connections, settings and more",
+    usage: "show servers|connections|modules\n\
+            show logins|status|proxy|handler|components|settings\n\
+            show config <component>|master",
+    help: "What stands in the second line, and what a component is configured with, is\n\
+           of the server chosen with `use`.\n\
+           \n  show servers\n  show connections\n  show config connector",
+    complete: |before| match before {
+        [] => vec![Candidates::Words(TOPICS)],
+        ["config"] => vec![Candidates::Words(CONFIGURED)],
+        _ => vec![],
+    },
+    run: |shell, arguments| Box::pin(show(shell, arguments)),
+};
+
+const TOPICS: &[&str] =
+    &["components", "config", "connections", "handler", "logins", "modules", "proxy", "servers", "settings", "status"];
+
+/// Topics of one server.
+const OF_ONE: &[&str] = &["components", "handler", "logins", "proxy", "settings", "status"];
+
+/// Components that pomelo's applications configure, and the master.
+const CONFIGURED: &[&str] = &[
+    "channel",
+    "connection",
+    "connector",
+    "globalChannel",
+    "localSession",
+    "master",
+    "monitor",
+    "protobuf",
+    "proxy",
+    "remote",
+    "scheduler",
+    "server",
+    "session",
+];
+
+/// The part of the configuration that is the master's, whatever the context.
+const MASTER: &str = "master";
+
+async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let (topic, param) = match *arguments.words() {
+        ["config", of] => ("config", of),
+        ["config", ..] => return Err(Refused::usage("the configuration of which component?")),
+        [topic] if TOPICS.contains(&topic) => (topic, ""),
+        [topic] => return Err(Refused::usage(format!("there is nothing called `{}`", output::printable(topic)))),
+        _ => return Err(Refused::usage("one topic")),
+    };
+    if OF_ONE.contains(&topic) || (topic == "config" && param != MASTER) {
+        shell.context.server(&format!("show {topic}"))?;
+    }
+    let answer = shell.watch_server(topic, param).await?;
+    if shell.json {
+        println!("{answer}");
+    } else {
+        print(topic, &answer)?;
+    }
+    complete(&answer)
+}
+
+/// Prints an answer in the form that its topic has. One of another form, which a server may send, is shown as it is.
+fn print(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
+    let answer: Value = serde_json::from_str(answer.get())?;
+    match (topic, answer.get("msg")) {
+        ("servers", Some(Value::Object(servers))) => output::by_id(
+            servers,
+            &[
+                ("serverType", "type"),
+                ("host", "host"),
+                ("port", "port"),
+                ("pid", "pid"),
+                ("heapUsed", "heap(M)"),
+                ("uptime", "up(m)"),
+            ],
+        ),
+        ("connections", Some(Value::Object(servers))) => {
+            output::by_id(servers, &[("totalConnCount", "connections"), ("loginedCount", "logged in")]);
+        }
+        ("logins", Some(Value::Object(servers))) => servers.iter().for_each(|(id, server)| logins(id, server)),
+        ("status", Some(Value::Object(status))) => output::value(status.get("body").unwrap_or(&Value::Null)),
+        (_, Some(found)) => output::value(found),
+        (_, None) => output::value(&answer),
+    }
+    Ok(())
+}
+
+fn logins(id: &str, server: &Value) {
+    let count = |member| server.get(member).map_or("-".into(), output::cell);
+    let (connections, users) = (count("totalConnCount"), count("loginedCount"));
+    println!("{}: {connections} connections, {users} logged in", output::printable(id));
+    match server.get("loginedList") {
+        Some(list @ Value::Array(logins)) if !logins.is_empty() => output::value(list),
+        _ => println!("nobody is logged in"),
+    }
+}
+
+/// Fails where servers are missing from an answer.
+fn complete(answer: &RawValue) -> anyhow::Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Missing {
+        #[serde(default)]
+        missing: Map<String, Value>,
+    }
+    let missing = serde_json::from_str(answer.get()).map_or_else(|_| Map::new(), |Missing { missing }| missing);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<_> = missing.iter().map(|(id, why)| format!("{id} ({})", output::cell(why))).collect();
+    Err(Exit::failed(format!("no answer from {}", missing.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_are_missing_are_a_failure_that_names_them() {
+        let answer = |text: &str| serde_json::from_str::<Box<RawValue>>(text).unwrap();
+        assert!(complete(&answer(r#"{"msg":{}}"#)).is_ok() && complete(&answer("[1]")).is_ok());
+        let error = complete(&answer(r#"{"msg":{},"missing":{"a":"no answer"}}"#)).unwrap_err();
+        assert_eq!(error.to_string(), "no answer from a (no answer)");
+    }
+
+    #[test]
+    fn topics_of_one_server_are_topics() {
+        assert!(OF_ONE.iter().all(|topic| TOPICS.contains(topic)) && CONFIGURED.contains(&MASTER));
+    }
+}

@@ -1,0 +1,130 @@
+//! The shell's connection to the master: made when a command needs it, and made anew when it was lost.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::super::AdminArgs;
+use super::super::admin::{CONSOLE, Session};
+
+/// Names are asked for again when they are older.
+const FRESH: Duration = Duration::from_secs(3);
+/// How long a Tab waits for names. Those that come later are there for the next.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection, and what is known of the cluster for completion.
+pub(super) struct Connection {
+    admin: AdminArgs,
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
+    known: Mutex<Known>,
+}
+
+/// What can be completed, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    pub servers: Vec<String>,
+    pub modules: Vec<String>,
+}
+
+#[derive(Default)]
+struct Known {
+    names: Names,
+    asked: Option<Instant>,
+}
+
+impl Connection {
+    pub fn new(admin: AdminArgs) -> Connection {
+        Connection { admin, session: tokio::sync::Mutex::default(), known: Mutex::default() }
+    }
+
+    /// The session with the master; a new one where there is none or the last was lost.
+    pub async fn session(&self) -> anyhow::Result<Arc<Session>> {
+        let mut current = self.session.lock().await;
+        if let Some(session) = current.as_ref().filter(|session| session.client.is_open()) {
+            return Ok(session.clone());
+        }
+        let again = current.is_some();
+        let session = Arc::new(Session::connect(&self.admin).await?);
+        if again {
+            eprintln!("connected to the master again");
+        }
+        *current = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Takes leave of the master.
+    pub async fn close(&self) {
+        if let Some(session) = self.session.lock().await.take().and_then(Arc::into_inner) {
+            session.client.close().await;
+        }
+    }
+
+    /// Ids of the servers that the master knows, running or not.
+    pub async fn servers(&self) -> anyhow::Result<Vec<String>> {
+        let session = self.session().await?;
+        self.ask_servers(&session).await
+    }
+
+    async fn ask_servers(&self, session: &Session) -> anyhow::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Listed {
+            msg: Map<String, Value>,
+            #[serde(default)]
+            missing: Map<String, Value>,
+        }
+        let answer = session.client.request(CONSOLE, json!({ "signal": "list" })).await?;
+        let Listed { msg, missing } = serde_json::from_str(answer.get())?;
+        let mut servers: Vec<String> = msg.into_iter().chain(missing).map(|(id, _)| id).collect();
+        servers.sort_unstable();
+        self.known.lock().names.servers.clone_from(&servers);
+        Ok(servers)
+    }
+
+    async fn ask_modules(&self, session: &Session) -> anyhow::Result<()> {
+        #[derive(Deserialize)]
+        struct Module {
+            id: String,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            modules: Vec<Module>,
+        }
+        let answer = session.client.command("modules", None, json!({})).await?;
+        let listed: Listed = serde_json::from_str(answer.get())?;
+        let mut modules: Vec<String> = listed.modules.into_iter().map(|module| module.id).collect();
+        modules.sort_unstable();
+        self.known.lock().names.modules = modules;
+        Ok(())
+    }
+
+    /// Names for completion: those that are known, asked for anew where they are not fresh. Must not be called from a task, since it waits.
+    pub fn names(self: &Arc<Self>, runtime: &Handle) -> Names {
+        let stale = {
+            let mut known = self.known.lock();
+            let stale = known.asked.is_none_or(|asked| asked.elapsed() > FRESH);
+            if stale {
+                known.asked = Some(Instant::now());
+            }
+            stale
+        };
+        if stale {
+            let this = self.clone();
+            // Goes on when the wait is over; the client's own deadline ends it.
+            let refresh = runtime.spawn(async move { this.refresh().await });
+            let _ = runtime.block_on(async { timeout(PATIENCE, refresh).await });
+        }
+        self.known.lock().names.clone()
+    }
+
+    /// Completion says nothing of what fails: the next command will.
+    async fn refresh(&self) {
+        if let Ok(session) = self.session().await {
+            let (_, _) = tokio::join!(self.ask_servers(&session), self.ask_modules(&session));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Which server the commands are for.
+
+use std::fmt;
+
+use super::commands::Refused;
+
+/// What `use` has chosen: all servers, as at the beginning, or one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Context {
+    #[default]
+    All,
+    Server(String),
+}
+
+impl Context {
+    /// The word that means all servers.
+    pub const ALL: &str = "all";
+
+    /// The server, for a command that is for one server only.
+    ///
+    /// # Errors
+    /// In the context `all`, with a sentence that says how to leave it.
+    pub fn server(&self, what: &str) -> Result<&str, Refused> {
+        match self {
+            Context::Server(id) => Ok(id),
+            Context::All => Err(Refused::Context { what: what.to_owned() }),
+        }
+    }
+}
+
+/// As the prompt shows it, and as modules expect it in a message.
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Context::All => Context::ALL,
+            Context::Server(id) => id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_for_one_server_says_how_to_choose_it() {
+        let refused = Context::All.server("get").unwrap_err().to_string();
+        assert!(refused.contains("`get`") && refused.contains("use <serverId>"), "{refused}");
+        let context = Context::Server("chat-1".into());
+        assert_eq!((context.server("get").ok(), context.to_string()), (Some("chat-1"), "chat-1".to_owned()));
+    }
+}

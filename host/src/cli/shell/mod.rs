@@ -1,0 +1,150 @@
+//! `pomelo shell`: commands from a terminal or a pipe, for one server or all.
+//!
+//! | file | what |
+//! |---|---|
+//! | `line` | words, quotes, comments |
+//! | `context` | which server the commands are for |
+//! | `commands/` | the commands, a family a file, and the table of them |
+//! | `complete` | what Tab offers |
+//! | `input` | the terminal with its history, or the pipe |
+//! | `connection` | the master, connected to anew when it was lost |
+//! | `output` | answers for people |
+//!
+//! The words are pomelo-cli's. What exists as a subcommand of the program is run by the same function (`admin`).
+
+mod commands;
+mod complete;
+mod connection;
+mod context;
+mod input;
+mod line;
+mod output;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::commands::{Arguments, Refused};
+use self::connection::Connection;
+use self::context::Context;
+use self::input::{Input, Read};
+use self::line::Line;
+use super::admin::Session;
+use super::{AdminArgs, Exit};
+
+/// What the commands act on.
+struct Shell {
+    connection: Arc<Connection>,
+    context: Context,
+    input: Input,
+    /// Whether to ask before what cannot be undone.
+    asks: bool,
+    /// Print answers as JSON.
+    json: bool,
+    /// `quit` was given.
+    over: bool,
+}
+
+/// Runs the shell until `quit`, Ctrl-D or the pipe's end. `yes` answers its questions.
+///
+/// # Errors
+/// Where there is no master at the beginning; and from a pipe, the first command that failed, when all have been run.
+pub(super) async fn run(admin: AdminArgs, yes: bool) -> anyhow::Result<()> {
+    let (user, json) = (admin.username.clone(), admin.json);
+    let connection = Arc::new(Connection::new(admin));
+    connection.session().await?;
+    let input = Input::open(&connection)?;
+    let mut shell = Shell { connection, context: Context::All, input, asks: !yes, json, over: false };
+    let outcome = match &shell.input {
+        Input::Terminal(_) => shell.converse(&user).await,
+        Input::Pipe(_) => shell.obey().await,
+    };
+    shell.connection.close().await;
+    outcome
+}
+
+impl Shell {
+    /// Commands from a terminal: what fails is said, and is the operator's matter.
+    async fn converse(&mut self, user: &str) -> anyhow::Result<()> {
+        println!("`help` lists the commands, Tab completes, Ctrl-C abandons a command, Ctrl-D ends.");
+        // In place before the first command runs: a Ctrl-C that comes between two of them must not end the shell.
+        let mut interrupted = signal(SignalKind::interrupt()).context("Ctrl-C cannot be waited for")?;
+        while !self.over {
+            // What came when a command had just ended is meant for none.
+            while interrupted.recv().now_or_never().flatten().is_some() {}
+            let prompt = format!("{user}@pomelo : {}> ", self.context);
+            let line = match self.input.line(prompt).await? {
+                Read::Line(line) => line,
+                Read::Abandoned => continue,
+                Read::End => break,
+            };
+            let done = tokio::select! {
+                done = self.execute(&line) => done,
+                _ = interrupted.recv() => {
+                    println!("abandoned; what the master was told already may still happen");
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                eprintln!("{}", super::told(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Commands from a pipe: all are run, and the first failure decides how the program ends.
+    async fn obey(&mut self) -> anyhow::Result<()> {
+        let (mut number, mut failed) = (0, None);
+        while !self.over {
+            number += 1;
+            let Read::Line(line) = self.input.line(String::new()).await? else { break };
+            if let Err(error) = self.execute(&line).await {
+                eprintln!("pomelo: line {number}: {}", super::told(&error));
+                failed.get_or_insert((super::exit_code(&error), number));
+            }
+        }
+        match failed {
+            None => Ok(()),
+            Some((code, line)) => {
+                Err(Exit { code, message: format!("not all was done; line {line} was the first") }.into())
+            }
+        }
+    }
+
+    /// Runs one line.
+    async fn execute(&mut self, typed: &str) -> anyhow::Result<()> {
+        let line = Line::parse(typed).map_err(|open| Exit::usage(open.to_string()))?;
+        let Some(word) = line.command() else { return Ok(()) };
+        let Some(command) = commands::find(word) else { return Err(unknown(word)) };
+        let done = (command.run)(self, Arguments::new(&line)).await;
+        // What was refused before anything was done is answered with how to say it.
+        done.map_err(|error| match error.downcast_ref::<Refused>() {
+            Some(refused) => Exit::usage(refused.explained(command)),
+            None => error,
+        })
+    }
+
+    /// The master, connected to again where it was lost.
+    async fn master(&self) -> anyhow::Result<Arc<Session>> {
+        self.connection.session().await
+    }
+
+    /// Asks whether to go on, where one can be asked and wants to be. Whoever says no has not met a failure.
+    async fn confirm(&self, what: &str) -> anyhow::Result<bool> {
+        if !self.asks {
+            return Ok(true);
+        }
+        self.input.confirm(&format!("warning: do you really want to {what}?")).await
+    }
+}
+
+fn unknown(word: &str) -> anyhow::Error {
+    let near = commands::ALL.iter().map(|command| (strsim::damerau_levenshtein(word, command.name), command.name));
+    let hint = match near.min() {
+        Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
+        _ => "`help` lists the commands".to_owned(),
+    };
+    Exit::usage(format!("there is no command `{}`: {hint}", output::printable(word)))
+}

@@ -1,0 +1,128 @@
+//! Answers for people: text as it is, objects and lists of them as tables, deeper things as indented JSON.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::super::table;
+
+/// Columns that a table of objects has at most; what is wider is shown as JSON.
+const COLUMNS: usize = 8;
+
+/// Prints an answer: as it came where JSON is wanted, else for people.
+pub(super) fn answer(json: bool, answer: &RawValue) -> anyhow::Result<()> {
+    if json {
+        println!("{answer}");
+    } else {
+        value(&serde_json::from_str(answer.get())?);
+    }
+    Ok(())
+}
+
+/// Prints a value for people.
+pub(super) fn value(value: &Value) {
+    match value {
+        Value::Object(members) if !members.is_empty() && members.values().all(is_flat) => {
+            let rows = members.iter().map(|(key, value)| vec![printable(key).into_owned(), cell(value)]).collect();
+            table::print(&["key", "value"], sorted(rows));
+        }
+        Value::Array(items) if items.iter().all(is_scalar) => items.iter().for_each(|item| println!("{}", cell(item))),
+        Value::Array(items) => match columns(items) {
+            Some(columns) => {
+                let row =
+                    |item: &Value| columns.iter().map(|column| item.get(column).map_or("-".into(), cell)).collect();
+                table::print(&columns, items.iter().map(row).collect());
+            }
+            None => println!("{value:#}"),
+        },
+        Value::Object(_) => println!("{value:#}"),
+        scalar => println!("{}", cell(scalar)),
+    }
+}
+
+/// Prints the objects of a map from id to object, ordered by id.
+pub(super) fn by_id(servers: &Map<String, Value>, columns: &[(&str, &str)]) {
+    let row = |(id, server): (&String, &Value)| {
+        let mut row = vec![printable(id).into_owned()];
+        row.extend(columns.iter().map(|(member, _)| server.get(member).map_or("-".into(), cell)));
+        row
+    };
+    let headings: Vec<&str> = std::iter::once("id").chain(columns.iter().map(|(_, heading)| *heading)).collect();
+    table::print(&headings, sorted(servers.iter().map(row).collect()));
+}
+
+/// The members of objects that fit a table; none where they are no such objects.
+fn columns(items: &[Value]) -> Option<Vec<&str>> {
+    let mut columns: Vec<&str> = Vec::new();
+    for item in items {
+        for (key, value) in item.as_object()? {
+            if !is_flat(value) {
+                return None;
+            }
+            if !columns.contains(&key.as_str()) {
+                columns.push(key);
+            }
+        }
+    }
+    (!columns.is_empty() && columns.len() <= COLUMNS).then_some(columns)
+}
+
+fn sorted(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    rows.sort_unstable();
+    rows
+}
+
+fn is_scalar(value: &Value) -> bool {
+    !value.is_array() && !value.is_object()
+}
+
+/// Whether a value fits one cell.
+fn is_flat(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(is_scalar),
+        Value::Object(members) => members.is_empty(),
+        _ => true,
+    }
+}
+
+/// A value as a cell shows it.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => printable(text).into_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// Text of others' without what would steer the terminal.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let shown =
+        text.chars().map(|letter| if steers(letter) { letter.escape_default().to_string() } else { letter.into() });
+    Cow::Owned(shown.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_would_steer_the_terminal_is_escaped() {
+        assert_eq!(printable("\u{1b}[2Jhello\n"), "\\u{1b}[2Jhello\n");
+        assert_eq!(cell(&json!(["a", 1, null])), "a, 1, -");
+    }
+
+    #[test]
+    fn only_flat_objects_are_a_table() {
+        assert_eq!(columns(&[json!({"a": 1}), json!({"b": [1, 2]})]), Some(vec!["a", "b"]));
+        assert_eq!(columns(&[json!({"a": {"b": 1}})]), None);
+        assert_eq!(columns(&[json!({"a": 1}), json!(1)]), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! `pomelo shell`: commands from a pipe, and typed by an operator on a terminal.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rexpect::session::{PtySession, spawn_command};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn shell(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = pomelo(&["shell", &format!("--port={}", cluster.port)]);
+    // No test touches the history of whoever runs it.
+    command.args(arguments).env("POMELO_HISTORY", cluster.path("history"));
+    command
+}
+
+/// Runs a shell with commands from a pipe.
+fn piped(mut command: Command, commands: &str) -> Done {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // One that has ended early does not read to the end.
+    let _ = stdin.write_all(commands.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn two_servers() -> Cluster {
+    let cluster = Cluster::start(
+        json!({"chat": [{"id": "chat-1", "script": GRACEFUL}], "gate": [{"id": "gate-1", "script": GRACEFUL}]}),
+        SETTINGS,
+    );
+    cluster.wait_for(&["chat-1", "gate-1"]);
+    cluster
+}
+
+#[test]
+fn a5_a_pipe_is_obeyed_line_by_line() {
+    let cluster = two_servers();
+    let before = cluster.pid("gate-1");
+    let done = piped(
+        shell(&cluster, &[]),
+        "# what an operator keeps in a file\n\nlist\nuse chat-1 # one of them\nstop chat-1\nuse all\nrestart gate-1\n\
+         disable module __masterwatcher__\nenable module __masterwatcher__\nmodules\n\
+         request __console__ {\"signal\": \"list\"}\nquit\nstop all\n",
+    );
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    assert!(!done.out.contains("pomelo :"), "a pipe is shown no prompt: {}", done.out);
+    assert!(
+        done.out.lines().all(|line| line.starts_with('{') || line.trim_end().chars().count() <= 80),
+        "{}",
+        done.out
+    );
+    for said in ["SERVERID", "stopped: chat-1\n", "restarted\n", "__masterwatcher__"] {
+        let said = said.replace("SERVERID", "ID ");
+        assert!(done.out.contains(&said), "{said} is not in {}", done.out);
+    }
+    let answer: Value = serde_json::from_str(done.out.lines().last().unwrap()).unwrap();
+    assert!(answer["msg"]["gate-1"].is_object(), "{answer}");
+    // What it says it has done, it has; and after `quit` nothing.
+    let listed = cluster.wait_for(&["gate-1"]);
+    assert_ne!(pid(&listed, "gate-1"), before);
+}
+
+#[test]
+fn a5_the_exit_code_tells_whether_any_command_failed() {
+    let cluster = two_servers();
+    let fails: [(&str, i32, &str); 12] = [
+        ("use nobody", 1, "no server nobody"),
+        ("get key", 2, "use <serverId>"),
+        ("lst", 2, "`list`"),
+        ("set 'a", 2, "column 5"),
+        ("set key", 2, "usage: set <key> <value>"),
+        ("stop nobody", 1, "no such server"),
+        ("disable module nobody", 1, "no module nobody"),
+        ("restart type nothing", 1, "type:nothing"),
+        ("exec /nowhere/script", 2, "use <serverId>"),
+        ("use chat-1\nexec /nowhere/script", 1, "/nowhere/script"),
+        ("use chat-1\ndump memory /nowhere/dump", 1, "no directory /nowhere"),
+        ("request nobody", 1, "nobody"),
+    ];
+    for (commands, code, why) in fails {
+        // What follows is run all the same, and does not mend the code.
+        let done = piped(shell(&cluster, &[]), &format!("{commands}\nhelp stop\n"));
+        assert_eq!(done.code, Some(code), "{commands}: {done:?}");
+        let line = format!("pomelo: line {}: ", commands.lines().count());
+        assert!(done.err.starts_with(&line) && done.err.to_lowercase().contains(&why.to_lowercase()), "{}", done.err);
+        assert!(done.out.contains("stop <serverId>"), "{commands}: {done:?}");
+    }
+    let guest = piped(shell(&cluster, &["-u", "monitor", "-p", "monitor"]), "list\nstop chat-1\nlist\n");
+    assert_eq!((guest.code, guest.out.matches("chat-1").count()), (Some(1), 2), "{guest:?}");
+    assert!(guest.err.contains("line 2") && guest.err.contains("needs level 1"), "{}", guest.err);
+    let stranger = piped(shell(&cluster, &["-p", "wrong"]), "list\n");
+    assert_eq!((stranger.code, stranger.out.as_str()), (Some(4), ""), "{stranger:?}");
+    let json = piped(shell(&cluster, &["--json"]), "list\n");
+    assert!(serde_json::from_str::<Value>(&json.out).unwrap()["msg"]["chat-1"].is_object(), "{json:?}");
+    let nobody = piped(pomelo(&["shell", &format!("--port={}", free_ports::<1>()[0])]), "list\n");
+    assert_eq!(nobody.code, Some(3), "{nobody:?}");
+}
+
+/// A shell on a terminal of its own.
+struct Operator(PtySession);
+
+impl Operator {
+    fn at(command: Command) -> Operator {
+        let mut command = command;
+        command.env("TERM", "xterm").stdin(Stdio::inherit());
+        Operator(spawn_command(command, Some(60_000)).unwrap())
+    }
+
+    fn prompt(&mut self, context: &str) -> &mut Self {
+        self.sees(&format!("admin@pomelo : {context}> "))
+    }
+
+    fn sees(&mut self, text: &str) -> &mut Self {
+        self.0.exp_string(text).unwrap();
+        self
+    }
+
+    fn types(&mut self, keys: &str) -> &mut Self {
+        self.0.send(keys).unwrap();
+        self.0.flush().unwrap();
+        self
+    }
+
+    /// Waits for its end.
+    fn ended(&mut self) {
+        self.0.exp_eof().unwrap();
+    }
+}
+
+const TAB: &str = "\t";
+const ENTER: &str = "\r";
+const UP: &str = "\u{1b}[A";
+const CTRL_C: &str = "\u{3}";
+/// What the line editor sends when it gives the terminal back.
+const LEFT: &str = "\u{1b}[?2004l";
+const CTRL_D: &str = "\u{4}";
+
+#[test]
+fn a5_an_operator_types_with_context_completion_and_history() {
+    let cluster = two_servers();
+    let mut operator = Operator::at(shell(&cluster, &[]));
+    operator.prompt("all").types("us").types(TAB).sees("use ").types("ga").types(TAB).sees("gate-1").types(ENTER);
+    operator.prompt("gate-1").types("list").types(ENTER).sees("chat-1").prompt("gate-1");
+    // Where several words fit, they are shown.
+    operator.types("enable ").types(TAB).types(TAB).sees("app").sees("module").types(CTRL_C);
+    // It asks before it stops anything, and no means no.
+    operator.prompt("gate-1").types("stop chat-1\r").sees("[yes/no] ").types("no\r").prompt("gate-1");
+    assert_eq!(cluster.wait_for(&["chat-1", "gate-1"])["chat-1"]["restarts"], 0);
+    operator.types("get\r").sees("usage: get <key>").prompt("gate-1").types("use all\r").prompt("all");
+    operator.types(CTRL_D).ended();
+
+    // Another day, the history is there: the last command first, and none twice.
+    assert!(Path::new(&cluster.path("history")).exists());
+    let mut operator = Operator::at(shell(&cluster, &[]));
+    operator.prompt("all").types(UP).sees("use all").types(UP).sees("get").types(UP).sees("stop chat-1").types(ENTER);
+    operator.sees("[yes/no] ").types("yes\r").sees("stopped: chat-1").prompt("all").types("quit\r").ended();
+    cluster.wait_for(&["gate-1"]);
+    let history = std::fs::read_to_string(cluster.path("history")).unwrap();
+    assert!(!history.lines().any(|line| ["yes", "no"].contains(&line)), "answers are no commands: {history}");
+}
+
+#[test]
+fn a5_ctrl_c_abandons_a_command_and_a_lost_master_is_found_again() {
+    let mut cluster = two_servers();
+    let mut operator = Operator::at(shell(&cluster, &[]));
+    operator.prompt("all").types("use chat-1\r").prompt("chat-1");
+    let silent = Stopped::new(cluster.hosts[0].pid());
+    // Before the line editor has left the terminal, the key would be one of its own.
+    operator.types("modules\r").sees(LEFT);
+    operator.types(CTRL_C).sees("abandoned").prompt("chat-1");
+    drop(silent);
+    operator.types("modules\r").sees("__console__").prompt("chat-1");
+
+    cluster.hosts.clear();
+    operator.types("modules\r").sees("master").prompt("chat-1");
+    cluster.host("start", &[]);
+    cluster.wait_for(&["chat-1", "gate-1"]);
+    operator.types("list\r").sees("gate-1").prompt("chat-1").types(CTRL_D).ended();
+}
