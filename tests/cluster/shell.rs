@@ -148,7 +148,7 @@ fn a5_an_operator_types_with_context_completion_and_history() {
     operator.prompt("all").types("us").types(TAB).sees("use ").types("ga").types(TAB).sees("gate-1").types(ENTER);
     operator.prompt("gate-1").types("list").types(ENTER).sees("chat-1").prompt("gate-1");
     // Where several words fit, they are shown.
-    operator.types("enable ").types(TAB).types(TAB).sees("app").sees("module").types(CTRL_C);
+    operator.types("enable ").types(TAB).types(TAB).sees("app").sees("module").types(CTRL_C).sees(LEFT);
     // It asks before it stops anything, and no means no.
     operator.prompt("gate-1").types("stop chat-1\r").sees("[yes/no] ").types("no\r").prompt("gate-1");
     assert_eq!(cluster.wait_for(&["chat-1", "gate-1"])["chat-1"]["restarts"], 0);

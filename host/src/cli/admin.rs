@@ -23,19 +23,22 @@ pub(super) struct Session {
     pub client: AdminClient,
     /// Print the answers as they come, not for people.
     pub json: bool,
+    /// How long an answer may take.
+    pub time: Duration,
 }
 
 impl Session {
     pub async fn connect(admin: &AdminArgs) -> anyhow::Result<Session> {
+        let time = Duration::from_secs(admin.timeout);
         let options = Options {
             host: admin.host.clone(),
             port: admin.port,
             username: admin.username.clone(),
             password: admin.password.clone(),
-            request_time: Duration::from_secs(admin.timeout),
+            request_time: time,
             ..Options::default()
         };
-        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json })
+        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json, time })
     }
 
     /// Asks the console module; prints the answer where JSON is wanted.

@@ -8,6 +8,7 @@ mod options;
 mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -81,9 +82,22 @@ impl AdminClient {
     /// [`ClientError::Failed`] with what the master or the module says, [`ClientError::Timeout`], [`ClientError::Disconnected`],
     /// [`ClientError::Body`].
     pub async fn request(&self, module: &str, body: impl Serialize) -> Result<Box<RawValue>, ClientError> {
+        self.request_within(module, body, self.options.request_time).await
+    }
+
+    /// As [`AdminClient::request`], for what is known to take another time.
+    ///
+    /// # Errors
+    /// As [`AdminClient::request`].
+    pub async fn request_within(
+        &self,
+        module: &str,
+        body: impl Serialize,
+        time: Duration,
+    ) -> Result<Box<RawValue>, ClientError> {
         let body = to_raw_value(&body)?;
         let what = format!("the answer of `{module}`");
-        self.ask(what, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0 })).await
+        self.ask(what, time, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0 })).await
     }
 
     /// Tells a module of the master something; there is no answer.
@@ -107,7 +121,8 @@ impl AdminClient {
     ) -> Result<Box<RawValue>, ClientError> {
         let body = to_raw_value(&body)?;
         let what = format!("the answer to `{command}`");
-        self.ask(what, |id| raw(&Command { req_id: Some(id), command, module_id: module, body: &body })).await
+        let time = self.options.request_time;
+        self.ask(what, time, |id| raw(&Command { req_id: Some(id), command, module_id: module, body: &body })).await
     }
 
     /// Whether the master can still be asked. A connection that was lost in silence is noticed by its missing pings.
@@ -122,10 +137,15 @@ impl AdminClient {
         self.peer.cut("the client is done");
     }
 
-    async fn ask(&self, what: String, frame: impl FnOnce(u64) -> Box<RawValue>) -> Result<Box<RawValue>, ClientError> {
+    async fn ask(
+        &self,
+        what: String,
+        time: Duration,
+        frame: impl FnOnce(u64) -> Box<RawValue>,
+    ) -> Result<Box<RawValue>, ClientError> {
         let waiting = self.link.pending.wait().map_err(|failure| self.failed(failure))?;
         self.send(Topic::Client, frame(waiting.id))?;
-        let answer = self.within(what, self.options.request_time, waiting).await?;
+        let answer = self.within(what, time, waiting).await?;
         answer.map_err(|failure| self.failed(failure))
     }
 
@@ -141,7 +161,7 @@ impl AdminClient {
     async fn within<T>(
         &self,
         what: impl Into<String>,
-        after: std::time::Duration,
+        after: Duration,
         wait: impl Future<Output = T>,
     ) -> Result<T, ClientError> {
         timeout(after, wait).await.map_err(|_| ClientError::Timeout { what: what.into(), after })

@@ -1,7 +1,11 @@
 //! `add`, `addCron`, `removeCron`, `blacklist`: signals of the console with words as arguments.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::json;
 
+use super::super::super::Exit;
 use super::super::super::admin::CONSOLE;
 use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command, Refused};
@@ -82,7 +86,32 @@ async fn tell(shell: &mut Shell, args: Vec<String>, signal: &str, what: &str) ->
         return Ok(());
     }
     let body = json!({ "signal": signal, "args": args });
-    output::answer(shell.json, &shell.master().await?.client.request(CONSOLE, body).await?)
+    let answer = shell.master().await?.client.request(CONSOLE, body).await?;
+    if shell.json {
+        println!("{answer}");
+    }
+    match serde_json::from_str(answer.get()) {
+        Ok(Outcome { done, failed }) => {
+            if !shell.json && !done.is_empty() {
+                println!("done by {}", done.join(", "));
+            }
+            if failed.is_empty() {
+                return Ok(());
+            }
+            let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
+            Err(Exit::failed(format!("not done by {}", failed.join(", "))))
+        }
+        // A console of somebody else's.
+        Err(_) if shell.json => Ok(()),
+        Err(_) => output::answer(false, &answer),
+    }
+}
+
+/// What came of a signal that several servers were to follow.
+#[derive(Deserialize)]
+struct Outcome {
+    done: Vec<String>,
+    failed: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

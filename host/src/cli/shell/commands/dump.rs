@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::super::Exit;
-use super::super::Shell;
+use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command, Refused};
 
 pub(super) const DUMP: Command = Command {
@@ -63,7 +64,8 @@ async fn dump(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     // Before anybody is troubled.
     writable(file, dump.force)?;
     let param = json!({ "filepath": dump.file, "times": dump.seconds, "force": dump.force });
-    let answer = shell.watch_server(dump.what, param).await?;
+    let takes = Duration::from_secs(dump.seconds.unwrap_or_default().into());
+    let answer = shell.watch_server_for(dump.what, param, takes).await?;
     let bytes = write(file, dump.force, &answer)?;
     println!("{}: {bytes} bytes", file.display());
     Ok(())
@@ -81,12 +83,16 @@ fn writable(file: &Path, force: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes an answer: text as it is, else JSON. A file takes its place whole or not at all.
+/// Writes what was answered. A file takes its place whole or not at all.
 fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
-    let content = match serde_json::from_str(answer.get())? {
-        Value::String(text) => text,
-        _ => answer.get().to_owned(),
-    };
+    if let Value::String(words) = serde_json::from_str(answer.get())? {
+        let words = output::printable(&words).into_owned();
+        return Err(Exit::failed(format!(
+            "{} is not written, for the server answers in words: {words}",
+            file.display()
+        )));
+    }
+    let content = answer.get();
     let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = tempfile::NamedTempFile::new_in(directory).and_then(|mut temporary| {
         temporary.write_all(content.as_bytes())?;
@@ -125,15 +131,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("dump");
         let answer: Box<RawValue> = serde_json::from_str(r#"{"samples":[1]}"#).unwrap();
-        let text: Box<RawValue> = serde_json::from_str(r#""a\nb""#).unwrap();
+        let other: Box<RawValue> = serde_json::from_str("[2]").unwrap();
+        let words: Box<RawValue> = serde_json::from_str(r#""there is none""#).unwrap();
         writable(&file, false).unwrap();
         assert_eq!(write(&file, false, &answer).unwrap(), 15);
         assert!(writable(&file, false).unwrap_err().to_string().contains("--force"));
-        assert!(write(&file, false, &text).is_err());
+        assert!(write(&file, false, &other).is_err());
+        assert!(write(&file, true, &words).unwrap_err().to_string().contains("there is none"));
         assert_eq!(fs::read_to_string(&file).unwrap(), r#"{"samples":[1]}"#);
         writable(&file, true).unwrap();
-        write(&file, true, &text).unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "a\nb");
+        write(&file, true, &other).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "[2]");
         assert!(writable(dir.path(), true).is_err());
         assert!(writable(&dir.path().join("no/where"), false).is_err());
     }

@@ -10,6 +10,8 @@ mod servers;
 mod settings;
 mod show;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -137,8 +139,19 @@ const WATCH_SERVER: &str = "watchServer";
 impl Shell {
     /// Asks `watchServer`, in the context that the shell is in.
     async fn watch_server(&self, comd: &str, param: impl Into<Value>) -> anyhow::Result<Box<RawValue>> {
+        self.watch_server_for(comd, param, Duration::ZERO).await
+    }
+
+    /// Asks `watchServer` something that takes a time of its own, beside what any answer may take.
+    async fn watch_server_for(
+        &self,
+        comd: &str,
+        param: impl Into<Value>,
+        longer: Duration,
+    ) -> anyhow::Result<Box<RawValue>> {
         let body = json!({ "comd": comd, "param": param.into(), "context": self.context.to_string() });
-        Ok(self.master().await?.client.request(WATCH_SERVER, body).await?)
+        let master = self.master().await?;
+        Ok(master.client.request_within(WATCH_SERVER, body, master.time + longer).await?)
     }
 }
 
@@ -173,8 +186,10 @@ mod tests {
         assert!(ALL.is_sorted_by_key(|command| command.name.to_lowercase()));
         for command in ALL {
             assert!(command.usage.lines().all(|form| form.split(' ').next() == Some(command.name)), "{}", command.name);
-            let widest = command.help.lines().chain(command.usage.lines()).map(|line| line.chars().count()).max();
-            assert!(widest <= Some(73), "{} does not fit 80 columns", command.name);
+            let forms = command.usage.lines().map(|form| format!("  {form}"));
+            let shown = forms.chain(command.help.lines().map(str::to_owned));
+            let widest = shown.map(|line| line.chars().count()).max();
+            assert!(widest <= Some(80), "{} does not fit 80 columns", command.name);
         }
     }
 

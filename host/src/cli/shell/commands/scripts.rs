@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use anyhow::Context as _;
-use serde_json::json;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use super::super::super::Exit;
 use super::super::{Shell, output};
@@ -18,24 +20,63 @@ const SCRIPTS: &str = "scripts";
 pub(super) const EXEC: Command = Command {
     name: "exec",
     summary: "run a script file of this machine on the server",
-    usage: "exec <file>",
-    help: "For the server chosen with `use`. The file's content is sent and run once.\n\
-           A path that does not begin with / is relative to where the shell was\n\
-           started.\n\
-           \n  exec scripts/count.wat",
+    usage: "exec <file> [<arguments>]",
+    help: "For the server chosen with `use`. The file's content is sent and run once: a\n\
+           component, or its text form (WAT). The arguments are JSON. A path that does\n\
+           not begin with / is relative to where the shell was started.\n\
+           \n  exec scripts/count.wat {\"of\": \"rooms\"}",
     complete: |before| if before.is_empty() { vec![Candidates::Files] } else { vec![] },
     run: |shell, arguments| Box::pin(exec(shell, arguments)),
 };
 
 async fn exec(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let [file] = arguments.words() else { return Err(Refused::usage("one file (a name with blanks needs quotes)")) };
+    let Some(file) = arguments.words().first() else { return Err(Refused::usage("which file?")) };
     let server = shell.context.server("exec")?;
-    let script = read(file)?;
-    let body = json!({ "command": "run", "serverId": server, "script": script });
-    let answer = shell.master().await?.client.request(SCRIPTS, body).await?;
-    output::answer(shell.json, &answer)
+    let args = json_of(arguments.rest(1))?;
+    let body = json!({ "command": "run", "serverId": server, "script": read(file)?, "args": args });
+    ask(shell, body).await
 }
 
+pub(super) const RUN: Command = Command {
+    name: "run",
+    summary: "run a script on the server",
+    usage: "run <saved script> [<arguments>]\nrun <script>",
+    help: "For the server chosen with `use`. A name that ends in .wat or .wasm is that of\n\
+           a saved script, its arguments are JSON; anything else is itself the script,\n\
+           and is sent as it is typed to the end of the line.\n\
+           \n  run count.wat {\"of\": \"rooms\"}\n  run (component ...)",
+    complete: |_| vec![],
+    run: |shell, arguments| Box::pin(run(shell, arguments)),
+};
+
+async fn run(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let Some(first) = arguments.words().first() else { return Err(Refused::usage("what is to be run?")) };
+    let server = shell.context.server("run")?;
+    if is_name(first) {
+        let args = json_of(arguments.rest(1))?;
+        return ask(shell, json!({ "command": "run", "serverId": server, "filename": first, "args": args })).await;
+    }
+    output::answer(shell.json, &shell.watch_server("run", arguments.rest(0)).await?)
+}
+
+async fn ask(shell: &Shell, body: Value) -> anyhow::Result<()> {
+    output::answer(shell.json, &shell.master().await?.client.request(SCRIPTS, body).await?)
+}
+
+/// Whether a word is the name of a saved script, and no expression.
+fn is_name(word: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    word.chars().all(plain) && (word.ends_with(".wat") || word.ends_with(".wasm"))
+}
+
+fn json_of(arguments: &str) -> anyhow::Result<Value> {
+    if arguments.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(arguments).map_err(|error| Refused::usage(format!("the arguments are not JSON: {error}")))
+}
+
+/// A file's content as the module takes it: text as it is, a component's bytes in base64.
 fn read(file: &str) -> anyhow::Result<String> {
     let mut script = Vec::new();
     let opened = std::fs::File::open(file).and_then(|opened| opened.take(MAX_SCRIPT + 1).read_to_end(&mut script));
@@ -43,25 +84,37 @@ fn read(file: &str) -> anyhow::Result<String> {
     if script.len() as u64 > MAX_SCRIPT {
         return Err(Exit::failed(format!("the script {file} is longer than {MAX_SCRIPT} bytes")));
     }
-    String::from_utf8(script).map_err(|_| Exit::failed(format!("the script {file} is not text")))
+    if script.starts_with(b"\0asm") {
+        return Ok(format!("base64:{}", STANDARD.encode(script)));
+    }
+    String::from_utf8(script).map_err(|_| Exit::failed(format!("the script {file} is neither text nor a component")))
 }
 
-pub(super) const RUN: Command = Command {
-    name: "run",
-    summary: "run a script on the server",
-    usage: "run <script>",
-    help: "For the server chosen with `use`. The rest of the line is sent as it is\n\
-           typed.\n\
-           \n  run app.isMaster()",
-    complete: |_| vec![],
-    run: |shell, arguments| Box::pin(run(shell, arguments)),
-};
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn run(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let script = arguments.rest(0);
-    if script.is_empty() {
-        return Err(Refused::usage("what is to be run?"));
+    #[test]
+    fn names_are_told_from_scripts() {
+        assert!(is_name("count.wat") && is_name("a-b_2.wasm"));
+        for script in ["app.isMaster()", "(component)", "x", "../x.wat", "app.get(\"x.wat"] {
+            assert!(!is_name(script), "{script}");
+        }
     }
-    shell.context.server("run")?;
-    output::answer(shell.json, &shell.watch_server("run", script).await?)
+
+    #[test]
+    fn a_file_is_sent_as_text_or_in_base64() {
+        let dir = tempfile::tempdir().unwrap();
+        let read_back = |content: &[u8]| {
+            let file = dir.path().join("script");
+            std::fs::write(&file, content).unwrap();
+            read(file.to_str().unwrap())
+        };
+        assert_eq!(read_back(b"(component)").unwrap(), "(component)");
+        assert_eq!(read_back(b"\0asm").unwrap(), "base64:AGFzbQ==");
+        assert!(read_back(b"\xff").is_err());
+        let long = vec![b' '; usize::try_from(MAX_SCRIPT).unwrap() + 1];
+        assert!(read_back(&long).unwrap_err().to_string().contains("longer"));
+        assert!(read("/nowhere/script").unwrap_err().to_string().contains("/nowhere/script"));
+    }
 }
