@@ -26,3 +26,5 @@ mod shell;
 >>>>>>> 690e3be (pomelo shell: pomelo-cli's commands with context, history, completion, and from a pipe)
 #[path = "cluster/support.rs"]
 mod support;
+#[path = "cluster/twenty.rs"]
+mod twenty;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn shell(cluster: &Cluster, arguments: &[&str]) -> Command {
+pub fn shell(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = pomelo(&["shell", &format!("--port={}", cluster.port)]);
     // No test touches the history of whoever runs it.
     command.args(arguments).env("POMELO_HISTORY", cluster.path("history"));
@@ -102,43 +102,73 @@ fn a5_the_exit_code_tells_whether_any_command_failed() {
     assert_eq!(nobody.code, Some(3), "{nobody:?}");
 }
 
-/// A shell on a terminal of its own.
-struct Operator(PtySession);
+/// A shell on a terminal of its own, and the hands on its keys.
+pub struct Operator {
+    terminal: PtySession,
+    /// What was to be seen, line by line, without what only steers the terminal.
+    pub transcript: String,
+}
 
 impl Operator {
-    fn at(command: Command) -> Operator {
-        let mut command = command;
+    pub fn at(mut command: Command) -> Operator {
         command.env("TERM", "xterm").stdin(Stdio::inherit());
-        Operator(spawn_command(command, Some(60_000)).unwrap())
+        Operator { terminal: spawn_command(command, Some(60_000)).unwrap(), transcript: String::new() }
     }
 
-    fn prompt(&mut self, context: &str) -> &mut Self {
-        self.sees(&format!("admin@pomelo : {context}> "))
+    pub fn prompt(&mut self, context: &str) -> &mut Self {
+        let prompt = format!("admin@pomelo : {context}> ");
+        self.sees(&prompt);
+        self.transcript.push_str(&prompt);
+        self
     }
 
     fn sees(&mut self, text: &str) -> &mut Self {
-        self.0.exp_string(text).unwrap();
+        self.terminal.exp_string(text).unwrap();
         self
     }
 
     fn types(&mut self, keys: &str) -> &mut Self {
-        self.0.send(keys).unwrap();
-        self.0.flush().unwrap();
+        self.terminal.send(keys).unwrap();
+        self.terminal.flush().unwrap();
         self
     }
 
-    /// Waits for its end.
+    /// Types a line and waits for what comes of it, up to the next prompt or question.
+    pub fn enter(&mut self, line: &str) -> String {
+        self.types(line).types(ENTER).sees(LEFT);
+        let said = self.terminal.exp_string(ENTERED).unwrap().replace('\r', "");
+        self.transcript.extend([line, &said]);
+        said
+    }
+
+    /// Types a line that is asked about, and says yes.
+    pub fn enter_and_confirm(&mut self, line: &str) -> String {
+        self.enter(line);
+        let question = self.terminal.exp_string(QUESTION).unwrap();
+        // The line editor has put the cursor to the line's start, and then the question.
+        self.transcript.extend([question.rsplit(['\r', '\u{1b}']).next().unwrap().trim_start_matches("[K"), QUESTION]);
+        self.enter("yes")
+    }
+
+    /// Leaves, and waits for the shell's end.
+    pub fn leave(&mut self) {
+        self.types(CTRL_D).ended();
+    }
+
     fn ended(&mut self) {
-        self.0.exp_eof().unwrap();
+        self.terminal.exp_eof().unwrap();
     }
 }
 
+const QUESTION: &str = "[yes/no] ";
 const TAB: &str = "\t";
 const ENTER: &str = "\r";
 const UP: &str = "\u{1b}[A";
 const CTRL_C: &str = "\u{3}";
 /// What the line editor sends when it gives the terminal back.
 const LEFT: &str = "\u{1b}[?2004l";
+/// And when it takes it.
+const ENTERED: &str = "\u{1b}[?2004h";
 const CTRL_D: &str = "\u{4}";
 
 #[test]
@@ -153,7 +183,7 @@ fn a5_an_operator_types_with_context_completion_and_history() {
     operator.prompt("gate-1").types("stop chat-1\r").sees("[yes/no] ").types("no\r").prompt("gate-1");
     assert_eq!(cluster.wait_for(&["chat-1", "gate-1"])["chat-1"]["restarts"], 0);
     operator.types("get\r").sees("usage: get <key>").prompt("gate-1").types("use all\r").prompt("all");
-    operator.types(CTRL_D).ended();
+    operator.leave();
 
     // Another day, the history is there: the last command first, and none twice.
     assert!(Path::new(&cluster.path("history")).exists());
@@ -181,5 +211,5 @@ fn a5_ctrl_c_abandons_a_command_and_a_lost_master_is_found_again() {
     operator.types("modules\r").sees("master").prompt("chat-1");
     cluster.host("start", &[]);
     cluster.wait_for(&["chat-1", "gate-1"]);
-    operator.types("list\r").sees("gate-1").prompt("chat-1").types(CTRL_D).ended();
+    operator.types("list\r").sees("gate-1").prompt("chat-1").leave();
 }

@@ -194,10 +194,10 @@ pub(super) async fn restart(session: &Session, server_type: Option<String>, ids:
 }
 
 pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow::Result<()> {
-    let (command, id) = match &action {
-        ModulesAction::List => ("modules", None),
-        ModulesAction::Enable { id } => ("enable", Some(id.as_str())),
-        ModulesAction::Disable { id } => ("disable", Some(id.as_str())),
+    let (command, id, did) = match &action {
+        ModulesAction::List => ("modules", None, ""),
+        ModulesAction::Enable { id } => ("enable", Some(id.as_str()), "enabled"),
+        ModulesAction::Disable { id } => ("disable", Some(id.as_str()), "disabled"),
     };
     let answer = session.client.command(command, id, json!({})).await?;
     if session.json {
@@ -207,7 +207,12 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
         None if session.json => Ok(()),
         None => show_modules(&answer),
         Some(id) => match parse::<i64>(&answer)? {
-            1 => Ok(()),
+            1 => {
+                if !session.json {
+                    println!("{did}: {id}");
+                }
+                Ok(())
+            }
             _ => Err(Exit::failed(format!("there is no module {id}"))),
         },
     }
