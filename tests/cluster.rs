@@ -17,13 +17,10 @@ mod loss;
 mod modules;
 #[path = "cluster/monitors.rs"]
 mod monitors;
-<<<<<<< HEAD
-#[path = "cluster/ssh.rs"]
-mod ssh;
-=======
 #[path = "cluster/shell.rs"]
 mod shell;
->>>>>>> 690e3be (pomelo shell: pomelo-cli's commands with context, history, completion, and from a pipe)
+#[path = "cluster/ssh.rs"]
+mod ssh;
 #[path = "cluster/support.rs"]
 mod support;
 #[path = "cluster/twenty.rs"]

@@ -114,8 +114,12 @@ fn last_exit(server: &Value) -> String {
     }
 }
 
-/// What the console did with each of some servers.
-fn each(session: &Session, answer: &RawValue, did: &str) -> anyhow::Result<()> {
+pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<()> {
+    signal(session, "add", args, "added").await
+}
+
+/// Gives the console a signal with words as arguments, and says what it did with each of some servers.
+pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, did: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -123,7 +127,8 @@ fn each(session: &Session, answer: &RawValue, did: &str) -> anyhow::Result<()> {
         #[serde(default)]
         failed: BTreeMap<String, String>,
     }
-    let Answer { done, failed } = parse(answer)?;
+    let answer = session.ask(json!({ "signal": signal, "args": args })).await?;
+    let Answer { done, failed } = parse(&answer)?;
     if !session.json && !done.is_empty() {
         println!("{did}: {}", done.join(", "));
     }
@@ -132,11 +137,6 @@ fn each(session: &Session, answer: &RawValue, did: &str) -> anyhow::Result<()> {
     }
     let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
     Err(Exit::failed(format!("not {did}: {}", failed.join(", "))))
-}
-
-pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<()> {
-    let answer = session.ask(json!({ "signal": "add", "args": args })).await?;
-    each(session, &answer, "added")
 }
 
 pub(super) async fn stop(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {

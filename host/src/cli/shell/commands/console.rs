@@ -1,13 +1,7 @@
 //! `add`, `addCron`, `removeCron`, `blacklist`: signals of the console with words as arguments.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-use serde_json::json;
-
-use super::super::super::Exit;
-use super::super::super::admin::CONSOLE;
-use super::super::{Shell, output};
+use super::super::super::admin;
+use super::super::Shell;
 use super::{Arguments, Candidates, Command, Refused};
 
 pub(super) const ADD: Command = Command {
@@ -15,14 +9,23 @@ pub(super) const ADD: Command = Command {
     summary: "add servers to the cluster, and start them",
     usage: "add <key>=<value>...",
     help: "The keys are those of servers.json; only types that the configuration knows\n\
-           can be added. clusterCount=N adds N of them, with ++ for the numbers.\n\
+           can be added. clusterCount=N instead of an id adds N that are alike; ports\n\
+           that end in ++ count up.\n\
            \n  add host=127.0.0.1 port=3451 serverType=chat id=chat-server-2\n\
            \x20 add host=127.0.0.1 port=3152 serverType=connector \\\n\
            \x20     id=connector-server-3 clientPort=3012 frontend=true",
     complete: |_| {
         vec![Candidates::Words(&["clientPort=", "clusterCount=", "frontend=", "host=", "id=", "port=", "serverType="])]
     },
-    run: |shell, arguments| Box::pin(pairs(shell, arguments, "add", "add this server")),
+    run: |shell, arguments| {
+        Box::pin(async move {
+            checked(arguments.words())?;
+            if shell.confirm("add this server").await? {
+                admin::add(&*shell.master().await?, arguments.owned()).await?;
+            }
+            Ok(())
+        })
+    },
 };
 
 pub(super) const ADD_CRON: Command = Command {
@@ -36,7 +39,7 @@ pub(super) const ADD_CRON: Command = Command {
            \x20         action=chatCron.send\n\
            \x20 addCron id=8 serverType=chat 'time=0 30 10 * * *' action=chatCron.send",
     complete: |_| vec![Candidates::Words(&["action=", "id=", "serverId=", "serverType=", "time="])],
-    run: |shell, arguments| Box::pin(pairs(shell, arguments, "addCron", "add this cron")),
+    run: |shell, arguments| Box::pin(cron(shell, arguments, "addCron", "add this cron", "cron added")),
 };
 
 pub(super) const REMOVE_CRON: Command = Command {
@@ -45,13 +48,15 @@ pub(super) const REMOVE_CRON: Command = Command {
     usage: "removeCron id=<id> serverId=<serverId>\nremoveCron id=<id> serverType=<serverType>",
     help: "  removeCron id=8 serverId=chat-server-1\n  removeCron id=8 serverType=chat",
     complete: |_| vec![Candidates::Words(&["id=", "serverId=", "serverType="])],
-    run: |shell, arguments| Box::pin(pairs(shell, arguments, "removeCron", "remove this cron")),
+    run: |shell, arguments| Box::pin(cron(shell, arguments, "removeCron", "remove this cron", "cron removed")),
 };
 
-/// Signals with `key=value` words.
-async fn pairs(shell: &mut Shell, arguments: Arguments<'_>, signal: &str, what: &str) -> anyhow::Result<()> {
+async fn cron(shell: &mut Shell, arguments: Arguments<'_>, signal: &str, what: &str, did: &str) -> anyhow::Result<()> {
     checked(arguments.words())?;
-    tell(shell, arguments.owned(), signal, what).await
+    if shell.confirm(what).await? {
+        admin::signal(&*shell.master().await?, signal, arguments.owned(), did).await?;
+    }
+    Ok(())
 }
 
 fn checked(words: &[&str]) -> anyhow::Result<()> {
@@ -67,52 +72,22 @@ fn checked(words: &[&str]) -> anyhow::Result<()> {
 pub(super) const BLACKLIST: Command = Command {
     name: "blacklist",
     summary: "keep addresses away from the frontend servers",
-    usage: "blacklist <address or pattern>...",
-    help: "Addresses, or regular expressions of addresses.\n\
-           \n  blacklist 192.168.10.120 192.168.18.60\n  blacklist '\\b10\\.1\\.\\d+\\.\\d+\\b'",
+    usage: "blacklist <address>|<network>|<pattern>...",
+    help: "A pattern is an IPv4 address with * for some of its parts.\n\
+           \n  blacklist 192.168.10.120 10.1.0.0/16 192.168.18.*",
     complete: |_| vec![],
     run: |shell, arguments| {
         Box::pin(async move {
             if arguments.words().is_empty() {
                 return Err(Refused::usage("which addresses?"));
             }
-            tell(shell, arguments.owned(), "blacklist", "blacklist these addresses").await
+            if shell.confirm("blacklist these addresses").await? {
+                admin::signal(&*shell.master().await?, "blacklist", arguments.owned(), "blacklisted").await?;
+            }
+            Ok(())
         })
     },
 };
-
-async fn tell(shell: &mut Shell, args: Vec<String>, signal: &str, what: &str) -> anyhow::Result<()> {
-    if !shell.confirm(what).await? {
-        return Ok(());
-    }
-    let body = json!({ "signal": signal, "args": args });
-    let answer = shell.master().await?.client.request(CONSOLE, body).await?;
-    if shell.json {
-        println!("{answer}");
-    }
-    match serde_json::from_str(answer.get()) {
-        Ok(Outcome { done, failed }) => {
-            if !shell.json && !done.is_empty() {
-                println!("done by {}", done.join(", "));
-            }
-            if failed.is_empty() {
-                return Ok(());
-            }
-            let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
-            Err(Exit::failed(format!("not done by {}", failed.join(", "))))
-        }
-        // A console of somebody else's.
-        Err(_) if shell.json => Ok(()),
-        Err(_) => output::answer(false, &answer),
-    }
-}
-
-/// What came of a signal that several servers were to follow.
-#[derive(Deserialize)]
-struct Outcome {
-    done: Vec<String>,
-    failed: BTreeMap<String, String>,
-}
 
 #[cfg(test)]
 mod tests {
