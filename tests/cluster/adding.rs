@@ -87,6 +87,32 @@ fn c5_a_cluster_of_servers_is_added_with_ports_that_count_up() {
 }
 
 #[test]
+fn c2_c3_c4_a_server_that_cannot_be_reached_is_not_said_to_have_ended() {
+    let settings = format!("{SETTINGS}[master]\ngrace_ms = 600000\n");
+    let mut cluster = Cluster::start(json!({"gate": [{"id": "gate-1", "script": GRACEFUL}]}), &settings);
+    let one = ["--id", "chat-1", "--type", "chat", "--", "sh", "-c", GRACEFUL];
+    cluster.monitor(&one);
+    cluster.wait_for(&["chat-1", "gate-1"]);
+    // Its connection breaks, and its place is kept for as long as this test takes.
+    cluster.hosts[1].signal(nix::sys::signal::Signal::SIGKILL);
+    cluster.hosts[1].ended();
+    eventually("the connection is lost", || {
+        let listed = cluster.ask(&["list"]);
+        listed.err.contains("chat-1 (chat-1 cannot be reached)").then_some(())
+    });
+    let stop = cluster.ask(&["stop", "chat-1"]);
+    assert_eq!((stop.code, stop.err.contains("chat-1 cannot be reached")), (Some(1), true), "{stop:?}");
+    let kill = cluster.ask(&["kill", "chat-1", "--json"]);
+    assert_eq!(kill.out, "{\"code\":\"remained\",\"serverIds\":[\"chat-1\"]}\n");
+    let restart = cluster.ask(&["restart", "chat-1"]);
+    assert_eq!((restart.code, restart.err.contains("chat-1 cannot be reached")), (Some(1), true), "{restart:?}");
+
+    cluster.monitor(&one);
+    cluster.wait_for(&["chat-1", "gate-1"]);
+    assert_eq!(cluster.done(&["stop", "chat-1"]), "stopped: chat-1\n");
+}
+
+#[test]
 fn s4_stopped_servers_stay_down_and_added_ones_come_back_when_the_master_was_killed() {
     let mut cluster = Cluster::start(two(), SETTINGS);
     cluster.wait_for(&["chat-1", "gate-1"]);

@@ -42,7 +42,9 @@ fn a5_wrong_arguments_and_configurations_end_with_2_and_say_where() {
 #[test]
 fn a5_no_master_is_3_and_a_taken_port_is_said() {
     let cluster = Cluster::configured(json!({}), SETTINGS);
-    for command in [&["list"][..], &["stop", "x"], &["kill"], &["restart"], &["modules"], &["request", "echo"]] {
+    for command in
+        [&["list"][..], &["stop", "x"], &["kill"], &["restart"], &["modules"], &["request", "echo"], &["add", "id=x"]]
+    {
         let nobody = cluster.ask(command);
         assert_eq!(nobody.code, Some(3), "{command:?}: {nobody:?}");
         assert!(nobody.err.contains(&format!("127.0.0.1:{}", cluster.port)), "{}", nobody.err);
@@ -68,7 +70,7 @@ fn a1_a2_wrong_users_are_4_and_what_a_level_may_not_is_1() {
     command.env("POMELO_PASSWORD", "monitor");
     assert_eq!(run(command).code, Some(0));
     let guest = ["--username=monitor", "--password=monitor"];
-    for arguments in [&["stop", "chat-1"][..], &["kill"], &["restart"]] {
+    for arguments in [&["stop", "chat-1"][..], &["kill"], &["restart"], &["add", "id=x"]] {
         let forbidden = cluster.ask(&[arguments, &guest].concat());
         assert_eq!(forbidden.code, Some(1), "{arguments:?}: {forbidden:?}");
         assert!(forbidden.err.contains("needs level 1"), "{}", forbidden.err);

@@ -44,9 +44,13 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
     let timeout = agent.options::<Options>()?.stop_timeout;
+    let send = |ids: &[String], signal: &str| {
+        let answers = ask::<IgnoredAny>(agent, ids, &Message::new(signal), timeout)?;
+        Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(drop))).collect())
+    };
     let (mut ended, mut up) = (Vec::new(), Vec::new());
     for ids in [first, last] {
-        for (id, outcome) in end_some(agent, &ids, signal, timeout)? {
+        for (id, outcome) in end_some(&ids, signal, send)? {
             match outcome {
                 Ok(()) => ended.push(id),
                 // Of all, those that are down already need nothing.
@@ -83,44 +87,101 @@ fn hold(agent: &Agent, ids: &[String], down: bool) -> Result {
     }
 }
 
-/// Asks servers to end. One that ends may be gone before its answer is out; but a connection also breaks while a server runs on. So those that left
-/// without an answer are looked at: who is no longer there has ended, and who is back is asked once more.
-fn end_some(agent: &Agent, ids: &[String], signal: &str, timeout: u64) -> Result<Vec<(String, Result)>> {
-    let mut outcomes = Vec::new();
-    let mut cut = ask_to_end(agent, ids, signal, timeout, &mut outcomes)?;
+/// What became of each of some servers.
+type Outcomes = Vec<(String, Result)>;
+
+/// Asks servers to end, by way of `send`. One that ends may be gone before its answer is out; but a connection also breaks while a server runs on.
+/// So those that left without an answer are looked at: who is no longer there has ended, and who is back is asked once more.
+fn end_some(
+    ids: &[String],
+    signal: &str,
+    mut send: impl FnMut(&[String], &str) -> Result<Outcomes>,
+) -> Result<Outcomes> {
+    let (cut, mut outcomes) = cut_off(send(ids, signal)?);
     let mut back = Vec::new();
-    for (id, answer) in ask::<IgnoredAny>(agent, &cut, &Message::new("list"), timeout)? {
-        match answer {
+    for (id, looked) in send(&cut, "list")? {
+        match looked {
             Err(failure) if is_unknown(&failure) => outcomes.push((id, Ok(()))),
             Err(failure) if is_cut(&failure) || failure.code() == "unreachable" => outcomes.push((id, Err(doubt()))),
             _ => back.push(id),
         }
     }
-    cut = ask_to_end(agent, &back, signal, timeout, &mut outcomes)?;
+    let (cut, others) = cut_off(send(&back, signal)?);
+    outcomes.extend(others);
     outcomes.extend(cut.into_iter().map(|id| (id, Err(doubt()))));
     Ok(outcomes)
 }
 
-/// Asks servers to end; the outcomes, and the ids of those whose connection ended before there was an answer.
-fn ask_to_end(
-    agent: &Agent,
-    ids: &[String],
-    signal: &str,
-    timeout: u64,
-    outcomes: &mut Vec<(String, Result)>,
-) -> Result<Vec<String>> {
-    let mut cut = Vec::new();
-    for (id, answer) in ask::<IgnoredAny>(agent, ids, &Message::new(signal), timeout)? {
+/// Those whose connection ended before there was an answer, and what became of the others.
+fn cut_off(answers: Outcomes) -> (Vec<String>, Outcomes) {
+    let (mut cut, mut outcomes) = (Vec::new(), Outcomes::new());
+    for (id, answer) in answers {
         match answer {
             // A server of pomelo 2.x answers `kill` with its id where others have an error.
             Err(failure) if failure.message() == id => outcomes.push((id, Ok(()))),
             Err(failure) if is_cut(&failure) => cut.push(id),
-            answer => outcomes.push((id, answer.map(drop))),
+            answer => outcomes.push((id, answer)),
         }
     }
-    Ok(cut)
+    (cut, outcomes)
 }
 
 fn doubt() -> Failure {
     Failure::new("unreachable", "The connection broke before it answered: whether it has ended is not known.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each server does with the signals that it is sent, in their order.
+    fn play(script: &[(&str, &[(&str, Result)])]) -> Vec<(String, Result)> {
+        let mut sent = Vec::new();
+        let ids: Vec<String> = script.iter().map(|(id, _)| (*id).to_owned()).collect();
+        let mut outcomes = end_some(&ids, "stop", |ids, signal| {
+            let answer = |id: &String| {
+                let before = sent.iter().filter(|known| *known == id).count();
+                sent.push(id.clone());
+                let (_, steps) = script.iter().find(|(known, _)| known == id).unwrap();
+                assert_eq!(steps[before].0, signal, "{id}");
+                (id.clone(), steps[before].1.clone())
+            };
+            Ok(ids.iter().map(answer).collect())
+        })
+        .unwrap();
+        assert_eq!(sent.len(), script.iter().map(|(_, steps)| steps.len()).sum::<usize>(), "all was sent");
+        outcomes.sort_by(|a, b| a.0.cmp(&b.0));
+        outcomes
+    }
+
+    fn failure(code: &str) -> Result {
+        Err(Failure::new(code, "why"))
+    }
+
+    #[test]
+    fn c2_a_server_whose_connection_broke_counts_as_ended_only_when_it_has_left() {
+        let outcomes = play(&[
+            ("answers", &[("stop", Ok(()))]),
+            ("back", &[("stop", failure("disconnected")), ("list", Ok(())), ("stop", Ok(()))]),
+            ("flaps", &[("stop", failure("disconnected")), ("list", Ok(())), ("stop", failure("disconnected"))]),
+            ("lost", &[("stop", failure("disconnected")), ("list", failure("unreachable"))]),
+            ("never", &[("stop", failure("unreachable"))]),
+            ("pomelo", &[("stop", Err(Failure::new("failed", "pomelo")))]),
+            ("refuses", &[("stop", failure("failed"))]),
+            ("went", &[("stop", failure("disconnected")), ("list", failure("not-found"))]),
+        ]);
+        let codes: Vec<_> =
+            outcomes.iter().map(|(id, outcome)| (id.as_str(), outcome.as_ref().err().map(Failure::code))).collect();
+        let wanted = [
+            ("answers", None),
+            ("back", None),
+            ("flaps", Some("unreachable")),
+            ("lost", Some("unreachable")),
+            ("never", Some("unreachable")),
+            ("pomelo", None),
+            ("refuses", Some("failed")),
+            ("went", None),
+        ];
+        assert_eq!(codes, wanted);
+    }
 }

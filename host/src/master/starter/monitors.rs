@@ -108,6 +108,11 @@ impl ServerStarter {
         ids.filter(|id| !self.record.is_held(id)).collect()
     }
 
+    /// The type of a server that is configured or was added.
+    pub(in crate::master) fn server_type(&self, id: &str) -> Option<String> {
+        self.state.lock().config.server(id).map(|server| server.server_type.clone())
+    }
+
     pub(super) fn record(&self) -> &Record {
         &self.record
     }
