@@ -31,6 +31,13 @@ fn c5_an_added_server_runs_what_its_type_runs_and_is_a_member_like_others() {
     assert_eq!(cluster.done(&["restart", "chat-9"]), "restarted\n");
     assert_eq!(cluster.done(&["stop", "chat-9"]), "stopped: chat-9\n");
     eventually("it has left", || cluster.list().get("chat-9").is_none().then_some(()));
+    // Its id remains that of a chat server.
+    let arguments = ["monitor", "--id=chat-9", "--type=gate", &format!("--master=127.0.0.1:{}", cluster.port)];
+    let mut stranger = pomelo(&arguments);
+    stranger.current_dir(cluster.dir.path());
+    let stranger = Host::start(stranger, cluster.path("stranger.log"));
+    eventually("it is refused", || stranger.log().contains("as a server of type `chat`").then_some(()));
+    drop(stranger);
     assert_eq!(cluster.done(&["restart", "chat-9"]), "restarted\n");
     cluster.wait_for(&["chat-1", "chat-9", "gate-1"]);
 }

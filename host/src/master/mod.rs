@@ -99,6 +99,8 @@ struct Inner {
     attempts: attempts::Attempts,
     members: Arc<Members>,
     console: Console,
+    /// Knows servers that the configuration does not.
+    starter: Option<Arc<ServerStarter>>,
     /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
     /// with the master's state.
     commands: Mutex<()>,
@@ -143,6 +145,7 @@ impl Master {
         settings: Settings,
     ) -> Result<Self, StartError> {
         let members = Arc::new(Members::new(options.grace));
+        let servers = starter.clone();
         let starter = starter.map(|starter| Arc::new(starter::UntilJoined::new(starter, members.clone())));
         let configured: cluster::Configured = match &starter {
             None => {
@@ -186,6 +189,7 @@ impl Master {
             attempts: attempts::Attempts::default(),
             members,
             console,
+            starter: servers,
             commands: Mutex::default(),
         });
         let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));

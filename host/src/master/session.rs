@@ -282,7 +282,8 @@ impl Connection {
         if id == options.id {
             return Err(format!("`{id}` is the master itself"));
         }
-        match options.configured.get(id) {
+        let added = || self.master.starter.as_ref()?.server_type(id);
+        match options.configured.get(id).cloned().or_else(added) {
             Some(configured) if configured != server_type => {
                 Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
             }
