@@ -48,7 +48,7 @@ async fn m5_enable_and_disable_answer_1_or_minus_1_and_need_level_1() {
 async fn m5_list_leaves_out_ids_between_underscores() {
     let cluster = Plan::with([("echo", fixture("echo-v1"))]).start().await;
     let viewer = cluster.viewer().await;
-    assert_eq!(viewer.order("list", None).await.unwrap(), json!({"modules": ["echo"]}));
+    assert_eq!(viewer.order("list", None).await.unwrap(), json!({"modules": ["echo", "watchServer"]}));
     let all = viewer.order("modules", None).await.unwrap();
     let ids: Vec<_> = all["modules"].as_array().unwrap().iter().map(|module| module["id"].clone()).collect();
     assert!(ids.contains(&json!("__console__")) && ids.contains(&json!("echo")), "{ids:?}");

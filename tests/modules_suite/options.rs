@@ -26,7 +26,7 @@ async fn m2b_one_file_under_several_ids_has_options_and_a_store_for_each() {
     assert_eq!((&second["id"], &second["options"]), (&json!("second"), &json!({"who": "second"})));
     client.ask("second", json!({"do": "set", "key": "k", "value": 1})).await.unwrap();
     assert_eq!(client.ask("probe", json!({"do": "get", "key": "k"})).await.unwrap(), Value::Null);
-    assert_eq!(client.order("list", None).await.unwrap(), json!({"modules": ["probe", "second"]}));
+    assert_eq!(client.order("list", None).await.unwrap(), json!({"modules": ["probe", "second", "watchServer"]}));
     cluster.stop().await;
 }
 
