@@ -11,7 +11,7 @@ use crate::failure::{Failure, code};
 /// Verifications that run at the same time: each takes a core and some 19 MiB for tens of milliseconds.
 const RUNNING: usize = 2;
 /// Verifications that run or wait; one more is refused.
-const WAITING: usize = 64;
+const WAITING: usize = 256;
 
 /// A user of `adminUser.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
