@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod console;
+pub mod cron;
 pub mod demo;
 pub mod exchange;
 pub mod failure;

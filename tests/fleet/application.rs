@@ -135,6 +135,7 @@ impl Process for Served {
             cpu: 1.0,
             restarts: 0,
             state: "running",
+            last_exit: None,
         })
     }
 

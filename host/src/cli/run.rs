@@ -20,7 +20,8 @@ use crate::monitor::supervised::{OwnProcess, Program, Supervised};
 use crate::monitor::{Monitor, Running};
 use crate::plugin::capability::Services;
 use crate::reload::Modules;
-use crate::supervise::{Ended, Output, Phase, Status, print_lines};
+use crate::supervise::{Ended, Phase, Status, print_lines};
+use crate::wire::Info;
 
 /// How long calls under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -60,8 +61,8 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => Arc::new(ServerStarter::new(&config, &config.master.address(), Record::new(state.clone()))?),
     };
-    let own = Arc::new(OwnProcess::new(&config.master.id, stop.clone()));
-    let own = Own { application: own.clone(), process: own, keeper: keeper("monitor") };
+    let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
+    let own = Own { application: own.application(), process: own, keeper: keeper("monitor") };
     let options = assemble::master_options(&config, address);
     let master = Master::start(options, access, own, Some(starter.clone()), engine, settings).await?;
     let directory = &config.settings.modules.dir;
@@ -183,6 +184,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
+    options.told = beside.told.clone();
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
@@ -226,6 +228,8 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
 struct Beside {
     services: Services,
     running: Running,
+    /// What the program adds to its server's `info`.
+    told: Option<watch::Receiver<Info>>,
     /// Why the program stays down, once it does.
     ended: watch::Receiver<Option<Ended>>,
 }
@@ -256,20 +260,27 @@ impl Beside {
                 launch,
                 policy: settings.supervise.policy(settings.supervise.restart),
                 cpus: Vec::new(),
+                ready: settings.supervise.ready,
+                address: None,
+                ready_deadline: settings.supervise.ready_deadline,
+                logs: None,
+                crons: Vec::new(),
                 dir: config.and_then(|config| config.data_dir(&arguments.id)),
             },
             (None, None) => {
-                let own = Arc::new(OwnProcess::new(&arguments.id, stop.clone()));
-                let services = Services { application: Some(own.clone()), process: Some(own), ..Services::default() };
+                let own = Arc::new(OwnProcess::new(&arguments.id, server_type, stop.clone()));
+                let application = Some(own.application());
+                let services = Services { application, process: Some(own), ..Services::default() };
                 let running = watch::Sender::new(Some(std::process::id())).subscribe();
-                return Ok(Beside { services, running, ended: watch::Sender::new(None).subscribe() });
+                return Ok(Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() });
             }
         };
-        let supervised = Arc::new(Supervised::start(program, Output::Lines(print_lines())).await?);
+        let supervised = Arc::new(Supervised::start(program, print_lines()).await?);
         let (running, ended) = follow(supervised.status());
-        let services =
-            Services { application: Some(supervised.clone()), process: Some(supervised), ..Services::default() };
-        Ok(Beside { services, running, ended })
+        let told = Some(supervised.told());
+        let application = Some(supervised.application());
+        let services = Services { application, process: Some(supervised), ..Services::default() };
+        Ok(Beside { services, running, told, ended })
     }
 }
 

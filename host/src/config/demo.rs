@@ -78,6 +78,7 @@ impl Config {
             environment: DEFAULT_ENVIRONMENT.to_owned(),
             master,
             servers: servers.unwrap_or_default(),
+            crons: Vec::new(),
             users: users.unwrap_or_default(),
             tokens: Some(tokens.into()),
             settings,

@@ -1,16 +1,18 @@
 //! The configuration of a cluster: pomelo's files, and `pomelo.toml` for what pomelo has no file for.
 //!
-//! A directory holds `master.json`, `servers.json`, `adminUser.json` and `adminServer.json` as pomelo writes them: flat, with one level of
+//! A directory holds `master.json`, `servers.json`, `crons.json`, `adminUser.json` and `adminServer.json` as pomelo writes them: flat, with one level of
 //! environments (`{"development": …, "production": …}`), or in a directory named after the environment. Every fault is found and told at
 //! once, with its place and a way to mend it. This part reads files and knows what is right in them; it starts nothing, opens no
 //! connection, and does not watch what it has read.
 
 mod added;
 mod command;
+mod crons;
 mod demo;
 mod fault;
 mod people;
 mod reader;
+mod ready;
 mod servers;
 mod settings;
 mod toml_file;
@@ -32,8 +34,10 @@ use servers::Taken;
 use tree::{Node, Source, Tree};
 
 pub use command::Launch;
+pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
+pub use ready::Ready;
 pub use servers::{Master, Server};
 pub use settings::{MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 
@@ -63,6 +67,8 @@ pub struct Config {
     pub master: Master,
     /// `servers.json`, in the order of the file.
     pub servers: Vec<Server>,
+    /// `crons.json`; empty where the file is not there.
+    pub crons: Vec<Cron>,
     /// `adminUser.json`; empty where the file is not there, and then no client is let in.
     pub users: Vec<User>,
     /// `adminServer.json`; absent where the file is not there, and then every monitor is let in.
@@ -115,13 +121,17 @@ impl Config {
             let table = file.table(node, "servers.json")?;
             Some(servers::servers(&table, &mut taken, &extra, dir, settings.supervise.restart))
         });
+        let servers = servers.flatten().unwrap_or_default();
+        let crons =
+            files.with("crons.json", |file, node| crons::crons(&file.table(node, "crons.json")?, &servers).into());
         let users = files.with("adminUser.json", people::users);
         let tokens = files.with("adminServer.json", people::tokens);
         faults.unless_any(master.flatten()).map(|master| Config {
             origin: Origin::Directory(dir.to_owned()),
             environment: environment.to_owned(),
             master,
-            servers: servers.flatten().unwrap_or_default(),
+            servers,
+            crons: crons.flatten().unwrap_or_default(),
             users: users.unwrap_or_default(),
             tokens,
             settings,
@@ -131,6 +141,11 @@ impl Config {
     /// The server of that id.
     pub fn server(&self, id: &str) -> Option<&Server> {
         self.servers.iter().find(|server| server.id == id)
+    }
+
+    /// The crons of a server, as its monitor takes them.
+    pub fn crons_of(&self, server: &Server) -> Vec<Map<String, Value>> {
+        self.crons.iter().filter(|cron| cron.is_for(server)).map(|cron| cron.members.clone()).collect()
     }
 
     /// Settings of a module: its own, or the defaults.

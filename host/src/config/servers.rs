@@ -1,12 +1,13 @@
 //! `master.json` and `servers.json`: the servers of the cluster.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::command::{self, Launch};
 use super::reader::{File, Table};
+use super::ready::{Ready, ready_word};
 use super::toml_file::restart_policy;
 use super::tree::{Node, Tree};
 use crate::supervise::Restart;
@@ -15,9 +16,10 @@ use crate::wire::{self, Info};
 /// The most servers that one `clusterCount` may stand for.
 const MAX_CLUSTER_COUNT: u64 = 10_000;
 /// Members of a server that are for its starter alone and never told to peers.
-pub(super) const PRIVATE: [&str; 5] = ["command", "cwd", "env", "restart", "ssh"];
+pub(super) const PRIVATE: [&str; 7] = ["command", "cwd", "env", "restart", "ssh", "ready", "logs"];
 /// What a server that is added takes from the first of its type, unless it says something else.
-const INHERITED: [&str; 8] = ["command", "cwd", "env", "restart", "ssh", "auto-restart", "restart-force", "frontend"];
+const INHERITED: [&str; 10] =
+    ["command", "cwd", "env", "restart", "ssh", "ready", "logs", "auto-restart", "restart-force", "frontend"];
 /// The highest number of a CPU, and one more: what Linux's sets of CPUs hold by default.
 const MAX_CPUS: usize = 1024;
 
@@ -54,7 +56,7 @@ pub struct Server {
     pub server_type: String,
     /// The machine it runs on; 127.0.0.1 where the file does not say.
     pub host: String,
-    /// What peers are told: all members but `command`, `cwd`, `env`, `restart` and `ssh`, and `serverType`.
+    /// What peers are told: all members but `command`, `cwd`, `env`, `restart`, `ssh`, `ready` and `logs`, and `serverType`.
     pub info: Info,
     /// The program; absent where the monitor stands alone.
     pub launch: Option<Launch>,
@@ -67,6 +69,10 @@ pub struct Server {
     pub cpus: Vec<usize>,
     /// `ssh`: whether it is started through `ssh`; absent: where its host is another machine and `[ssh]` is there.
     pub ssh: Option<bool>,
+    /// What says that its program is ready: `ready`, else `[supervise] ready`.
+    pub ready: Option<Ready>,
+    /// `logs`: the program's log directory, `logs` by default; a relative path begins where the program runs.
+    pub logs: Option<PathBuf>,
     /// What a server that is added takes from this one, as the file has it: `command`, `cwd`, `env`, `restart` and the like.
     pub(super) inherited: Map<String, Value>,
 }
@@ -75,6 +81,13 @@ impl Server {
     /// The ports that its program is to listen on.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
         ["port", "clientPort"].into_iter().filter_map(|key| self.info.get(key).and_then(port_number))
+    }
+
+    /// `host:port` that its program listens on, where it listens.
+    pub fn address(&self) -> Option<String> {
+        let port = self.ports().next()?;
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        Some(format!("{host}:{port}"))
     }
 }
 
@@ -251,6 +264,10 @@ impl One<'_> {
         });
         let mut inherited = info.clone();
         inherited.retain(|key, _| INHERITED.contains(&key.as_str()));
+        let ready = table.text("ready", r#""ready": "control""#);
+        let has_port = info.contains_key("port") || info.contains_key("clientPort");
+        let ready = ready.and_then(|(word, at)| ready_word(file, word, at, has_port));
+        let logs = table.text("logs", r#""logs": "logs""#).map(|(dir, _)| dir.into());
         info.insert("serverType".into(), server_type.into());
         info.insert("host".into(), host.clone().into());
         // pomelo's servers get their members as arguments and look for this text.
@@ -266,7 +283,7 @@ impl One<'_> {
         placeholders.extend(info.clone());
         let launch = command::read(&mut table, &placeholders, base);
         let server_type = server_type.to_owned();
-        Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, inherited })
+        Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, ready, logs, inherited })
     }
 }
 

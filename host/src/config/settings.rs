@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::ready::Ready;
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::{Policy, Restart};
 
@@ -172,6 +173,12 @@ pub struct Supervise {
     pub healthy_after: Duration,
     /// `ready_delay_ms` = 300: a program that runs this long counts as started, and its server is registered.
     pub ready_delay: Duration,
+    /// `ready` = `"delay"`: what says that a program is ready, for servers that do not say: `delay`, `port` or `control`. A server without a port that
+    /// is to be looked at counts as ready after the delay.
+    pub ready: Ready,
+    /// `ready_deadline_ms` = 60000: a program that is not ready by then, by its port or its control socket, is ended, and tried again as
+    /// `restart` says.
+    pub ready_deadline: Duration,
     /// `restart` = `"always"`: whether a program that ended by itself is brought back, for servers that do not say.
     pub restart: Restart,
 }
@@ -184,6 +191,8 @@ impl Default for Supervise {
             backoff_max: Duration::from_secs(30),
             healthy_after: Duration::from_secs(60),
             ready_delay: Duration::from_millis(300),
+            ready: Ready::Delay,
+            ready_deadline: Duration::from_secs(60),
             restart: Restart::Always,
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::reader::{File, Table, did_you_mean};
+use super::ready::ready_word;
 use super::settings::{KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Ssh, Supervise, Watch};
 use super::tree::Tree;
 use crate::plugin::Limits;
@@ -110,12 +111,15 @@ fn network(mut table: Table<'_>) -> Network {
 fn supervise(mut table: Table<'_>) -> Supervise {
     let default = Supervise::default();
     let restart = table.text("restart", "restart = \"always\"");
+    let ready = table.text("ready", "ready = \"delay\"");
     let supervise = Supervise {
         stop_deadline: table.millis("stop_deadline_ms", default.stop_deadline, 0..=DAY_MS),
         backoff_min: table.millis("backoff_min_ms", default.backoff_min, 1..=DAY_MS),
         backoff_max: table.millis("backoff_max_ms", default.backoff_max, 1..=DAY_MS),
         healthy_after: table.millis("healthy_after_ms", default.healthy_after, 1..=DAY_MS),
         ready_delay: table.millis("ready_delay_ms", default.ready_delay, 0..=DAY_MS),
+        ready: ready.and_then(|(word, at)| ready_word(table.file, word, at, true)).unwrap_or(default.ready),
+        ready_deadline: table.millis("ready_deadline_ms", default.ready_deadline, 1..=DAY_MS),
         restart: restart.and_then(|(word, at)| restart_policy(table.file, word, at)).unwrap_or(default.restart),
     };
     if supervise.backoff_min > supervise.backoff_max {

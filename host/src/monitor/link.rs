@@ -21,7 +21,7 @@ use crate::plugin::capability::Uplink;
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::transport::socket_io::client::{self, ConnectError};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, memory};
-use crate::wire::{Capabilities, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
+use crate::wire::{Capabilities, Info, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
 
 /// How the master is reached.
 pub(super) enum Dial {
@@ -96,7 +96,10 @@ impl Link {
     /// Keeps the server registered for as long as it runs, until `stop`.
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
         let mut pause = self.options.backoff.0;
+        // A server that adds nothing has a sender that never speaks.
+        let mut told = self.options.told.clone().unwrap_or_else(|| watch::Sender::new(Info::new()).subscribe());
         loop {
+            told.mark_unchanged();
             let pid = *running.borrow_and_update();
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
@@ -105,7 +108,7 @@ impl Link {
             match connected {
                 Ok(connected) => {
                     let since = Instant::now();
-                    self.registered(connected, pid, &mut running, &console, &stop).await;
+                    self.registered(connected, pid, &mut running, &mut told, &console, &stop).await;
                     self.state.send_replace(LinkState::Idle);
                     if stop.is_cancelled() {
                         return;
@@ -137,6 +140,7 @@ impl Link {
         connected: Connected,
         mut pid: Option<u32>,
         running: &mut Running,
+        told: &mut watch::Receiver<Info>,
         console: &Console,
         stop: &CancellationToken,
     ) {
@@ -159,8 +163,18 @@ impl Link {
                 () = over.cancelled() => break "the connection is lost",
                 () = stop.cancelled() => break "the monitor is stopping",
                 now = until(running, |now| *now != pid) => now,
+                () = changed(told) => {
+                    if pid.is_none() {
+                        // It is told when the server runs.
+                        continue;
+                    }
+                    tracing::debug!(server = %self.options.id, "the server says more of itself");
+                    pid
+                }
             };
-            tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
+            if now != pid {
+                tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
+            }
             // A new process id is a restarted server: others shall see it go and come.
             let told = match now {
                 None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
@@ -220,13 +234,17 @@ impl Link {
 
     fn registration(&self, pid: Option<u32>) -> Register {
         let options = &self.options;
+        let mut info = options.info.clone();
+        if let Some(told) = &options.told {
+            info.extend(told.borrow().iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
         Register {
             id: options.id.clone(),
             role: Role::Monitor,
             server_type: Some(options.server_type.clone()),
             pid,
             down: pid.is_none(),
-            info: Some(options.info.clone()),
+            info: Some(info),
             token: options.token.clone(),
             username: None,
             password: None,
@@ -348,5 +366,12 @@ async fn until(running: &mut Running, wanted: impl FnMut(&Option<u32>) -> bool) 
     match now {
         Ok(now) => now,
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Waits for a change. For ever where there can be none any more.
+async fn changed(told: &mut watch::Receiver<Info>) {
+    if told.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

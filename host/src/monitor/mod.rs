@@ -3,11 +3,13 @@
 //! | file | what is there |
 //! |---|---|
 //! | `link` | the connection to the master: registration, coming back, requests both ways |
+//! | `application` | the served application: its view of the cluster, its functions, its crons |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
 //! Registration follows the program: while it does not run, the server is not in the master's table. What a module does with the program or its view of the
 //! cluster goes through the traits of `plugin::capability`.
 
+pub mod application;
 mod link;
 pub mod supervised;
 
@@ -39,6 +41,8 @@ pub struct Options {
     pub server_type: String,
     /// What others are told about the server.
     pub info: Info,
+    /// What the server itself adds to that while it runs.
+    pub told: Option<watch::Receiver<Info>>,
     /// The token to register with.
     pub token: Option<String>,
     /// Requests under way to the master. Default 4096.
@@ -58,6 +62,7 @@ impl Default for Options {
             id: String::new(),
             server_type: String::new(),
             info: Info::new(),
+            told: None,
             token: None,
             pending: 4096,
             register_deadline: Duration::from_secs(5),

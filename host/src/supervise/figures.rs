@@ -46,7 +46,17 @@ impl Figures {
         } else {
             Duration::from_millis(used.saturating_sub(before)).div_duration_f32(over) * 100.0
         };
-        Stats { pid, rss, heap_total, heap_used, uptime: uptime.as_secs_f64(), cpu, restarts: 0, state: "running" }
+        Stats {
+            pid,
+            rss,
+            heap_total,
+            heap_used,
+            uptime: uptime.as_secs_f64(),
+            cpu,
+            restarts: 0,
+            state: "running",
+            last_exit: None,
+        }
     }
 }
 

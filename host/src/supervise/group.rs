@@ -62,13 +62,17 @@ impl Group {
         let mut child = affinity::on(&spec.cpus, || command.spawn())?;
         let pid = child.id().ok_or_else(|| io::Error::other("it ended at once"))?;
         let mut readers = Readers::default();
-        if let Output::Lines(sink) = &spec.output {
+        if let Output::Lines(sink) | Output::Kept(sink, _) = &spec.output {
             let id: Arc<str> = spec.id.as_str().into();
+            let ring = match &spec.output {
+                Output::Kept(_, ring) => Some(ring),
+                _ => None,
+            };
             if let Some(stream) = child.stdout().take() {
-                readers.read(stream, id.clone(), false, sink.clone());
+                readers.read(stream, id.clone(), false, sink.clone(), ring.cloned());
             }
             if let Some(stream) = child.stderr().take() {
-                readers.read(stream, id, true, sink.clone());
+                readers.read(stream, id, true, sink.clone(), ring.cloned());
             }
         }
         let input = child.stdin().take();
@@ -129,7 +133,7 @@ impl Group {
         // Where this host is the system's first process the killed ones are now its children, and this reaps them.
         let _ = self.child.try_wait();
         self.swept = true;
-        Exit { how: how(self.ended), last_lines: self.readers.finish().await }
+        Exit::now(how(self.ended), self.readers.finish().await)
     }
 
     #[cfg(unix)]

@@ -6,10 +6,13 @@
 
 mod affinity;
 mod backoff;
+mod contact;
 mod figures;
 mod group;
 mod guard;
+mod machine;
 mod output;
+mod ring;
 mod supervisor;
 
 #[cfg(test)]
@@ -18,11 +21,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+pub use contact::Contact;
 pub use figures::Figures;
 pub use guard::Guard;
+pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
+pub use ring::{KEPT_LINES, Kept, Ring};
 pub use supervisor::Supervisor;
 
 /// Whether a program that ended by itself is brought back. One that was stopped on purpose never is.
@@ -130,6 +136,8 @@ pub enum Ended {
 pub struct Exit {
     /// The manner.
     pub how: How,
+    /// When.
+    pub time: SystemTime,
     /// The last lines of its standard error, at most 10 and cut to 512 bytes each; empty where output is inherited.
     pub last_lines: Vec<String>,
 }
@@ -143,6 +151,13 @@ pub enum How {
     Signal(i32),
     /// It could not be started, and why.
     NotStarted(String),
+}
+
+impl Exit {
+    /// An end that was noticed just now.
+    fn now(how: How, last_lines: Vec<String>) -> Self {
+        Exit { how, time: SystemTime::now(), last_lines }
+    }
 }
 
 impl Status {

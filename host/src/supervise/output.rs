@@ -11,6 +11,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::Ring;
+
 /// A longer line is cut, bytes.
 const MAX_LINE: usize = 8 * 1024;
 /// Lines of standard error that are remembered.
@@ -29,6 +31,8 @@ pub enum Output {
     Inherit,
     /// Line by line into a channel; [`print_lines`] makes one.
     Lines(LineSink),
+    /// The same, and the newest lines are kept.
+    Kept(LineSink, Arc<Ring>),
 }
 
 /// Takes lines of programs. While it is full the programs wait.
@@ -64,7 +68,7 @@ impl Output {
     pub(super) fn stdio(&self) -> Stdio {
         match self {
             Output::Inherit => Stdio::inherit(),
-            Output::Lines(_) => Stdio::piped(),
+            Output::Lines(_) | Output::Kept(..) => Stdio::piped(),
         }
     }
 }
@@ -84,6 +88,7 @@ impl Readers {
         id: Arc<str>,
         error: bool,
         sink: LineSink,
+        ring: Option<Arc<Ring>>,
     ) {
         let last = error.then(|| self.last.clone());
         self.tasks.push(tokio::spawn(async move {
@@ -95,6 +100,9 @@ impl Readers {
                         last.pop_front();
                     }
                     last.push_back(cut(text.clone(), LAST_LINE));
+                }
+                if let Some(ring) = &ring {
+                    ring.push(error, &text);
                 }
                 // Without a reader the stream is still read, or the program would stop at a full pipe.
                 let _ = sink.send(Line { id: id.clone(), error, text }).await;

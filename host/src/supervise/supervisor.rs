@@ -8,11 +8,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
-use super::{Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff};
+use super::{Contact, Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff};
 use crate::failure::{Failure, code};
 
 /// Commands that wait for the task.
@@ -39,12 +41,18 @@ impl Supervisor {
     /// Starts the program, in the background: [`Supervisor::status`] tells how it goes. One that cannot be started is tried again as its
     /// policy says.
     pub fn launch(spec: Spec, guard: Arc<Guard>) -> Self {
+        Self::launch_in_contact(spec, guard, None)
+    }
+
+    /// As [`Supervisor::launch`], with a program that can be talked with.
+    pub fn launch_in_contact(spec: Spec, guard: Arc<Guard>, contact: Option<Arc<dyn Contact>>) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let first = Status { phase: Phase::Starting(None), restarts: 0, last_exit: None, since: None };
         let (sender, status) = watch::channel(first);
         let task = Task {
             spec,
             guard,
+            contact,
             inbox,
             status: sender,
             failures: 0,
@@ -106,6 +114,7 @@ impl Supervisor {
 struct Task {
     spec: Spec,
     guard: Arc<Guard>,
+    contact: Option<Arc<dyn Contact>>,
     inbox: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     /// Ends in a row that came too soon.
@@ -147,13 +156,16 @@ impl Task {
             status.restarts += u64::from(again);
         });
         self.guard.ready().await;
+        if let Some(contact) = &self.contact {
+            contact.starting();
+        }
         let mut group = match Group::spawn(&self.spec) {
             Ok(group) => group,
             Err(error) => {
                 let program = self.spec.command.first().map_or("", String::as_str);
                 let why = format!("`{program}` cannot be started: {error}");
                 self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));
-                return self.ended(Exit { how: How::NotStarted(why), last_lines: Vec::new() }, Duration::ZERO);
+                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO);
             }
         };
         let (pid, since) = (group.pid(), Instant::now());
@@ -161,15 +173,28 @@ impl Task {
         tracing::debug!(id = self.spec.id, pid, "started");
         self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         self.answer_starting(&Ok(pid));
-        let ready = sleep(self.spec.policy.ready_delay);
-        tokio::pin!(ready);
+        let (mut ready, late) = self.ready(pid);
+        tokio::pin!(late);
+        let (mut is_ready, mut is_late) = (false, false);
         loop {
             tokio::select! {
                 () = group.leader_ended() => {
                     let exit = self.sweep(group).await;
                     return self.ended(exit, since.elapsed());
                 }
-                () = &mut ready, if !ready.is_elapsed() => self.phase(Phase::Running(pid)),
+                () = &mut ready, if !is_ready && !is_late => {
+                    is_ready = true;
+                    self.phase(Phase::Running(pid));
+                }
+                () = &mut late, if !is_ready => {
+                    if mem::replace(&mut is_late, true) {
+                        group.kill();
+                    } else {
+                        tracing::warn!(id = self.spec.id, "is not ready in time, and is ended");
+                        group.terminate();
+                    }
+                    late.set(sleep(self.spec.policy.stop_deadline));
+                }
                 command = self.inbox.recv() => match command {
                     Some(Command::Start(reply)) => {
                         let _ = reply.send(Err(Failure::new(code::BUSY, format!("{} runs already, as process {pid}", self.spec.id))));
@@ -191,23 +216,54 @@ impl Task {
         }
     }
 
+    /// What says that the program is ready, and when that is too late.
+    fn ready(&self, pid: u32) -> (BoxFuture<'static, ()>, Sleep) {
+        let waits = self.contact.as_ref().and_then(|contact| Some((contact.ready(pid)?, contact.ready_deadline())));
+        match waits {
+            Some((ready, deadline)) => (ready, sleep(deadline)),
+            // A delay is never late.
+            None => (sleep(self.spec.policy.ready_delay).boxed(), sleep(Duration::MAX)),
+        }
+    }
+
     /// Ends the group, and listens meanwhile: a restart under way can become an end for good, and an asking can become a killing.
     async fn end(&mut self, mut group: Group, mut kill: bool, mut stopping: Vec<Reply<()>>) -> Next {
+        // While the leader is asked otherwise, no signal is sent.
+        let mut asked = None;
         if kill {
             group.kill();
         } else {
-            group.terminate();
+            asked = self.contact.as_ref().and_then(|contact| contact.ask_to_end(self.spec.policy.stop_deadline));
+            if asked.is_none() {
+                group.terminate();
+            }
         }
         let mut over = false;
         let deadline = sleep(if kill { KILL_DEADLINE } else { self.spec.policy.stop_deadline });
         tokio::pin!(deadline);
         let outcome = loop {
+            let leader_only = kill || asked.is_some();
             let ended = async {
                 // Those that the leader left behind have as long to end as the leader has, unless they were killed.
-                if kill { group.leader_ended().await } else { group.all_ended().await }
+                if leader_only { group.leader_ended().await } else { group.all_ended().await }
             };
             tokio::select! {
-                () = ended => break Ok(()),
+                () = ended => {
+                    if asked.take().is_none() || kill {
+                        break Ok(());
+                    }
+                    // Only the leader knew.
+                    group.terminate();
+                    continue;
+                }
+                answer = Self::answered(&mut asked) => {
+                    if let Err(failure) = answer {
+                        tracing::warn!(id = self.spec.id, %failure, "could not be asked to end, and is sent a signal");
+                        group.terminate();
+                        asked = None;
+                    }
+                    continue;
+                }
                 () = &mut deadline => {
                     if kill {
                         let what = format!("{} was killed and does not end; the system holds it", self.spec.id);
@@ -259,6 +315,16 @@ impl Task {
             let _ = reply.send(outcome.clone());
         }
         next
+    }
+
+    /// Waits for the answer of a program that was asked to end. One that has agreed is waited for as if it had not answered.
+    async fn answered(asked: &mut Option<BoxFuture<'static, Result<(), Failure>>>) -> Result<(), Failure> {
+        let Some(asking) = asked else { return std::future::pending().await };
+        let answer = (&mut *asking).await;
+        if answer.is_ok() {
+            *asking = std::future::pending().boxed();
+        }
+        answer
     }
 
     /// Waits until it is time to try again.

@@ -120,7 +120,7 @@ impl Cluster {
             std::fs::write(directory.path().join(name).with_extension("wasm"), bytes).unwrap();
         }
         let stop = CancellationToken::new();
-        let own = Arc::new(OwnProcess::new("master-1", stop.clone()));
+        let own = Arc::new(OwnProcess::new("master-1", "master", stop.clone()));
         let options = master::Options {
             id: "master-1".into(),
             info: Default::default(),
@@ -135,7 +135,7 @@ impl Cluster {
             configured: [("master-1".into(), "master".into())].into(),
         };
         let access = Access { users: users(), tokens: Tokens::new(None) };
-        let own = Own { application: own.clone(), process: own, keeper: None };
+        let own = Own { application: own.application(), process: own, keeper: None };
         let master = Master::start(options, access, own, None, engine(&limits), settings.clone()).await.unwrap();
         let following = follow(directory.path(), master.consoles().into(), &stop).await;
         soon("the start of the modules", master.run_modules()).await;
@@ -169,8 +169,8 @@ impl Cluster {
 
     /// A monitor that has registered and started its modules.
     pub async fn server(&self, id: &str, server_type: &str) -> Server {
-        let own = Arc::new(OwnProcess::new(id, CancellationToken::new()));
-        let services = Services { application: Some(own.clone()), process: Some(own), ..Services::default() };
+        let own = Arc::new(OwnProcess::new(id, server_type, CancellationToken::new()));
+        let services = Services { application: Some(own.application()), process: Some(own), ..Services::default() };
         self.beside(id, server_type, Info::default(), services).await
     }
 

@@ -4,17 +4,25 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::view::{View, application_by_view};
-use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Server, file_name};
-use crate::failure::Failure;
-use crate::plugin::capability::{Process, Stats};
-use crate::supervise::{Figures, Guard, Input, Output, Policy, Spec, Status, Supervisor};
+use super::contact::ByControl;
+use super::logs::Logs;
+use super::{LOGS, machine};
+use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_name};
+use crate::failure::{Failure, code};
+use crate::monitor::application::{Served, View, control};
+use crate::plugin::capability::{Application, LastExit, Process, Stats};
+use crate::supervise::{
+    Exit, Figures, Guard, Input, KEPT_LINES, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, usage,
+};
+use crate::wire::Info;
 
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
@@ -37,16 +45,34 @@ pub struct Program {
     pub policy: Policy,
     /// The CPUs that it runs on, by number; empty for all.
     pub cpus: Vec<usize>,
-    /// Where the view's file is kept; absent: in a directory of its own that goes with the [`Supervised`].
+    /// What says that it is ready.
+    pub ready: Ready,
+    /// `host:port` that it listens on, for [`Ready::Port`].
+    pub address: Option<String>,
+    /// A program that is not ready by then is ended; not where a delay decides.
+    pub ready_deadline: Duration,
+    /// Its log directory; a relative path begins where it runs. `logs` where there is none.
+    pub logs: Option<PathBuf>,
+    /// Crons that are there from the beginning.
+    pub crons: Vec<Map<String, Value>>,
+    /// Where the view's file and the control socket are kept; absent: in a directory of its own that goes with the [`Supervised`].
     pub dir: Option<PathBuf>,
 }
 
 /// Why a program cannot be supervised.
 #[derive(Debug, thiserror::Error)]
-#[error("the directory {} for the program's view of the cluster cannot be used: {source}", dir.display())]
-pub struct StartError {
-    dir: PathBuf,
-    source: io::Error,
+pub enum StartError {
+    /// There is no place for its view and its socket.
+    #[error("the directory {} for the program's view of the cluster and its control socket cannot be used: {source}", dir.display())]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One of its crons is refused.
+    #[error("{0}")]
+    Cron(Failure),
 }
 
 impl Program {
@@ -60,69 +86,77 @@ impl Program {
             launch: server.launch.clone()?,
             policy: settings.policy(server.restart),
             cpus: server.cpus.clone(),
+            ready: server.ready.unwrap_or(settings.ready),
+            address: server.address(),
+            ready_deadline: settings.ready_deadline,
+            logs: server.logs.clone(),
+            crons: config.crons_of(server),
             dir: config.data_dir(&server.id),
         })
     }
 }
 
-/// A program under a monitor: what `application` and `process` act on. Dropping it kills the program and all that it started.
+/// A program under a monitor: what `process` acts on, and the application in it. Dropping it kills the program and all that it started.
 ///
-/// The program finds in its environment `POMELO_SERVER_ID`, `POMELO_SERVER_TYPE`, `POMELO_MASTER`, and in `POMELO_CLUSTER` the path of a JSON
-/// file with its view of the cluster: `{"self": id, "servers": {id: info}, "startOver": bool}`.
+/// The program finds in its environment `POMELO_SERVER_ID`, `POMELO_SERVER_TYPE`, `POMELO_MASTER`; in `POMELO_CLUSTER` the path of a JSON
+/// file with its view of the cluster, `{"self": id, "servers": {id: info}, "startOver": bool}`; and in `POMELO_CONTROL` the path of its control
+/// socket ([`control`]).
 pub struct Supervised {
-    view: View,
+    id: String,
+    server_type: String,
+    application: Arc<Served>,
+    control: Arc<control::Control>,
     file: PathBuf,
     figures: Figures,
+    ring: Arc<Ring>,
+    logs: Logs,
     supervisor: Supervisor,
     /// Removed when this is dropped.
     _dir: Option<TempDir>,
 }
 
 impl Supervised {
-    /// Writes the view's file, still without servers, and starts the program in the background; [`Supervised::status`] tells how that goes.
+    /// Starts the program. Its lines go to `output`, and the newest of them are kept.
     ///
     /// # Errors
-    /// Where the file cannot be written. A program that cannot be started is no error here: it is tried again.
-    pub async fn start(program: Program, output: Output) -> Result<Self, StartError> {
-        let Program { id, server_type, master, launch, policy, cpus, dir } = program;
+    /// [`StartError`]. A program that cannot be started is no error here: it is tried again as its policy says.
+    pub async fn start(program: Program, output: LineSink) -> Result<Self, StartError> {
         let in_dir = |dir: &Path| {
             let dir = dir.to_owned();
-            move |source| StartError { dir, source }
+            move |source| StartError::Dir { dir, source }
         };
-        let (dir, own) = match dir {
+        let (dir, own) = match &program.dir {
             Some(dir) => {
-                std::fs::create_dir_all(&dir).map_err(in_dir(&dir))?;
+                std::fs::create_dir_all(dir).map_err(in_dir(dir))?;
                 // The program may run in another directory than this host.
-                (std::path::absolute(&dir).map_err(in_dir(&dir))?, None)
+                (std::path::absolute(dir).map_err(in_dir(dir))?, None)
             }
             None => {
-                let prefix = format!("pomelo-{}-", file_name(&id));
+                let prefix = format!("pomelo-{}-", file_name(&program.id));
                 let own = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(in_dir(&std::env::temp_dir()))?;
                 (own.path().to_owned(), Some(own))
             }
         };
+        let Program { id, server_type, launch, .. } = &program;
         let file = dir.join(VIEW_FILE);
-        let view = View::in_file(&id, file.clone()).await.map_err(in_dir(&dir))?;
-        let mut env: BTreeMap<String, String> = launch.env;
-        env.insert("POMELO_SERVER_ID".into(), id.clone());
-        env.insert("POMELO_SERVER_TYPE".into(), server_type);
-        env.insert("POMELO_MASTER".into(), master);
-        // Paths that are not Unicode cannot stand here; temporary and data directories that are such are not worth another type.
-        env.insert("POMELO_CLUSTER".into(), file.to_string_lossy().into_owned());
-        let spec = Spec {
-            id,
-            command: launch.command,
-            cwd: launch.cwd,
-            env,
-            env_remove: SECRETS.map(str::to_owned).into(),
-            policy,
-            final_code: None,
-            output,
-            input: Input::Empty,
-            cpus,
+        let view = View::in_file(id, file.clone()).await.map_err(in_dir(&dir))?;
+        let control = control::Control::listen(id, server_type, view.clone(), &dir).map_err(in_dir(&dir))?;
+        let control = Arc::new(control);
+        let application = Arc::new(Served::new(id, view, control.clone()));
+        application.add_crons(program.crons.clone()).await.map_err(StartError::Cron)?;
+        let logs = launch.cwd.clone().unwrap_or_default().join(program.logs.as_deref().unwrap_or(Path::new(LOGS)));
+        let ring = Arc::new(Ring::new(KEPT_LINES));
+        let contact = ByControl {
+            control: control.clone(),
+            ready: program.ready,
+            address: program.address.clone(),
+            ready_deadline: program.ready_deadline,
         };
-        let supervisor = Supervisor::launch(spec, Arc::new(Guard::new()));
-        Ok(Supervised { view, file, figures: Figures::default(), supervisor, _dir: own })
+        let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
+        let supervisor = Supervisor::launch_in_contact(spec, Arc::new(Guard::new()), Some(Arc::new(contact)));
+        let Program { id, server_type, .. } = program;
+        let (figures, logs) = (Figures::default(), Logs(logs));
+        Ok(Supervised { id, server_type, application, control, file, figures, ring, logs, supervisor, _dir: own })
     }
 
     /// How the program is; changes are told. [`Phase::Running`](crate::supervise::Phase::Running) is when to register the server, every
@@ -131,9 +165,48 @@ impl Supervised {
         self.supervisor.status()
     }
 
+    /// What the program adds to its server's `info`; changes are told.
+    pub fn told(&self) -> watch::Receiver<Info> {
+        self.control.info()
+    }
+
+    /// The application in the program.
+    pub fn application(&self) -> Arc<dyn Application> {
+        self.application.clone()
+    }
+
     /// The file that the program reads its view from.
     pub fn view_file(&self) -> &Path {
         &self.file
+    }
+
+    /// The socket over which the program can talk with this host.
+    pub fn control_socket(&self) -> &Path {
+        self.control.path()
+    }
+}
+
+/// What is run, with all that it finds in its environment.
+fn spec(program: &Program, view: &Path, control: &Path, output: Output) -> Spec {
+    // Paths that are not Unicode cannot stand here; temporary and data directories that are such are not worth another type.
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut env: BTreeMap<String, String> = program.launch.env.clone();
+    env.insert("POMELO_SERVER_ID".into(), program.id.clone());
+    env.insert("POMELO_SERVER_TYPE".into(), program.server_type.clone());
+    env.insert("POMELO_MASTER".into(), program.master.clone());
+    env.insert("POMELO_CLUSTER".into(), path(view));
+    env.insert(control::VARIABLE.into(), path(control));
+    Spec {
+        id: program.id.clone(),
+        command: program.launch.command.clone(),
+        cwd: program.launch.cwd.clone(),
+        env,
+        env_remove: SECRETS.map(str::to_owned).into(),
+        policy: program.policy.clone(),
+        final_code: None,
+        output,
+        input: Input::Empty,
+        cpus: program.cpus.clone(),
     }
 }
 
@@ -143,11 +216,20 @@ impl Process for Supervised {
         let uptime = status.since.map(|since| since.elapsed()).unwrap_or_default();
         let stats = match status.pid() {
             Some(pid) => self.figures.read(pid, uptime),
-            None => {
-                Stats { pid: 0, rss: 0, heap_total: 0, heap_used: 0, uptime: 0.0, cpu: 0.0, restarts: 0, state: "" }
-            }
+            None => Stats {
+                pid: 0,
+                rss: 0,
+                heap_total: 0,
+                heap_used: 0,
+                uptime: 0.0,
+                cpu: 0.0,
+                restarts: 0,
+                state: "",
+                last_exit: None,
+            },
         };
-        Ok(Stats { restarts: status.restarts, state: status.phase.as_str(), ..stats })
+        let last_exit = status.last_exit.map(last_exit);
+        Ok(Stats { restarts: status.restarts, state: status.phase.as_str(), last_exit, ..stats })
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), Failure>> {
@@ -161,6 +243,33 @@ impl Process for Supervised {
     fn restart(&self) -> BoxFuture<'_, Result<u32, Failure>> {
         self.supervisor.restart().boxed()
     }
+
+    fn system(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        machine().boxed()
+    }
+
+    fn usage(&self) -> BoxFuture<'_, Result<Value, Failure>> {
+        let down = || Failure::new(code::NOT_AVAILABLE, format!("the program of {} does not run", self.id));
+        let pid = self.supervisor.status().borrow().pid().ok_or_else(down);
+        ready(pid.and_then(|pid| usage(pid, &self.id, &self.server_type))).boxed()
+    }
+
+    fn output(&self, since: Option<u64>, lines: usize, wait: Duration) -> BoxFuture<'_, Result<Value, Failure>> {
+        let kept = self.ring.read(since, lines, wait);
+        kept.map(|kept| serde_json::to_value(kept).map_err(|error| Failure::new(code::FAILED, error.to_string())))
+            .boxed()
+    }
+
+    fn logs(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        self.logs.names().boxed()
+    }
+
+    fn log_tail(&self, name: String, lines: usize) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        self.logs.tail(name, lines).boxed()
+    }
 }
 
-application_by_view!(Supervised);
+fn last_exit(exit: Exit) -> LastExit {
+    let time = exit.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    LastExit { how: exit.how.to_string(), time: time.try_into().unwrap_or(u64::MAX), lines: exit.last_lines }
+}

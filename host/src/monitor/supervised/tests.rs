@@ -7,14 +7,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::Launch;
+use crate::config::{Launch, Ready};
 use crate::failure::code;
-use crate::plugin::capability::{Application, Process};
-use crate::supervise::{Line, Output, Phase, Policy, Restart};
+use crate::plugin::capability::Process;
+use crate::supervise::{Line, LineSink, Phase, Policy, Restart};
 
 const LONG: Duration = Duration::from_secs(30);
 
-fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, Output, mpsc::Receiver<Line>) {
+fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink, mpsc::Receiver<Line>) {
     let (sink, lines) = mpsc::channel(64);
     let program = Program {
         id: "chat/1".into(),
@@ -30,9 +30,14 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, Output, m
             ready_delay: Duration::ZERO,
             stop_deadline: LONG,
         },
+        ready: Ready::Delay,
+        address: None,
+        ready_deadline: LONG,
+        logs: None,
+        crons: Vec::new(),
         dir,
     };
-    (program, Output::Lines(sink), lines)
+    (program, sink, lines)
 }
 
 fn info(id: &str) -> crate::wire::Info {
@@ -58,29 +63,31 @@ async fn w3_views_reach_the_file_whole_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (program, output, _lines) = program("exec sleep 1000", Some(dir.path().join("deep")));
     let supervised = std::sync::Arc::new(Supervised::start(program, output).await.unwrap());
+    let application = supervised.application();
     let file = || serde_json::from_slice::<Value>(&std::fs::read(supervised.view_file()).unwrap()).unwrap();
-    supervised.add_servers(vec![info("a"), info("b")]).await.unwrap();
+    application.add_servers(vec![info("a"), info("b")]).await.unwrap();
     assert_eq!(file()["servers"], json!({"a": {"id": "a"}, "b": {"id": "b"}}));
-    supervised.remove_servers(vec!["a".into(), "nobody".into()]).await.unwrap();
+    application.remove_servers(vec!["a".into(), "nobody".into()]).await.unwrap();
     assert_eq!(file()["servers"], json!({"b": {"id": "b"}}));
-    let refused = supervised.add_servers(vec![info("c"), crate::wire::Info::new()]).await.unwrap_err();
-    assert_eq!((refused.code.as_ref(), supervised.servers().len()), (code::BAD_MESSAGE, 1));
-    supervised.replace_servers(info("x")).await.unwrap();
+    let refused = application.add_servers(vec![info("c"), crate::wire::Info::new()]).await.unwrap_err();
+    assert_eq!((refused.code.as_ref(), application.servers().len()), (code::BAD_MESSAGE, 1));
+    application.replace_servers(info("x")).await.unwrap();
     assert_eq!(file()["servers"], json!({"id": "x"}));
-    supervised.start_over().await.unwrap();
+    application.start_over().await.unwrap();
     assert_eq!(file()["startOver"], json!(true));
 
     let reader = tokio::task::spawn_blocking({
         let path = supervised.view_file().to_owned();
         move || (0..500).all(|_| serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).is_ok())
     });
-    let changes = (0..200).map(|n| supervised.add_servers(vec![info(&format!("s{n}"))]));
+    let changes = (0..200).map(|n| application.add_servers(vec![info(&format!("s{n}"))]));
     for done in futures_util::future::join_all(changes).await {
         done.unwrap();
     }
     assert!(reader.await.unwrap(), "a reader never sees half a file");
     assert_eq!(file()["servers"].as_object().unwrap().len(), 201);
-    assert_eq!(std::fs::read_dir(supervised.view_file().parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+    let left = std::fs::read_dir(supervised.view_file().parent().unwrap()).unwrap().count();
+    assert_eq!(left, 2, "view and socket, and nothing is left over");
     supervised.kill().await.unwrap();
 }
 
@@ -105,12 +112,18 @@ async fn c1_figures_are_those_of_the_program() {
 #[tokio::test]
 async fn a_host_without_a_program_ends_itself_when_asked() {
     let end = CancellationToken::new();
-    let own = OwnProcess::new("master-server-1", end.clone());
+    let own = OwnProcess::new("master-server-1", "master", end.clone());
     let stats = own.stats().unwrap();
     assert_eq!((stats.pid, stats.state), (std::process::id(), "running"));
     assert!(stats.rss > 0);
-    own.add_servers(vec![info("a")]).await.unwrap();
-    assert_eq!(own.servers().len(), 1);
+    let application = own.application();
+    application.add_servers(vec![info("a")]).await.unwrap();
+    assert_eq!(application.servers().len(), 1);
+    let nothing = application.call("connections".into(), crate::wire::null().to_owned()).await.unwrap_err();
+    assert_eq!(nothing.code, code::NOT_AVAILABLE);
+    assert_eq!(own.usage().await.unwrap()["serverType"], "master");
+    assert!(own.system().await.unwrap()["totalmem"].as_u64().unwrap() > 0);
+    assert_eq!(own.output(None, 10, Duration::ZERO).await.unwrap_err().code, code::NOT_AVAILABLE);
     assert_eq!(own.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
     assert!(!end.is_cancelled());
     own.stop().await.unwrap();

@@ -21,7 +21,7 @@ use crate::failure::{Failure, code};
 
 pub use application::Application;
 pub use cluster::{Answers, Cluster, Targets};
-pub use process::{Process, Stats};
+pub use process::{LastExit, Process, Stats};
 pub use profiler::Profiler;
 pub use scripts::{Script, Scripts};
 pub use starter::{Outcomes, Starter};

@@ -65,6 +65,20 @@ pub struct Stats {
     pub restarts: u64,
     /// `running`, `starting`, `backing-off` or `exited`.
     pub state: &'static str,
+    /// How the program last ended; absent where it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastExit {
+    /// The manner, in words: `ended with code 1`, `was ended by signal 9`.
+    pub how: String,
+    /// When, milliseconds since 1970-01-01 00:00 UTC.
+    pub time: u64,
+    /// The last lines of its standard error, at most 10.
+    pub lines: Vec<String>,
 }
 
 impl State {

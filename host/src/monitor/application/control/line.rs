@@ -1,0 +1,166 @@
+//! Lines of bounded length in, and out through a bounded outbox.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{OUTBOX_BYTES, OUTBOX_LINES};
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// A line; its text is in the buffer, without its end.
+    Line,
+    /// A line of more bytes than the limit. It has been read to its end and thrown away.
+    TooLong,
+    /// The end.
+    End,
+}
+
+/// Reads the next line, of at most `limit` bytes, into a buffer. Not to be dropped while it waits: half a line would be lost.
+pub(super) async fn next_line(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<Read> {
+    line.clear();
+    let (mut any, mut long) = (false, false);
+    loop {
+        let chunk = stream.fill_buf().await?;
+        if chunk.is_empty() {
+            break;
+        }
+        any = true;
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        long |= line.len() + part.len() > limit;
+        if !long {
+            line.extend_from_slice(part);
+        }
+        let used = end.map_or(chunk.len(), |end| end + 1);
+        stream.consume(used);
+        if end.is_some() {
+            break;
+        }
+    }
+    Ok(match (any, long) {
+        (false, _) => Read::End,
+        (true, true) => Read::TooLong,
+        (true, false) => Read::Line,
+    })
+}
+
+/// Lines that wait to be written. Clones are the same outbox.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    lines: mpsc::Sender<String>,
+    bytes: Arc<AtomicUsize>,
+    /// Ends the connection.
+    cut: CancellationToken,
+}
+
+impl Outbox {
+    /// An outbox, and the task that empties it into `stream` until `cut` is cancelled; then it is given what was put in before.
+    pub(super) fn new(stream: impl AsyncWrite + Send + Unpin + 'static, cut: CancellationToken) -> Self {
+        let (lines, waiting) = mpsc::channel(OUTBOX_LINES);
+        let bytes = Arc::<AtomicUsize>::default();
+        tokio::spawn(write(stream, waiting, bytes.clone(), cut.clone()));
+        Outbox { lines, bytes, cut }
+    }
+
+    /// Puts in a line, without its end. Where there is no room the connection is ended; false then, and where it is over.
+    pub(super) fn send(&self, line: String) -> bool {
+        let size = line.len();
+        let full = self.bytes.fetch_add(size, Ordering::Relaxed) + size > OUTBOX_BYTES;
+        if full || self.lines.try_send(line).is_err() {
+            if !self.cut.is_cancelled() {
+                tracing::warn!("a program does not read from its control socket, and is cut off");
+                self.cut.cancel();
+            }
+            return false;
+        }
+        !self.cut.is_cancelled()
+    }
+
+    /// Ends the connection; what was put in before has a moment to get out.
+    pub(super) fn close(&self) {
+        self.cut.cancel();
+    }
+}
+
+async fn write(
+    stream: impl AsyncWrite + Unpin,
+    mut waiting: mpsc::Receiver<String>,
+    bytes: Arc<AtomicUsize>,
+    cut: CancellationToken,
+) {
+    /// For what was still to be said when the connection ends.
+    const LAST: std::time::Duration = std::time::Duration::from_millis(500);
+    let mut stream = BufWriter::new(stream);
+    let written = cut.run_until_cancelled(async {
+        while let Some(line) = waiting.recv().await {
+            bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            stream.write_all(line.as_bytes()).await?;
+            stream.write_all(b"\n").await?;
+            if waiting.is_empty() {
+                stream.flush().await?;
+            }
+        }
+        io::Result::Ok(())
+    });
+    match written.await {
+        Some(Ok(())) => {}
+        Some(Err(_)) => cut.cancel(),
+        None => {
+            let rest = async {
+                waiting.close();
+                while let Some(line) = waiting.recv().await {
+                    stream.write_all(line.as_bytes()).await?;
+                    stream.write_all(b"\n").await?;
+                }
+                stream.flush().await
+            };
+            let _ = tokio::time::timeout(LAST, rest).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::BufReader;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn long_lines_are_passed_over_and_the_next_one_is_whole() {
+        const LIMIT: usize = 5000;
+        let text = format!("one\n\n{}\n{}\nlast", "x".repeat(LIMIT), "y".repeat(LIMIT + 1));
+        let mut stream = BufReader::with_capacity(1000, text.as_bytes());
+        let mut line = Vec::new();
+        let mut next = async || {
+            let read = next_line(&mut stream, &mut line, LIMIT).await.unwrap();
+            (read, line.len())
+        };
+        assert_eq!(next().await, (Read::Line, 3));
+        assert_eq!(next().await, (Read::Line, 0));
+        assert_eq!(next().await, (Read::Line, LIMIT));
+        assert_eq!(next().await.0, Read::TooLong);
+        assert_eq!(next().await, (Read::Line, 4));
+        assert_eq!(next().await.0, Read::End);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_cut_off() {
+        let (stream, _other) = tokio::io::duplex(64);
+        let cut = CancellationToken::new();
+        let outbox = Outbox::new(stream, cut.clone());
+        let line = "x".repeat(1 << 20);
+        let sent = (0..64).take_while(|_| outbox.send(line.clone())).count();
+        assert!((15..=17).contains(&sent), "{sent}");
+        assert!(cut.is_cancelled());
+    }
+}

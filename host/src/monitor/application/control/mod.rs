@@ -1,0 +1,49 @@
+//! The control socket: how a program in a process of its own talks with its host. `docs/control-socket.md` describes it for those who write
+//! such programs.
+//!
+//! A Unix domain socket, JSON lines both ways. The program connects, says `hello` with the names of what it offers, and from then on either
+//! side calls the other. The socket is the server user's alone (mode 0600); its path stands in [`VARIABLE`].
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `line` | lines of bounded length in, and out through a bounded outbox |
+//! | `message` | what a line says |
+//! | `socket` | the socket's file |
+//! | `server` | the host's side: who is connected, and calls to it |
+//! | `session` | the host's side of one connection |
+//! | `client` | the program's side, for programs in Rust |
+
+mod client;
+mod line;
+mod message;
+mod server;
+mod session;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use client::Client;
+pub(in crate::monitor) use server::Control;
+
+/// The environment variable with the socket's path.
+pub const VARIABLE: &str = "POMELO_CONTROL";
+
+/// The longest line that is read, bytes; a longer one is refused, and the connection goes on.
+const MAX_LINE: usize = 1 << 20;
+/// Lines that wait to be written.
+const OUTBOX_LINES: usize = 1024;
+/// What they may add up to, bytes; a program that does not read is cut off, since no change of its view may be skipped.
+const OUTBOX_BYTES: usize = 16 << 20;
+/// Connections at a time, of which one has said `hello` last and is the program's.
+const MAX_CONNECTIONS: usize = 8;
+/// A connection that has not said `hello` by then is closed.
+const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+/// Functions that a program may offer.
+const MAX_OFFERS: usize = 256;
+/// The longest name of a function, bytes.
+const MAX_NAME: usize = 256;
+/// Members that a program may add to its server's `info`, and what they may add up to, bytes.
+const MAX_INFO: (usize, usize) = (64, 16 * 1024);

@@ -1,0 +1,281 @@
+//! The application's crons: functions of its own that this host calls when they are due.
+//!
+//! They are kept in memory: those of the configuration are there again when this host is, those added while it runs are not. A turn whose
+//! action still runs is skipped and counted; turns that passed while the machine slept are not made up for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Local};
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Reach;
+use crate::cron::Schedule;
+use crate::failure::{Failure, code};
+use crate::wire::{raw, shown};
+
+/// The crons that one application may have.
+pub const MAX_CRONS: usize = 256;
+/// An action that has not answered by then has failed, and may have its next turn.
+pub(super) const DEADLINE: Duration = Duration::from_secs(600);
+/// The longest sleep: whoever sets the clock, or wakes the machine, is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// The longest name of an action, bytes.
+const MAX_ACTION: usize = 256;
+
+/// The crons of an application, and the task that fires them.
+pub(super) struct Crons {
+    inner: Arc<Inner>,
+    stop: CancellationToken,
+    _stop: DropGuard,
+}
+
+struct Inner {
+    /// The server, for the log.
+    id: String,
+    reach: Arc<dyn Reach>,
+    table: Mutex<Table>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By id. A cron that is replaced is another: what the old one's action answers is not counted for the new one.
+    crons: BTreeMap<String, Cron>,
+    /// Whether the task runs; it is started with the first cron.
+    followed: bool,
+    last: u64,
+}
+
+struct Cron {
+    /// Tells it from others that had its id before.
+    number: u64,
+    schedule: Schedule,
+    time: String,
+    action: String,
+    /// As it was given: what the action is called with.
+    object: Box<RawValue>,
+    next: Option<DateTime<Local>>,
+    running: bool,
+    fired: u64,
+    skipped: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+impl Crons {
+    pub(super) fn new(id: &str, reach: Arc<dyn Reach>) -> Self {
+        let inner = Inner { id: id.to_owned(), reach, table: Mutex::default(), changed: Notify::new() };
+        let stop = CancellationToken::new();
+        Crons { inner: Arc::new(inner), _stop: stop.clone().drop_guard(), stop }
+    }
+
+    /// Adds crons, or replaces those of the same id: all, or none where one of them is refused.
+    pub(super) fn add(&self, objects: Vec<Map<String, Value>>) -> Result<(), Failure> {
+        let now = Local::now();
+        let mut new = BTreeMap::new();
+        for object in objects {
+            let (id, cron) = Cron::read(object, &now)?;
+            if new.contains_key(&id) {
+                return Err(bad(format!("the cron `{}` is given twice", shown(&id))));
+            }
+            new.insert(id, cron);
+        }
+        let mut table = self.inner.table.lock();
+        let added = new.keys().filter(|id| !table.crons.contains_key(*id)).count();
+        if table.crons.len() + added > MAX_CRONS {
+            let what = format!("an application has at most {MAX_CRONS} crons; there are {} already", table.crons.len());
+            return Err(Failure::new(code::BUSY, what));
+        }
+        for (id, mut cron) in new {
+            table.last += 1;
+            cron.number = table.last;
+            tracing::info!(server = self.inner.id, cron = %shown(&id), time = cron.time, action = cron.action, "a cron was added");
+            table.crons.insert(id, cron);
+        }
+        if !table.followed && !table.crons.is_empty() {
+            table.followed = true;
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(follow(self.inner.clone())));
+        }
+        drop(table);
+        self.inner.changed.notify_one();
+        Ok(())
+    }
+
+    /// Removes crons; those that were there.
+    pub(super) fn remove(&self, ids: Vec<String>) -> Vec<String> {
+        let mut table = self.inner.table.lock();
+        let there: Vec<String> = ids.into_iter().filter(|id| table.crons.remove(id).is_some()).collect();
+        if !there.is_empty() {
+            tracing::info!(server = self.inner.id, crons = ?there, "crons were removed");
+        }
+        there
+    }
+
+    /// The crons with their figures, in the order of their ids.
+    pub(super) fn list(&self) -> Vec<Value> {
+        let table = self.inner.table.lock();
+        let show = |(id, cron): (&String, &Cron)| {
+            let mut shown = json!({
+                "id": id, "time": cron.time, "action": cron.action,
+                "next": cron.next.map(|next| next.timestamp_millis()),
+                "fired": cron.fired, "skipped": cron.skipped, "failed": cron.failed,
+            });
+            if let Some(error) = &cron.last_error {
+                shown["lastError"] = error.as_str().into();
+            }
+            shown
+        };
+        table.crons.iter().map(show).collect()
+    }
+}
+
+fn bad(what: impl Into<String>) -> Failure {
+    Failure::new(code::BAD_MESSAGE, what)
+}
+
+/// A cron's id: a text, or a number as pomelo's are.
+fn id_of(object: &Map<String, Value>) -> Option<String> {
+    match object.get("id")? {
+        Value::String(id) if !id.is_empty() && id.len() <= crate::wire::MAX_ID => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+impl Cron {
+    fn read(object: Map<String, Value>, now: &DateTime<Local>) -> Result<(String, Cron), Failure> {
+        let id = id_of(&object).ok_or_else(|| bad("a cron without an `id`, a number or a text"))?;
+        let text = |name: &str| {
+            let text = object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+            text.map(str::to_owned).ok_or_else(|| bad(format!("the cron `{}` has no `{name}`", shown(&id))))
+        };
+        let (time, action) = (text("time")?, text("action")?);
+        if action.len() > MAX_ACTION {
+            return Err(bad(format!("the action of the cron `{}` is longer than {MAX_ACTION} bytes", shown(&id))));
+        }
+        let schedule = Schedule::parse(&time).map_err(|error| bad(format!("the cron `{}`: {error}", shown(&id))))?;
+        let next = schedule.next(now);
+        let object = raw(&object);
+        let cron = Cron {
+            number: 0,
+            schedule,
+            time,
+            action,
+            object,
+            next,
+            running: false,
+            fired: 0,
+            skipped: 0,
+            failed: 0,
+            last_error: None,
+        };
+        Ok((id, cron))
+    }
+}
+
+/// Fires what is due, and sleeps until the next is.
+async fn follow(inner: Arc<Inner>) {
+    loop {
+        let now = Local::now();
+        let mut due = Vec::new();
+        let wait = {
+            let mut table = inner.table.lock();
+            for (id, cron) in &mut table.crons {
+                if cron.next.is_none_or(|next| next > now) {
+                    continue;
+                }
+                cron.next = cron.schedule.next(&now);
+                if cron.running {
+                    cron.skipped += 1;
+                    metrics::counter!("pomelo_crons_total", "outcome" => "skipped").increment(1);
+                    tracing::warn!(server = inner.id, cron = %shown(id), "a turn was skipped: its action still runs");
+                    continue;
+                }
+                (cron.running, cron.fired) = (true, cron.fired + 1);
+                due.push((id.clone(), cron.number, cron.action.clone(), cron.object.clone()));
+            }
+            let next = table.crons.values().filter_map(|cron| cron.next).min();
+            next.map_or(LONGEST_SLEEP, |next| (next - now).to_std().unwrap_or_default())
+        };
+        for (id, number, action, object) in due {
+            tracing::debug!(server = inner.id, cron = %shown(&id), action, "due");
+            let answer = inner.reach.call(&action, &object, DEADLINE);
+            let inner = inner.clone();
+            tokio::spawn(async move { inner.answered(&id, number, answer.await.err()) });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
+            () = inner.changed.notified() => {}
+        }
+    }
+}
+
+impl Inner {
+    fn answered(&self, id: &str, number: u64, failure: Option<Failure>) {
+        let outcome = if failure.is_some() { "failed" } else { "done" };
+        metrics::counter!("pomelo_crons_total", "outcome" => outcome).increment(1);
+        let mut table = self.table.lock();
+        let Some(cron) = table.crons.get_mut(id).filter(|cron| cron.number == number) else { return };
+        cron.running = false;
+        let error = failure.map(|failure| failure.to_string());
+        cron.failed += u64::from(error.is_some());
+        // One that fails every second says so once.
+        if let Some(error) = error.as_deref().filter(|error| cron.last_error.as_deref() != Some(error)) {
+            tracing::warn!(server = self.id, cron = %shown(id), action = cron.action, error, "a cron failed");
+        }
+        cron.last_error = error;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Nobody;
+    use super::*;
+
+    fn crons() -> Crons {
+        Crons::new("chat-1", Arc::new(Nobody))
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn c6_all_crons_are_checked_before_any_is_added() {
+        let crons = crons();
+        let good = object(json!({"id": 1, "time": "0 30 10 * * *", "action": "chatCron.send"}));
+        let check = |bad: Value, part: &str| {
+            let failure = crons.add(vec![good.clone(), object(bad)]).unwrap_err();
+            assert_eq!((failure.code.as_ref(), failure.message.contains(part)), (code::BAD_MESSAGE, true), "{failure}");
+            assert_eq!(crons.list(), Vec::<Value>::new());
+        };
+        check(json!({"time": "* * * * * *", "action": "a"}), "without an `id`");
+        check(json!({"id": "2", "action": "a"}), "the cron `2` has no `time`");
+        check(json!({"id": "2", "time": "* * * * * *", "action": ""}), "has no `action`");
+        check(json!({"id": "2", "time": "* * * * *", "action": "a"}), "the cron `2`: the time `* * * * *`");
+        check(json!({"id": "1", "time": "* * * * * *", "action": "a"}), "given twice");
+        crons.add(vec![good]).unwrap();
+        let listed = crons.list();
+        assert_eq!((&listed[0]["id"], &listed[0]["action"]), (&json!("1"), &json!("chatCron.send")));
+        assert!(listed[0]["next"].as_i64().unwrap() > Local::now().timestamp_millis());
+        assert_eq!(crons.remove(vec!["1".into(), "2".into()]), ["1"]);
+    }
+
+    #[tokio::test]
+    async fn c6_there_are_only_so_many() {
+        let crons = crons();
+        let many = |ids: std::ops::Range<usize>| {
+            ids.map(|id| object(json!({"id": id, "time": "0 0 0 1 1 *", "action": "a"}))).collect::<Vec<_>>()
+        };
+        crons.add(many(0..MAX_CRONS)).unwrap();
+        assert_eq!(crons.add(many(MAX_CRONS..MAX_CRONS + 1)).unwrap_err().code, code::BUSY);
+        crons.add(many(0..1)).unwrap();
+        assert_eq!(crons.list().len(), MAX_CRONS);
+    }
+}

@@ -1,0 +1,106 @@
+//! The served application: its view of the cluster, its crons, and the functions that it offers.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `served` | what modules see as `application`, wherever the application is |
+//! | `view` | the view, in memory or in a file |
+//! | `crons` | the crons, which fire in this host and call the application's functions |
+//! | `functions` | the functions of an application written in Rust |
+//! | `embedded` | an application in this very process |
+//! | `control` | an application in a process of its own, over a local socket |
+//!
+//! Between `served` and the application stands one trait, [`Reach`]. This part knows neither the master nor any module.
+
+pub mod control;
+mod crons;
+mod embedded;
+mod functions;
+mod served;
+mod view;
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use serde_json::value::RawValue;
+
+use crate::failure::{Failure, code};
+
+pub use crons::MAX_CRONS;
+pub use embedded::{Embedded, JoinError, Joined};
+pub use functions::{Change, Functions};
+pub(super) use served::Served;
+pub(super) use view::View;
+
+/// What the host itself calls, and no module: the changes of the view, and the end.
+mod own {
+    pub const ADD_SERVERS: &str = "addServers";
+    pub const REMOVE_SERVERS: &str = "removeServers";
+    pub const REPLACE_SERVERS: &str = "replaceServers";
+    pub const START_OVER: &str = "startOver";
+    pub const STOP: &str = "stop";
+    /// Those that change the view, and are carried out one after another.
+    pub const VIEW: [&str; 4] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER];
+    pub const ALL: [&str; 5] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER, STOP];
+}
+
+/// How long the application may take to answer, where nothing else is said.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Calls to the application that may be under way at a time.
+const MAX_CALLS: usize = 1024;
+
+/// An answer of the application's.
+type Answer = Result<Box<RawValue>, Failure>;
+
+/// The way to the application's functions.
+pub(super) trait Reach: Send + Sync + 'static {
+    /// Names of the functions that it offers now, those of [`own`] among them, in order.
+    fn offers(&self) -> Vec<String>;
+    /// Whether it offers a function now.
+    fn has(&self, name: &str) -> bool;
+    /// Calls a function. The call is on its way, behind all that were made before, when this returns; it must not wait for anything, since
+    /// the view may be locked.
+    fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer>;
+    /// Why it does not offer a function.
+    fn lacks(&self, name: &str) -> Failure;
+}
+
+/// Asks the application to end, where it wants to be asked.
+pub(super) fn ask_to_end(reach: &dyn Reach, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+    let asked = || reach.call(own::STOP, &functions::Stop::within(deadline), deadline);
+    reach.has(own::STOP).then(|| asked().map(|answer| answer.map(drop)).boxed())
+}
+
+/// No application at all.
+pub(super) struct Nobody;
+
+impl Reach for Nobody {
+    fn offers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn has(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn call(&self, name: &str, _args: &RawValue, _deadline: Duration) -> BoxFuture<'static, Answer> {
+        ready(Err(self.lacks(name))).boxed()
+    }
+
+    fn lacks(&self, name: &str) -> Failure {
+        let what = format!("this host serves no application, so nobody offers `{name}`");
+        Failure::new(code::NOT_AVAILABLE, what)
+    }
+}
+
+/// The sentence for a function that is not among those that are offered.
+fn not_offered(id: &str, name: &str, offers: &[String]) -> Failure {
+    let others: Vec<&str> = offers.iter().map(String::as_str).filter(|name| !own::ALL.contains(name)).collect();
+    let others = if others.is_empty() { "nothing".to_owned() } else { others.join(", ") };
+    let name = crate::wire::shown(name);
+    Failure::new(code::NOT_AVAILABLE, format!("the application of {id} does not offer `{name}`; it offers: {others}"))
+}
+
+fn late(name: &str, deadline: Duration) -> Failure {
+    Failure::new(code::TIMEOUT, format!("the application did not answer `{name}` within {} ms", deadline.as_millis()))
+}

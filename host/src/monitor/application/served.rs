@@ -1,0 +1,114 @@
+//! What modules see as `application`, wherever the application is.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::crons::Crons;
+use super::view::State;
+use super::{CALL_DEADLINE, Reach, View, not_offered, own};
+use crate::failure::{Failure, code};
+use crate::plugin::capability::Application;
+use crate::wire::{Info, raw};
+
+/// The view, the crons, and the way to the application. A change of the view is done when the file has it and the application, where it
+/// wants to be told, has answered.
+pub(in crate::monitor) struct Served {
+    id: String,
+    view: View,
+    crons: Crons,
+    reach: Arc<dyn Reach>,
+}
+
+type Done = BoxFuture<'static, Result<(), Failure>>;
+
+impl Served {
+    pub(in crate::monitor) fn new(id: &str, view: View, reach: Arc<dyn Reach>) -> Self {
+        Served { id: id.to_owned(), view, crons: Crons::new(id, reach.clone()), reach }
+    }
+
+    /// Changes the view and tells the application, in this order for all: the view stays locked until the call is on its way.
+    fn change<A: Serialize>(&self, name: &'static str, change: impl FnOnce(&mut State) -> A) -> Done {
+        let (told, written) = self.view.change(|state| {
+            let args = change(state);
+            self.reach.has(name).then(|| self.reach.call(name, &raw(&args), CALL_DEADLINE))
+        });
+        async move {
+            written.await?;
+            match told {
+                Some(told) => told.await.map(drop),
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Application for Served {
+    fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<(), Failure>> {
+        let id = |info: &Info| info.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+        // All or nothing: a view with half of what was asked for helps nobody.
+        let Some(ids) = servers.iter().map(id).collect::<Option<Vec<_>>>() else {
+            return ready(Err(Failure::new(code::BAD_MESSAGE, "a server without an `id`"))).boxed();
+        };
+        self.change(own::ADD_SERVERS, |state| {
+            state.servers.extend(ids.into_iter().zip(servers.iter().cloned().map(Value::Object)));
+            servers
+        })
+    }
+
+    fn remove_servers(&self, ids: Vec<String>) -> BoxFuture<'_, Result<(), Failure>> {
+        self.change(own::REMOVE_SERVERS, |state| {
+            ids.iter().for_each(|id| drop(state.servers.remove(id)));
+            ids
+        })
+    }
+
+    fn replace_servers(&self, servers: Map<String, Value>) -> BoxFuture<'_, Result<(), Failure>> {
+        self.change(own::REPLACE_SERVERS, |state| {
+            state.servers.clone_from(&servers);
+            servers
+        })
+    }
+
+    fn servers(&self) -> Map<String, Value> {
+        self.view.look(|state| state.servers.clone())
+    }
+
+    fn start_over(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        self.change(own::START_OVER, |state| {
+            state.start_over = true;
+        })
+    }
+
+    fn offers(&self) -> Vec<String> {
+        let mut offers = self.reach.offers();
+        offers.retain(|name| !own::ALL.contains(&name.as_str()));
+        offers
+    }
+
+    fn call(&self, name: String, args: Box<RawValue>) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        if own::ALL.contains(&name.as_str()) {
+            // What keeps the view is the host's; a module that could call it would let the application see another view than the file has.
+            return ready(Err(not_offered(&self.id, &name, &self.reach.offers()))).boxed();
+        }
+        // The caller's own deadline may be shorter.
+        self.reach.call(&name, &args, CALL_DEADLINE)
+    }
+
+    fn add_crons(&self, crons: Vec<Map<String, Value>>) -> BoxFuture<'_, Result<(), Failure>> {
+        ready(self.crons.add(crons)).boxed()
+    }
+
+    fn remove_crons(&self, ids: Vec<String>) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        ready(Ok(self.crons.remove(ids))).boxed()
+    }
+
+    fn crons(&self) -> Vec<Value> {
+        self.crons.list()
+    }
+}

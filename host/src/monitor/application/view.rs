@@ -1,0 +1,117 @@
+//! The application's view of the cluster: in memory, and for a program in a file.
+//!
+//! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. It is replaced as a whole, so that a program that reads it at
+//! any time finds the view of one moment. Its name does not change, its inode does: programs watch the folder or look at the file
+//! again from time to time.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, code};
+
+/// The view, and the file that it is kept in, if there is one. Clones are the same view.
+#[derive(Clone)]
+pub(in crate::monitor) struct View(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    state: Mutex<State>,
+    file: Option<PathBuf>,
+    /// The change that the file has; held while it is written.
+    written: Mutex<u64>,
+}
+
+/// What is in the view.
+#[derive(Default)]
+pub(super) struct State {
+    /// From id to `info`.
+    pub servers: Map<String, Value>,
+    /// Whether all configured servers have started.
+    pub start_over: bool,
+    /// Counts changes.
+    change: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Contents<'a> {
+    #[serde(rename = "self")]
+    id: &'a str,
+    servers: &'a Map<String, Value>,
+    start_over: bool,
+}
+
+impl View {
+    /// A view in memory only.
+    pub(in crate::monitor) fn in_memory(id: &str) -> Self {
+        View(Arc::new(Inner { id: id.to_owned(), state: Mutex::default(), file: None, written: Mutex::new(0) }))
+    }
+
+    /// A view in a file, which is written, still without servers, before this returns.
+    pub(in crate::monitor) async fn in_file(id: &str, file: PathBuf) -> io::Result<Self> {
+        let mut view = Inner { id: id.to_owned(), state: Mutex::default(), file: Some(file), written: Mutex::new(0) };
+        view.state.get_mut().change = 1;
+        let view = Arc::new(view);
+        let writer = view.clone();
+        tokio::task::spawn_blocking(move || writer.write(1)).await.map_err(io::Error::other)??;
+        Ok(View(view))
+    }
+
+    /// Looks at the view; nobody changes it meanwhile.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.0.state.lock())
+    }
+
+    /// Changes the view. What comes back first is for the caller, the second is done when the file has the change.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> (T, BoxFuture<'static, Result<(), Failure>>) {
+        let (outcome, number) = {
+            let mut state = self.0.state.lock();
+            let outcome = change(&mut state);
+            state.change += 1;
+            (outcome, state.change)
+        };
+        if self.0.file.is_none() {
+            return (outcome, futures_util::future::ready(Ok(())).boxed());
+        }
+        let view = self.0.clone();
+        let written = async move {
+            let written = tokio::task::spawn_blocking(move || view.write(number)).await;
+            written.map_err(io::Error::other).and_then(|written| written).map_err(|error| {
+                Failure::new(code::FAILED, format!("the program's view of the cluster cannot be written: {error}"))
+            })
+        };
+        (outcome, written.boxed())
+    }
+}
+
+impl Inner {
+    /// Writes the file unless it has that change already: changes that come while it is written are written together.
+    fn write(&self, change: u64) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut written = self.written.lock();
+        if *written >= change {
+            return Ok(());
+        }
+        let (text, latest) = {
+            let state = self.state.lock();
+            let contents = Contents { id: &self.id, servers: &state.servers, start_over: state.start_over };
+            (serde_json::to_vec(&contents)?, state.change)
+        };
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let mut new = tempfile::Builder::new().prefix(".cluster-").tempfile_in(folder)?;
+        new.write_all(&text)?;
+        new.persist(file)?;
+        *written = latest;
+        Ok(())
+    }
+}

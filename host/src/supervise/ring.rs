@@ -1,0 +1,145 @@
+//! The newest lines that a program has written, numbered, for those who come later or follow.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// How many lines are kept where nothing else is said; each has at most 8 KiB.
+pub const KEPT_LINES: usize = 1000;
+/// What an answer's texts may add up to, bytes: less than what a module may be given.
+const MAX_ANSWER: usize = 512 * 1024;
+
+/// A bounded number of lines; older ones make room for newer ones. Numbers begin at 1 and go on over restarts of the program.
+pub struct Ring {
+    lines: Mutex<VecDeque<KeptLine>>,
+    limit: usize,
+    /// The number of the last line there was; 0 before the first.
+    last: watch::Sender<u64>,
+}
+
+/// A line that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeptLine {
+    /// Its number.
+    pub n: u64,
+    /// When it was read, milliseconds since 1970-01-01 00:00 UTC.
+    pub time: u64,
+    /// Whether it was written to standard error.
+    pub error: bool,
+    /// The line without its end.
+    pub text: String,
+}
+
+/// Lines of a ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// In their order.
+    pub lines: Vec<KeptLine>,
+    /// The number of the last line there is, among them or not; 0 where there is none.
+    pub last: u64,
+}
+
+impl Ring {
+    /// A ring for so many lines.
+    pub fn new(limit: usize) -> Self {
+        Ring { lines: Mutex::default(), limit: limit.max(1), last: watch::Sender::new(0) }
+    }
+
+    /// Adds a line and wakes those who wait for one.
+    pub(super) fn push(&self, error: bool, text: &str) {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let time = time.try_into().unwrap_or(u64::MAX);
+        let mut lines = self.lines.lock();
+        if lines.len() >= self.limit {
+            lines.pop_front();
+        }
+        let n = *self.last.borrow() + 1;
+        lines.push_back(KeptLine { n, time, error, text: text.to_owned() });
+        // Under the lock, so that numbers are told in their order.
+        self.last.send_replace(n);
+    }
+
+    /// The newest lines, or with `since` the first ones after that number; at most `limit`. Where there are none, waits for one, `wait` at
+    /// most. A number that there has not been yet is one of an earlier host: then all lines count as new.
+    pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> Kept {
+        let mut last = self.last.subscribe();
+        let known = *last.borrow_and_update();
+        let since = since.map(|since| if since > known { 0 } else { since });
+        if known <= since.unwrap_or(0) {
+            // In time or not, what there is is the answer.
+            let _ = tokio::time::timeout(wait, last.changed()).await;
+        }
+        let lines = self.lines.lock();
+        let after = since.map_or(0, |since| lines.partition_point(|line| line.n <= since));
+        let count = (lines.len() - after).min(limit);
+        let first = if since.is_some() { after } else { lines.len() - count };
+        let mut chosen: Vec<KeptLine> = Vec::with_capacity(count);
+        let mut room = MAX_ANSWER;
+        let fits = |line: &KeptLine, room: &mut usize| match room.checked_sub(line.text.len()) {
+            Some(left) => {
+                *room = left;
+                true
+            }
+            None => false,
+        };
+        let range = lines.range(first..first + count);
+        if since.is_some() {
+            chosen.extend(range.take_while(|line| fits(line, &mut room)).cloned());
+        } else {
+            // The newest ones are wanted most.
+            chosen.extend(range.rev().take_while(|line| fits(line, &mut room)).cloned());
+            chosen.reverse();
+        }
+        Kept { lines: chosen, last: *self.last.borrow() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn numbers(kept: &Kept) -> (Vec<u64>, u64) {
+        (kept.lines.iter().map(|line| line.n).collect(), kept.last)
+    }
+
+    #[tokio::test]
+    async fn p_the_newest_lines_are_kept_and_followed_without_a_gap() {
+        let ring = Ring::new(3);
+        let read = async |since, limit| numbers(&ring.read(since, limit, Duration::ZERO).await);
+        assert_eq!(read(None, 10).await, (vec![], 0));
+        (1..=5).for_each(|n| ring.push(n % 2 == 0, &format!("line {n}")));
+        assert_eq!(read(None, 10).await, (vec![3, 4, 5], 5));
+        assert_eq!(read(None, 2).await, (vec![4, 5], 5));
+        assert_eq!(read(Some(3), 1).await, (vec![4], 5));
+        assert_eq!(read(Some(0), 10).await, (vec![3, 4, 5], 5));
+        assert_eq!(read(Some(5), 10).await, (vec![], 5));
+        assert_eq!(read(Some(77), 10).await, (vec![3, 4, 5], 5), "a number of an earlier host");
+        let kept = ring.read(Some(3), 1, Duration::ZERO).await;
+        assert!(kept.lines[0].error && kept.lines[0].text == "line 4" && kept.lines[0].time > 1_600_000_000_000);
+    }
+
+    #[tokio::test]
+    async fn p_whoever_waits_is_woken_by_the_next_line() {
+        let ring = Arc::new(Ring::new(3));
+        ring.push(false, "one");
+        let follower = ring.clone();
+        let waiting = tokio::spawn(async move { follower.read(Some(1), 10, Duration::from_secs(60)).await });
+        tokio::task::yield_now().await;
+        ring.push(false, "two");
+        assert_eq!(numbers(&waiting.await.unwrap()), (vec![2], 2));
+    }
+
+    #[tokio::test]
+    async fn p_an_answer_is_bounded() {
+        let ring = Ring::new(1000);
+        let text = "x".repeat(8 * 1024);
+        (0..200).for_each(|_| ring.push(false, &text));
+        assert_eq!(numbers(&ring.read(None, 1000, Duration::ZERO).await).0, (137..=200).collect::<Vec<_>>());
+        assert_eq!(numbers(&ring.read(Some(0), 1000, Duration::ZERO).await).0, (1..=64).collect::<Vec<_>>());
+    }
+}
