@@ -3,6 +3,8 @@
 
 #[path = "cluster/adding.rs"]
 mod adding;
+#[path = "cluster/application.rs"]
+mod application;
 #[path = "cluster/clients.rs"]
 mod clients;
 #[path = "cluster/command_line.rs"]

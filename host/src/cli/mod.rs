@@ -192,6 +192,9 @@ struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// What says that the program is ready, instead of what is configured
+    #[arg(long, value_enum)]
+    ready: Option<ReadyArg>,
     /// Log trouble only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     quiet: bool,
@@ -204,6 +207,17 @@ struct MonitorArgs {
     /// The server's program and its arguments, instead of the configured ones
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// What says that a monitor's program is ready.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ReadyArg {
+    /// It has run for a while
+    Delay,
+    /// Somebody listens on its port
+    Port,
+    /// It says so over its control socket
+    Control,
 }
 
 /// What the commands that ask a master share.

@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, HostArgs, MonitorArgs, assemble};
+use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
-use crate::config::{Config, Launch, Origin, Settings};
+use crate::config::{Config, Launch, Origin, Ready, Settings};
 use crate::failure::Failure;
 use crate::keep::State;
 use crate::master::starter::{Record, ServerStarter, Which};
@@ -274,6 +274,15 @@ impl Beside {
                 let running = watch::Sender::new(Some(std::process::id())).subscribe();
                 return Ok(Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() });
             }
+        };
+        let program = match arguments.ready {
+            Some(ReadyArg::Port) if program.address.is_none() => {
+                return Err(Exit::usage(format!("--ready port: servers.json gives {} no port", arguments.id)));
+            }
+            Some(ReadyArg::Port) => Program { ready: Ready::Port, ..program },
+            Some(ReadyArg::Control) => Program { ready: Ready::Control, ..program },
+            Some(ReadyArg::Delay) => Program { ready: Ready::Delay, ..program },
+            None => program,
         };
         let supervised = Arc::new(Supervised::start(program, print_lines()).await?);
         let (running, ended) = follow(supervised.status());

@@ -16,15 +16,15 @@ const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3
 
 const SERVERS: &str = r#"{
     "gate": [
-        {"id": "gate-server-1", "host": "127.0.0.1", "port": 3014, "frontend": true, "command": "${exe} demo-server --port ${port}"}
+        {"id": "gate-server-1", "host": "127.0.0.1", "port": 3014, "frontend": true, "command": "${exe} demo-server --port ${port}", "ready": "control"}
     ],
     "connector": [
-        {"id": "connector-server-1", "host": "127.0.0.1", "port": 4050, "frontend": true, "command": "${exe} demo-server --port ${port}"},
-        {"id": "connector-server-2", "host": "127.0.0.1", "port": 4051, "frontend": true, "command": "${exe} demo-server --port ${port}"}
+        {"id": "connector-server-1", "host": "127.0.0.1", "port": 4050, "frontend": true, "command": "${exe} demo-server --port ${port}", "ready": "control"},
+        {"id": "connector-server-2", "host": "127.0.0.1", "port": 4051, "frontend": true, "command": "${exe} demo-server --port ${port}", "ready": "control"}
     ],
     "chat": [
-        {"id": "chat-server-1", "host": "127.0.0.1", "port": 6050, "command": "${exe} demo-server --port ${port}"},
-        {"id": "chat-server-2", "host": "127.0.0.1", "port": 6051, "command": "${exe} demo-server --port ${port}"}
+        {"id": "chat-server-1", "host": "127.0.0.1", "port": 6050, "command": "${exe} demo-server --port ${port}", "ready": "control"},
+        {"id": "chat-server-2", "host": "127.0.0.1", "port": 6051, "command": "${exe} demo-server --port ${port}", "ready": "control"}
     ]
 }"#;
 

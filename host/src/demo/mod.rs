@@ -1,26 +1,26 @@
 //! The demo cluster's server program: as small as a server can be that shows what a monitor gives it.
 //!
-//! It listens on its port and answers lines: `members` with the ids of the servers it knows, everything else with the same line. When the
-//! view that its monitor keeps for it changes, it says so. It knows nothing of pomelo but the environment variables that a program
-//! finds; the cluster's configuration is [`Config::demo`](crate::config::Config::demo).
+//! It listens on its port and answers lines: `members` with the ids of the servers it knows, `login NAME` with a greeting, everything else with
+//! the same line. Over its control socket it follows the view of the cluster, says that it is ready, and offers its functions
+//! (`application`); without one it runs as well. The cluster's configuration is [`Config::demo`](crate::config::Config::demo).
 
-use std::collections::BTreeSet;
+mod application;
+
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use parking_lot::Mutex;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How often the view's file is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::monitor::application::control::Client;
+use application::{Application, Connected};
+
+/// How long a server waits that could not accept a connection.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Connections at a time; more are closed at once.
 const CONNECTIONS: usize = 64;
 /// The longest line, bytes.
@@ -28,19 +28,10 @@ const MAX_LINE: u64 = 1024;
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// What the program reads of its view; the rest is there for others.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct View {
-    servers: Map<String, Value>,
-    #[serde(default)]
-    start_over: bool,
-}
-
-/// Runs the server on 127.0.0.1 until SIGTERM or SIGINT.
+/// Runs the server on 127.0.0.1 until SIGTERM or SIGINT, or until its monitor has it end.
 ///
 /// # Errors
-/// Where it cannot listen on the port.
+/// Where it cannot listen on the port, or its monitor's control socket is not there.
 pub async fn server(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let end = CancellationToken::new();
@@ -49,36 +40,35 @@ pub async fn server(port: u16) -> io::Result<()> {
         asked_to_end().await;
         signalled.cancel();
     });
-    serve(listener, std::env::var_os("POMELO_CLUSTER").map(PathBuf::from), end).await
+    let application = Arc::<Application>::default();
+    let _client = Client::from_environment(application.functions(end.clone()), true).await?;
+    serve(listener, application, end).await
 }
 
-/// Serves until `end` is cancelled. `view` is the file to read the view from.
-async fn serve(listener: TcpListener, view: Option<PathBuf>, end: CancellationToken) -> io::Result<()> {
+/// Serves until `end` is cancelled.
+async fn serve(listener: TcpListener, application: Arc<Application>, end: CancellationToken) -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
-    let members: Members = Arc::default();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    if let Some(view) = view {
-        tokio::spawn(end.clone().run_until_cancelled_owned(follow(view, members.clone())));
-    }
     loop {
-        let stream = tokio::select! {
+        let accepted = tokio::select! {
             () = end.cancelled() => break,
-            accepted = listener.accept() => accepted.map(|(stream, _)| stream),
+            accepted = listener.accept() => accepted,
         };
-        match (stream, places.clone().try_acquire_owned()) {
-            (Ok(stream), Ok(place)) => {
-                let members = members.clone();
+        match (accepted, places.clone().try_acquire_owned()) {
+            (Ok((stream, address)), Ok(place)) => {
+                // One on the blacklist is closed at once.
+                let Some(connected) = application.connected(address) else { continue };
                 tokio::spawn(end.clone().run_until_cancelled_owned(async move {
                     let _place = place;
                     // What goes wrong on one connection is that client's matter.
-                    let _ = answer(stream, members).await;
+                    let _ = answer(stream, &connected).await;
                 }));
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
                 // Out of file descriptors, as a rule: trying again at once would only spin.
                 println!("cannot accept a connection: {error}");
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -86,10 +76,8 @@ async fn serve(listener: TcpListener, view: Option<PathBuf>, end: CancellationTo
     Ok(())
 }
 
-type Members = Arc<Mutex<BTreeSet<String>>>;
-
 /// Answers the lines of one connection.
-async fn answer(stream: TcpStream, members: Members) -> io::Result<()> {
+async fn answer(stream: TcpStream, connected: &Connected) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -99,46 +87,16 @@ async fn answer(stream: TcpStream, members: Members) -> io::Result<()> {
         {
             return Ok(());
         }
-        if line.trim_ascii() == b"members" {
-            let ids: Vec<String> = members.lock().iter().cloned().collect();
-            line = format!("{}\n", ids.join(" ")).into_bytes();
+        let said = String::from_utf8_lossy(line.trim_ascii()).into_owned();
+        if said == "members" {
+            line = format!("{}\n", connected.members()).into_bytes();
+        } else if let Some(name) = said.strip_prefix("login ") {
+            connected.login(name);
+            line = format!("welcome, {name}\n").into_bytes();
         }
         tokio::time::timeout(IDLE, writer.write_all(&line)).await??;
+        connected.answered();
     }
-}
-
-/// Follows the view's file, and says what has changed.
-async fn follow(path: PathBuf, members: Members) {
-    let mut seen = None;
-    let mut over = false;
-    loop {
-        let stamp = stamp(&path).await;
-        if stamp.is_some() && stamp != seen {
-            let text = tokio::fs::read(&path).await.unwrap_or_default();
-            if let Ok(view) = serde_json::from_slice::<View>(&text) {
-                seen = stamp;
-                let now: BTreeSet<String> = view.servers.keys().cloned().collect();
-                let before = std::mem::replace(&mut *members.lock(), now.clone());
-                now.difference(&before).for_each(|id| println!("{id} has joined"));
-                before.difference(&now).for_each(|id| println!("{id} has left"));
-                if view.start_over && !over {
-                    println!("all servers have started");
-                }
-                over = view.start_over;
-            }
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// What tells one version of the file from another: it is replaced, never changed in place, but may keep its length.
-async fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
-    let metadata = tokio::fs::metadata(path).await.ok()?;
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    Some((metadata.modified().ok()?, metadata.len(), inode))
 }
 
 #[cfg(unix)]
@@ -164,39 +122,57 @@ async fn asked_to_end() {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::monitor::application::Embedded;
+
+    /// A line's answer; empty where the connection was closed.
+    async fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
+        let mut answer = String::new();
+        if stream.write_all(format!("{line}\n").as_bytes()).await.is_ok() {
+            let _ = stream.read_line(&mut answer).await;
+        }
+        answer.trim_end().to_owned()
+    }
 
     #[tokio::test]
-    async fn it_echoes_answers_members_and_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("cluster.json");
-        std::fs::write(&file, r#"{"self":"a","servers":{"a":{"id":"a"},"b":{"id":"b"}},"startOver":false}"#).unwrap();
+    async fn it_answers_lines_and_its_monitor_and_ends_when_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let end = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, Some(file.clone()), end.clone()));
-        let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
-        let mut ask = async |line: &str| {
-            stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_line(&mut answer).await.unwrap();
-            answer.trim_end().to_owned()
+        let application = Arc::<Application>::default();
+        let functions = application.functions(end.clone());
+        let server = tokio::spawn(serve(listener, application, end));
+        // Nobody is joined: what is asked here is what a module would ask.
+        let joined = Embedded::new("gate-1", "gate", functions).join("127.0.0.1:9").await.unwrap();
+        let call = async |name: &str, args: Value| -> Value {
+            let answer = joined.application().call(name.into(), crate::wire::raw(&args)).await.unwrap();
+            serde_json::from_str(answer.get()).unwrap()
         };
-        assert_eq!(ask("hello").await, "hello");
-        members_become(&mut ask, "a b").await;
-        std::fs::write(dir.path().join("new"), r#"{"self":"a","servers":{"c":{},"d":{}},"startOver":true}"#).unwrap();
-        std::fs::rename(dir.path().join("new"), &file).unwrap();
-        members_become(&mut ask, "c d").await;
-        end.cancel();
-        server.await.unwrap().unwrap();
-    }
 
-    async fn members_become(ask: &mut impl AsyncFnMut(&str) -> String, expected: &str) {
-        let become_so = async {
-            while ask("members").await != expected {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), become_so).await.expect("the view is followed");
+        let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        assert_eq!(ask(&mut stream, "hello").await, "hello");
+        assert_eq!(ask(&mut stream, "login ann").await, "welcome, ann");
+        let server_info = json!({"id": "chat-1"}).as_object().unwrap().clone();
+        joined.application().add_servers(vec![server_info]).await.unwrap();
+        assert_eq!(ask(&mut stream, "members").await, "chat-1");
+        let logins = call("logins", json!({})).await;
+        assert_eq!((&logins["totalConnCount"], &logins["loginedList"][0]["uid"]), (&json!(1), &json!("ann")));
+        assert_eq!(call("status", json!({})).await["answered"], 3);
+
+        call("set", json!({"key": "color", "value": "red"})).await;
+        call("enable", json!({"key": "echo"})).await;
+        assert_eq!(call("get", json!({"key": "color"})).await, "red");
+        assert_eq!(call("settings", json!({})).await, json!({"color": "red", "echo": true}));
+
+        call("blacklist", json!(["127.0.*.*"])).await;
+        let mut refused = BufReader::new(TcpStream::connect(address).await.unwrap());
+        assert_eq!(ask(&mut refused, "hello").await, "");
+
+        joined.process().stop().await.unwrap();
+        server.await.unwrap().unwrap();
+        joined.asked_to_end().await;
+        joined.shut_down(Duration::from_secs(5)).await;
     }
 }

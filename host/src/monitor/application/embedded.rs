@@ -13,7 +13,7 @@ use crate::built_in::built_in;
 use crate::console::{InstallError, Settings};
 use crate::monitor::supervised::OwnProcess;
 use crate::monitor::{Monitor, Options};
-use crate::plugin::capability::{Application, Services};
+use crate::plugin::capability::{Application, Process, Services};
 use crate::plugin::{Engine, EngineLimits};
 use crate::wire::Info;
 
@@ -29,7 +29,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// use std::time::Duration;
 /// use pomelo_host::monitor::application::{Embedded, Functions};
 ///
-/// let functions = Functions::new().on("logins", async |(): ()| Ok(["alice", "bob"]));
+/// let functions = Functions::new().on("logins", async |_: serde::de::IgnoredAny| Ok(["alice", "bob"]));
 /// let joined = Embedded::new("chat-1", "chat", functions).token("secret").join("127.0.0.1:3005").await?;
 /// joined.asked_to_end().await;
 /// joined.shut_down(Duration::from_secs(5)).await;
@@ -113,17 +113,15 @@ impl Embedded {
         application.add_crons(crons).await.map_err(JoinError::Cron)?;
         let end = CancellationToken::new();
         let process = OwnProcess::new(&options.id, &options.server_type, end.clone()).asking(reach, stop_deadline);
-        let services = Services {
-            application: Some(application.clone()),
-            process: Some(Arc::new(process)),
-            ..Services::default()
-        };
+        let process = Arc::new(process);
+        let services =
+            Services { application: Some(application.clone()), process: Some(process.clone()), ..Services::default() };
         let info = watch::Sender::new(Info::new());
         options.told = Some(info.subscribe());
         let monitor = Monitor::new(options, services, engine, settings).await?;
         let running = watch::Sender::new(Some(std::process::id()));
         monitor.join(master.to_owned(), running.subscribe());
-        Ok(Joined { monitor, application, info, end, _running: running })
+        Ok(Joined { monitor, application, process, info, end, _running: running })
     }
 }
 
@@ -131,6 +129,7 @@ impl Embedded {
 pub struct Joined {
     monitor: Monitor,
     application: Arc<Served>,
+    process: Arc<OwnProcess>,
     info: watch::Sender<Info>,
     end: CancellationToken,
     _running: watch::Sender<Option<u32>>,
@@ -145,6 +144,21 @@ impl Joined {
     /// The servers of the cluster, from id to `info`.
     pub fn servers(&self) -> Map<String, Value> {
         self.application.servers()
+    }
+
+    /// What modules see of the application.
+    pub fn application(&self) -> &dyn Application {
+        &*self.application
+    }
+
+    /// What modules see of the process.
+    pub fn process(&self) -> &dyn Process {
+        &*self.process
+    }
+
+    /// Waits until the server has been registered with its master once.
+    pub async fn registered(&self) {
+        self.monitor.registered().await;
     }
 
     /// Replaces what is added to the server's `info`, which all others see.

@@ -27,7 +27,7 @@ type Function = Arc<dyn Fn(Box<RawValue>) -> BoxFuture<'static, Answer> + Send +
 /// use pomelo_host::monitor::application::{Change, Functions};
 ///
 /// let functions = Functions::new()
-///     .on("connections", async |(): ()| Ok(serde_json::json!({"serverId": "chat-1", "totalConnCount": 3})))
+///     .on("connections", async |_: serde::de::IgnoredAny| Ok(serde_json::json!({"totalConnCount": 3})))
 ///     .on_change(async |change| {
 ///         if let Change::Added(servers) = change {
 ///             println!("{} servers have joined", servers.len());

@@ -24,7 +24,7 @@ use crate::wire::{Info, Pending, raw};
 /// # async fn run() -> std::io::Result<()> {
 /// use pomelo_host::monitor::application::{Functions, control::Client};
 ///
-/// let functions = Functions::new().on("logins", async |(): ()| Ok(["alice", "bob"]));
+/// let functions = Functions::new().on("logins", async |_: serde::de::IgnoredAny| Ok(["alice", "bob"]));
 /// if let Some(client) = Client::from_environment(functions, false).await? {
 ///     // … load the world …
 ///     client.ready().await.map_err(std::io::Error::other)?;
