@@ -16,6 +16,8 @@ mod options;
 mod order;
 #[path = "modules_suite/permission.rs"]
 mod permission;
+#[path = "modules_suite/recorded.rs"]
+mod recorded;
 #[path = "modules_suite/reload.rs"]
 mod reload;
 #[path = "modules_suite/reload_under_load.rs"]
