@@ -122,6 +122,17 @@ impl Agent {
         Ok(caller.id)
     }
 
+    /// The level of the user that called; absent where it was no client.
+    pub fn caller_level(&self) -> Option<u8> {
+        /// Less than a whole caller, for the sake of the module's size.
+        #[derive(Default, Deserialize)]
+        struct Levelled {
+            #[serde(default)]
+            level: Option<u8>,
+        }
+        serde_json::from_str::<Levelled>(&agent::caller()).unwrap_or_default().level
+    }
+
     /// Whether the caller waits for the answer: false for a notify, a timer, an event.
     pub fn wants_answer(&self) -> bool {
         agent::wants_answer()

@@ -34,15 +34,8 @@ struct MonitorLog;
 struct Command {
     server_id: Option<String>,
     logfile: Option<String>,
-    number: Option<Number>,
-}
-
-/// Web pages send what was typed.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Number(u32),
-    Text(String),
+    /// A number or a text of digits: web pages send what was typed.
+    number: Option<Box<RawValue>>,
 }
 
 /// From the master to a monitor.
@@ -113,11 +106,10 @@ impl MonitorLog {
     }
 }
 
-fn lines_wanted(number: Option<Number>) -> Result<u32> {
+fn lines_wanted(number: Option<Box<RawValue>>) -> Result<u32> {
     let number = match number {
         None => Some(DEFAULT_LINES),
-        Some(Number::Number(number)) => Some(number),
-        Some(Number::Text(text)) => text.parse().ok(),
+        Some(number) => number.get().trim_matches('"').parse().ok(),
     };
     number.filter(|number| *number > 0).ok_or_else(|| bad("`number` is how many lines are wanted, 1 or more."))
 }

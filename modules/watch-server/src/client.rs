@@ -6,7 +6,7 @@ use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::gather::{Gathered, Row, frontends, servers};
+use crate::gather::{Gathered, frontends, servers};
 use crate::{Question, bad, shown, text, unknown};
 
 /// From a client.
@@ -24,8 +24,7 @@ pub struct Command {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    Servers(Gathered<Row>),
-    Frontends(Gathered<Box<RawValue>>),
+    Several(Gathered),
     Modules {
         msg: Vec<String>,
     },
@@ -69,8 +68,8 @@ pub fn handle(agent: &Agent, command: Option<Command>) -> Result<Answer> {
     let timeout = Duration::from_millis(agent.options::<Options>()?.timeout).min(longest);
     let question = Question { comd, context: Some(context), param };
     match comd {
-        "servers" => servers(agent, &question, timeout).map(Answer::Servers),
-        "connections" | "logins" => frontends(agent, &question, timeout).map(Answer::Frontends),
+        "servers" => servers(agent, &question, timeout).map(Answer::Several),
+        "connections" | "logins" => frontends(agent, &question, timeout).map(Answer::Several),
         "modules" if context == "all" => Ok(Answer::Modules { msg: agent.modules() }),
         "status" => one(agent, &question, timeout).map(|msg| Answer::Status { msg }),
         "config" if text(question.param.as_deref(), WHICH)? == "master" => master(agent),
@@ -99,7 +98,7 @@ const WHICH: &str = "the component, or `master`";
 
 /// Whether the caller may see everything: as its connection says.
 fn is_admin(agent: &Agent) -> bool {
-    agent.caller().level == Some(1)
+    agent.caller_level() == Some(1)
 }
 
 /// The answer of one server.

@@ -30,6 +30,8 @@ mod gather;
 mod monitor;
 mod shown;
 
+use std::collections::BTreeMap;
+
 use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -61,6 +63,9 @@ impl WatchServer {
         monitor::handle(agent, question)
     }
 }
+
+/// The members of an object, as they are.
+type Members = BTreeMap<String, Box<RawValue>>;
 
 /// From the master to a monitor.
 #[derive(Serialize, Deserialize)]

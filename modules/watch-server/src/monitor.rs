@@ -1,22 +1,15 @@
 //! The monitor's side: asks the application, and the process that it stands beside.
 
-use std::collections::BTreeMap;
-
 use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Question, bad, text, unknown};
+use crate::{Members, Question, bad, text, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    Server {
-        #[serde(rename = "serverId")]
-        server_id: String,
-        body: Row,
-    },
     Figures {
         #[serde(rename = "serverId")]
         server_id: String,
@@ -28,21 +21,6 @@ pub enum Answer {
     Sentence(String),
     /// As the application said it.
     Plain(Box<RawValue>),
-}
-
-type Members = BTreeMap<String, Box<RawValue>>;
-
-/// A row of `servers`, without what the master knows better.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row {
-    server_id: String,
-    server_type: String,
-    pid: u32,
-    /// Megabytes with two decimals.
-    heap_used: String,
-    /// Minutes with two decimals.
-    uptime: String,
 }
 
 /// What the host says of the process.
@@ -71,17 +49,11 @@ struct Setting {
     value: Box<RawValue>,
 }
 
-/// What `cpu` takes; web pages and shells send what was typed.
+/// What `cpu` takes.
 #[derive(Deserialize)]
 struct Profile {
-    times: Seconds,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(u32),
-    Text(String),
+    /// Seconds, a number or a text of digits: shells send what was typed.
+    times: Box<RawValue>,
 }
 
 /// What the functions take that take nothing.
@@ -92,18 +64,7 @@ pub fn handle(agent: &Agent, question: Question<String>) -> Result<Answer> {
     let param = question.param.as_deref();
     let server_id = agent.server_id();
     match question.comd.as_str() {
-        "servers" => {
-            let Stats { pid, heap_used, uptime, .. } = agent.process().stats()?;
-            let row = Row {
-                server_id: server_id.clone(),
-                server_type: agent.server_type(),
-                pid,
-                heap_used: two_decimals(heap_used / 10_000),
-                // A cast takes what is negative for 0.
-                uptime: two_decimals((uptime * 100.0 / 60.0) as u64),
-            };
-            Ok(Answer::Server { server_id, body: row })
-        }
+        "servers" => row(agent, server_id),
         "connections" => statistics(agent, "connections", server_id),
         // One function may serve both, as it does in pomelo.
         "logins" => statistics(agent, if offers(agent, "logins") { "logins" } else { "connections" }, server_id),
@@ -135,6 +96,20 @@ pub fn handle(agent: &Agent, question: Question<String>) -> Result<Answer> {
         "memory" => memory(agent, &server_id),
         other => Err(unknown(other)),
     }
+}
+
+/// A row of `servers`, without what the master knows better.
+fn row(agent: &Agent, server_id: String) -> Result<Answer> {
+    let Stats { pid, heap_used, uptime, .. } = agent.process().stats()?;
+    let body = [
+        ("serverId", to_raw_value(&server_id)?),
+        ("serverType", to_raw_value(&agent.server_type())?),
+        ("pid", to_raw_value(&pid)?),
+        ("heapUsed", to_raw_value(&two_decimals(heap_used / 10_000))?),
+        // A cast takes what is negative for 0.
+        ("uptime", to_raw_value(&two_decimals((uptime * 100.0 / 60.0) as u64))?),
+    ];
+    Ok(Answer::Figures { server_id, body: body.map(|(name, figure)| (name.to_owned(), figure)).into() })
 }
 
 fn ask(agent: &Agent, name: &str) -> Result<Answer> {
@@ -179,11 +154,8 @@ fn done(what: &[&str]) -> Answer {
 }
 
 fn cpu(agent: &Agent, param: Option<&RawValue>) -> Result<Answer> {
-    let times = match param.and_then(|param| serde_json::from_str::<Profile>(param.get()).ok()) {
-        Some(Profile { times: Seconds::Number(times) }) => Some(times),
-        Some(Profile { times: Seconds::Text(times) }) => times.parse().ok(),
-        None => None,
-    };
+    let profile = param.and_then(|param| serde_json::from_str::<Profile>(param.get()).ok());
+    let times = profile.and_then(|profile| profile.times.get().trim_matches('"').parse::<u32>().ok());
     let times = times.filter(|times| *times > 0);
     let times = times.ok_or_else(|| bad(&["`param` has `times`: for how many seconds, 1 or more."]))?;
     let duration = Duration::from_secs(times.into());
@@ -227,22 +199,6 @@ mod tests {
         for (hundredths, expected) in [(0, "0.00"), (7, "0.07"), (120, "1.20"), (1347, "13.47")] {
             assert_eq!(two_decimals(hundredths), expected);
         }
-    }
-
-    #[test]
-    fn p_watchserver_says_a_row_as_pomelo_does() {
-        let body = Row {
-            server_id: "chat-1".into(),
-            server_type: "chat".into(),
-            pid: 7,
-            heap_used: "13.47".into(),
-            uptime: "0.52".into(),
-        };
-        let answer = Answer::Server { server_id: "chat-1".into(), body };
-        assert_eq!(
-            serde_json::to_string(&answer).unwrap(),
-            r#"{"serverId":"chat-1","body":{"serverId":"chat-1","serverType":"chat","pid":7,"heapUsed":"13.47","uptime":"0.52"}}"#
-        );
     }
 
     #[test]

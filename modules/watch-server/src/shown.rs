@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use pomelo_sdk::{Failure, Result};
 use serde_json::value::{RawValue, to_raw_value};
 
-type Members = BTreeMap<String, Box<RawValue>>;
+use crate::Members;
 
 /// Parts of names, in small letters, that say that a value is secret.
 const SECRET: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "apikey", "private"];
