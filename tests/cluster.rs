@@ -1,6 +1,8 @@
 //! Clusters of real processes: the finished program as master, monitors and command line, shell scripts as servers, npm's `socket.io-client` as a
 //! foreign client. Each test has a configuration, ports and a modules' directory of its own; whatever it started ends with it.
 
+#[path = "cluster/access.rs"]
+mod access;
 #[path = "cluster/adding.rs"]
 mod adding;
 #[path = "cluster/application.rs"]
@@ -19,6 +21,8 @@ mod loss;
 mod modules;
 #[path = "cluster/monitors.rs"]
 mod monitors;
+#[path = "cluster/setting_up.rs"]
+mod setting_up;
 #[path = "cluster/shell.rs"]
 mod shell;
 #[path = "cluster/ssh.rs"]

@@ -1,5 +1,6 @@
 //! A WASM plugin host for cluster administration: pomelo's admin framework made anew.
 
+pub mod admin_log;
 pub mod auth;
 pub mod built_in;
 pub mod cli;

@@ -230,6 +230,19 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
+    /// The master's admin log.
+    pub fn admin_log(&self) -> PathBuf {
+        self.path("data/master/admin.log")
+    }
+
+    /// What stands in the admin log.
+    pub fn asked(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.admin_log()).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Starts a command that stays, with this configuration.
     pub fn host(&mut self, command: &str, arguments: &[&str]) {
         let config = self.dir.path().to_str().unwrap();

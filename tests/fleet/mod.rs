@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pomelo_host::auth::{Level, StoredPassword, Tokens, User, Users};
+use pomelo_host::auth::{Access, Level, StoredPassword, Tokens, User, Users};
 use pomelo_host::built_in::built_in;
 use pomelo_host::client::{self, AdminClient};
 use pomelo_host::console::{ModuleSettings, Settings};
-use pomelo_host::master::{Access, Master, Options, Own};
+use pomelo_host::master::{Master, Options, Own};
 use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits};
@@ -95,13 +95,14 @@ impl Fleet {
             grace: self.grace,
             event_window: self.event_window,
             configured: own.chain(others).collect(),
+            admin_log: Default::default(),
         };
         let admin = User {
             username: "admin".into(),
             password: StoredPassword::parse("admin").expect("a password"),
             level: Level::ADMIN,
         };
-        let access = Access { users: Users::new(vec![admin]), tokens: Tokens::new(None) };
+        let access = Access::new(Users::new(vec![admin]), Tokens::new(None));
         let own = Own { application: served.clone(), process: served.clone(), keeper: None };
         let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
         (master.await.expect("a master"), served)

@@ -1,16 +1,20 @@
 //! Who may come in: users with passwords, monitors with tokens.
 //!
-//! This part compares what a peer shows with what the configuration holds, in constant time, and says at which level a user may act. It
-//! knows no connection: slowing down those who guess, and closing on them, is for whoever holds the connection.
+//! This part compares what a peer shows with what the configuration holds, in constant time, or asks the operator's own check, and says at which
+//! level a user may act. It knows no connection: slowing down those who guess, and closing on them, is for whoever holds the connection.
 
+mod access;
 mod exposure;
+mod external;
 mod password;
 mod tokens;
 mod users;
 
 use std::fmt;
 
+pub use access::Access;
 pub use exposure::{Exposed, Exposure};
+pub use external::{Bounds, External, Question, Way};
 pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
 pub use tokens::{MonitorToken, Tokens};
 pub use users::{Refused, User, Users};

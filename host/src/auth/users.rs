@@ -24,7 +24,7 @@ pub struct User {
     pub level: Level,
 }
 
-/// Why a user was not let in. Unknown users and wrong passwords are not told apart.
+/// Why a peer was not let in. Unknown users and wrong passwords are not told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No such user, or another password.
@@ -33,15 +33,33 @@ pub enum Refused {
     /// Too many verifications are under way.
     #[error("too many logins are under way, try again later")]
     Busy,
+    /// A monitor's token is not that of its type.
+    #[error("the token is not that of servers of this type")]
+    Token,
+    /// The operator's own check gave no answer.
+    #[error("logins cannot be checked now; the master's log says why")]
+    Unavailable,
+}
+
+impl Refused {
+    /// Whether what was shown was looked at and is not right: a guess.
+    pub fn is_guess(self) -> bool {
+        matches!(self, Refused::Wrong | Refused::Token)
+    }
+
+    /// The code of the failure that it is.
+    pub fn code(self) -> &'static str {
+        match self {
+            Refused::Wrong | Refused::Token => code::FORBIDDEN,
+            Refused::Busy => code::BUSY,
+            Refused::Unavailable => code::NOT_AVAILABLE,
+        }
+    }
 }
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        let code = match refused {
-            Refused::Wrong => code::FORBIDDEN,
-            Refused::Busy => code::BUSY,
-        };
-        Failure::new(code, refused.to_string())
+        Failure::new(refused.code(), refused.to_string())
     }
 }
 
@@ -122,6 +140,16 @@ impl Users {
         work.await.unwrap_or(Err(Refused::Busy))
     }
 
+    /// The user of that name.
+    pub fn get(&self, username: &str) -> Option<&User> {
+        self.0.users.iter().find(|user| user.username == username)
+    }
+
+    /// Whether anybody would guess a password: one of those that [`Users::with_default_passwords`] finds.
+    pub fn guessable(username: &str, password: &str) -> bool {
+        guesses(username).any(|guess| guess == password)
+    }
+
     /// Whether there is no user at all.
     pub fn is_empty(&self) -> bool {
         self.0.users.is_empty()
@@ -129,12 +157,14 @@ impl Users {
 
     /// Names of users whose password anybody would guess: pomelo's defaults, and passwords that are the user's name.
     pub fn with_default_passwords(&self) -> Vec<&str> {
-        let guessed = |user: &&User| {
-            let guesses = [user.username.as_str(), "admin", "monitor", "test", "password", "pomelo"];
-            guesses.into_iter().any(|guess| user.password.matches(&md5_hex(guess)))
-        };
+        let guessed = |user: &&User| guesses(&user.username).any(|guess| user.password.matches(&md5_hex(guess)));
         self.0.users.iter().filter(guessed).map(|user| user.username.as_str()).collect()
     }
+}
+
+/// What anybody would try as that user's password.
+fn guesses(username: &str) -> impl Iterator<Item = &str> {
+    [username, "admin", "monitor", "test", "password", "pomelo"].into_iter()
 }
 
 /// Gives a permit back, also when the work panics.

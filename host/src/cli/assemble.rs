@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{Exit, HostArgs, MonitorArgs};
-use crate::auth::{Exposure, Tokens, Users};
+use crate::admin_log::{self, AdminLog};
+use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
-use crate::config::{self, Config};
+use crate::config::{self, Config, People};
 use crate::console::{ModuleSettings, Settings};
 use crate::keep::State;
-use crate::master::{self, Access};
+use crate::master;
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::transport::listener;
 use crate::{monitor, reload};
@@ -103,6 +104,7 @@ pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: O
     Settings {
         limits: settings.limits.clone(),
         modules: settings.module.iter().map(module).collect(),
+        commands: settings.command_levels.clone(),
         replace_builtin: settings.modules.allow_replace_builtin,
         drain: Some(settings.watch.drain),
         keeper,
@@ -122,16 +124,56 @@ pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
 
 /// Who may connect, checked against the address on which they could.
 pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> anyhow::Result<Access> {
-    let access = Access { users: Users::new(config.users.clone()), tokens: Tokens::new(config.tokens.clone()) };
-    let exposure = Exposure { address, tls: false, users: &access.users, tokens: &access.tokens };
-    match exposure.check() {
-        Err(exposed) if !allow_exposed => Err(Exit::usage(format!("{exposed} (--allow-exposed overrides this)"))),
-        Err(exposed) => {
-            tracing::warn!(%exposed, "listening all the same, as --allow-exposed says");
-            Ok(access)
+    let (users, tokens) = (Users::new(config.users.clone()), Tokens::new(config.tokens.clone()));
+    let auth = &config.settings.auth;
+    match exposure(config, address, &users, &tokens).check() {
+        Err(exposed) if !allow_exposed => {
+            return Err(Exit::usage(format!("{exposed} (--allow-exposed overrides this)")));
         }
-        Ok(()) => Ok(access),
+        Err(exposed) => tracing::warn!(%exposed, "listening all the same, as --allow-exposed says"),
+        Ok(()) => {}
     }
+    let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
+}
+
+/// Users and tokens as a running master takes them over from changed files. A file that was there and is gone changes nothing: without one,
+/// everybody or nobody would be let in.
+pub(super) fn people(
+    config: &Config,
+    address: IpAddr,
+    allow_exposed: bool,
+    people: People,
+) -> Result<(Users, Tokens), String> {
+    let gone = |file: &str| format!("{file} is gone; the master must be started anew to run without it");
+    let users = match people.users {
+        None if !config.users.is_empty() => return Err(gone("adminUser.json")),
+        users => Users::new(users.unwrap_or_default()),
+    };
+    if people.tokens.is_none() && config.tokens.is_some() {
+        return Err(gone("adminServer.json"));
+    }
+    let tokens = Tokens::new(people.tokens);
+    match exposure(config, address, &users, &tokens).check() {
+        Err(exposed) if !allow_exposed => Err(exposed.to_string()),
+        _ => Ok((users, tokens)),
+    }
+}
+
+fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a Tokens) -> Exposure<'a> {
+    let auth = &config.settings.auth;
+    let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
+    Exposure { address, tls: false, users, tokens, users_checked, servers_checked }
+}
+
+/// The admin log: in the master's data directory where the configuration does not say otherwise. The demo cluster, which keeps nothing, has it in the
+/// program's log alone.
+pub(super) fn admin_log(config: &Config) -> anyhow::Result<AdminLog> {
+    let Some(directory) = config.data_dir(&config.master.id) else { return Ok(AdminLog::default()) };
+    let settings = &config.settings.admin_log;
+    let options = admin_log::Options::new(directory.join(&settings.file));
+    tracing::info!(file = %options.file.display(), "what clients ask for is written to the admin log");
+    Ok(AdminLog::open(admin_log::Options { max_bytes: settings.max_bytes, keep: settings.keep, ..options })?)
 }
 
 /// The address that the master listens on.
@@ -143,7 +185,7 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
 }
 
-pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Options {
+pub(super) fn master_options(config: &Config, address: SocketAddr, admin_log: AdminLog) -> master::Options {
     let network = &config.settings.network;
     // Monitors look for the master under the name in its configuration, which may be none that a loopback address has by itself.
     let mut allowed_hosts = network.allowed_hosts.clone();
@@ -172,6 +214,7 @@ pub(super) fn master_options(config: &Config, address: SocketAddr) -> master::Op
         grace: config.settings.master.grace,
         event_window: config.settings.master.event_window,
         configured: own.chain(others).collect(),
+        admin_log,
     }
 }
 
@@ -191,7 +234,7 @@ mod tests {
     fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
-        let options = master_options(&config, ([127, 0, 0, 1], 0).into());
+        let options = master_options(&config, ([127, 0, 0, 1], 0).into(), AdminLog::default());
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
     }
 }

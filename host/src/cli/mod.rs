@@ -6,16 +6,21 @@
 //! | `run` | `start`, `master`, `monitor` |
 //! | `admin` | `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request` |
 //! | `shell/` | `shell`: the same commands and others, one after another |
+//! | `user` | `user add`, `remove`, `list`, `passwd` |
+//! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
 
 mod admin;
 mod assemble;
+mod check;
+mod init;
 mod log;
 mod run;
 mod shell;
 mod table;
+mod user;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -26,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::admin::once;
 use crate::client::ClientError;
-use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT};
+use crate::config::{ConfigErrors, DEFAULT_ENVIRONMENT, EditError};
 use crate::monitor::GIVEN_UP;
 
 const AFTER_HELP: &str = "\
@@ -140,6 +145,12 @@ enum Command {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+    /// Say who may log in: add, remove and list users, change passwords
+    User(user::UserArgs),
+    /// Report every fault of a configuration at once, and what should be looked at
+    Check(check::CheckArgs),
+    /// Write a working configuration with secrets of its own
+    Init(init::InitArgs),
     /// The demo cluster's server program
     #[command(hide = true)]
     DemoServer {
@@ -343,7 +354,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(ClientError::Refused { .. }) => 4,
         Some(ClientError::Timeout { .. }) => 5,
         Some(ClientError::Failed(_) | ClientError::Body(_)) => 1,
-        None if error.is::<ConfigErrors>() => 2,
+        None if error.is::<ConfigErrors>() || error.is::<EditError>() => 2,
         None => 1,
     }
 }
@@ -371,6 +382,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             once(admin, async |session| admin::request(session, &module, &message).await).await
         }
         Command::Shell { admin, yes } => shell::run(admin, yes).await,
+        Command::User(arguments) => user::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::DemoServer { port } => Ok(crate::demo::server(port).await?),
     }
 }

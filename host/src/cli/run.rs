@@ -19,7 +19,7 @@ use crate::master::{Master, Own};
 use crate::monitor::supervised::{OwnProcess, Program, Supervised};
 use crate::monitor::{Monitor, Running};
 use crate::plugin::capability::Services;
-use crate::reload::Modules;
+use crate::reload::{Modules, PeopleFiles};
 use crate::supervise::{Ended, Phase, Status, print_lines};
 use crate::wire::Info;
 
@@ -34,21 +34,33 @@ pub(super) async fn start(
     id: Option<String>,
     allow_exposed: bool,
 ) -> anyhow::Result<()> {
+    let people = people(&host);
     let config = assemble::config(&host)?;
     match (server_type, id) {
-        (None, None) => cluster(config, Some(Which::All), allow_exposed).await,
+        (None, None) => cluster(config, people, Some(Which::All), allow_exposed).await,
         (Some(server_type), _) => servers(config, Which::Type(server_type)).await,
-        (None, Some(id)) if id == config.master.id => cluster(config, None, allow_exposed).await,
+        (None, Some(id)) if id == config.master.id => cluster(config, people, None, allow_exposed).await,
         (None, Some(id)) => servers(config, Which::Id(id)).await,
     }
 }
 
 pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Result<()> {
-    cluster(assemble::config(&host)?, None, allow_exposed).await
+    let people = people(&host);
+    cluster(assemble::config(&host)?, people, None, allow_exposed).await
+}
+
+/// The files that are read anew when they change, observed from before they are read.
+fn people(host: &HostArgs) -> Option<PeopleFiles> {
+    host.config.as_deref().map(|dir| PeopleFiles::new(dir, &host.env))
 }
 
 /// Runs a master, and the servers that are meant, until a signal or a module ends it.
-async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> anyhow::Result<()> {
+async fn cluster(
+    config: Config,
+    people: Option<PeopleFiles>,
+    which: Option<Which>,
+    allow_exposed: bool,
+) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
@@ -63,13 +75,21 @@ async fn cluster(config: Config, which: Option<Which>, allow_exposed: bool) -> a
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
     let own = Own { application: own.application(), process: own, keeper: keeper("monitor") };
-    let options = assemble::master_options(&config, address);
+    let options = assemble::master_options(&config, address, assemble::admin_log(&config)?);
     let master = Master::start(options, access, own, Some(starter.clone()), engine, settings).await?;
     let directory = &config.settings.modules.dir;
     let modules =
         Modules::open(directory, master.consoles().into(), assemble::reload_options(&config.settings)).await?;
     let directory = modules.directory().to_owned();
     let following = tokio::spawn(modules.follow(stop.clone()));
+    if let Some(files) = people {
+        let (config, replace) = (config.clone(), master.access());
+        tokio::spawn(files.follow(stop.clone(), move |people| {
+            let (users, tokens) = assemble::people(&config, address.ip(), allow_exposed, people)?;
+            replace.set(users, tokens);
+            Ok(())
+        }));
+    }
     master.run_modules().await;
     tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
     if let Some(which) = &which {

@@ -1,11 +1,14 @@
 //! Faults of the configuration: where, what, and how to mend it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// One fault of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The file it is in.
     pub file: PathBuf,
@@ -43,13 +46,40 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects faults while files are read, so that all can be told at once.
+/// Collects faults while files are read, so that all can be told at once; and what is no fault, but should be looked at.
 #[derive(Default)]
-pub(super) struct Faults(RefCell<Vec<Fault>>);
+pub(super) struct Faults {
+    faults: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<Fault>>,
+    /// Where things stand that can only be judged when all has been read, by a name of theirs.
+    places: RefCell<HashMap<String, Fault>>,
+}
 
 impl Faults {
     pub(super) fn push(&self, fault: Fault) {
-        self.0.borrow_mut().push(fault);
+        self.faults.borrow_mut().push(fault);
+    }
+
+    pub(super) fn warn(&self, warning: Fault) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    /// Remembers where something stands.
+    pub(super) fn mark(&self, name: String, place: Fault) {
+        self.places.borrow_mut().insert(name, place);
+    }
+
+    /// A warning about something whose place was remembered.
+    pub(super) fn warn_at(&self, name: &str, what: impl Into<String>, hint: impl Into<String>) {
+        let place = self.places.borrow().get(name).cloned();
+        if let Some(place) = place {
+            self.warn(Fault { what: what.into(), hint: hint.into(), ..place });
+        }
+    }
+
+    /// A warning about a file as a whole.
+    pub(super) fn warn_whole(&self, file: impl Into<PathBuf>, what: impl Into<String>, hint: impl Into<String>) {
+        self.warn(Fault { file: file.into(), line: 0, column: 0, what: what.into(), hint: hint.into() });
     }
 
     /// A fault of a file as a whole.
@@ -59,15 +89,22 @@ impl Faults {
 
     /// `value`, or the faults if there are any.
     pub(super) fn unless_any<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
-        let mut faults = self.0.into_inner();
+        let (faults, _) = self.into_lists();
         match value {
             Some(value) if faults.is_empty() => Ok(value),
-            _ => {
-                faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-                // What the members of a `clusterCount` share is found once for each.
-                faults.dedup();
-                Err(ConfigErrors(faults))
-            }
+            _ => Err(ConfigErrors(faults)),
         }
+    }
+
+    /// The faults and the warnings, each in the order of files and places.
+    pub(super) fn into_lists(self) -> (Vec<Fault>, Vec<Fault>) {
+        let sorted = |list: RefCell<Vec<Fault>>| {
+            let mut list = list.into_inner();
+            list.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            // What the members of a `clusterCount` share is found once for each.
+            list.dedup();
+            list
+        };
+        (sorted(self.faults), sorted(self.warnings))
     }
 }

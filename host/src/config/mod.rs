@@ -6,6 +6,7 @@
 //! connection, and does not watch what it has read.
 
 mod added;
+mod check;
 mod command;
 mod crons;
 mod demo;
@@ -17,6 +18,7 @@ mod servers;
 mod settings;
 mod toml_file;
 mod tree;
+mod user_file;
 
 #[cfg(test)]
 mod tests;
@@ -33,16 +35,26 @@ use reader::File;
 use servers::Taken;
 use tree::{Node, Source, Tree};
 
+pub use check::{Finding, Found, Report, check};
 pub use command::Launch;
 pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
+pub use people::People;
 pub use ready::Ready;
 pub use servers::{Master, Server};
-pub use settings::{MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
+pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
+pub use user_file::{EditError, UserFile};
 
 /// The environment where none is named, as in pomelo.
 pub const DEFAULT_ENVIRONMENT: &str = "development";
+
+/// Who may log in.
+const USERS: &str = "adminUser.json";
+/// Which monitors may join.
+const TOKENS: &str = "adminServer.json";
+/// The files of a configuration.
+const FILES: [&str; 6] = ["master.json", "servers.json", USERS, TOKENS, "crons.json", "pomelo.toml"];
 
 /// The largest file that is read, bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -95,20 +107,14 @@ impl Config {
     /// As [`Config::load`].
     pub fn load_with_master(dir: &Path, environment: &str, address: Option<&str>) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
-        let files = Files { dir, environment, faults: &faults };
-        let settings = {
-            let source = files.find("pomelo.toml");
-            let node = source.as_ref().map(|source| {
-                let (node, errors) = source.toml();
-                errors.into_iter().for_each(|fault| faults.push(fault));
-                node
-            });
-            let table = source
-                .as_ref()
-                .zip(node.as_ref())
-                .and_then(|(source, node)| File { source, faults: &faults }.table(node, "pomelo.toml"));
-            toml_file::read(table, dir)
-        };
+        let config = Self::read(dir, environment, address, &faults);
+        faults.unless_any(config)
+    }
+
+    /// Reads the files of an environment. Without a master there is no configuration.
+    fn read(dir: &Path, environment: &str, address: Option<&str>, faults: &Faults) -> Option<Self> {
+        let files = Files { dir, environment, faults };
+        let settings = files.settings();
         let mut taken = Taken::default();
         let master =
             files.with("master.json", |file, node| Some(servers::master(file.table(node, "the master")?, &mut taken)));
@@ -124,9 +130,9 @@ impl Config {
         let servers = servers.flatten().unwrap_or_default();
         let crons =
             files.with("crons.json", |file, node| crons::crons(&file.table(node, "crons.json")?, &servers).into());
-        let users = files.with("adminUser.json", people::users);
-        let tokens = files.with("adminServer.json", people::tokens);
-        faults.unless_any(master.flatten()).map(|master| Config {
+        let users = files.with(USERS, people::users);
+        let tokens = files.with(TOKENS, people::tokens);
+        master.flatten().map(|master| Config {
             origin: Origin::Directory(dir.to_owned()),
             environment: environment.to_owned(),
             master,
@@ -195,6 +201,21 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
+    /// `pomelo.toml`.
+    fn settings(&self) -> Settings {
+        let source = self.find("pomelo.toml");
+        let node = source.as_ref().map(|source| {
+            let (node, errors) = source.toml();
+            errors.into_iter().for_each(|fault| self.faults.push(fault));
+            node
+        });
+        let table = source.as_ref().zip(node.as_ref()).and_then(|(source, node)| {
+            let file = File { source, faults: self.faults };
+            file.table(toml_file::part(file, node, self.environment)?, "pomelo.toml")
+        });
+        toml_file::read(table, self.dir)
+    }
+
     /// Reads a JSON file, if it is there, and hands on the part for the environment.
     fn with<T>(&self, name: &str, read: impl FnOnce(File<'_>, &Node) -> T) -> Option<T>
     where
@@ -235,15 +256,8 @@ impl Files<'_> {
         if let Some(member) = members.iter().rfind(|member| member.key == self.environment) {
             return Some(&member.node);
         }
-        let name = file.source.path.file_name().unwrap_or_default();
-        let is_level = |node: &Node| match &node.value {
-            Tree::Table(_) => true,
-            // Lists are server types in servers.json, and environments where a file is a list itself.
-            Tree::List(_) => name == "adminUser.json" || name == "adminServer.json",
-            _ => false,
-        };
-        if !members.is_empty() && members.iter().all(|member| is_level(&member.node)) {
-            let names: Vec<&str> = members.iter().map(|member| member.key.as_str()).collect();
+        let names = environments(&file.source.path, node);
+        if !names.is_empty() {
             let what = format!("there is no environment `{}` in this file", self.environment);
             file.fault(node.at, what, reader::did_you_mean(self.environment, &names));
             return None;
@@ -261,6 +275,22 @@ impl Files<'_> {
         };
         self.faults.whole(path, "the file is not there", hint);
     }
+}
+
+/// The environments that a JSON file has: none where it is for all of them.
+fn environments<'n>(path: &Path, node: &'n Node) -> Vec<&'n str> {
+    let Tree::Table(members) = &node.value else { return Vec::new() };
+    let name = path.file_name().unwrap_or_default();
+    let is_level = |node: &Node| match &node.value {
+        Tree::Table(_) => true,
+        // Lists are server types in servers.json, and environments where a file is a list itself.
+        Tree::List(_) => name == USERS || name == TOKENS,
+        _ => false,
+    };
+    if !members.iter().all(|member| is_level(&member.node)) {
+        return Vec::new();
+    }
+    members.iter().map(|member| member.key.as_str()).collect()
 }
 
 /// A file's text; absent where there is no such file.

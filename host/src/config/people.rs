@@ -1,8 +1,43 @@
 //! `adminUser.json` and `adminServer.json`: who may come in.
 
+use std::path::{Path, PathBuf};
+
+use super::fault::{ConfigErrors, Faults};
 use super::reader::File;
 use super::tree::{Node, Tree};
+use super::{Files, TOKENS, USERS};
 use crate::auth::{Level, MonitorToken, Secret, StoredPassword, User};
+
+/// Users and tokens alone, as far as their files are there: what can be read anew while a master runs.
+#[derive(Clone, Debug)]
+pub struct People {
+    /// `adminUser.json`.
+    pub users: Option<Vec<User>>,
+    /// `adminServer.json`.
+    pub tokens: Option<Vec<MonitorToken>>,
+}
+
+impl People {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// All their faults.
+    pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
+        let faults = Faults::default();
+        let files = Files { dir, environment, faults: &faults };
+        let people = People { users: files.with(USERS, users), tokens: files.with(TOKENS, tokens) };
+        faults.unless_any(Some(people))
+    }
+
+    /// Where the files may stand.
+    pub fn paths(dir: &Path, environment: &str) -> [PathBuf; 4] {
+        let inner = dir.join(environment);
+        [dir.join(USERS), inner.join(USERS), dir.join(TOKENS), inner.join(TOKENS)]
+    }
+}
+
+/// A token with fewer bytes could be guessed.
+const SHORT_TOKEN: usize = 16;
 
 /// Reads the users.
 pub(super) fn users(file: File<'_>, node: &Node) -> Vec<User> {
@@ -27,6 +62,11 @@ pub(super) fn users(file: File<'_>, node: &Node) -> Vec<User> {
         let (Some((name, _)), Some((password, at))) = (name, password) else { continue };
         match StoredPassword::parse(password) {
             Ok(password) => {
+                file.mark(format!("user {name}"), at);
+                if password.is_plain() {
+                    let what = format!("the password of `{name}` stands here in clear");
+                    file.warn(at, what, format!("`pomelo user passwd {name}` writes its argon2id hash instead"));
+                }
                 let level = Level(u32::try_from(level).unwrap_or(u32::MAX));
                 users.push(User { username: name.to_owned(), password, level });
             }
@@ -45,7 +85,11 @@ pub(super) fn tokens(file: File<'_>, node: &Node) -> Vec<MonitorToken> {
         let server_type = table.required("type", r#""type": "connector""#);
         let token = table.required("token", r#""token": "…""#);
         table.close();
-        if let (Some((server_type, _)), Some((token, _))) = (server_type, token) {
+        if let (Some((server_type, _)), Some((token, at))) = (server_type, token) {
+            if token.len() < SHORT_TOKEN {
+                let what = format!("the token of `{server_type}` is short enough to be guessed");
+                file.warn(at, what, "for example the output of `openssl rand -hex 24`");
+            }
             tokens.push(MonitorToken { server_type: server_type.to_owned(), token: Secret::new(token) });
         }
     }

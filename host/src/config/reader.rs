@@ -21,6 +21,16 @@ impl<'a> File<'a> {
         self.faults.push(self.source.fault(at, what, hint));
     }
 
+    /// Keeps a warning at a byte offset.
+    pub(super) fn warn(self, at: usize, what: impl Into<String>, hint: impl Into<String>) {
+        self.faults.warn(self.source.fault(at, what, hint));
+    }
+
+    /// Remembers where something stands that can only be judged later.
+    pub(super) fn mark(self, name: impl Into<String>, at: usize) {
+        self.faults.mark(name.into(), self.source.fault(at, "", ""));
+    }
+
     /// Keeps a fault of type.
     pub(super) fn wrong_type(self, node: &Node, name: &str, expected: &str, example: &str) {
         self.fault(

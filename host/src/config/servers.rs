@@ -282,6 +282,11 @@ impl One<'_> {
         let mut placeholders = extra.clone();
         placeholders.extend(info.clone());
         let launch = command::read(&mut table, &placeholders, base);
+        if launch.is_none() {
+            let what =
+                format!("a server of type `{server_type}` has no `command`: nothing is run for it but its monitor");
+            file.warn(node.at, what, r#"for example: "command": "./server --port ${port}""#);
+        }
         let server_type = server_type.to_owned();
         Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, ready, logs, inherited })
     }

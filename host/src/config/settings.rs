@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::ready::Ready;
+use crate::admin_log;
+use crate::auth::{Bounds, Way};
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::{Policy, Restart};
 
@@ -36,8 +38,43 @@ pub struct Settings {
     pub master: MasterTimes,
     /// `[ssh]`: servers on other machines. Absent: they are started there by somebody else.
     pub ssh: Option<Ssh>,
+    /// `[auth]`: the operator's own checks.
+    pub auth: Auth,
+    /// `[commands] levels`: from a command of the host (`list`, `enable`, …) to the highest level that may give it, instead of the host's own.
+    pub command_levels: BTreeMap<String, u32>,
+    /// `[admin_log]`: what clients asked for.
+    pub admin_log: AdminLog,
     /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Auth {
+    /// `user_command` (a list of words) or `user_url`: asked about clients, in the place of `adminUser.json`.
+    pub user: Option<Way>,
+    /// `server_command` or `server_url`: asked about monitors, in the place of `adminServer.json`.
+    pub server: Option<Way>,
+    /// `timeout_ms` = 5000: how long a check may take, and `concurrent` = 4: how many run at the same time.
+    pub bounds: Bounds,
+}
+
+/// `[admin_log]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminLog {
+    /// `file` = `"admin.log"`: a relative path begins at the master's data directory.
+    pub file: PathBuf,
+    /// `max_mib` = 16: size at which a new file is begun, bytes.
+    pub max_bytes: u64,
+    /// `keep` = 8: older files that are kept.
+    pub keep: u32,
+}
+
+impl Default for AdminLog {
+    fn default() -> Self {
+        let default = admin_log::Options::new("admin.log");
+        AdminLog { file: default.file, max_bytes: default.max_bytes, keep: default.keep }
+    }
 }
 
 /// `[modules]`.

@@ -1,16 +1,60 @@
 //! Reads `pomelo.toml`: keys, bounds and faults of each section.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use axum::http::Uri;
 
 use super::reader::{File, Table, did_you_mean};
 use super::ready::ready_word;
-use super::settings::{KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Ssh, Supervise, Watch};
-use super::tree::Tree;
+use super::settings::{
+    AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Ssh, Supervise, Watch,
+};
+use super::tree::{Member, Node, Tree};
+use crate::auth::{Bounds, Way};
 use crate::plugin::Limits;
 use crate::supervise::Restart;
+use crate::wire::COMMANDS;
 
 /// The longest time that any deadline may be: one day.
 const DAY_MS: u64 = 86_400_000;
+
+/// Sections that make a table of the file's top one of a single environment.
+const SECTIONS: [&str; 11] =
+    ["limits", "modules", "module", "network", "watch", "supervise", "master", "data", "auth", "commands", "admin_log"];
+
+/// The part of the file that is for an environment: where its tables are environments, as in pomelo's files, that of the name; else all of it.
+/// Absent, with a fault, where there are others only. An environment cannot be named as a section is.
+pub(super) fn part<'a>(file: File<'_>, node: &'a Node, environment: &str) -> Option<&'a Node> {
+    let Tree::Table(members) = &node.value else { return Some(node) };
+    let sections = |members: &[Member]| members.iter().any(|member| SECTIONS.contains(&member.key.as_str()));
+    let tables = |member: &Member| matches!(member.node.value, Tree::Table(_));
+    if sections(members) || !members.iter().all(tables) {
+        return Some(node);
+    }
+    if let Some(member) = members.iter().find(|member| member.key == environment) {
+        return Some(&member.node);
+    }
+    if members.iter().any(|member| matches!(&member.node.value, Tree::Table(inner) if sections(inner))) {
+        let names: Vec<&str> = members.iter().map(|member| member.key.as_str()).collect();
+        let what = format!("there is no environment `{environment}` in this file");
+        file.fault(node.at, what, did_you_mean(environment, &names));
+        return None;
+    }
+    Some(node)
+}
+
+/// The environments that the file has, where its tables are environments.
+pub(super) fn environments(node: &Node) -> Vec<String> {
+    let Tree::Table(members) = &node.value else { return Vec::new() };
+    let section = |member: &Member| SECTIONS.contains(&member.key.as_str());
+    let is_environment =
+        |member: &Member| matches!(&member.node.value, Tree::Table(inner) if inner.iter().any(section));
+    if members.iter().any(section) || !members.iter().all(is_environment) {
+        return Vec::new();
+    }
+    members.iter().map(|member| member.key.clone()).collect()
+}
 
 /// Reads the whole file. Relative directories begin at `base`.
 pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
@@ -31,6 +75,7 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
         }
         if let Some(table) = root.table("module") {
             for member in table.members() {
+                table.file.mark(format!("module {}", member.key), member.at);
                 let name = format!("[module.{}]", member.key);
                 if let Some(table) = table.file.table(&member.node, name) {
                     settings.module.insert(member.key.clone(), module(table, &settings.limits));
@@ -57,6 +102,29 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
             settings.master = MasterTimes {
                 grace: table.millis("grace_ms", default.grace, 0..=DAY_MS),
                 event_window: table.millis("event_window_ms", default.event_window, 0..=10_000),
+            };
+            table.close();
+        }
+        if let Some(table) = root.table("auth") {
+            settings.auth = auth(table, base);
+        }
+        if let Some(mut table) = root.table("commands") {
+            settings.command_levels = levels(&mut table);
+            for command in settings.command_levels.keys().filter(|command| !COMMANDS.contains(&command.as_str())) {
+                let what = format!("there is no command `{command}` of the host");
+                table.file.fault(table.at, what, did_you_mean(command, COMMANDS));
+            }
+            table.close();
+        }
+        if let Some(mut table) = root.table("admin_log") {
+            let default = AdminLog::default();
+            let file = table.text("file", "file = \"admin.log\"").map(|(file, _)| file.into());
+            let max_bytes = table.number("max_mib", default.max_bytes / MIB as u64, 1..=4096) * MIB as u64;
+            let keep = table.number("keep", default.keep.into(), 0..=1000);
+            settings.admin_log = AdminLog {
+                file: file.unwrap_or(default.file),
+                max_bytes,
+                keep: u32::try_from(keep).unwrap_or(default.keep),
             };
             table.close();
         }
@@ -179,18 +247,7 @@ fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
         check_grant(table.file, grant, at);
         module.grants.push(grant.to_owned());
     }
-    if let Some(levels) = table.table("levels") {
-        for member in levels.members() {
-            match &member.node.value {
-                Tree::Number(level) if level.as_u64().is_some_and(|level| (1..=1000).contains(&level)) => {
-                    module
-                        .levels
-                        .insert(member.key.clone(), level.as_u64().and_then(|l| u32::try_from(l).ok()).unwrap_or(1));
-                }
-                _ => levels.file.wrong_type(&member.node, &member.key, "a level from 1 to 1000", "list = 2"),
-            }
-        }
-    }
+    module.levels = levels(&mut table);
     module.server_types = owned(table.texts("server_types", "server_types = [\"connector\"]"));
     module.environments = owned(table.texts("environments", "environments = [\"production\"]"));
     module.enabled = table.flag("enabled", true);
@@ -206,6 +263,75 @@ fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
     }
     table.close();
     module
+}
+
+/// `levels`: from an operation or command to the highest level that may ask for it.
+fn levels(table: &mut Table<'_>) -> BTreeMap<String, u32> {
+    let mut levels = BTreeMap::new();
+    let Some(table) = table.table("levels") else { return levels };
+    for member in table.members() {
+        let level = match &member.node.value {
+            Tree::Number(level) => level.as_u64().filter(|level| (1..=1000).contains(level)),
+            _ => None,
+        };
+        match level.and_then(|level| u32::try_from(level).ok()) {
+            Some(level) => drop(levels.insert(member.key.clone(), level)),
+            None => table.file.wrong_type(&member.node, &member.key, "a level from 1 to 1000", "list = 2"),
+        }
+    }
+    levels
+}
+
+/// `[auth]`; commands run in `base`.
+fn auth(mut table: Table<'_>, base: &Path) -> Auth {
+    let default = Bounds::default();
+    let auth = Auth {
+        user: way(&mut table, "user_command", "user_url", base),
+        server: way(&mut table, "server_command", "server_url", base),
+        bounds: Bounds {
+            timeout: table.millis("timeout_ms", default.timeout, 10..=60_000),
+            concurrent: table.size("concurrent", default.concurrent, 1, 1..=64),
+        },
+    };
+    table.close();
+    auth
+}
+
+/// One of a command and an address.
+fn way(table: &mut Table<'_>, command: &'static str, url: &'static str, base: &Path) -> Option<Way> {
+    let given = table.get(command).map(|node| node.at);
+    let words = owned(table.texts(command, &format!("{command} = [\"./check-login\"]")));
+    let address = table.text(url, &format!("{url} = \"http://127.0.0.1:8080/login\""));
+    if let Some(at) = given {
+        if words.first().is_none_or(String::is_empty) {
+            table.file.fault(
+                at,
+                format!("`{command}` names no program"),
+                format!("for example: {command} = [\"./check-login\"]"),
+            );
+            return None;
+        }
+        if address.is_some() {
+            table.file.fault(at, format!("both `{command}` and `{url}` are given"), "keep one of the two");
+        }
+        return Some(Way::Command(words, base.to_owned()));
+    }
+    let (text, at) = address?;
+    let parsed = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
+    let (what, hint) = match parsed.as_ref().map(|uri| (uri.scheme_str(), uri.authority())) {
+        Some((Some("http"), Some(authority))) if authority.as_str().contains('@') => (
+            format!("`{url}` holds a user or a password"),
+            "the endpoint must know this master by its address".to_owned(),
+        ),
+        Some((Some("http"), _)) => return parsed.map(Way::Url),
+        Some((Some("https"), _)) => (
+            format!("`{url}` cannot be https"),
+            format!("name a proxy on this machine that speaks TLS, or let `{command}` ask"),
+        ),
+        _ => (format!("`{url}` is no address"), format!("for example: {url} = \"http://127.0.0.1:8080/login\"")),
+    };
+    table.file.fault(at, what, hint);
+    None
 }
 
 fn check_grant(file: File<'_>, grant: &str, at: usize) {

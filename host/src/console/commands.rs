@@ -64,6 +64,7 @@ impl Console {
     /// # Errors
     /// `forbidden`, an unknown command, a command without the module that it needs.
     pub fn command(&self, command: &str, module: Option<&str>, caller: &Caller) -> Result<CommandAnswer, Failure> {
+        self.permits(command, caller)?;
         let enable = match command {
             "list" => return Ok(CommandAnswer { body: raw(&json!({ "modules": self.listed() })), pass_on: false }),
             "modules" => {
@@ -79,12 +80,6 @@ impl Console {
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };
-        if caller.level.unwrap_or(u32::MAX) > 1 {
-            let user = caller.user.as_deref().unwrap_or("?");
-            let message =
-                format!("user {user} has level {}; {command} needs level 1", caller.level.unwrap_or_default());
-            return Err(Failure::new(code::FORBIDDEN, message));
-        }
         let Some(id) = module.filter(|id| !id.is_empty()) else {
             return Err(Failure::new(code::BAD_MESSAGE, "empty moduleId"));
         };

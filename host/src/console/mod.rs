@@ -47,6 +47,7 @@ pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
 pub use events::{Batch, EventSource, Position};
 pub use install::{InstallError, Installed, Origin, Source};
+pub use permissions::Asked;
 pub use settings::{BuiltIn, ModuleSettings, Settings};
 
 /// The console service of a host. Clones are the same service.

@@ -2,20 +2,70 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Console;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Operations};
+use crate::wire::COMMANDS;
+
+/// What a client's message to a module is about, as far as it can be told: for the admin log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The operation; absent where the module has none or it cannot be told.
+    pub operation: Option<String>,
+    /// The servers that the message names in the usual way, by the members `ids` and `serverId`; not more than [`Asked::MAX_TARGETS`].
+    pub targets: Vec<String>,
+}
+
+impl Asked {
+    /// Targets that are told.
+    pub const MAX_TARGETS: usize = 32;
+}
 
 impl Console {
-    /// The operation that a client's message to a module names; absent where the module has no operations or it cannot be told.
-    pub fn operation(&self, module: &str, body: Option<&RawValue>) -> Option<String> {
+    /// What a client's message to a module is about.
+    pub fn asked(&self, module: &str, body: Option<&RawValue>) -> Asked {
+        let Some(body) = body.filter(|body| body.get().starts_with('{')) else { return Asked::default() };
         let table = self.0.table.read();
-        let by = table.slots.get(module)?.operations.by.as_deref()?;
-        operation(by, body).ok().filter(|name| !name.is_empty())
+        let by = table.slots.get(module).and_then(|slot| slot.operations.by.as_deref());
+        let operation = by.and_then(|by| operation(by, Some(body)).ok()).filter(|name| !name.is_empty());
+        Asked { operation, targets: targets(body) }
     }
+
+    /// Whether a client may give a command: what shows something everybody may, the rest level 1, where the configuration says nothing else.
+    pub(super) fn permits(&self, command: &str, caller: &Caller) -> Result<(), Failure> {
+        let level = caller.level.unwrap_or(u32::MAX);
+        let own = if READABLE.contains(&command) { u32::MAX } else { 1 };
+        let needed = self.0.settings.commands.get(command).copied().unwrap_or(own);
+        if level <= needed.max(1) || !COMMANDS.contains(&command) {
+            return Ok(());
+        }
+        let user = caller.user.as_deref().unwrap_or("?");
+        Err(Failure::new(code::FORBIDDEN, format!("user {user} has level {level}; {command} needs level {needed}")))
+    }
+}
+
+/// Commands that only show something.
+const READABLE: [&str; 2] = ["list", "modules"];
+
+/// The servers that a message names.
+fn targets(body: &RawValue) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        ids: Option<&'a RawValue>,
+        #[serde(borrow)]
+        server_id: Option<&'a RawValue>,
+    }
+    let Ok(Named { ids, server_id }) = serde_json::from_str(body.get()) else { return Vec::new() };
+    let mut targets: Vec<String> = ids.and_then(|ids| serde_json::from_str(ids.get()).ok()).unwrap_or_default();
+    targets.extend(server_id.and_then(|id| serde_json::from_str(id.get()).ok()));
+    targets.truncate(Asked::MAX_TARGETS);
+    targets
 }
 
 /// Whether the caller may say this to the module `id`. Level 1 may say everything; others what the module, or the configuration, declares readable

@@ -14,6 +14,8 @@ pub struct Settings {
     pub limits: Limits,
     /// By module id.
     pub modules: BTreeMap<String, ModuleSettings>,
+    /// From a command of the host to the highest user level that may give it; before the host's own.
+    pub commands: BTreeMap<String, u32>,
     /// Whether a file may take the place of a built-in module of the same id.
     pub replace_builtin: bool,
     /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.

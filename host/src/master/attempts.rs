@@ -1,9 +1,14 @@
-//! Slows down those who guess passwords.
+//! Slows down those who guess passwords and tokens.
 //!
-//! Each wrong password from an address is answered later than the one before. Right ones are answered at once: nobody can lock an operator out
-//! by guessing, not even from the same address.
+//! What counts is an address with the name that it tries: a user's, or a server's id. After a wrong answer the next ones of the same address and
+//! name go out later and later, right ones as well: whoever guesses over many connections learns nothing from which of them is answered first. Only
+//! so many may wait, and more are refused without a look at what they show. Nobody else is slowed down: an operator elsewhere is not locked out by
+//! a stranger's guesses, nor a user by those for another one.
+//!
+//! Names are told apart by a hash of a few bits, under a key that no peer knows: an address cannot fill the table by trying many names.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -13,42 +18,96 @@ use parking_lot::Mutex;
 const FIRST: Duration = Duration::from_millis(250);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(8);
-/// An address whose last answer was this long ago begins with the shortest wait again.
+/// A guesser whose last answer was this long ago begins with the shortest wait again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
-/// Addresses that are remembered.
-const MAX_ADDRESSES: usize = 4096;
+/// Logins of one guesser that may wait. With the longest wait, that is one guess in two seconds.
+const MAX_WAITING: u32 = 4;
+/// What the names that one address tries are told apart by.
+const NAMES: u64 = 16;
+/// Guessers that are remembered: addresses with names.
+const MAX_GUESSERS: usize = 16 * 1024;
 
-/// Wrong passwords by where they came from.
+/// Wrong passwords and tokens by where they came from.
 #[derive(Default)]
-pub(super) struct Attempts(Mutex<HashMap<IpAddr, Failures>>);
+pub(super) struct Attempts {
+    guessers: Mutex<HashMap<Guesser, Failures>>,
+    hasher: RandomState,
+}
+
+/// An address, and the hash of the name that it tries.
+type Guesser = (IpAddr, u64);
 
 struct Failures {
     count: u32,
     /// When the last answer goes out.
     answered: Instant,
+    /// Logins that are under way.
+    under_way: u32,
+}
+
+impl Failures {
+    fn forget(&mut self, now: Instant) {
+        if self.answered + FORGOTTEN <= now {
+            self.count = 0;
+        }
+    }
+}
+
+/// A login that is under way.
+pub(super) struct Attempt<'a> {
+    all: &'a Attempts,
+    guesser: Guesser,
 }
 
 impl Attempts {
-    /// Counts a wrong password, and says how long its answer is to wait.
-    pub fn failed(&self, address: IpAddr, now: Instant) -> Duration {
-        let address = network(address);
-        let mut known = self.0.lock();
-        if known.len() >= MAX_ADDRESSES && !known.contains_key(&address) {
-            known.retain(|_, failures| failures.answered + FORGOTTEN > now);
-            let oldest = known.iter().min_by_key(|(_, failures)| failures.answered).map(|(address, _)| *address);
-            if let Some(oldest) = oldest.filter(|_| known.len() >= MAX_ADDRESSES) {
-                known.remove(&oldest);
+    /// A login begins. Absent where too many of that address and name wait already: what it shows must then not be looked at.
+    pub fn begin(&self, address: IpAddr, name: &str, now: Instant) -> Option<Attempt<'_>> {
+        let guesser = (network(address), self.hasher.hash_one(name) % NAMES);
+        let mut guessers = self.guessers.lock();
+        if guessers.len() >= MAX_GUESSERS && !guessers.contains_key(&guesser) {
+            guessers.retain(|_, failures| failures.under_way > 0 || failures.answered + FORGOTTEN > now);
+            let oldest = guessers.iter().min_by_key(|(_, failures)| failures.answered).map(|(guesser, _)| *guesser);
+            if let Some(oldest) = oldest.filter(|_| guessers.len() >= MAX_GUESSERS) {
+                guessers.remove(&oldest);
             }
         }
-        let failures = known.entry(address).or_insert(Failures { count: 0, answered: now });
-        if failures.answered + FORGOTTEN <= now {
-            failures.count = 0;
+        let failures = guessers.entry(guesser).or_insert(Failures { count: 0, answered: now, under_way: 0 });
+        failures.forget(now);
+        if failures.count > 0 && failures.under_way >= MAX_WAITING {
+            return None;
+        }
+        failures.under_way += 1;
+        Some(Attempt { all: self, guesser })
+    }
+}
+
+impl Attempt<'_> {
+    /// How long the answer is to wait. The attempt is to be kept until then.
+    pub fn answer_after(&self, guessed_wrong: bool, now: Instant) -> Duration {
+        let mut guessers = self.all.guessers.lock();
+        // It may have been pushed out by others.
+        let failures = guessers.entry(self.guesser).or_insert(Failures { count: 0, answered: now, under_way: 1 });
+        failures.forget(now);
+        if failures.count == 0 && !guessed_wrong {
+            return Duration::ZERO;
         }
         let pause = (FIRST * (1 << failures.count.min(8))).min(LONGEST);
-        failures.count = failures.count.saturating_add(1);
+        failures.count = failures.count.saturating_add(u32::from(guessed_wrong));
         // One after another: guessing over many connections is hardly quicker than over one.
         failures.answered = (failures.answered.max(now) + pause).min(now + LONGEST);
         failures.answered - now
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut guessers = self.all.guessers.lock();
+        if let Some(failures) = guessers.get_mut(&self.guesser) {
+            failures.under_way = failures.under_way.saturating_sub(1);
+            if failures.under_way == 0 && failures.count == 0 {
+                guessers.remove(&self.guesser);
+            }
+        }
     }
 }
 
@@ -68,40 +127,78 @@ mod tests {
         std::net::Ipv4Addr::from_bits(number).into()
     }
 
+    /// A login that is answered at once, as far as the test is concerned.
+    fn wait(attempts: &Attempts, address: IpAddr, name: &str, wrong: bool, now: Instant) -> u128 {
+        attempts.begin(address, name, now).expect("room").answer_after(wrong, now).as_millis()
+    }
+
     #[test]
     fn a1_wrong_passwords_are_answered_later_and_later_for_their_address_alone() {
         let (attempts, mut now) = (Attempts::default(), Instant::now());
         let waits: Vec<u128> = (0..8)
             .map(|_| {
-                let wait = attempts.failed(v4(1), now);
-                now += wait;
-                wait.as_millis()
+                let waited = wait(&attempts, v4(1), "admin", true, now);
+                now += Duration::from_millis(u64::try_from(waited).unwrap());
+                waited
             })
             .collect();
         assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
-        assert_eq!(attempts.failed(v4(2), now), FIRST);
-        assert_eq!(attempts.failed(v4(1), now + FORGOTTEN), FIRST);
+        assert_eq!(wait(&attempts, v4(2), "admin", true, now), 250);
+        assert_eq!(wait(&attempts, v4(1), "admin", true, now + FORGOTTEN), 250);
     }
 
     #[test]
     fn a1_guesses_at_the_same_time_wait_for_each_other() {
         let (attempts, now) = (Attempts::default(), Instant::now());
-        let same = ["2001:db8::1", "2001:db8::2", "2001:db8::3"];
-        let waits = same.map(|address| attempts.failed(address.parse().unwrap(), now).as_millis());
-        assert_eq!(waits, [250, 750, 1750]);
-        assert_eq!(attempts.failed("2001:db8:0:1::1".parse().unwrap(), now), FIRST);
-        assert_eq!(attempts.failed("::ffff:10.0.0.1".parse().unwrap(), now), FIRST);
-        assert_eq!(attempts.failed("10.0.0.1".parse().unwrap(), now), 3 * FIRST);
+        let wrong = |address: &str| wait(&attempts, address.parse().unwrap(), "admin", true, now);
+        assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(wrong), [250, 750, 1750]);
+        assert_eq!(wrong("2001:db8:0:1::1"), 250);
+        assert_eq!(wrong("::ffff:10.0.0.1"), 250);
+        assert_eq!(wrong("10.0.0.1"), 750);
     }
 
     #[test]
-    fn only_so_many_addresses_are_remembered() {
+    fn a1_a_right_password_among_guesses_is_not_told_by_when_it_is_answered() {
         let (attempts, now) = (Attempts::default(), Instant::now());
-        attempts.failed(v4(0), now);
-        for number in 1..=5000 {
-            attempts.failed(v4(number), now + FIRST);
+        assert_eq!(wait(&attempts, v4(1), "admin", false, now), 0, "nobody has guessed");
+        assert_eq!(wait(&attempts, v4(1), "admin", true, now), 250);
+        assert_eq!(wait(&attempts, v4(1), "admin", false, now), 750, "as long as a wrong one would");
+        assert_eq!(wait(&attempts, v4(2), "admin", false, now), 0, "from elsewhere");
+        let other = (0..).map(|n| format!("user-{n}"));
+        let bits = |name: &str| attempts.hasher.hash_one(name) % NAMES;
+        let other = other.into_iter().find(|name| bits(name) != bits("admin")).unwrap();
+        assert_eq!(wait(&attempts, v4(1), &other, false, now), 0, "another user");
+        assert_eq!(wait(&attempts, v4(1), "admin", false, now + FORGOTTEN + LONGEST), 0, "later");
+    }
+
+    #[test]
+    fn a1_only_so_many_guesses_wait_and_others_are_not_looked_at() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        // As long as nobody guesses, any number may log in at once.
+        let crowd: Vec<Attempt<'_>> = (0..100).map(|_| attempts.begin(v4(1), "admin", now).unwrap()).collect();
+        assert!(crowd.iter().all(|attempt| attempt.answer_after(false, now).is_zero()));
+        drop(crowd);
+        assert!(attempts.guessers.lock().is_empty(), "nothing is remembered of them");
+
+        wait(&attempts, v4(1), "admin", true, now);
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| attempts.begin(v4(1), "admin", now).unwrap()).collect();
+        assert!(attempts.begin(v4(1), "admin", now).is_none());
+        assert!(attempts.begin(v4(2), "admin", now).is_some());
+        waiting.pop();
+        assert!(attempts.begin(v4(1), "admin", now).is_some(), "one has been answered");
+    }
+
+    #[test]
+    fn only_so_many_guessers_are_remembered() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        wait(&attempts, v4(0), "admin", true, now);
+        for number in 1..=20_000 {
+            wait(&attempts, v4(number), "admin", true, now + FIRST);
         }
-        assert_eq!(attempts.0.lock().len(), MAX_ADDRESSES);
-        assert_eq!(attempts.failed(v4(0), now + FIRST), FIRST, "the oldest went first");
+        assert_eq!(attempts.guessers.lock().len(), MAX_GUESSERS);
+        assert_eq!(wait(&attempts, v4(0), "admin", true, now + FIRST), 250, "the oldest went first");
+        let held = attempts.begin(v4(7), "admin", now).unwrap();
+        drop(attempts.guessers.lock().drain());
+        assert_eq!(held.answer_after(true, now), FIRST, "one that was pushed out begins anew");
     }
 }

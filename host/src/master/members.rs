@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::exchange::Exchange;
+use crate::transport::Peer;
 use crate::wire::{Capabilities, Info, raw};
 
 /// Who is connected to a master.
@@ -30,7 +31,13 @@ struct Table {
     /// Monitors by server id, the oldest first. No list is empty.
     servers: BTreeMap<String, Vec<Member>>,
     /// Connections of clients by the id they chose.
-    clients: HashMap<String, u64>,
+    clients: HashMap<String, Client>,
+}
+
+/// A client that has registered.
+struct Client {
+    peer: Peer,
+    user: String,
 }
 
 /// A monitor that has registered.
@@ -270,21 +277,27 @@ impl Members {
     ///
     /// # Errors
     /// [`Refusal::ClientId`].
-    pub fn client_joins(&self, id: &str, connection: u64) -> Result<(), Refusal> {
+    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), Refusal> {
         let mut table = self.table.lock();
         if table.clients.contains_key(id) {
             return Err(Refusal::ClientId);
         }
-        table.clients.insert(id.to_owned(), connection);
+        table.clients.insert(id.to_owned(), Client { peer: peer.clone(), user: user.to_owned() });
         Ok(())
     }
 
     /// Gives a client's id back.
     pub fn client_leaves(&self, id: &str, connection: u64) {
         let mut table = self.table.lock();
-        if table.clients.get(id) == Some(&connection) {
+        if table.clients.get(id).is_some_and(|client| client.peer.id() == connection) {
             table.clients.remove(id);
         }
+    }
+
+    /// The connections of clients whose user the question is answered with yes for.
+    pub fn clients_of(&self, user: impl Fn(&str) -> bool) -> Vec<Peer> {
+        let table = self.table.lock();
+        table.clients.values().filter(|client| user(&client.user)).map(|client| client.peer.clone()).collect()
     }
 
     /// Waits until a server is in the table.
@@ -372,7 +385,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Outbox, Peer, Transport};
+    use crate::transport::{Outbox, Transport};
     use crate::wire::Topic;
 
     fn member(id: &str, port: u16) -> (Member, Outbox) {

@@ -20,14 +20,15 @@ pub mod starter;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Tokens, Users};
+use crate::admin_log::AdminLog;
+use crate::auth::{Access, Tokens, Users};
 use crate::console::{Console, Settings};
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
@@ -62,14 +63,8 @@ pub struct Options {
     pub event_window: Duration,
     /// The configured servers' types by their ids, the master's own among them.
     pub configured: BTreeMap<String, String>,
-}
-
-/// Who may connect.
-pub struct Access {
-    /// The clients' users.
-    pub users: Users,
-    /// The monitors' tokens.
-    pub tokens: Tokens,
+    /// Where it is written down what clients ask for.
+    pub admin_log: AdminLog,
 }
 
 /// The process that the master is, as its own monitor sees it.
@@ -104,6 +99,21 @@ struct Inner {
     /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
     /// with the master's state.
     commands: Mutex<()>,
+}
+
+/// Changes who may connect while a master runs.
+pub struct ReplaceAccess(Weak<Inner>);
+
+impl ReplaceAccess {
+    /// Takes other users and tokens. Clients whose user is gone, or has another password or level, are disconnected; monitors stay, and show their
+    /// token when they register the next time.
+    pub fn set(&self, users: Users, tokens: Tokens) {
+        let Some(master) = self.0.upgrade() else { return };
+        let changed = master.access.replace(users, tokens);
+        for peer in master.members.clients_of(changed) {
+            peer.close("its user was changed or removed");
+        }
+    }
 }
 
 /// Why a master cannot start.
@@ -222,6 +232,11 @@ impl Master {
         [self.inner.console.clone(), self.own.console().clone()]
     }
 
+    /// What changes who may connect while the master runs.
+    pub fn access(&self) -> ReplaceAccess {
+        ReplaceAccess(Arc::downgrade(&self.inner))
+    }
+
     /// Who is connected.
     pub fn members(&self) -> &Arc<Members> {
         &self.inner.members
@@ -234,5 +249,11 @@ impl Master {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // Nobody asks any more.
+        let inner = self.inner;
+        let closed = tokio::task::spawn_blocking(move || inner.options.admin_log.close());
+        if tokio::time::timeout(at_most, closed).await.is_err() {
+            tracing::error!("the end of the admin log could not be written in time");
+        }
     }
 }

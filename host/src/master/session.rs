@@ -1,4 +1,6 @@
-//! One connection to the master: registration, then messages to modules.
+//! One connection to the master: registration, then messages to modules. `admit` is who is let in.
+
+mod admit;
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -7,15 +9,14 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::members::Member;
-use super::{Access, Inner};
-use crate::auth::Refused;
-use crate::console::Inbound;
+use super::Inner;
+use crate::admin_log::{Kind, Record};
+use crate::console::{Asked, Inbound};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
-use crate::plugin::{Caller, CallerRole, Handler, Progress};
-use crate::transport::{Accept, Ack, Closed, Peer, Session, Transport};
-use crate::wire::{Info, MAX_ID, Message, Register, Registered, Role, Topic, check_id, null, raw, shown};
+use crate::plugin::{Caller, Handler};
+use crate::transport::{Accept, Ack, Closed, Peer, Session};
+use crate::wire::{Info, Message, Register, Registered, Role, Topic, null, raw, shown};
 
 /// Makes the sessions of a master's connections.
 pub(super) struct Gate(pub Weak<Inner>);
@@ -156,10 +157,15 @@ impl Connection {
         let Some(this) = self.this.upgrade() else { return };
         // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
         tokio::spawn(async move {
-            let (id, stranded) = (shown(&register.id), topic == Topic::Reconnect && register.is_pomelos());
-            if let Err(why) = this.admit(topic, register, ack.clone()).await {
-                tracing::warn!(peer = ?this.peer, %id, %why, "a registration was refused");
+            let (came, who) = (Instant::now(), this.claimed(&register));
+            let stranded = topic == Topic::Reconnect && register.is_pomelos();
+            if let Err(refusal) = this.admit(topic, register, ack.clone()).await {
+                let admit::Refusal { code, why } = refusal;
+                tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
+                let record = Record::new(Kind::Register, Arc::new(who));
+                let (failure, reason) = (Some(code.into()), Some(why.clone()));
+                this.master.options.admin_log.take(Record { failure, reason, took: came.elapsed(), ..record });
                 if stranded {
                     // A server of pomelo 2.x that is told no never comes back; one whose connection ends tries again.
                     this.peer.cut(why);
@@ -182,113 +188,6 @@ impl Connection {
     fn refuse(&self, topic: Topic, ack: Option<Ack>, why: String) {
         self.answer(topic, ack, &Registered::refused(why.clone()));
         self.peer.close(why);
-    }
-
-    /// Checks a registration and lets the peer in; the reason where it does not.
-    async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        check_id(&register.id).map_err(|bad| format!("that cannot be an id: {bad}"))?;
-        match (register.role, topic) {
-            (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
-            (Role::Client, _) => Err("a client registers; only monitors reconnect".into()),
-            (Role::Monitor, topic) => self.admit_monitor(topic, register, ack),
-        }
-    }
-
-    async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let Register { id, username, password, md5, .. } = register;
-        let (Some(username), Some(password)) = (username, password) else {
-            return Err("a client needs `username` and `password`".into());
-        };
-        let level = self.master.access.users.login(username.clone(), password, md5).await;
-        if level == Err(Refused::Wrong) {
-            self.slow_down().await;
-        }
-        let level = level.map_err(|refused| refused.to_string())?;
-        self.master.members.client_joins(&id, self.peer.id()).map_err(|refusal| refusal.to_string())?;
-        let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
-        let to_client = exchange.clone();
-        let caller = Caller {
-            progress: Some(Progress(Arc::new(move |module, msg| to_client.notify(module, msg)))),
-            id: Some(id.clone()),
-            user: Some(username.clone()),
-            level: Some(level.0),
-            address: self.peer.remote().map(|remote| remote.to_string()),
-            ..Caller::of(CallerRole::Client)
-        };
-        tracing::debug!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
-        let registration = Registration { id: id.clone(), role: Role::Client, exchange, caller: Arc::new(caller) };
-        let entered = self.enter(&mut self.state.lock(), registration);
-        entered.inspect_err(|_| self.master.members.client_leaves(&id, self.peer.id()))?;
-        self.answer(Topic::Register, ack, &Registered::ok(Vec::new()));
-        Ok(())
-    }
-
-    /// Waits before a wrong password is answered, for as long as the peer does.
-    async fn slow_down(&self) {
-        let Some(remote) = self.peer.remote() else { return };
-        let wait = self.master.attempts.failed(remote.ip(), Instant::now());
-        tokio::select! {
-            () = self.over.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-
-    fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), String> {
-        let pomelos = register.is_pomelos();
-        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
-        let server_type = register.server_type.filter(fits);
-        let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".into()) };
-        // The connection inside this process is the master's own monitor's.
-        let own = self.peer.transport() == Transport::Memory;
-        let Access { tokens, .. } = &self.master.access;
-        if !own && !tokens.verify(&server_type, register.token.as_deref()) {
-            return Err(format!("the token is not that of servers of type `{server_type}`: see adminServer.json"));
-        }
-        if !own {
-            self.check_type(&register.id, &server_type)?;
-        }
-        let info = described(register.info, &register.id, &server_type, register.pid);
-        let caller = Caller {
-            id: Some(register.id.clone()),
-            server_type: Some(server_type.clone()),
-            address: self.peer.remote().map(|remote| remote.to_string()),
-            ..Caller::of(CallerRole::Monitor)
-        };
-        let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);
-        let (id, returned) = (register.id, topic == Topic::Reconnect);
-        let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
-        let member = if register.down { member.down() } else { member };
-        tracing::debug!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
-        let registration = Registration { id, role: Role::Monitor, exchange, caller: Arc::new(caller) };
-        // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
-        // anything that others may send to the new member.
-        let mut state = self.state.lock();
-        let _commands = self.master.commands.lock();
-        // Under the lock no other monitor joins: what is admitted here is let in below.
-        self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
-        self.enter(&mut state, registration)?;
-        let disabled = self.master.console.disabled();
-        let answer = if pomelos { Registered::pomelos() } else { Registered::ok(disabled) };
-        self.answer(topic, ack, &answer);
-        if let Err(refusal) = self.master.members.join(member) {
-            self.peer.close(refusal.to_string());
-        }
-        Ok(())
-    }
-
-    /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
-    fn check_type(&self, id: &str, server_type: &str) -> Result<(), String> {
-        let options = &self.master.options;
-        if id == options.id {
-            return Err(format!("`{id}` is the master itself"));
-        }
-        let added = || self.master.starter.as_ref()?.server_type(id);
-        match options.configured.get(id).cloned().or_else(added) {
-            Some(configured) if configured != server_type => {
-                Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
@@ -355,9 +254,14 @@ impl Connection {
                 self.client_request(peer, &module, body, false, unanswered(module.to_string(), peer.id.clone()));
             }
             Ok(Message::Command { id, command, module, .. }) => {
+                let came = Instant::now();
                 let outcome = self.master.command(&command, module.as_deref(), &peer.caller);
-                let failure = outcome.as_ref().err();
-                admin_log(&peer.caller, module.as_deref(), Some(&command), failure);
+                let record = Record {
+                    module: module.as_deref().map(shown),
+                    operation: Some(shown(&command)),
+                    ..Record::new(Kind::Command, peer.caller.clone())
+                };
+                self.master.options.admin_log.take(ended(record, came, &outcome));
                 peer.exchange.reply(id, ack)(outcome);
             }
             Ok(Message::Response { .. }) => {
@@ -375,13 +279,21 @@ impl Connection {
         wants_answer: bool,
         reply: impl FnOnce(Result<Box<RawValue>, Failure>) + Send + 'static,
     ) {
-        let console = &self.master.console;
-        let (operation, caller, id) = (console.operation(module, body), peer.caller.clone(), module.to_owned());
+        let (master, came) = (self.master.clone(), Instant::now());
+        let Asked { operation, targets } = master.console.asked(module, body);
+        let kind = if wants_answer { Kind::Request } else { Kind::Notify };
+        let record = Record {
+            module: Some(shown(module)),
+            operation: operation.as_deref().map(shown),
+            targets: targets.iter().map(|target| shown(target)).collect(),
+            ..Record::new(kind, peer.caller.clone())
+        };
         let logged = move |outcome: Result<Box<RawValue>, Failure>| {
-            admin_log(&caller, Some(&id), operation.as_deref(), outcome.as_ref().err());
+            master.options.admin_log.take(ended(record, came, &outcome));
             reply(outcome);
         };
-        console.dispatch(self.inbound(peer, Handler::Client, module, body, wants_answer, 0), Box::new(logged));
+        let inbound = self.inbound(peer, Handler::Client, module, body, wants_answer, 0);
+        self.master.console.dispatch(inbound, Box::new(logged));
     }
 
     fn inbound<'a>(
@@ -408,11 +320,10 @@ fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) 
     info
 }
 
-/// One line for each thing that a client asked for, allowed or refused. Bodies are not shown: they may hold secrets.
-fn admin_log(caller: &Caller, module: Option<&str>, operation: Option<&str>, failure: Option<&Failure>) {
-    let (user, from) = (caller.user.as_deref(), caller.address.as_deref());
-    let failure = failure.map(tracing::field::display);
-    tracing::info!(target: "pomelo::admin", user, from, module, operation, failure, "asked by a client");
+/// The record with what came of it. Of a failure only the code: its sentence may repeat parts of the message.
+fn ended<T>(record: Record, came: Instant, outcome: &Result<T, Failure>) -> Record {
+    let failure = outcome.as_ref().err().map(|failure| failure.code.clone());
+    Record { failure, took: came.elapsed(), ..record }
 }
 
 /// Takes what comes of a message that is not answered.

@@ -1,9 +1,10 @@
-//! The modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
+//! What changes on disk while a host runs. In `people`: users and tokens. Here the modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
 //!
 //! The folder is watched, not the files, since editors and package tools replace a file by renaming another. A file that was closed or renamed is
 //! read at once; one that only changes is left alone until its size and time stay the same for the settle time. What becomes of it is the console
 //! service's affair.
 
+mod people;
 mod watch;
 
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ use crate::console::{Console, InstallError, Origin, Source};
 use crate::plugin::Grants;
 
 use watch::{Change, Changes};
+
+pub use people::PeopleFiles;
 
 /// How the directory is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]

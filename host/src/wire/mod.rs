@@ -27,6 +27,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Versions of the WIT package `pomelo:admin` that this host serves.
 pub const WIT_VERSIONS: &[&str] = &["0.1.0"];
 
+/// The commands that a client may give the host itself.
+pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable"];
+
 /// What a frame is about. On Socket.IO it is the event's name, on the MQTT framing the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pomelo_host::auth::{Level, StoredPassword, Tokens, User, Users};
+use pomelo_host::auth::{Access, Level, StoredPassword, Tokens, User, Users};
 use pomelo_host::built_in::built_in;
 use pomelo_host::client::{self, AdminClient};
 use pomelo_host::console::{Console, ModuleSettings, ModuleStatus, Settings};
-use pomelo_host::master::{self, Access, Master, Own};
+use pomelo_host::master::{self, Master, Own};
 use pomelo_host::monitor::supervised::OwnProcess;
 use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
@@ -133,8 +133,9 @@ impl Cluster {
             grace: Duration::from_millis(100),
             event_window: Duration::from_millis(1),
             configured: [("master-1".into(), "master".into())].into(),
+            admin_log: Default::default(),
         };
-        let access = Access { users: users(), tokens: Tokens::new(None) };
+        let access = Access::new(users(), Tokens::new(None));
         let own = Own { application: own.application(), process: own, keeper: None };
         let master = Master::start(options, access, own, None, engine(&limits), settings.clone()).await.unwrap();
         let following = follow(directory.path(), master.consoles().into(), &stop).await;

@@ -1,0 +1,185 @@
+//! The admin log: one line of JSON for each thing that a client asked of the master, allowed or refused, and for each login.
+//!
+//! Who asks never waits for the disk: records go through a bounded queue to a thread of its own. Where the disk cannot keep up, or fails, records
+//! are counted instead of kept, and the next line that can be written says how many are missing: an audit trail has no silent gaps. Bodies,
+//! passwords and tokens are never part of a record. Knows no socket and no module.
+
+mod file;
+mod record;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use file::Rotating;
+
+pub use record::{Kind, Record};
+
+/// Where the admin log is written, and how much of it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The file. Its directory is made if need be; older files stand beside it as `FILE.1` (the youngest), `FILE.2`, ….
+    pub file: PathBuf,
+    /// Bytes after which a new file is begun. Default 16 MiB.
+    pub max_bytes: u64,
+    /// How many older files are kept. Default 8.
+    pub keep: u32,
+    /// Records that may wait to be written. Default 8192.
+    pub queue: usize,
+}
+
+impl Options {
+    /// The defaults, with that file.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Options { file: file.into(), max_bytes: 16 * 1024 * 1024, keep: 8, queue: 8192 }
+    }
+}
+
+/// Why the admin log cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the admin log {} cannot be written: {source} (`[admin_log] file` in pomelo.toml names another place)", path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The admin log. The default writes to the program's log only.
+#[derive(Default)]
+pub struct AdminLog(Option<Writer>);
+
+struct Writer {
+    queue: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Record(Record),
+    End,
+}
+
+impl AdminLog {
+    /// Opens the file, or begins it, and the thread that writes to it.
+    ///
+    /// # Errors
+    /// Where the file or its directory cannot be made or written.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let failed = |source| OpenError { path: options.file.clone(), source };
+        let file = Rotating::open(&options.file, options.max_bytes, options.keep).map_err(failed)?;
+        let (queue, records) = sync_channel(options.queue.max(1));
+        let lost = Arc::new(AtomicU64::new(0));
+        let counter = lost.clone();
+        let thread = std::thread::Builder::new()
+            .name("admin-log".into())
+            .spawn(move || write(&records, file, &counter))
+            .map_err(failed)?;
+        Ok(AdminLog(Some(Writer { queue, lost, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Takes a record. Never blocks.
+    pub fn take(&self, record: Record) {
+        record.trace(self.0.is_some());
+        let Some(writer) = &self.0 else { return };
+        if writer.queue.try_send(Message::Record(record)).is_err() {
+            count_lost(&writer.lost, 1);
+        }
+    }
+
+    /// Writes what waits, and ends. Records that come later are lost.
+    pub fn close(&self) {
+        let Some(writer) = &self.0 else { return };
+        let Some(thread) = writer.thread.lock().take() else { return };
+        // The thread is there until it is told to end: there will be room.
+        let _ = writer.queue.send(Message::End);
+        if thread.join().is_err() {
+            tracing::error!("the admin log's thread has ended before its time");
+        }
+    }
+}
+
+impl Drop for AdminLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn count_lost(lost: &AtomicU64, records: u64) {
+    lost.fetch_add(records, Ordering::Relaxed);
+    metrics::counter!("pomelo_admin_log_lost_total").increment(records);
+}
+
+/// Bytes that are gathered before they are written.
+const BATCH: usize = 64 * 1024;
+
+/// Writes records until the end is told. What waits is written at once, in one go.
+fn write(records: &Receiver<Message>, mut file: Rotating, lost: &AtomicU64) {
+    let (mut text, mut failing) = (Vec::new(), false);
+    loop {
+        let mut message = records.recv().unwrap_or(Message::End);
+        let (mut lines, mut over) = (0, false);
+        let told = lost.swap(0, Ordering::Relaxed);
+        if told > 0 {
+            record::lost_line(&mut text, SystemTime::now(), told);
+        }
+        loop {
+            match message {
+                Message::Record(record) => {
+                    record.line(&mut text);
+                    lines += 1;
+                }
+                Message::End => over = true,
+            }
+            if over || text.len() >= BATCH {
+                break;
+            }
+            match records.try_recv() {
+                Ok(next) => message = next,
+                Err(_) => break,
+            }
+        }
+        match file.append(&text) {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!(file = %file.path().display(), "the admin log is written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                lost.fetch_add(told, Ordering::Relaxed);
+                count_lost(lost, lines);
+                if !failing {
+                    failing = true;
+                    tracing::error!(file = %file.path().display(), %error, "the admin log cannot be written; what is missing is counted");
+                }
+            }
+        }
+        text.clear();
+        if over {
+            if let Err(error) = file.sync() {
+                tracing::error!(file = %file.path().display(), %error, "the end of the admin log may be missing on disk");
+            }
+            return;
+        }
+    }
+}
+
+impl std::fmt::Debug for AdminLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AdminLog").field(&self.0.is_some()).finish()
+    }
+}
+
+/// The name of an older file: `FILE.NUMBER`.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

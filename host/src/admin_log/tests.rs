@@ -1,0 +1,133 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use super::*;
+use crate::plugin::{Caller, CallerRole};
+
+fn caller() -> Arc<Caller> {
+    let caller = Caller { user: Some("admin".into()), level: Some(1), ..Caller::of(CallerRole::Client) };
+    Arc::new(Caller { id: Some("cli-1".into()), address: Some("127.0.0.1:9".into()), ..caller })
+}
+
+fn request(operation: &str) -> Record {
+    let record = Record::new(Kind::Request, caller());
+    Record { module: Some("__console__".into()), operation: Some(operation.into()), ..record }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a4_a_record_is_one_line_of_json_that_its_owner_alone_may_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("made/admin.log");
+    let log = AdminLog::open(Options::new(&path)).unwrap();
+    let failure = Some("forbidden".into());
+    log.take(Record { targets: vec!["chat-1".into()], failure, ..request("stop\n{\"kind\":\"forged\"}") });
+    log.close();
+    let [line] = &lines(&path)[..] else { panic!("{:?}", lines(&path)) };
+    for (key, value) in [("kind", "request"), ("role", "client"), ("user", "admin"), ("id", "cli-1")] {
+        assert_eq!(line[key], value, "{line}");
+    }
+    for (key, value) in [("address", "127.0.0.1:9"), ("module", "__console__"), ("result", "forbidden")] {
+        assert_eq!(line[key], value, "{line}");
+    }
+    assert_eq!((&line["level"], &line["targets"][0]), (&1.into(), &"chat-1".into()));
+    assert!(line["time"].as_str().unwrap().ends_with('Z') && line["ms"].is_number(), "{line}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a4_files_are_bounded_in_size_and_number_and_no_line_is_lost_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    let open = |keep| AdminLog::open(Options { max_bytes: 2000, keep, ..Options::new(&path) }).unwrap();
+    let number = |line: &Value| line["operation"].as_str().unwrap().parse::<usize>().unwrap();
+    let write = |log: &AdminLog, numbers: std::ops::Range<usize>| {
+        for n in numbers {
+            log.take(request(&n.to_string()));
+        }
+    };
+    // The file is gone on with after a restart.
+    let log = open(100);
+    write(&log, 0..5);
+    log.close();
+    let log = open(100);
+    for n in 5..40 {
+        write(&log, n..n + 1);
+        // One at a time: what is written in one go stays together.
+        while lines(&path).last().map(number) != Some(n) {
+            std::thread::yield_now();
+        }
+    }
+    log.close();
+    let files: Vec<PathBuf> =
+        (1..=100).rev().map(|n| numbered(&path, n)).chain([path.clone()]).filter(|path| path.exists()).collect();
+    assert!(files.len() > 2, "{files:?}");
+    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 2000));
+    let all: Vec<usize> = files.iter().flat_map(|file| lines(file)).map(|line| number(&line)).collect();
+    assert_eq!(all, (0..40).collect::<Vec<_>>());
+
+    // With fewer to keep, no new ones come, and the oldest of those that are kept go.
+    let old = files.len();
+    let log = open(2);
+    for n in 40..80 {
+        write(&log, n..n + 1);
+        while lines(&path).last().map(number) != Some(n) {
+            std::thread::yield_now();
+        }
+    }
+    log.close();
+    assert!(!numbered(&path, u32::try_from(old).unwrap()).exists());
+    let kept: Vec<usize> = [numbered(&path, 2), numbered(&path, 1), path.clone()]
+        .iter()
+        .flat_map(|file| lines(file))
+        .map(|l| number(&l))
+        .collect();
+    assert_eq!(kept, (kept[0]..80).collect::<Vec<_>>());
+}
+
+#[test]
+fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    // Nobody takes from the queue, as while a disk hangs.
+    let (queue, records) = sync_channel(4);
+    let lost = Arc::new(AtomicU64::new(0));
+    let log = AdminLog(Some(Writer { queue, lost: lost.clone(), thread: Mutex::new(None) }));
+    for n in 0..10 {
+        log.take(request(&n.to_string()));
+    }
+    assert_eq!(lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
+    let file = Rotating::open(&path, u64::MAX, 1).unwrap();
+    drop(log);
+    write(&records, file, &lost);
+    let lines = lines(&path);
+    assert_eq!((&lines[0]["kind"], &lines[0]["records"]), (&"lost".into(), &6.into()));
+    assert_eq!(lines.len(), 5, "those that had room: {lines:?}");
+}
+
+#[test]
+fn a4_a_line_that_a_crash_cut_short_spoils_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    fs::write(&path, "{\"time\":\"20").unwrap();
+    let log = AdminLog::open(Options::new(&path)).unwrap();
+    log.take(request("list"));
+    log.close();
+    let text = fs::read_to_string(&path).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["operation"], "list");
+}
+
+#[test]
+fn a4_a_place_that_cannot_be_written_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let refused = AdminLog::open(Options::new(dir.path().join("file/admin.log"))).unwrap_err().to_string();
+    assert!(refused.contains("file/admin.log") && refused.contains("[admin_log] file"), "{refused}");
+}

@@ -1,0 +1,89 @@
+//! Who may connect: the files' users and tokens, or the operator's own checks in their place.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::external::{External, Question};
+use super::{Level, Refused, Tokens, Users};
+
+/// Who may connect. Users and tokens can be replaced while peers come and go.
+pub struct Access {
+    people: RwLock<(Users, Tokens)>,
+    /// Counts replacements.
+    generation: AtomicU64,
+    user_check: Option<External>,
+    server_check: Option<External>,
+}
+
+impl Access {
+    /// Those users, and monitors with those tokens.
+    pub fn new(users: Users, tokens: Tokens) -> Self {
+        Access {
+            people: RwLock::new((users, tokens)),
+            generation: AtomicU64::new(0),
+            user_check: None,
+            server_check: None,
+        }
+    }
+
+    /// With checks in the place of the users and of the tokens, where they are given.
+    #[must_use]
+    pub fn checked_by(self, users: Option<External>, servers: Option<External>) -> Self {
+        Access { user_check: users, server_check: servers, ..self }
+    }
+
+    /// The level at which a user is let in. `password` is the md5 of it with `md5`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn login(
+        &self,
+        id: &str,
+        username: &str,
+        password: String,
+        md5: bool,
+        address: Option<IpAddr>,
+    ) -> Result<Level, Refused> {
+        if let Some(check) = &self.user_check {
+            let question = Question::Client { id, username, password: &password, md5, address };
+            return check.level(&question).await;
+        }
+        let users = self.people.read().0.clone();
+        users.login(username.to_owned(), password, md5).await
+    }
+
+    /// Lets a monitor of that type in, or not.
+    ///
+    /// # Errors
+    /// [`Refused::Token`] where the token is not that of the type; otherwise as [`Access::login`].
+    pub async fn monitor(
+        &self,
+        id: &str,
+        server_type: &str,
+        token: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<(), Refused> {
+        if let Some(check) = &self.server_check {
+            let asked = check.permits(&Question::Monitor { id, server_type, token, address }).await;
+            return asked.map_err(|refused| if refused == Refused::Wrong { Refused::Token } else { refused });
+        }
+        if self.people.read().1.verify(server_type, token) { Ok(()) } else { Err(Refused::Token) }
+    }
+
+    /// How often users and tokens have been replaced.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Takes other users and tokens. Says whether a user, by the name, is no longer as before: gone, or with another password or level. Those that the operator's own check
+    /// lets in are not affected.
+    pub fn replace(&self, users: Users, tokens: Tokens) -> impl Fn(&str) -> bool + use<> {
+        let after = users.clone();
+        let (before, _) = std::mem::replace(&mut *self.people.write(), (users, tokens));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let own_check = self.user_check.is_some();
+        move |name| !own_check && before.get(name) != after.get(name)
+    }
+}

@@ -1,0 +1,302 @@
+//! A check by the operator's own command or HTTP endpoint: pomelo's `adminAuthUser` and `adminAuthServerMaster`.
+//!
+//! The question is one JSON object, on the command's standard input or as the body of a POST: so that no password stands on a command line. The
+//! answer is one JSON object. Whatever goes wrong is a refusal, with the reason in the log; nothing is kept of an answer. Knows no connection.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{Method, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+use super::{Level, Refused};
+
+/// Checks that run or wait; one more is refused.
+const WAITING: usize = 64;
+/// The longest answer, bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+/// The exit code with which a command refuses without saying more.
+const REFUSED: i32 = 1;
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A program and its arguments, never empty, and the directory that it runs in. No shell is involved.
+    Command(Vec<String>, PathBuf),
+    /// An `http` address to which the question is posted.
+    Url(Uri),
+}
+
+/// How it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How long a check may take, with the wait for its turn. Default 5 s.
+    pub timeout: Duration,
+    /// Checks that run at the same time. Default 4.
+    pub concurrent: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { timeout: Duration::from_secs(5), concurrent: 4 }
+    }
+}
+
+/// What a peer shows, as it is asked about: `{"type": "client" or "monitor", …}`. Absent members are left out.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Question<'a> {
+    /// A client wants to register.
+    Client {
+        /// The client's id, of its own choice.
+        id: &'a str,
+        /// The user's name.
+        username: &'a str,
+        /// The password, or with `md5` the md5 of it in hexadecimal.
+        password: &'a str,
+        /// Whether `password` is the md5.
+        md5: bool,
+        /// Where the connection comes from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+    },
+    /// A monitor wants to register.
+    #[serde(rename_all = "camelCase")]
+    Monitor {
+        /// The server id.
+        id: &'a str,
+        /// The server type.
+        server_type: &'a str,
+        /// The token that it shows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<&'a str>,
+        /// Where the connection comes from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+    },
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    ok: bool,
+    /// A user's level, from 1.
+    #[serde(default)]
+    level: Option<u32>,
+    /// Why not, for the log.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// Why there is no answer. No variant holds what was asked or said.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("it did not answer within {} ms", .0.as_millis())]
+    Late(Duration),
+    #[error("the command cannot be run: {0}")]
+    Run(io::Error),
+    #[error("the command ended with {0}")]
+    Ended(std::process::ExitStatus),
+    #[error("the endpoint cannot be asked: {0}")]
+    Ask(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the endpoint answered with status {0}")]
+    Status(StatusCode),
+    #[error("the answer is longer than {MAX_ANSWER} bytes")]
+    Long,
+    #[error("the answer is not `{{\"ok\": true, \"level\": 1}}` or `{{\"ok\": false}}`: {0}")]
+    Form(&'static str),
+}
+
+/// A check by somebody else. Clones share the same bounds.
+#[derive(Clone, Debug)]
+pub struct External(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    way: Way,
+    bounds: Bounds,
+    client: Client<HttpConnector, Full<Bytes>>,
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl External {
+    /// A check by that command or endpoint.
+    pub fn new(way: Way, bounds: Bounds) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(bounds.timeout));
+        External(Arc::new(Inner {
+            way,
+            bounds,
+            // A connection that is kept open may be closed by the other side just when it is used: a login is worth one of its own.
+            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector),
+            running: Semaphore::new(bounds.concurrent.max(1)),
+            waiting: Semaphore::new(WAITING.max(bounds.concurrent)),
+        }))
+    }
+
+    /// The level of the user that the question is about.
+    ///
+    /// # Errors
+    /// [`Refused::Wrong`] where the answer is no; [`Refused::Busy`] where too many are asked about; [`Refused::Unavailable`] where there is no usable answer.
+    pub async fn level(&self, question: &Question<'_>) -> Result<Level, Refused> {
+        let level = self.ask(question).await?;
+        match level {
+            Some(level @ 1..) => Ok(Level(level)),
+            _ => Err(unavailable(&Fault::Form("a user needs `level`, from 1"))),
+        }
+    }
+
+    /// Whether the monitor that the question is about is let in.
+    ///
+    /// # Errors
+    /// As [`External::level`].
+    pub async fn permits(&self, question: &Question<'_>) -> Result<(), Refused> {
+        self.ask(question).await.map(drop)
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<Option<u32>, Refused> {
+        let inner = &*self.0;
+        let _waiting = inner.waiting.try_acquire().map_err(|_| Refused::Busy)?;
+        // The parts are texts and numbers, which can always be written.
+        let question = serde_json::to_vec(question).map_err(|_| Refused::Unavailable)?;
+        let checked = async {
+            let _running = inner.running.acquire().await;
+            match &inner.way {
+                Way::Command(words, directory) => run(words, directory, &question).await,
+                Way::Url(address) => inner.post(address, question).await,
+            }
+        };
+        let outcome = tokio::time::timeout(inner.bounds.timeout, checked).await;
+        match outcome.unwrap_or(Err(Fault::Late(inner.bounds.timeout))) {
+            Ok(Some(Answer { ok: true, level, .. })) => Ok(level),
+            Ok(answer) => {
+                let reason = answer.and_then(|answer| answer.reason);
+                tracing::info!(reason = reason.as_deref().map(crate::wire::shown), "the operator's own check says no");
+                Err(Refused::Wrong)
+            }
+            Err(fault) => Err(unavailable(&fault)),
+        }
+    }
+}
+
+impl Inner {
+    /// Posts the question. Absent: a refusal without a body.
+    async fn post(&self, address: &Uri, question: Vec<u8>) -> Result<Option<Answer>, Fault> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(address)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(question)))
+            .map_err(|error| Fault::Ask(error.into()))?;
+        let response = self.client.request(request).await.map_err(|error| Fault::Ask(with_causes(&error).into()))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
+            status => return Err(Fault::Status(status)),
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+            true => Fault::Long,
+            false => Fault::Ask(error),
+        })?;
+        parse(&body.to_bytes()).map(Some)
+    }
+}
+
+/// Runs the command with the question on its standard input. Absent: a refusal without a word.
+async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> Result<Option<Answer>, Fault> {
+    let (program, arguments) = words.split_first().ok_or_else(|| Fault::Run(io::ErrorKind::InvalidInput.into()))?;
+    // A relative program is looked for by the parent or by the child, as the platform likes: name it in full.
+    let program = match std::path::Path::new(program) {
+        path if path.components().count() > 1 => directory.join(path),
+        name => name.to_owned(),
+    };
+    let child = Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Fault::Run)?;
+    let mut group = Group(child);
+    let (stdin, stdout) = (group.0.stdin.take(), group.0.stdout.take());
+    let ask = async {
+        // A command that needs not read to the end closes the pipe: that is its decision.
+        if let Some(mut stdin) = stdin {
+            let _ = stdin.write_all(question).await;
+            let _ = stdin.write_all(b"\n").await;
+        }
+    };
+    let listen = async {
+        let mut said = Vec::new();
+        if let Some(stdout) = stdout {
+            stdout.take(MAX_ANSWER as u64 + 1).read_to_end(&mut said).await?;
+        }
+        Ok(said)
+    };
+    let ((), said) = tokio::join!(ask, listen);
+    let said: Vec<u8> = said.map_err(Fault::Run)?;
+    if said.len() > MAX_ANSWER {
+        return Err(Fault::Long);
+    }
+    let status = group.0.wait().await.map_err(Fault::Run)?;
+    match status.code() {
+        Some(0) => parse(&said).map(Some),
+        Some(REFUSED) => Ok(None),
+        _ => Err(Fault::Ended(status)),
+    }
+}
+
+/// A command and what it has started. Dropped before its end, all of it is killed.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // An id that is still known is that of a process nobody has waited for: no other can have it.
+        if let Some(pid) = self.0.id() {
+            let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Answer, Fault> {
+    use serde_json::error::Category;
+    serde_json::from_slice(text).map_err(|error| {
+        // The error itself could repeat a part of the answer.
+        Fault::Form(match error.classify() {
+            Category::Data => "a member is missing or of another type",
+            _ => "it is not one JSON object",
+        })
+    })
+}
+
+fn unavailable(fault: &Fault) -> Refused {
+    metrics::counter!("pomelo_auth_check_failures_total").increment(1);
+    tracing::error!(%fault, "the operator's own check of a login failed, and nobody is let in by it");
+    Refused::Unavailable
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+#[path = "external_tests.rs"]
+mod tests;

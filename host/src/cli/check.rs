@@ -1,0 +1,87 @@
+//! `check`: what is wrong with a configuration, all at once.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Exit;
+use crate::built_in::built_in;
+use crate::config::{self, Finding, Found};
+use crate::plugin::{Descriptor, Inspection};
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// Directory of the configuration
+    dir: PathBuf,
+    /// Environment to check; without it all that the directory has
+    #[arg(long, short = 'e')]
+    env: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
+    let CheckArgs { dir, env, json } = arguments;
+    let report = config::check(dir, env.as_deref(), modules);
+    if *json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        let several = report.environments.len() > 1;
+        show("", &report.faults, several);
+        show("warning: ", &report.warnings, several);
+        println!("{}", summary(&report.environments, report.faults.len(), report.warnings.len()));
+    }
+    match report.faults.len() {
+        0 => Ok(()),
+        1 => Err(Exit::usage("the configuration has 1 fault")),
+        count => Err(Exit::usage(format!("the configuration has {count} faults"))),
+    }
+}
+
+fn show(kind: &str, findings: &[Finding], several: bool) {
+    for Finding { fault, environments } in findings {
+        let place = if several { format!("[{}] ", environments.join(", ")) } else { String::new() };
+        println!("{kind}{place}{fault}");
+    }
+}
+
+fn summary(environments: &[String], faults: usize, warnings: usize) -> String {
+    let count = |number: usize, what: &str| match number {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    };
+    format!("{}: {}, {}", environments.join(", "), count(faults, "fault"), count(warnings, "warning"))
+}
+
+/// The module ids that there would be with a modules' directory. Nothing of a file is run.
+fn modules(dir: &Path) -> Found {
+    let mut ids: BTreeSet<String> = built_in(true).into_iter().flat_map(|built_in| built_in.ids).collect();
+    let (mut refused, mut all_told) = (Vec::new(), true);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let read = std::fs::read(&path).map_err(|error| format!("it cannot be read: {error}"));
+        let inspected = read.and_then(|bytes| Inspection::new(&bytes).map_err(|error| error.to_string()));
+        let described = inspected.and_then(|inspection| match inspection.descriptor {
+            Some(text) => Descriptor::parse(&text).map(Some).map_err(|error| error.to_string()),
+            None => Ok(None),
+        });
+        match described {
+            Ok(Some(descriptor)) => ids.extend(descriptor.ids.into_iter().map(|id| id.id)),
+            // It would have to be run to be asked.
+            Ok(None) => all_told = false,
+            Err(why) => {
+                // A parser's message may go over several lines.
+                let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+                refused.push((entry.file_name().to_string_lossy().into_owned(), why));
+            }
+        }
+    }
+    refused.sort();
+    Found { ids: all_told.then_some(ids), refused }
+}

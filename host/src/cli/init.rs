@@ -1,0 +1,212 @@
+//! `init`: a configuration to begin with.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use super::Exit;
+use crate::auth::hash_password;
+use crate::config::{Config, DEFAULT_ENVIRONMENT};
+
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// Directory to write to; made if it is not there. No file that is there is changed
+    dir: PathBuf,
+    /// Port of the master
+    #[arg(long, short = 'P', default_value_t = 3005, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+}
+
+const SERVERS: &str = r#"{
+  "gate": [
+    {"id": "gate-server-1", "host": "127.0.0.1", "port": 3014, "frontend": true, "command": "${exe} demo-server --port ${port}"}
+  ],
+  "connector": [
+    {"id": "connector-server-1", "host": "127.0.0.1", "port": 4050, "frontend": true, "command": "${exe} demo-server --port ${port}"}
+  ],
+  "chat": [
+    {"id": "chat-server-1", "host": "127.0.0.1", "port": 6050, "command": "${exe} demo-server --port ${port}"},
+    {"id": "chat-server-2", "host": "127.0.0.1", "port": 6051, "command": "${exe} demo-server --port ${port}"}
+  ]
+}
+"#;
+
+const TYPES: [&str; 3] = ["gate", "connector", "chat"];
+
+/// What can be said in `pomelo.toml`, with the defaults. A test takes the signs of comments away and loads it.
+const SETTINGS: &str = r#"# Settings for which pomelo has no file. What stands behind a # is the default.
+
+[modules]
+dir = "modules"                     # .wasm files that are dropped in here run at once
+# allow_replace_builtin = false     # may a file take the place of a built-in module?
+
+[data]
+dir = "data"                        # what outlives the processes; admin.log is in the master's part of it
+
+[admin_log]                         # what every client asked for, allowed or refused
+# file = "admin.log"
+# max_mib = 16                      # size at which a new file is begun
+# keep = 8                          # older files that are kept
+
+[commands]                          # who may give the host's own commands; level 1 may do everything
+# levels = { list = 2, modules = 2, enable = 1, disable = 1 }
+
+[auth]                              # the operator's own checks, instead of adminUser.json and adminServer.json
+# timeout_ms = 5000
+# concurrent = 4
+
+[supervise]                         # the servers' programs
+# restart = "always"                # or "on-failure", "never"
+# stop_deadline_ms = 5000
+# backoff_min_ms = 200
+# backoff_max_ms = 30000
+
+[network]
+# max_connections = 4096
+# max_frame_kib = 4096
+# request_deadline_ms = 10000
+
+[limits]                            # of every module; [module.ID.limits] for one
+# cpu_ms = 1000
+# wall_ms = 10000
+# memory_mib = 16
+
+# [module.timeReport]               # settings of one module, by its id
+# grants = ["cluster", "uplink"]    # what it may use
+# levels = { report = 2 }           # operation to the highest user level that may ask for it
+# interval = 5                      # seconds
+"#;
+
+pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
+    let InitArgs { dir, port } = arguments;
+    let password = random_password();
+    let user = json!([{ "id": "user-1", "username": "admin", "password": hash_password(&password)?, "level": 1 }]);
+    let tokens = TYPES.map(|name| json!({ "type": name, "token": hex::encode(rand::random::<[u8; 24]>()) }));
+    let master = json!({ "id": "master-server-1", "host": "127.0.0.1", "port": port });
+    // With the secrets for their owner alone.
+    let files = [
+        ("master.json", format!("{master:#}\n"), 0o644),
+        ("servers.json", SERVERS.to_owned(), 0o644),
+        ("adminUser.json", format!("{user:#}\n"), 0o600),
+        ("adminServer.json", format!("{:#}\n", json!(tokens)), 0o600),
+        ("pomelo.toml", SETTINGS.to_owned(), 0o644),
+    ];
+    let there: Vec<&str> = files.iter().map(|(name, ..)| *name).filter(|name| dir.join(name).exists()).collect();
+    if !there.is_empty() {
+        let names = there.join(", ");
+        return Err(Exit::usage(format!("{} has {names} already; nothing was written", dir.display())));
+    }
+    let mut made = Made::default();
+    made.directory(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let modules = dir.join("modules");
+    made.directory(&modules).with_context(|| format!("{} cannot be made", modules.display()))?;
+    for (name, text, mode) in &files {
+        made.file(&dir.join(name), text, *mode).with_context(|| format!("{name} cannot be written"))?;
+    }
+    // Nothing is left that does not start: a port that is used twice, for example.
+    Config::load(dir, DEFAULT_ENVIRONMENT)?;
+    made.keep();
+    say(dir, *port, &password);
+    Ok(())
+}
+
+fn say(dir: &Path, port: u16, password: &str) {
+    let program = std::env::args().next().unwrap_or_else(|| "pomelo".into());
+    let at = if port == 3005 { String::new() } else { format!(" --port {port}") };
+    println!(
+        "A configuration was written to {dir}.\n\n\
+         The user admin, of level 1, has the password\n\n  {password}\n\n\
+         It is shown this once, and only its hash is kept; `{program} user passwd admin --config {dir}` changes it.\n\n\
+         Next:\n  \
+         {program} check {dir}\n  \
+         {program} start --config {dir}\n\
+         and in another terminal:\n  \
+         export POMELO_PASSWORD={password}\n  \
+         {program} list{at}\n\n\
+         servers.json runs the demo's server program: put the commands of your own servers in its place.",
+        dir = dir.display(),
+    );
+}
+
+/// 24 letters and digits that cannot be mistaken for each other: 120 bits.
+fn random_password() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    rand::random::<[u8; 24]>().iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+}
+
+/// What was made, and is taken away again unless all of it was.
+#[derive(Default)]
+struct Made {
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Makes a directory, and those above it, where it is not there.
+    fn directory(&mut self, path: &Path) -> io::Result<()> {
+        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(path)?;
+        self.directories.extend(missing.into_iter().rev());
+        Ok(())
+    }
+
+    /// Makes a file that must not be there yet.
+    fn file(&mut self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        self.files.push(path.to_owned());
+        file.write_all(text.as_bytes())
+    }
+
+    fn keep(mut self) {
+        self.files.clear();
+        self.directories.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // What cannot be taken away stays, and the error that led here is told.
+        for file in &self.files {
+            let _ = fs::remove_file(file);
+        }
+        for directory in self.directories.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a5_what_the_written_settings_say_behind_their_comments_is_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |settings: &str| {
+            fs::write(dir.path().join("master.json"), "{}").unwrap();
+            fs::write(dir.path().join("pomelo.toml"), settings).unwrap();
+            Config::load(dir.path(), DEFAULT_ENVIRONMENT).unwrap().settings
+        };
+        let plain = load("");
+        assert_eq!(load(SETTINGS), plain, "what is not behind a # is the default as well");
+        let bare: Vec<&str> = SETTINGS.lines().skip(1).map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+        let mut all = load(&bare.join("\n"));
+        // Two that have no default: an example of a module, and levels that say what holds without them.
+        assert_eq!((all.module.len(), all.command_levels["enable"]), (1, 1));
+        all.module.clear();
+        all.command_levels.clear();
+        assert_eq!(all, plain);
+    }
+
+    #[test]
+    fn a5_passwords_are_random() {
+        let (one, other) = (random_password(), random_password());
+        assert!(one.len() == 24 && one != other);
+    }
+}

@@ -1,0 +1,227 @@
+//! All that can be said of a configuration before it runs: its faults, and what would run but should be looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::fault::Faults;
+use super::tree::Source;
+use super::{Config, DEFAULT_ENVIRONMENT, FILES, Fault, TOKENS, USERS, environments, read, toml_file};
+use crate::auth::{Exposure, Tokens, Users, Way};
+
+/// A fault or a warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where, what, and how to mend it.
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// In which of the environments that were checked.
+    pub environments: Vec<String>,
+}
+
+/// What was found in a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The environments that were checked.
+    pub environments: Vec<String>,
+    /// What keeps the cluster from starting.
+    pub faults: Vec<Finding>,
+    /// What should be looked at.
+    pub warnings: Vec<Finding>,
+}
+
+/// What a look into a modules' directory found, which this part knows nothing of.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The module ids that there are, built-in ones included; absent where some cannot be told.
+    pub ids: Option<BTreeSet<String>>,
+    /// Files that would be refused, and why.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Checks one environment of a directory, or all that it has. `modules` looks into a modules' directory.
+pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> Found) -> Report {
+    let names = environment.map_or_else(|| found(dir), |name| vec![name.to_owned()]);
+    let mut report = Report { environments: names.clone(), ..Report::default() };
+    for name in names {
+        let faults = Faults::default();
+        if let Some(config) = Config::read(dir, &name, None, &faults) {
+            look(&config, dir, &faults, &modules);
+        }
+        let (faults, warnings) = faults.into_lists();
+        merge(&mut report.faults, faults, &name);
+        merge(&mut report.warnings, warnings, &name);
+    }
+    report
+}
+
+/// The environments that a directory has: by directories that hold a file of the configuration, and by the level of environments in its files.
+/// Where there is none, that which is taken when nothing is said.
+fn found(dir: &Path) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let holds = FILES.iter().any(|file| entry.path().join(file).is_file());
+        // `config` is where pomelo's applications have it all: a directory above is no configuration.
+        if let Some(name) = entry.file_name().to_str().filter(|name| holds && *name != "config") {
+            names.insert(name.to_owned());
+        }
+    }
+    for name in FILES {
+        let path = dir.join(name);
+        let Ok(Some(text)) = read(&path) else { continue };
+        let source = Source::new(&path, text);
+        if name.ends_with(".toml") {
+            names.extend(toml_file::environments(&source.toml().0));
+        } else if let Ok(node) = source.json() {
+            names.extend(environments(&path, &node).into_iter().map(str::to_owned));
+        }
+    }
+    if names.is_empty() {
+        names.insert(DEFAULT_ENVIRONMENT.to_owned());
+    }
+    names.into_iter().collect()
+}
+
+/// What holds in several environments is told once.
+fn merge(all: &mut Vec<Finding>, more: Vec<Fault>, environment: &str) {
+    for fault in more {
+        match all.iter_mut().find(|finding| finding.fault == fault) {
+            Some(finding) => finding.environments.push(environment.to_owned()),
+            None => all.push(Finding { fault, environments: vec![environment.to_owned()] }),
+        }
+    }
+}
+
+/// What can be seen when all files have been read.
+fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -> Found) {
+    let auth = &config.settings.auth;
+    let file = |name: &str| {
+        let inner = dir.join(&config.environment).join(name);
+        if !dir.join(name).exists() && inner.exists() { inner } else { dir.join(name) }
+    };
+    let (users, tokens) = (Users::new(config.users.clone()), Tokens::new(config.tokens.clone()));
+    if auth.user.is_none() {
+        for name in users.with_default_passwords() {
+            let hint = format!("`pomelo user passwd {name}` gives another");
+            faults.warn_at(&format!("user {name}"), format!("anybody would guess the password of `{name}`"), hint);
+        }
+        if config.users.is_empty() {
+            let hint = "`pomelo user add NAME --level 1` writes one";
+            faults.warn_whole(file(USERS), "there is no user: no client is let in", hint);
+        } else if !config.users.iter().any(|user| user.level.0 == 1) {
+            faults.warn_whole(file(USERS), "no user has level 1: nobody may do everything", "give one \"level\": 1");
+        }
+    }
+    if auth.server.is_none() {
+        missing_tokens(config, &file(TOKENS), faults);
+    }
+    readable(&file(USERS), config.users.iter().any(|user| user.password.is_plain()), faults);
+    readable(&file(TOKENS), config.tokens.is_some(), faults);
+    exposed(config, &users, &tokens, &file("master.json"), faults);
+    for (key, way) in [("user", &auth.user), ("server", &auth.server)] {
+        match way {
+            Some(Way::Url(address)) if !address.host().is_some_and(is_loopback) => {
+                let what =
+                    format!("`{key}_url` sends what peers show to {} in clear", address.host().unwrap_or_default());
+                faults.warn_whole(
+                    file("pomelo.toml"),
+                    what,
+                    "name a proxy on this machine that speaks TLS, or a command",
+                );
+            }
+            Some(Way::Command(words, base)) => {
+                let program = words.first().filter(|program| program.contains('/')).map(|program| base.join(program));
+                if let Some(program) = program.filter(|program| !program.exists()) {
+                    let what =
+                        format!("there is no {}, which `{key}_command` names: nobody is let in", program.display());
+                    faults.warn_whole(
+                        file("pomelo.toml"),
+                        what,
+                        "a relative path begins at the configuration's directory",
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+    look_at_modules(config, &file("pomelo.toml"), faults, modules);
+}
+
+fn missing_tokens(config: &Config, path: &Path, faults: &Faults) {
+    let Some(tokens) = &config.tokens else {
+        let hint =
+            r#"for example: [{"type": "chat", "token": "…"}], the output of `openssl rand -hex 24` for each type"#;
+        return faults.warn_whole(path, "the file is not there: any monitor that reaches the master may join", hint);
+    };
+    let types: BTreeSet<&str> = config.servers.iter().map(|server| server.server_type.as_str()).collect();
+    for server_type in types.into_iter().filter(|wanted| !tokens.iter().any(|token| token.server_type == **wanted)) {
+        let what = format!("there is no token for servers of type `{server_type}`: they cannot join");
+        faults.warn_whole(path, what, format!(r#"for example: {{"type": "{server_type}", "token": "…"}}"#));
+    }
+}
+
+/// Whether others on this machine could read secrets.
+fn readable(path: &Path, secret: bool, faults: &Faults) {
+    let Ok(mode) = fs::metadata(path).map(|metadata| metadata.permissions().mode()) else { return };
+    if secret && mode & 0o004 != 0 {
+        let hint = format!("chmod o-rwx {}", path.display());
+        faults.warn_whole(path, "everybody on this machine can read the secrets in it", hint);
+    }
+}
+
+/// Whether the master would not be started. A name is not looked up: the answer may be another one where it runs.
+fn exposed(config: &Config, users: &Users, tokens: &Tokens, path: &Path, faults: &Faults) {
+    let Ok(address) = config.master.host.parse::<IpAddr>() else { return };
+    let auth = &config.settings.auth;
+    let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
+    let exposure = Exposure { address, tls: false, users, tokens, users_checked, servers_checked };
+    if let Err(exposed) = exposure.check() {
+        faults.warn_whole(path, format!("the master would not start: {exposed}"), "--allow-exposed overrides this");
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn look_at_modules(config: &Config, path: &Path, faults: &Faults, modules: &impl Fn(&Path) -> Found) {
+    let settings = &config.settings;
+    let dir = &settings.modules.dir;
+    if !dir.is_dir() {
+        let what = format!("the modules' directory {} is not there", dir.display());
+        faults.warn_whole(path, what, "it is made at the start; `[modules] dir` names another");
+    }
+    let Found { ids, refused } = modules(dir);
+    for (name, why) in refused {
+        faults.warn_whole(dir.join(name), why, "it would not be loaded");
+    }
+    let types: BTreeMap<&str, ()> = config.servers.iter().map(|server| (server.server_type.as_str(), ())).collect();
+    for (id, module) in &settings.module {
+        let place = format!("module {id}");
+        match &module.file {
+            Some(file) if !dir.join(file).with_extension("wasm").is_file() => {
+                let what = format!("[module.{id}] names the file {file}, which is not in {}", dir.display());
+                faults.warn_at(&place, what, "it would be loaded when it appears");
+            }
+            Some(_) => {}
+            None => {
+                if let Some(ids) = ids.as_ref().filter(|ids| !ids.contains(id)) {
+                    let known: Vec<&str> = ids.iter().map(String::as_str).collect();
+                    let what = format!("there is no module `{id}`, neither built in nor in {}", dir.display());
+                    faults.warn_at(&place, what, super::reader::did_you_mean(id, &known));
+                }
+            }
+        }
+        let unknown = module.server_types.iter().filter(|name| *name != "master" && !types.contains_key(name.as_str()));
+        for server_type in unknown {
+            let what = format!("[module.{id}] is for servers of type `{server_type}`, of which there are none");
+            let known: Vec<&str> = types.keys().copied().collect();
+            faults.warn_at(&place, what, super::reader::did_you_mean(server_type, &known));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether a peer is let in, and as whom: what it shows is verified, and who it is comes from that.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::attempts::Attempt;
+use super::super::members::Member;
+use super::{Connection, Registration, described};
+use crate::admin_log::{Kind, Record};
+use crate::auth::Refused;
+use crate::exchange::Exchange;
+use crate::failure::code;
+use crate::plugin::{Caller, CallerRole, Progress};
+use crate::transport::{Ack, Transport};
+use crate::wire::{MAX_ID, Register, Registered, Role, Topic, check_id, shown};
+
+impl Connection {
+    /// Who the peer says it is, as it can stand in a log.
+    pub(super) fn claimed(&self, register: &Register) -> Caller {
+        let role = match register.role {
+            Role::Client => CallerRole::Client,
+            Role::Monitor => CallerRole::Monitor,
+        };
+        Caller {
+            id: Some(shown(&register.id)),
+            user: register.username.as_deref().map(shown),
+            server_type: register.server_type.as_deref().map(shown),
+            address: self.peer.remote().map(|remote| remote.to_string()),
+            ..Caller::of(role)
+        }
+    }
+
+    /// Checks a registration and lets the peer in; the reason where it does not.
+    pub(super) async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+        check_id(&register.id).map_err(|bad| format!("that cannot be an id: {bad}"))?;
+        match (register.role, topic) {
+            (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
+            (Role::Client, _) => Err("a client registers; only monitors reconnect".to_owned().into()),
+            (Role::Monitor, topic) => self.admit_monitor(topic, register, ack).await,
+        }
+    }
+
+    async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+        let Register { id, username, password, md5, .. } = register;
+        let (Some(username), Some(password)) = (username, password) else {
+            return Err("a client needs `username` and `password`".to_owned().into());
+        };
+        let came = Instant::now();
+        let attempt = self.attempt(&username)?;
+        let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
+        let generation = master.access.generation();
+        let level = master.access.login(&id, &username, password, md5, address).await;
+        let level = settle(attempt, level).await?;
+        master.members.client_joins(&id, &self.peer, &username).map_err(|refusal| refusal.to_string())?;
+        // From now on it is cut where its user changes; what changed before that was not seen.
+        if master.access.generation() != generation {
+            master.members.client_leaves(&id, self.peer.id());
+            return Err("the users have changed meanwhile; try again".to_owned().into());
+        }
+        let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
+        let to_client = exchange.clone();
+        let caller = Caller {
+            progress: Some(Progress(Arc::new(move |module, msg| to_client.notify(module, msg)))),
+            id: Some(id.clone()),
+            user: Some(username.clone()),
+            level: Some(level.0),
+            address: self.peer.remote().map(|remote| remote.to_string()),
+            ..Caller::of(CallerRole::Client)
+        };
+        tracing::debug!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
+        let caller = Arc::new(caller);
+        let record = Record { took: came.elapsed(), ..Record::new(Kind::Register, caller.clone()) };
+        let registration = Registration { id: id.clone(), role: Role::Client, exchange, caller };
+        let entered = self.enter(&mut self.state.lock(), registration);
+        entered.inspect_err(|_| master.members.client_leaves(&id, self.peer.id()))?;
+        master.options.admin_log.take(record);
+        self.answer(Topic::Register, ack, &Registered::ok(Vec::new()));
+        Ok(())
+    }
+
+    /// A login begins, under a user's name or a server's id. A peer inside this process has no address, and does not guess.
+    fn attempt(&self, name: &str) -> Result<Option<Attempt<'_>>, Refusal> {
+        let Some(remote) = self.peer.remote() else { return Ok(None) };
+        let attempt = self.master.attempts.begin(remote.ip(), name, Instant::now());
+        let busy =
+            || Refusal { code: code::BUSY, why: "too many wrong logins from this address, try again later".into() };
+        attempt.ok_or_else(busy).map(Some)
+    }
+
+    async fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+        let pomelos = register.is_pomelos();
+        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
+        let server_type = register.server_type.filter(fits);
+        let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".to_owned().into()) };
+        // The connection inside this process is the master's own monitor's.
+        let own = self.peer.transport() == Transport::Memory;
+        if !own {
+            let (attempt, address) = (self.attempt(&register.id)?, self.peer.remote().map(|remote| remote.ip()));
+            let token = register.token.as_deref();
+            let verified = self.master.access.monitor(&register.id, &server_type, token, address).await;
+            settle(attempt, verified).await.map_err(|refused| match refused {
+                Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
+                other => Refusal::from(other),
+            })?;
+            self.check_type(&register.id, &server_type)?;
+        }
+        let info = described(register.info, &register.id, &server_type, register.pid);
+        let caller = Caller {
+            id: Some(register.id.clone()),
+            server_type: Some(server_type.clone()),
+            address: self.peer.remote().map(|remote| remote.to_string()),
+            ..Caller::of(CallerRole::Monitor)
+        };
+        let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);
+        let (id, returned) = (register.id, topic == Topic::Reconnect);
+        let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
+        let member = if register.down { member.down() } else { member };
+        tracing::debug!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
+        let registration = Registration { id, role: Role::Monitor, exchange, caller: Arc::new(caller) };
+        // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
+        // anything that others may send to the new member.
+        let mut state = self.state.lock();
+        let _commands = self.master.commands.lock();
+        // Under the lock no other monitor joins: what is admitted here is let in below.
+        self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
+        self.enter(&mut state, registration)?;
+        let disabled = self.master.console.disabled();
+        let answer = if pomelos { Registered::pomelos() } else { Registered::ok(disabled) };
+        self.answer(topic, ack, &answer);
+        if let Err(refusal) = self.master.members.join(member) {
+            self.peer.close(refusal.to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
+    fn check_type(&self, id: &str, server_type: &str) -> Result<(), String> {
+        let options = &self.master.options;
+        if id == options.id {
+            return Err(format!("`{id}` is the master itself"));
+        }
+        let added = || self.master.starter.as_ref()?.server_type(id);
+        match options.configured.get(id).cloned().or_else(added) {
+            Some(configured) if configured != server_type => {
+                Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a peer is not let in.
+pub(super) struct Refusal {
+    /// As in a failure.
+    pub code: &'static str,
+    pub why: String,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Refusal { code: code::FORBIDDEN, why }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Refusal { code: refused.code(), why: refused.to_string() }
+    }
+}
+
+/// Waits for as long as guesses before it make it wait. A peer that leaves meanwhile does not make room for another guess.
+async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, Refused>) -> Result<T, Refused> {
+    if let Some(attempt) = attempt {
+        let guessed_wrong = outcome.as_ref().is_err_and(|refused| refused.is_guess());
+        tokio::time::sleep(attempt.answer_after(guessed_wrong, Instant::now())).await;
+    }
+    outcome
+}

@@ -1,0 +1,76 @@
+//! `adminUser.json` and `adminServer.json` while a master runs: a change counts within a second or two.
+//!
+//! The files are looked at once a second, which works on every file system and costs nothing. A file with a fault, or one that is gone, changes
+//! nothing: those who may come in stay as they were, and the log says why. Who is let in by a change, and who is sent away, is the master's affair.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::People;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a file looks like from outside: length and time of its last change; absent where it is not there.
+type Look = [Option<(u64, Option<SystemTime>)>; 4];
+
+/// The files of one environment, under observation.
+pub struct PeopleFiles {
+    dir: PathBuf,
+    environment: String,
+    seen: Look,
+}
+
+impl PeopleFiles {
+    /// Begins to observe the files of a configuration's directory. To be called before they are read for the first time.
+    pub fn new(dir: &Path, environment: &str) -> Self {
+        let seen = People::paths(dir, environment).map(|path| outside(std::fs::metadata(path)));
+        PeopleFiles { dir: dir.to_owned(), environment: environment.to_owned(), seen }
+    }
+
+    /// Follows the files until `stop`, and hands on what they hold after each change; `apply` says why where it is not taken.
+    pub async fn follow(mut self, stop: CancellationToken, mut apply: impl FnMut(People) -> Result<(), String>) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = self.look().await;
+            // What is being written now is looked at when it has been left alone for a while.
+            if now == self.seen || !self.settled(&now).await {
+                continue;
+            }
+            self.seen = now;
+            let (dir, environment) = (self.dir.clone(), self.environment.clone());
+            let loaded = tokio::task::spawn_blocking(move || People::load(&dir, &environment)).await;
+            let outcome = match loaded {
+                Ok(Ok(people)) => apply(people),
+                Ok(Err(faults)) => Err(faults.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match outcome {
+                Ok(()) => tracing::info!("users and tokens were read anew"),
+                Err(why) => tracing::error!(%why, "users and tokens have changed on disk, and stay as they were here"),
+            }
+        }
+    }
+
+    async fn look(&self) -> Look {
+        let mut seen = [None; 4];
+        for (seen, path) in seen.iter_mut().zip(People::paths(&self.dir, &self.environment)) {
+            *seen = outside(tokio::fs::metadata(path).await);
+        }
+        seen
+    }
+
+    async fn settled(&self, now: &Look) -> bool {
+        tokio::time::sleep(LOOK / 10).await;
+        self.look().await == *now
+    }
+}
+
+fn outside(metadata: std::io::Result<std::fs::Metadata>) -> Option<(u64, Option<SystemTime>)> {
+    metadata.ok().map(|metadata| (metadata.len(), metadata.modified().ok()))
+}
