@@ -31,3 +31,5 @@ mod ssh;
 mod support;
 #[path = "cluster/twenty.rs"]
 mod twenty;
+#[path = "cluster/watching.rs"]
+mod watching;
