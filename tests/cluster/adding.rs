@@ -216,3 +216,20 @@ fn s4_a_server_runs_on_the_cpus_that_are_its_own() {
         cluster.hosts[0].log().contains("there is no CPU 1000 for it").then_some(())
     });
 }
+
+#[test]
+fn s4_restart_force_ends_what_a_program_left_outside_its_group() {
+    // As a daemon does, it leaves its group; its `POMELO_*` variables go with it.
+    let daemon = "setsid sleep 1000 > /dev/null 2>&1 & echo $! > daemon.$$; echo $$ > last; exec sleep 1000";
+    let servers = json!({"chat": [{"id": "chat-1", "restart-force": "true", "restart": "always", "script": daemon}]});
+    let cluster = Cluster::start(servers, SETTINGS);
+    let first = pid(&cluster.wait_for(&["chat-1"]), "chat-1");
+    let left = || -> Option<u32> {
+        std::fs::read_to_string(cluster.path(&format!("daemon.{first}"))).ok()?.trim().parse().ok()
+    };
+    let left = eventually("it has a daemon", left);
+    eventually("it has left the group", || command_line(left).starts_with("sleep ").then_some(()));
+    send(first, nix::sys::signal::Signal::SIGKILL);
+    gone(left);
+    eventually("it is back", || (pid(&cluster.wait_for(&["chat-1"]), "chat-1") != first).then_some(()));
+}

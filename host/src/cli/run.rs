@@ -285,6 +285,7 @@ impl Beside {
                 ready_deadline: settings.supervise.ready_deadline,
                 logs: None,
                 crons: Vec::new(),
+                force: false,
                 dir: config.and_then(|config| config.data_dir(&arguments.id)),
             },
             (None, None) => {

@@ -10,6 +10,7 @@ mod contact;
 mod figures;
 mod group;
 mod guard;
+mod leftovers;
 mod machine;
 mod output;
 mod ring;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub use contact::Contact;
 pub use figures::Figures;
 pub use guard::Guard;
+pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
 pub use ring::{KEPT_LINES, Kept, Ring};
@@ -83,6 +85,9 @@ pub struct Spec {
     pub input: Input,
     /// The CPUs that it and what it starts run on, by number; empty for all that this host may use.
     pub cpus: Vec<usize>,
+    /// Variables, each `NAME=value`, by which processes are known that an earlier run left behind: those that have all of them are killed before
+    /// each start. Empty: none are.
+    pub leftovers: Vec<String>,
 }
 
 /// What a program finds on its standard input.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
-use super::{Contact, Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff};
+use super::{Contact, Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff, kill_leftovers};
 use crate::failure::{Failure, code};
 
 /// Commands that wait for the task.
@@ -155,6 +155,7 @@ impl Task {
             status.phase = Phase::Starting(None);
             status.restarts += u64::from(again);
         });
+        kill_leftovers(&self.spec.leftovers).await;
         self.guard.ready().await;
         if let Some(contact) = &self.contact {
             contact.starting();

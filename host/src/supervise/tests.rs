@@ -35,6 +35,7 @@ fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
         output: Output::Lines(sink),
         input: Input::Empty,
         cpus: Vec::new(),
+        leftovers: Vec::new(),
     };
     (spec, lines)
 }

@@ -100,6 +100,7 @@ impl Commands {
             output: Output::Inherit,
             input: if by_ssh { Input::Held } else { Input::Empty },
             cpus: Vec::new(),
+            leftovers: Vec::new(),
         })
     }
 

@@ -5,7 +5,6 @@
 //! | `monitors` | the monitors, each under a supervisor: start, add, end |
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
 //! | `ports` | whether the ports of a server are free |
-//! | `leftovers` | `restart-force`: what an earlier run left behind |
 //! | `record` | what outlives the process: servers that are kept down, servers that were added |
 //! | `joined` | what modules see: answers when a server has joined |
 //!
@@ -19,7 +18,6 @@
 
 mod command;
 mod joined;
-mod leftovers;
 mod monitors;
 mod ports;
 mod record;

@@ -8,11 +8,12 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::command::Commands;
-use super::{Record, leftovers, ports};
+use super::{Record, ports};
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
+use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
-use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor};
+use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers};
 use crate::wire::Info;
 
 /// What a monitor may take beyond its program's deadline, to tell its master and end.
@@ -273,7 +274,7 @@ impl ServerStarter {
             return Ok(true);
         }
         let mut busy = ports::busy(server).await;
-        if !busy.is_empty() && server.force && leftovers::kill_all(&server.id, &self.master).await > 0 {
+        if !busy.is_empty() && server.force && kill_leftovers(&leftovers(&server.id, &self.master)).await > 0 {
             busy = ports::busy(server).await;
         }
         if busy.is_empty() { Ok(false) } else { Err(Failure::new(code::BUSY, ports::sentence(server, &busy))) }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::failure::{Failure, code};
 
 pub use own::OwnProcess;
-pub use program::{Program, StartError, Supervised};
+pub use program::{Program, StartError, Supervised, leftovers};
 
 /// The application's log directory where the configuration names none; it begins where the program runs.
 const LOGS: &str = "logs";

@@ -55,6 +55,8 @@ pub struct Program {
     pub logs: Option<PathBuf>,
     /// Crons that are there from the beginning.
     pub crons: Vec<Map<String, Value>>,
+    /// Whether what an earlier run left behind is killed before each start.
+    pub force: bool,
     /// Where the view's file and the control socket are kept; absent: in a directory of its own that goes with the [`Supervised`].
     pub dir: Option<PathBuf>,
 }
@@ -91,9 +93,15 @@ impl Program {
             ready_deadline: settings.ready_deadline,
             logs: server.logs.clone(),
             crons: config.crons_of(server),
+            force: server.force,
             dir: config.data_dir(&server.id),
         })
     }
+}
+
+/// The variables by which what a server's program left behind is known.
+pub fn leftovers(id: &str, master: &str) -> Vec<String> {
+    vec![format!("POMELO_SERVER_ID={id}"), format!("POMELO_MASTER={master}")]
 }
 
 /// A program under a monitor: what `process` acts on, and the application in it. Dropping it kills the program and all that it started.
@@ -207,6 +215,7 @@ fn spec(program: &Program, view: &Path, control: &Path, output: Output) -> Spec 
         output,
         input: Input::Empty,
         cpus: program.cpus.clone(),
+        leftovers: if program.force { leftovers(&program.id, &program.master) } else { Vec::new() },
     }
 }
 

@@ -22,6 +22,7 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink,
         master: "127.0.0.1:3005".into(),
         launch: Launch { command: ["sh", "-c", script].map(str::to_owned).into(), cwd: None, env: BTreeMap::new() },
         cpus: Vec::new(),
+        force: false,
         policy: Policy {
             restart: Restart::Always,
             backoff_min: Duration::from_millis(10),
