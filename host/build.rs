@@ -5,7 +5,7 @@ use std::{env, fs};
 
 /// Names of the modules that the program carries: those that always run, and those that `[modules] system_monitor` switches on.
 const ALWAYS: &[&str] = &["console", "watchdog", "watch-server"];
-const SYSTEM_MONITOR: &[&str] = &["monitor-log", "node-info", "system-info"];
+const SYSTEM_MONITOR: &[&str] = &["monitor-log", "node-info", "profiler", "scripts", "system-info"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=POMELO_BUILTINS");

@@ -114,7 +114,7 @@ cd "$root"
 built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
-modules=(watchdog console watch-server monitor-log node-info system-info time-report)
+modules=(watchdog console watch-server monitor-log node-info system-info profiler scripts time-report)
 fixtures=(misbehave greedy serial relay probe served)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do

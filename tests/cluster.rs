@@ -21,6 +21,8 @@ mod loss;
 mod modules;
 #[path = "cluster/monitors.rs"]
 mod monitors;
+#[path = "cluster/scripts_and_profiles.rs"]
+mod scripts_and_profiles;
 #[path = "cluster/setting_up.rs"]
 mod setting_up;
 #[path = "cluster/shell.rs"]

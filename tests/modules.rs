@@ -16,12 +16,16 @@ mod options;
 mod order;
 #[path = "modules_suite/permission.rs"]
 mod permission;
+#[path = "modules_suite/profiler.rs"]
+mod profiler;
 #[path = "modules_suite/recorded.rs"]
 mod recorded;
 #[path = "modules_suite/reload.rs"]
 mod reload;
 #[path = "modules_suite/reload_under_load.rs"]
 mod reload_under_load;
+#[path = "modules_suite/scripts.rs"]
+mod scripts;
 #[path = "modules_suite/start.rs"]
 mod start;
 #[path = "modules_suite/support/mod.rs"]

@@ -24,6 +24,11 @@ if ! { [ -x /usr/sbin/sshd ] && command -v ssh ssh-keygen >/dev/null; }; then
     debian openssh-server openssh-client || { echo "sshd, ssh and ssh-keygen are needed: install OpenSSH" >&2 && exit 1; }
 fi
 
+step "perf"
+if ! command -v perf >/dev/null; then
+    debian linux-perf || echo "NO perf: of the CPU profile of a process only the refusal is tested"
+fi
+
 step "Admin modules"
 # 0: built; 3: there is no toolchain; anything else is an error in the modules.
 build() {
@@ -60,7 +65,7 @@ cargo fmt --all --check
 step "Tests"
 cargo test --locked -p pomelo-host "${tests[@]}"
 cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros \
-    -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p time-report
+    -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p scripts -p time-report
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 step "Documentation"

@@ -11,7 +11,7 @@ use crate::plugin::{Descriptor, Grants, Inspection};
 /// Name of each, whether it is one of those that have to be switched on, and its file, as `build.rs` found them.
 const FILES: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
-/// The modules that the program carries; with `system_monitor`, those too that look at machines, processes and logs.
+/// The modules that the program carries; with `system_monitor`, those too that look at machines, processes and logs, and run scripts.
 pub fn built_in(system_monitor: bool) -> Vec<BuiltIn> {
     let wanted = FILES.iter().filter(|(_, optional, _)| system_monitor || !optional);
     wanted.map(|(name, _, bytes)| module(name, bytes)).collect()
@@ -60,7 +60,7 @@ mod tests {
         for id in ["__console__", "__masterwatcher__", "__monitorwatcher__", "watchServer"] {
             assert!(always.contains(id), "{id}");
         }
-        for id in ["monitorLog", "nodeInfo", "systemInfo"] {
+        for id in ["monitorLog", "nodeInfo", "profiler", "scripts", "systemInfo"] {
             assert!(!always.contains(id) && all.contains(id), "{id}");
         }
         assert!(all.is_superset(&always));

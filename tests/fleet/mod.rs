@@ -103,7 +103,8 @@ impl Fleet {
             level: Level::ADMIN,
         };
         let access = Access::new(Users::new(vec![admin]), Tokens::new(None));
-        let own = Own { application: served.clone(), process: served.clone(), keeper: None };
+        let own =
+            Own { application: served.clone(), process: served.clone(), keeper: None, scripts: Default::default() };
         let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
         (master.await.expect("a master"), served)
     }

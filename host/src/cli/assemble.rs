@@ -17,7 +17,10 @@ use crate::keep::State;
 use crate::master;
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::transport::listener;
-use crate::{monitor, reload};
+use crate::{monitor, reload, scripts};
+
+/// Bytes of a frame that are not for the answer that it carries: ids and what the transport adds, with a margin.
+const ENVELOPE: usize = 8 << 10;
 
 /// The configuration that the arguments name.
 pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
@@ -62,8 +65,8 @@ fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> an
 pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<Engine> {
     let limits = &settings.engine;
     // A module's memory may be raised above what an engine allows without being told.
-    let memory =
-        settings.module.values().map(|module| module.limits.memory).chain([settings.limits.memory, limits.max_memory]);
+    let all = [settings.limits.memory, settings.scripts.limits.memory, limits.max_memory];
+    let memory = settings.module.values().map(|module| module.limits.memory).chain(all);
     let limits = EngineLimits {
         total_instances: (limits.total_instances / share.max(1)).max(16),
         max_memory: memory.max().unwrap_or(limits.max_memory),
@@ -106,9 +109,19 @@ pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: O
         modules: settings.module.iter().map(module).collect(),
         commands: settings.command_levels.clone(),
         replace_builtin: settings.modules.allow_replace_builtin,
+        max_answer: Some(settings.network.max_frame.saturating_sub(ENVELOPE)),
         drain: Some(settings.watch.drain),
         keeper,
         built_in: built_in(settings.modules.system_monitor),
+    }
+}
+
+/// What is said of scripts on a server; they are kept beside its state.
+pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: &str) -> scripts::Settings {
+    scripts::Settings {
+        directory: config.and_then(|config| config.data_dir(id)).map(|directory| directory.join("scripts")),
+        grants: Grants::new(settings.scripts.grants.iter().cloned()),
+        limits: settings.scripts.limits.clone(),
     }
 }
 

@@ -74,7 +74,12 @@ async fn cluster(
         _ => Arc::new(ServerStarter::new(&config, &config.master.address(), Record::new(state.clone()))?),
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
-    let own = Own { application: own.application(), process: own, keeper: keeper("monitor") };
+    let own = Own {
+        application: own.application(),
+        process: own,
+        keeper: keeper("monitor"),
+        scripts: assemble::scripts(Some(&config), &config.settings, &config.master.id),
+    };
     let options = assemble::master_options(&config, address, assemble::admin_log(&config)?);
     let master = Master::start(options, access, own, Some(starter.clone()), engine, settings).await?;
     let directory = &config.settings.modules.dir;
@@ -205,6 +210,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
+    options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);

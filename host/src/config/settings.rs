@@ -28,6 +28,8 @@ pub struct Settings {
     pub modules: Modules,
     /// `[module.ID]`: settings of single modules.
     pub module: BTreeMap<String, ModuleSettings>,
+    /// `[scripts]`: programs that are run once.
+    pub scripts: Scripts,
     /// `[network]`: connections.
     pub network: Network,
     /// `[watch]`: the modules directory under observation.
@@ -105,7 +107,7 @@ pub struct ModuleSettings {
     pub delay: Option<Duration>,
     /// `limits`: those of `[limits]` where a key is not given.
     pub limits: Limits,
-    /// `grants`: what the module may use: `cluster`, `uplink`, `process`, `starter`, `application`, `wasi:…`, `cluster:ID`, `uplink:ID`,
+    /// `grants`: what the module may use: `cluster`, `uplink`, `process`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`, `cluster:ID`, `uplink:ID`,
     /// `store:ID`.
     pub grants: Vec<String>,
     /// `levels`: operation to the highest level that may do it, instead of the module's own.
@@ -136,6 +138,15 @@ impl ModuleSettings {
             file: None,
         }
     }
+}
+
+/// `[scripts]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scripts {
+    /// `grants` = []: what scripts may do beside `agent` and `store`; as for a module, but for `scripts`.
+    pub grants: Vec<String>,
+    /// `limits`: of one run; those of `[limits]` where a key is not given. At most `running` run at the same time.
+    pub limits: Limits,
 }
 
 /// `[network]`.

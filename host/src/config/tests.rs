@@ -108,13 +108,16 @@ fn an_empty_toml_means_the_defaults_and_modules_inherit_limits() {
 
     let toml = "[limits]\nqueue = 7\n[modules]\nsystem_monitor = true\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
                 grants = ['cluster', 'wasi:cli', 'store:watchdog']\nlevels = { list = 2 }\nfile = 'other.wasm'\n\
-                [module.probe.limits]\nmemory_mib = 32\n";
+                [module.probe.limits]\nmemory_mib = 32\n[scripts]\ngrants = ['process', 'profiler']\n[scripts.limits]\ncpu_ms = 5\n";
     let config = load(&[("master.json", MASTER), ("pomelo.toml", toml)]).unwrap();
     assert!(config.settings.modules.system_monitor);
     let probe = config.module("probe");
     assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 256));
     assert_eq!(Value::Object(probe.options), serde_json::json!({"every": 5, "on": ["a"]}));
     assert_eq!((probe.interval, probe.levels["list"]), (Some(Duration::from_millis(500)), 2));
+    let scripts = &config.settings.scripts;
+    assert_eq!(scripts.grants, ["process", "profiler"]);
+    assert_eq!((scripts.limits.queue, scripts.limits.cpu), (7, Duration::from_millis(5)));
     assert_eq!((config.module("unnamed").limits.queue, config.module("unnamed").enabled), (7, true));
 }
 
@@ -234,6 +237,7 @@ fn faults_of_toml_name_their_place_and_a_way_out() {
         ],
     );
     check("pomelo.toml", "[limts]\n", &[("1:2", "unknown key `limts`", "did you mean `limits`?")]);
+    check("pomelo.toml", "[scripts]\ngrants = ['proces']\n", &[("2:11", "nothing called `proces`", "`process`")]);
     check(
         "pomelo.toml",
         "[module.a]\ngrants = ['clster', 'store:']\ninterval = -1\nfile = '../x'\nenabled = 1\n",

@@ -8,7 +8,7 @@ use axum::http::Uri;
 use super::reader::{File, Table, did_you_mean};
 use super::ready::ready_word;
 use super::settings::{
-    AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Settings, Ssh, Supervise, Watch,
+    AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Scripts, Settings, Ssh, Supervise, Watch,
 };
 use super::tree::{Member, Node, Tree};
 use crate::auth::{Bounds, Way};
@@ -81,6 +81,10 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
                     settings.module.insert(member.key.clone(), module(table, &settings.limits));
                 }
             }
+        }
+        settings.scripts.limits.clone_from(&settings.limits);
+        if let Some(table) = root.table("scripts") {
+            settings.scripts = scripts(table, &settings.limits);
         }
         if let Some(table) = root.table("network") {
             settings.network = network(table);
@@ -156,6 +160,19 @@ fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
     };
     table.close();
     limits
+}
+
+fn scripts(mut table: Table<'_>, defaults: &Limits) -> Scripts {
+    let mut scripts = Scripts { grants: Vec::new(), limits: defaults.clone() };
+    for (grant, at) in table.texts("grants", "grants = [\"process\"]") {
+        check_grant(table.file, grant, at);
+        scripts.grants.push(grant.to_owned());
+    }
+    if let Some(own) = table.table("limits") {
+        scripts.limits = limits(own, defaults);
+    }
+    table.close();
+    scripts
 }
 
 fn network(mut table: Table<'_>) -> Network {
@@ -335,10 +352,22 @@ fn way(table: &mut Table<'_>, command: &'static str, url: &'static str, base: &P
 }
 
 fn check_grant(file: File<'_>, grant: &str, at: usize) {
-    const WORDS: [&str; 9] =
-        ["cluster", "uplink", "process", "starter", "application", "wasi:", "cluster:ID", "uplink:ID", "store:ID"];
+    const PLAIN: usize = 7;
+    const WORDS: [&str; PLAIN + 4] = [
+        "cluster",
+        "uplink",
+        "process",
+        "starter",
+        "application",
+        "scripts",
+        "profiler",
+        "wasi:",
+        "cluster:ID",
+        "uplink:ID",
+        "store:ID",
+    ];
     let known = match grant.split_once(':') {
-        None => WORDS[..5].contains(&grant),
+        None => WORDS[..PLAIN].contains(&grant),
         Some((kind, name)) => ["wasi", "cluster", "uplink", "store"].contains(&kind) && !name.is_empty(),
     };
     if !known {

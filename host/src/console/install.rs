@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::table::{Table, Unit};
 use super::{Console, MAX_CONTEXTS};
 use crate::failure::Failure;
-use crate::plugin::{Compiled, Context, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, Overlay, Store};
+use crate::plugin::{
+    Compiled, Context, Descriptor, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, Overlay, Store,
+};
 
 /// Where a version came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +175,7 @@ impl Console {
         let grants = self.grants(&source, &all);
         let first = all.first().map_or("", |id| &id.id);
         grants.check(first, &compiled.inspection().imports)?;
-        let limits = self.limits(&all);
+        let limits = self.limits(&source, &all, compiled.descriptor());
         let module = Arc::new(Module::new(&self.0.engine, &source.name, compiled, limits)?);
         let here =
             |id: &IdDescriptor| id.applies_to(identity.role) && settings.applies_to(&id.id, &identity.server_type);
@@ -184,12 +186,17 @@ impl Console {
         Ok(candidate)
     }
 
-    /// Limits of a file: those that the configuration gives the first of its ids that it gives any.
-    fn limits(&self, ids: &[IdDescriptor]) -> Limits {
+    /// Limits of a file: those that the configuration gives the first of its ids that it gives any; and for a module that the program carries, those
+    /// that it wants itself, where the configuration does not say otherwise.
+    fn limits(&self, source: &Source, ids: &[IdDescriptor], descriptor: &Descriptor) -> Limits {
         let settings = &self.0.settings;
         let own = ids.iter().find_map(|id| settings.modules.get(&id.id).and_then(|module| module.limits.clone()));
         let mut limits = own.unwrap_or_else(|| settings.limits.clone());
+        if source.origin == Origin::BuiltIn {
+            descriptor.limits.raise(&mut limits, &settings.limits);
+        }
         limits.memory = limits.memory.min(self.0.engine.limits().max_memory);
+        limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
         limits
     }
 

@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, HostRole, Identity, Neighbours, Store};
+use crate::plugin::{Context, Engine, HostRole, Identity, Module, Neighbours, Store};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
@@ -136,6 +136,11 @@ impl Console {
         let _ = tokio::time::timeout(at_most, self.0.tasks.wait()).await;
     }
 
+    /// The modules of this host, for those who do not keep it alive.
+    pub fn neighbours(&self) -> Arc<dyn Neighbours> {
+        Arc::new(self.downgrade())
+    }
+
     fn downgrade(&self) -> Weak<Inner> {
         Arc::downgrade(&self.0)
     }
@@ -154,5 +159,11 @@ impl Neighbours for Weak<Inner> {
         let console = self.upgrade()?;
         let contexts = console.contexts.lock();
         contexts.get(id).map(|context| context.store.clone())
+    }
+
+    fn module(&self, id: &str) -> Option<Arc<Module>> {
+        let console = self.upgrade()?;
+        let table = console.table.read();
+        table.slots.get(id).map(|slot| slot.unit.module.clone())
     }
 }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub commands: BTreeMap<String, u32>,
     /// Whether a file may take the place of a built-in module of the same id.
     pub replace_builtin: bool,
+    /// What an answer has at most, whatever a module's limits say, bytes: no frame could carry a larger one. Absent: no such bound.
+    pub max_answer: Option<usize>,
     /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.
     pub drain: Option<Duration>,
     /// Where durable keys, and which modules are disabled, outlive the process; absent: nowhere.

@@ -33,6 +33,7 @@ use crate::console::{Console, Settings};
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
+use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
@@ -75,6 +76,8 @@ pub struct Own {
     pub process: Arc<dyn Process>,
     /// Where the master's own monitor keeps what outlives the process.
     pub keeper: Option<Arc<dyn Keeper>>,
+    /// What is said of scripts.
+    pub scripts: scripts::Settings,
 }
 
 /// A running master.
@@ -185,12 +188,14 @@ impl Master {
             info: options.info.clone(),
             token: None,
             pending: options.pending,
+            scripts: own.scripts,
             ..monitor::Options::default()
         };
         let services =
             Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
         let settings = Settings { keeper: own.keeper, ..settings };
         let own = Monitor::new(own_options, services, engine, settings).await?;
+        own.profile_also(console.neighbours());
 
         let (requested, limits) = (options.address, options.listener.clone());
         let inner = Arc::new(Inner {

@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::console::{Console, InstallError, Settings};
 use crate::plugin::capability::Services;
-use crate::plugin::{Engine, HostRole, Identity};
+use crate::plugin::{Engine, HostRole, Identity, Neighbours};
+use crate::profile::HostProfiler;
+use crate::scripts::{self, HostScripts};
 use crate::transport::Accept;
 use crate::transport::socket_io::client;
 use crate::wire::Info;
@@ -54,6 +56,8 @@ pub struct Options {
     pub backoff: (Duration, Duration),
     /// Limits of the connection.
     pub connection: client::Options,
+    /// What is said of scripts.
+    pub scripts: scripts::Settings,
 }
 
 impl Default for Options {
@@ -68,6 +72,7 @@ impl Default for Options {
             register_deadline: Duration::from_secs(5),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
             connection: client::Options::default(),
+            scripts: scripts::Settings::default(),
         }
     }
 }
@@ -79,17 +84,19 @@ pub type Running = watch::Receiver<Option<u32>>;
 pub struct Monitor {
     link: Arc<link::Link>,
     console: Console,
+    profiler: Arc<HostProfiler>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Monitor {
-    /// A monitor with the built-in modules, not yet connected. `services` are what the modules act on; `uplink` is added here.
+    /// A monitor with the built-in modules, not yet connected. `services` are what the modules act on; `uplink` is added here, and
+    /// `profiler` and `scripts` where they are absent.
     ///
     /// # Errors
     /// Where a built-in module is refused.
     pub async fn new(
-        options: Options,
+        mut options: Options,
         services: Services,
         engine: Engine,
         settings: Settings,
@@ -99,11 +106,22 @@ impl Monitor {
             server_id: options.id.clone(),
             server_type: options.server_type.clone(),
         };
+        let scripts = std::mem::take(&mut options.scripts);
         let link = Arc::new(link::Link::new(options));
-        let services = Services { uplink: Some(Arc::new(link::MasterLink(link.clone()))), ..services };
+        let profiler = Arc::new(HostProfiler::new(services.process.clone()));
+        let services = Services {
+            uplink: Some(Arc::new(link::MasterLink(link.clone()))),
+            profiler: services.profiler.or_else(|| Some(profiler.clone())),
+            ..services
+        };
+        // A script acts on what the modules act on, but runs no others.
+        let scripts = Arc::new(HostScripts::new(engine.clone(), identity.clone(), services.clone(), scripts));
+        let services = Services { scripts: services.scripts.or_else(|| Some(scripts.clone())), ..services };
         let console = Console::new(engine, identity, services, settings);
+        scripts.set_modules(console.neighbours());
+        profiler.add_modules(console.neighbours());
         console.install_built_in().await?;
-        Ok(Monitor { link, console, stop: CancellationToken::new(), tasks: TaskTracker::new() })
+        Ok(Monitor { link, console, profiler, stop: CancellationToken::new(), tasks: TaskTracker::new() })
     }
 
     /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when
@@ -128,6 +146,11 @@ impl Monitor {
     /// How the connection to the master is; changes are told.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.link.state()
+    }
+
+    /// Lets the modules of another host of this process be profiled here as well.
+    pub fn profile_also(&self, modules: Arc<dyn Neighbours>) {
+        self.profiler.add_modules(modules);
     }
 
     /// The console service.

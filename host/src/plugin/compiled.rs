@@ -74,26 +74,23 @@ impl Compiled {
         if let Some(compiled) = known.upgrade() {
             return Ok(compiled);
         }
-        let compiled = Arc::new(Self::compile(engine, bytes).await?);
-        *known = Arc::downgrade(&compiled);
-        Ok(compiled)
-    }
-
-    async fn compile(engine: &Engine, bytes: Arc<[u8]>) -> Result<Self, LoadError> {
-        let compile = {
-            let engine = engine.clone();
-            move || -> Result<_, LoadError> {
-                let inspection = Inspection::new(&bytes)?;
-                let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(LoadError::Compile)?;
-                Ok((inspection, component))
-            }
-        };
-        let (inspection, component) = tokio::task::spawn_blocking(compile).await??;
+        let (inspection, component) = compile(engine, bytes, Inspection::new).await?;
         let descriptor = match &inspection.descriptor {
             Some(text) => Descriptor::parse(text)?,
             None => Descriptor::parse(&describe(engine, &component).await.map_err(LoadError::Describe)?)?,
         };
-        Ok(Compiled { component, inspection, descriptor })
+        let compiled = Arc::new(Compiled { component, inspection, descriptor });
+        *known = Arc::downgrade(&compiled);
+        Ok(compiled)
+    }
+
+    /// Compiles a script: a component with a `monitor-handler` that needs no descriptor, and has none here even if it exports one.
+    ///
+    /// # Errors
+    /// [`LoadError`] says why it is refused.
+    pub async fn script(engine: &Engine, bytes: Arc<[u8]>) -> Result<Arc<Self>, LoadError> {
+        let (inspection, component) = compile(engine, bytes, Inspection::script).await?;
+        Ok(Arc::new(Compiled { component, inspection, descriptor: Descriptor::default() }))
     }
 
     /// What was read off the file.
@@ -107,6 +104,21 @@ impl Compiled {
     }
 }
 
+/// Reads and compiles a file on a thread of its own.
+async fn compile(
+    engine: &Engine,
+    bytes: Arc<[u8]>,
+    inspect: fn(&[u8]) -> Result<Inspection, InspectError>,
+) -> Result<(Inspection, Component), LoadError> {
+    let engine = engine.clone();
+    let compile = move || {
+        let inspection = inspect(&bytes)?;
+        let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(LoadError::Compile)?;
+        Ok((inspection, component))
+    };
+    tokio::task::spawn_blocking(compile).await?
+}
+
 /// Asks a component for its descriptor, with every import trapping and the default limits.
 async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<String> {
     let limits = Limits::default();
@@ -114,7 +126,7 @@ async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<St
     linker.define_unknown_imports_as_traps(component)?;
     let pre = linker.instantiate_pre(component)?;
     let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;
-    let mut store = limited_store(engine, &limits);
+    let mut store = limited_store(engine, &limits, &Arc::default());
     let clock = store.data().cpu.clone();
     let described = clock.measure(async {
         let instance = pre.instantiate_async(&mut store).await?;

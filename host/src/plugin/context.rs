@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::capability::Services;
-use super::{Grants, Stats, Store};
+use super::{Grants, Module, Stats, Store};
 use crate::failure::Failure;
 
 /// What a host is.
@@ -111,6 +111,10 @@ pub trait Neighbours: Send + Sync {
     fn ids(&self) -> Vec<String>;
     /// The store of a module id.
     fn store(&self, id: &str) -> Option<Arc<Store>>;
+    /// The version in force of a module id.
+    fn module(&self, _id: &str) -> Option<Arc<Module>> {
+        None
+    }
 }
 
 /// What a module id has on a host.

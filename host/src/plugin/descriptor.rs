@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Handler, HostRole};
+use super::{Handler, HostRole, Limits};
 
 /// What a module says of itself. Members that this host does not know are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,42 @@ pub struct Descriptor {
     /// Keys of the store that outlive the process; a trailing `*` stands for any ending.
     #[serde(default)]
     pub durable: Vec<String>,
+    /// Limits that the module's work needs.
+    #[serde(default)]
+    pub limits: WantedLimits,
+}
+
+/// Limits that a module's work needs, where it is more than every module has; under the names that they have in `pomelo.toml`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedLimits {
+    /// CPU time of one call, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u32>,
+    /// Time from the arrival of a call to its answer, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u32>,
+    /// Memory of one instance, MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u16>,
+    /// An answer, and a message that the module sends, KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_kib: Option<u32>,
+}
+
+impl WantedLimits {
+    /// Raises those limits of a module that are still the `common` ones, of which nothing was said for this module.
+    pub fn raise(&self, limits: &mut Limits, common: &Limits) {
+        fn raise<T: Ord + Copy>(limit: &mut T, common: T, wanted: Option<T>) {
+            if *limit == common {
+                *limit = wanted.map_or(common, |wanted| wanted.max(common));
+            }
+        }
+        let millis = |wanted: Option<u32>| wanted.map(|millis| Duration::from_millis(millis.into()));
+        raise(&mut limits.cpu, common.cpu, millis(self.cpu_ms));
+        raise(&mut limits.wall, common.wall, millis(self.wall_ms));
+        raise(&mut limits.memory, common.memory, self.memory_mib.map(|mib| usize::from(mib) << 20));
+        raise(&mut limits.answer, common.answer, self.answer_kib.map(|kib| (kib as usize).saturating_mul(1024)));
+    }
 }
 
 /// One module id of a file.
@@ -172,6 +208,18 @@ impl Operations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wanted_limits_give_way_to_what_was_said() {
+        let descriptor = r#"{"ids":[{"id":"a"}],"limits":{"wall_ms":60000,"memory_mib":1,"answer_kib":2048}}"#;
+        let wanted = Descriptor::parse(descriptor).unwrap().limits;
+        let common = Limits::default();
+        let mut limits = Limits { answer: 1 << 10, ..common.clone() };
+        wanted.raise(&mut limits, &common);
+        assert_eq!(limits.wall, Duration::from_secs(60));
+        assert_eq!(limits.answer, 1 << 10, "said for this module");
+        assert_eq!((limits.memory, limits.cpu), (common.memory, common.cpu), "never less than every module has");
+    }
 
     #[test]
     fn m3_a_timer_needs_type_and_interval_and_is_normalized() {

@@ -32,6 +32,9 @@ pub enum InspectError {
     /// It does not export the descriptor.
     #[error("it does not export `{DESCRIPTOR}`: is it an admin module?")]
     NoDescriptor,
+    /// It exports nothing that could be run once.
+    #[error("it does not export `{}`, the function that is run of a script", Handler::Monitor.export())]
+    NoScript,
     /// It exports callbacks of another version of the package.
     #[error("it exports `{0}`; this host serves pomelo:admin {served}: build it against that version", served = crate::wire::WIT_VERSIONS.join(", "))]
     Version(String),
@@ -51,6 +54,21 @@ impl Inspection {
     /// # Errors
     /// [`InspectError`] says why it is no admin module.
     pub fn new(bytes: &[u8]) -> Result<Self, InspectError> {
+        let (found, described) = Self::read(bytes)?;
+        if described { Ok(found) } else { Err(InspectError::NoDescriptor) }
+    }
+
+    /// Reads a script: a component with a `monitor-handler`, which needs no descriptor.
+    ///
+    /// # Errors
+    /// [`InspectError`] says why it is no script.
+    pub fn script(bytes: &[u8]) -> Result<Self, InspectError> {
+        let (found, _) = Self::read(bytes)?;
+        if found.has(Handler::Monitor) { Ok(found) } else { Err(InspectError::NoScript) }
+    }
+
+    /// What the file is, and whether it exports the descriptor.
+    fn read(bytes: &[u8]) -> Result<(Self, bool), InspectError> {
         let mut found = Inspection {
             digest: hex::encode(Sha256::digest(bytes)),
             size: bytes.len(),
@@ -94,11 +112,9 @@ impl Inspection {
         if let Some(name) = exports.iter().find(foreign) {
             return Err(InspectError::Version(name.clone()));
         }
-        if !exports.iter().any(|name| name == DESCRIPTOR) {
-            return Err(InspectError::NoDescriptor);
-        }
         found.handlers = Handler::ALL.into_iter().filter(|h| exports.iter().any(|name| *name == h.export())).collect();
-        Ok(found)
+        let described = exports.iter().any(|name| name == DESCRIPTOR);
+        Ok((found, described))
     }
 
     /// Whether a callback is exported.

@@ -1,5 +1,7 @@
 //! One live instance: a wasmtime store with the module's exports looked up.
 
+use std::sync::Arc;
+
 use wasmtime::component::{self, InstancePre};
 use wasmtime::{Store, UpdateDeadline};
 
@@ -7,6 +9,7 @@ use super::bindings::exports::pomelo::admin::{
     client_handler, lifecycle, master_handler, monitor_handler, server_events,
 };
 use super::engine::Engine;
+use super::profiling::Switch;
 use super::state::State;
 use super::{Handler, Inspection, Limits};
 use crate::failure::Failure;
@@ -58,12 +61,14 @@ struct Guest {
     start: Option<lifecycle::Guest>,
 }
 
-/// A store under the limits of a module.
-pub(super) fn limited_store(engine: &Engine, limits: &Limits) -> Store<State> {
+/// A store under the limits of a module, whose guest is profiled while the switch is on.
+pub(super) fn limited_store(engine: &Engine, limits: &Limits, profiling: &Arc<Switch>) -> Store<State> {
     let mut store = Store::new(engine.wasmtime(), State::new(limits));
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|context| {
+    let profiling = profiling.clone();
+    store.epoch_deadline_callback(move |context| {
+        profiling.sample(&context);
         // A long computation yields to the executor at each tick, and ends when its budget is used up.
         if context.data().cpu.may_go_on() { Ok(UpdateDeadline::Yield(1)) } else { Ok(UpdateDeadline::Interrupt) }
     });
@@ -89,8 +94,9 @@ impl Instance {
         pre: &InstancePre<State>,
         exports: &Exports,
         limits: &Limits,
+        profiling: &Arc<Switch>,
     ) -> Result<Self, Trapped> {
-        let mut store = limited_store(engine, limits);
+        let mut store = limited_store(engine, limits, profiling);
         let clock = store.data().cpu.clone();
         let made = clock.measure(pre.instantiate_async(&mut store)).await;
         match made.and_then(|instance| exports.load(&mut store, &instance)) {

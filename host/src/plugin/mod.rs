@@ -16,6 +16,7 @@
 //! | `cpu` | the CPU time of a call |
 //! | `module` | a callable version of a module, and its calls |
 //! | `instance` | one live instance |
+//! | `profiling` | where the calls of a module spend their time |
 //! | `breaker` | puts a handler aside that keeps trapping |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
 //! | `store` | the module's store |
@@ -39,18 +40,20 @@ mod instance;
 mod keeper;
 mod limits;
 mod module;
+mod profiling;
 mod state;
 mod stats;
 mod store;
 
 pub use compiled::{Compiled, LoadError};
 pub use context::{Caller, CallerRole, Context, HostRole, Identity, Neighbours, Progress, SendProgress};
-pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind};
+pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
 pub use grants::{Grants, NotGranted};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Call, Handler, Lease, Module};
+pub use profiling::profile;
 pub use stats::{HandlerStats, Stats};
 pub use store::{Overlay, Store, StoreUndo, StoreView};

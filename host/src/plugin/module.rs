@@ -14,6 +14,7 @@ use super::breaker::Breaker;
 use super::compiled::{Compiled, LoadError};
 use super::engine::{Engine, Places};
 use super::instance::{Exports, Instance, Trapped};
+use super::profiling::Switch;
 use super::state::{CallState, State};
 use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
 use crate::failure::{Failure, code};
@@ -86,6 +87,7 @@ pub struct Module {
     drained: tokio::sync::Notify,
     idle: Mutex<Vec<Instance>>,
     breakers: [Breaker; Handler::ALL.len()],
+    profiling: Arc<Switch>,
     traps: AtomicUsize,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
@@ -132,6 +134,7 @@ impl Module {
             drained: tokio::sync::Notify::new(),
             idle: Mutex::default(),
             breakers: Default::default(),
+            profiling: Arc::default(),
             traps: AtomicUsize::new(0),
             ended: CancellationToken::new(),
             limits,
@@ -146,6 +149,18 @@ impl Module {
     /// What the module says of itself.
     pub fn descriptor(&self) -> &Descriptor {
         &self.compiled.descriptor
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    pub(super) fn profiling(&self) -> &Arc<Switch> {
+        &self.profiling
     }
 
     /// The limits in force.
@@ -298,7 +313,7 @@ impl Module {
     }
 
     async fn instantiate(&self) -> Result<Instance, Trapped> {
-        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits).await
+        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.profiling).await
     }
 
     fn take_idle(&self) -> Option<Instance> {

@@ -27,6 +27,7 @@ use proc_macro::TokenStream;
 /// | `level = 2` | The highest level of a user who may ask `client_handler` for anything. Level 1, which may do everything, where this is absent. |
 /// | `operations(by = "signal", list = 2)` | The operation is what the message's member `signal` says; level 2 may ask for `list`, level 1 for the rest. `"*" = 2` means what is not listed. |
 /// | `serial(master_handler, …)` | Calls of these callbacks run one at a time, all of them together in the order of their arrival. With `start` among them, messages that come while it runs wait for it. |
+/// | `limits(wall_ms = 60000, …)` | Limits that the module needs, where it is more than every module has: `cpu_ms`, `wall_ms`, `memory_mib`, `answer_kib`. Only the modules that the host carries are given them unasked. |
 /// | `durable("key", "prefix*")` | Keys of the store that outlive the host's process; a trailing `*` stands for any ending. |
 /// | `version = "2.0.0"` | The module's version; the package's where this is absent. |
 ///

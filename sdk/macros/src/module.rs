@@ -14,6 +14,7 @@ pub struct Module {
     operations: Option<Json>,
     serial: Vec<(Kind, Span)>,
     durable: Vec<String>,
+    limits: Map<String, Json>,
     version: Option<String>,
 }
 
@@ -52,6 +53,7 @@ impl Module {
                 "operations" => module.set_operations(argument, operations(argument)?)?,
                 "serial" => module.serial = argument.list()?.iter().map(serial).collect::<Result<_>>()?,
                 "durable" => module.durable = argument.list()?.iter().map(Argument::string).collect::<Result<_>>()?,
+                "limits" => module.limits = limits(argument)?,
                 "version" => module.version = Some(argument.text()?),
                 name => {
                     return Err(argument.error(format!("`{name}` means nothing here: {ARGUMENTS}")));
@@ -134,11 +136,14 @@ impl Module {
         if !self.durable.is_empty() {
             members.insert("durable".into(), self.durable.clone().into());
         }
+        if !self.limits.is_empty() {
+            members.insert("limits".into(), self.limits.clone().into());
+        }
         Json::Object(members).to_string()
     }
 }
 
-const ARGUMENTS: &str = "the arguments are `id`, `roles`, `pull`, `push`, `interval`, `delay`, `level`, `operations`, `serial`, `durable` and `version`";
+const ARGUMENTS: &str = "the arguments are `id`, `roles`, `pull`, `push`, `interval`, `delay`, `level`, `operations`, `serial`, `durable`, `limits` and `version`";
 
 impl Id {
     fn new(id: String, span: Span) -> Result<Self> {
@@ -242,6 +247,18 @@ fn serial(argument: &Argument) -> Result<(Kind, Span)> {
                 argument.name
             ))
         })
+}
+
+fn limits(argument: &Argument) -> Result<Map<String, Json>> {
+    const NAMES: [&str; 4] = ["cpu_ms", "wall_ms", "memory_mib", "answer_kib"];
+    let mut limits = Map::new();
+    for limit in argument.list()? {
+        if !NAMES.contains(&limit.name.as_str()) {
+            return Err(limit.error(format!("`{}` is no limit: they are `{}`", limit.name, NAMES.join("`, `"))));
+        }
+        limits.insert(limit.name.clone(), limit.count()?.into());
+    }
+    Ok(limits)
 }
 
 fn operations(argument: &Argument) -> Result<Json> {

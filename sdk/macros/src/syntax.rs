@@ -83,6 +83,15 @@ impl Argument {
         number.ok_or_else(|| self.error(format!("`{0}` takes a number of seconds: write `{0} = 5`", self.name)))
     }
 
+    /// `name = count`
+    pub fn count(&self) -> Result<u32> {
+        let count = match &self.value {
+            Value::Literal(Lit::Int(int)) => int.base10_parse().ok().filter(|count| *count >= 1),
+            _ => None,
+        };
+        count.ok_or_else(|| self.error(format!("`{0}` takes a number: write `{0} = 1000`", self.name)))
+    }
+
     /// `name = level`
     pub fn level(&self) -> Result<u8> {
         let level = match &self.value {

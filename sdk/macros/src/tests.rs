@@ -31,6 +31,10 @@ fn an_attribute_makes_a_descriptor() {
             r#"{"ids":[{"id":"a"}],"name":"p","operations":{"by":"signal","levels":{"*":3,"add-cron":1,"list":2}},"version":"1.2.3"}"#,
         ),
         (
+            r#"id = "a", limits(wall_ms = 60_000, answer_kib = 2048)"#,
+            r#"{"ids":[{"id":"a"}],"limits":{"answer_kib":2048,"wall_ms":60000},"name":"p","version":"1.2.3"}"#,
+        ),
+        (
             r#"id = "a", serial(master_handler, server_events), durable("k", "count:*"), version = "9.0.0""#,
             r#"{"durable":["k","count:*"],"ids":[{"id":"a"}],"name":"p","serial":["master-handler","server-events"],"version":"9.0.0"}"#,
         ),
@@ -88,6 +92,8 @@ fn a_wrong_attribute_is_refused_with_what_to_write() {
         (r#"id = "a", serial()"#, "`serial` takes a list"),
         (r#"id = "a", serial(timer)"#, "`timer` cannot be serial"),
         (r#"id = "a", serial(server_events)"#, "there is no `server_events` in the impl"),
+        (r#"id = "a", limits(wall = 5)"#, "`wall` is no limit"),
+        (r#"id = "a", limits(wall_ms = "5")"#, "`wall_ms` takes a number"),
         (r#"id = "a", durable(key)"#, "a string is wanted here"),
     ];
     for (attribute, expected) in cases {

@@ -14,6 +14,7 @@ use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits, Grants, Limits};
 use pomelo_host::reload::{self, Modules};
+use pomelo_host::scripts;
 use pomelo_host::transport::listener;
 use pomelo_host::wire::Info;
 use tempfile::TempDir;
@@ -29,6 +30,8 @@ pub struct Plan {
     pub engine: EngineLimits,
     /// Files of the modules' directory, by name without the ending.
     pub files: Vec<(&'static str, Vec<u8>)>,
+    /// What is said of scripts; each server has a directory of its own in the one that is named.
+    pub scripts: scripts::Settings,
 }
 
 impl Default for Plan {
@@ -36,7 +39,7 @@ impl Default for Plan {
         let limits = Limits { cpu: Duration::from_secs(5), wall: Duration::from_secs(30), ..Limits::default() };
         let settings = Settings { limits, built_in: built_in(false), ..Settings::default() };
         let engine = EngineLimits { total_instances: 64, ..EngineLimits::default() };
-        Plan { settings, engine, files: Vec::new() }
+        Plan { settings, engine, files: Vec::new(), scripts: scripts::Settings::default() }
     }
 }
 
@@ -79,6 +82,7 @@ pub struct Cluster {
     directory: TempDir,
     settings: Settings,
     engine: EngineLimits,
+    scripts: scripts::Settings,
     stop: CancellationToken,
     following: JoinHandle<()>,
 }
@@ -107,6 +111,11 @@ fn users() -> Users {
     Users::new(vec![user("admin", 1), user("monitor", 2)])
 }
 
+fn scripts_of(settings: &scripts::Settings, id: &str) -> scripts::Settings {
+    let directory = settings.directory.as_ref().map(|directory| directory.join(id));
+    scripts::Settings { directory, ..settings.clone() }
+}
+
 async fn follow(directory: &Path, consoles: Vec<Console>, stop: &CancellationToken) -> JoinHandle<()> {
     let modules = Modules::open(directory, consoles, reload::Options::default()).await.unwrap();
     tokio::spawn(modules.follow(stop.clone()))
@@ -114,7 +123,7 @@ async fn follow(directory: &Path, consoles: Vec<Console>, stop: &CancellationTok
 
 impl Cluster {
     async fn start(plan: Plan) -> Cluster {
-        let Plan { settings, engine: limits, files } = plan;
+        let Plan { settings, engine: limits, files, scripts } = plan;
         let directory = tempfile::tempdir().unwrap();
         for (name, bytes) in files {
             std::fs::write(directory.path().join(name).with_extension("wasm"), bytes).unwrap();
@@ -136,11 +145,16 @@ impl Cluster {
             admin_log: Default::default(),
         };
         let access = Access::new(users(), Tokens::new(None));
-        let own = Own { application: own.application(), process: own, keeper: None };
+        let own = Own {
+            application: own.application(),
+            process: own,
+            keeper: None,
+            scripts: scripts_of(&scripts, "master-1"),
+        };
         let master = Master::start(options, access, own, None, engine(&limits), settings.clone()).await.unwrap();
         let following = follow(directory.path(), master.consoles().into(), &stop).await;
         soon("the start of the modules", master.run_modules()).await;
-        Cluster { master, directory, settings, engine: limits, stop, following }
+        Cluster { master, directory, settings, engine: limits, scripts, stop, following }
     }
 
     pub fn address(&self) -> String {
@@ -178,8 +192,13 @@ impl Cluster {
     /// The same with what the server says of itself, and what its host offers.
     pub async fn beside(&self, id: &str, server_type: &str, info: Info, services: Services) -> Server {
         let stop = CancellationToken::new();
-        let options =
-            monitor::Options { id: id.into(), server_type: server_type.into(), info, ..monitor::Options::default() };
+        let options = monitor::Options {
+            id: id.into(),
+            server_type: server_type.into(),
+            info,
+            scripts: scripts_of(&self.scripts, id),
+            ..monitor::Options::default()
+        };
         let monitor = Monitor::new(options, services, engine(&self.engine), self.settings.clone()).await.unwrap();
         let following = follow(self.directory.path(), vec![monitor.console().clone()], &stop).await;
         monitor.join(self.address(), watch::Sender::new(Some(std::process::id())).subscribe());

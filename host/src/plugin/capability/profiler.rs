@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::not_available;
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{profiler::Host, types};
 use crate::plugin::state::State;
 
@@ -27,16 +27,32 @@ impl State {
         let (_, deadline) = self.nested(Duration::from_millis(duration_ms.into()))?;
         Ok((profiler, deadline.saturating_duration_since(Instant::now())))
     }
+
+    /// A profile as the guest's answer could hold it: what is too large is better refused before it is copied into the guest.
+    fn fitting(&self, profile: Box<RawValue>) -> Result<String, Failure> {
+        let (bytes, limit) = (profile.get().len(), self.message_limit);
+        if bytes > limit {
+            let id = self.call().map(|call| call.context.id.clone()).unwrap_or_default();
+            let message = format!(
+                "the profile has {bytes} bytes, and an answer of module {id} at most {limit}: profile for a shorter time, or raise \
+                 `answer_kib` of [module.\"{id}\".limits]"
+            );
+            return Err(Failure::new(code::BAD_ANSWER, message));
+        }
+        Ok(Box::<str>::from(profile).into())
+    }
 }
 
 impl Host for State {
     async fn cpu(&mut self, duration_ms: u32) -> Result<String, types::Failure> {
         let (profiler, duration) = self.profiler(duration_ms)?;
-        Ok(Box::<str>::from(self.wait(profiler.cpu(duration)).await?).into())
+        let profile = self.wait(profiler.cpu(duration)).await?;
+        Ok(self.fitting(profile)?)
     }
 
     async fn guest(&mut self, module: String, duration_ms: u32) -> Result<String, types::Failure> {
         let (profiler, duration) = self.profiler(duration_ms)?;
-        Ok(Box::<str>::from(self.wait(profiler.guest(module, duration)).await?).into())
+        let profile = self.wait(profiler.guest(module, duration)).await?;
+        Ok(self.fitting(profile)?)
     }
 }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::not_available;
 use crate::failure::Failure;
+use crate::plugin::Caller;
 use crate::plugin::bindings::pomelo::admin::{scripts::Host, types};
 use crate::plugin::state::State;
 
@@ -28,11 +29,12 @@ pub trait Scripts: Send + Sync + 'static {
     fn get(&self, name: String) -> BoxFuture<'_, Result<Vec<u8>, Failure>>;
     /// Saves a script.
     fn save(&self, name: String, content: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Runs one once; `depth` says how many calls this one is nested in.
+    /// Runs one once, for `caller`, who called the module that runs it; `depth` says how many calls this one is nested in.
     fn run(
         &self,
         script: Script,
         args: Box<RawValue>,
+        caller: Arc<Caller>,
         depth: u8,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
@@ -48,7 +50,8 @@ impl State {
         let scripts = self.scripts()?;
         let args = self.json(args)?;
         let (depth, deadline) = self.nested(std::time::Duration::MAX)?;
-        let answer = self.wait(scripts.run(script, args, depth, deadline)).await?;
+        let caller = self.call()?.caller.clone();
+        let answer = self.wait(scripts.run(script, args, caller, depth, deadline)).await?;
         Ok(Box::<str>::from(answer).into())
     }
 }

@@ -32,6 +32,7 @@ impl Misbehave {
             "spin" => loop {
                 black_box(());
             },
+            "work" => Ok(Answer::Count(work(agent, wish.msg.as_u64().unwrap_or_default()))),
             "allocate" => allocate(),
             "trap" => panic!("as it was asked to"),
             "not-json" => Ok(Answer::NotJson(NotJson)),
@@ -57,6 +58,25 @@ impl Misbehave {
         loop {
             black_box(());
         }
+    }
+}
+
+/// Works for so many milliseconds.
+fn work(agent: &Agent, millis: u64) -> u32 {
+    let end = agent.now() + Duration::from_millis(millis);
+    let mut turns = 0;
+    while agent.now() < end {
+        work_hard();
+        turns += 1;
+    }
+    turns
+}
+
+/// A part of it, to be found in a profile under its name.
+#[inline(never)]
+fn work_hard() {
+    for turn in 0..100_000_u32 {
+        black_box(turn);
     }
 }
 

@@ -1,0 +1,114 @@
+//! Profiles of modules: where their calls spend their time, sampled while they run.
+//!
+//! A guest that runs is looked at whenever an epoch has passed, which is when its use of CPU time is checked as well; a profile is what its
+//! stack was at those moments. Profiling that is off therefore costs a look at a switch once in [`EngineLimits::TICK`], in calls that run
+//! that long, and nothing in others. While a profile is made, the epochs of the engine pass every millisecond.
+//!
+//! Time that a call waits for its host is not in the profile, and host functions are no frames of it: it shows the guest's own work.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use wasmtime::{AsContext, GuestProfiler};
+
+#[cfg(doc)]
+use super::EngineLimits;
+use super::Module;
+use crate::failure::{Failure, code};
+
+/// Time from one look to the next while a profile is made.
+const INTERVAL: Duration = Duration::from_millis(1);
+/// Samples that a profile has at most: those of several calls that run at once for a minute. What comes after them is left out.
+const MAX_SAMPLES: usize = 100_000;
+
+/// Whether the calls of a module are being profiled, and into what. Shared by all its instances.
+#[derive(Default)]
+pub(super) struct Switch(Mutex<Option<Arc<Recording>>>);
+
+/// A profile in the making.
+struct Recording(Mutex<Option<Samples>>);
+
+struct Samples {
+    profiler: GuestProfiler,
+    taken: usize,
+}
+
+impl Switch {
+    /// Takes a sample of the guest that runs in a store, where a profile is being made. To be called while the guest is on the stack.
+    pub fn sample(&self, store: impl AsContext) {
+        let recording = self.0.lock().clone();
+        let Some(recording) = recording else { return };
+        if let Some(samples) = recording.0.lock().as_mut().filter(|samples| samples.taken < MAX_SAMPLES) {
+            samples.profiler.sample(store, INTERVAL);
+            samples.taken += 1;
+        }
+    }
+}
+
+/// Profiles the calls of a module for the time given: those that run already and those that come. `modules` are its versions in force, one for each
+/// host of this process that has it; those of another file than the first are left out. The answer is JSON in the Firefox Profiler's processed format, all calls on one thread.
+///
+/// # Errors
+/// `busy` where one of them is being profiled already.
+pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) -> Result<Box<RawValue>, Failure> {
+    let failed =
+        |why: &dyn std::fmt::Display| Failure::new(code::FAILED, format!("{name} could not be profiled: {why}"));
+    let Some(first) = modules.first() else { return Err(failed(&"it is not loaded")) };
+    let engine = first.engine().wasmtime().clone();
+    let file = first.compiled().clone();
+    // A profile is of one file's code.
+    let modules: Vec<_> = modules.into_iter().filter(|module| Arc::ptr_eq(module.compiled(), &file)).collect();
+    let profiler = GuestProfiler::new_component(&engine, name, INTERVAL, file.component.clone(), [])
+        .map_err(|error| failed(&error))?;
+    let recording = Arc::new(Recording(Mutex::new(Some(Samples { profiler, taken: 0 }))));
+    let on = On::new(name, &modules, &recording)?;
+    let cancelled = CancellationToken::new();
+    let _cancel = cancelled.clone().drop_guard();
+    // A thread, which a busy executor does not hold up.
+    let record = move || -> wasmtime::Result<Vec<u8>> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end && !cancelled.is_cancelled() {
+            std::thread::sleep(INTERVAL);
+            engine.increment_epoch();
+        }
+        drop(on);
+        let samples = recording.0.lock().take();
+        let mut profile = Vec::new();
+        if let Some(samples) = samples {
+            samples.profiler.finish(&mut profile)?;
+        }
+        Ok(profile)
+    };
+    let profile = tokio::task::spawn_blocking(record).await.map_err(|error| failed(&error))?;
+    let profile = String::from_utf8(profile.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+    RawValue::from_string(profile).map_err(|error| failed(&error))
+}
+
+/// Keeps the switches of some modules on.
+struct On(Vec<Arc<Switch>>);
+
+impl On {
+    fn new(name: &str, modules: &[Arc<Module>], recording: &Arc<Recording>) -> Result<Self, Failure> {
+        let mut on = On(Vec::new());
+        for module in modules {
+            let mut switch = module.profiling().0.lock();
+            if switch.is_some() {
+                return Err(Failure::new(code::BUSY, format!("module {name} is being profiled already")));
+            }
+            *switch = Some(recording.clone());
+            on.0.push(module.profiling().clone());
+        }
+        Ok(on)
+    }
+}
+
+impl Drop for On {
+    fn drop(&mut self) {
+        for switch in &self.0 {
+            *switch.0.lock() = None;
+        }
+    }
+}

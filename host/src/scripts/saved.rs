@@ -1,0 +1,191 @@
+//! The scripts that are kept: files of a directory, or, where nothing outlives the process, its memory.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::content::MAX_SIZE;
+use crate::failure::{Failure, code};
+
+/// Scripts that a host keeps, and bytes of all of them.
+pub const MAX_SCRIPTS: usize = 256;
+pub const MAX_TOTAL: usize = 16 << 20;
+/// Bytes of a name.
+pub const MAX_NAME: usize = 64;
+
+/// The scripts that are kept. What it does with files may take a while: it is for threads that may wait.
+#[derive(Clone)]
+pub(super) enum Saved {
+    /// In this directory, which is made when it is needed. Held while one is written, so that the bounds hold.
+    Files(PathBuf, Arc<Mutex<()>>),
+    Memory(Arc<Mutex<BTreeMap<String, Vec<u8>>>>),
+}
+
+impl Saved {
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        match directory {
+            Some(directory) => Saved::Files(directory, Arc::default()),
+            None => Saved::Memory(Arc::default()),
+        }
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.sizes()?.into_keys().collect())
+    }
+
+    /// The content of one.
+    pub fn get(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        check_name(name)?;
+        let unknown = || Failure::new(code::NOT_FOUND, format!("there is no script `{name}` on this server"));
+        match self {
+            Saved::Memory(scripts) => scripts.lock().get(name).cloned().ok_or_else(unknown),
+            Saved::Files(directory, _) => match read(&directory.join(name)) {
+                Ok(content) => Ok(content),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown()),
+                Err(error) => Err(failed("read", &directory.join(name), &error)),
+            },
+        }
+    }
+
+    /// Keeps one, in the place of another of its name. It is there wholly or not at all.
+    pub fn save(&self, name: &str, content: Vec<u8>) -> Result<(), Failure> {
+        check_name(name)?;
+        match self {
+            Saved::Memory(scripts) => {
+                let mut scripts = scripts.lock();
+                let sizes = scripts.iter().map(|(name, content)| (name.clone(), content.len())).collect();
+                check_room(&sizes, name, content.len())?;
+                scripts.insert(name.to_owned(), content);
+                Ok(())
+            }
+            Saved::Files(directory, writing) => {
+                let _writing = writing.lock();
+                check_room(&self.sizes()?, name, content.len())?;
+                write(directory, name, &content).map_err(|error| failed("written", &directory.join(name), &error))
+            }
+        }
+    }
+
+    /// Sizes by names.
+    fn sizes(&self) -> Result<BTreeMap<String, usize>, Failure> {
+        match self {
+            Saved::Memory(scripts) => {
+                Ok(scripts.lock().iter().map(|(name, content)| (name.clone(), content.len())).collect())
+            }
+            Saved::Files(directory, _) => sizes(directory).map_err(|error| failed("read", directory, &error)),
+        }
+    }
+}
+
+fn sizes(directory: &Path) -> io::Result<BTreeMap<String, usize>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries?,
+    };
+    let mut sizes = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        // What an operator put there is a script as well, if it has a script's name.
+        let Some(name) = entry.file_name().to_str().filter(|name| check_name(name).is_ok()).map(str::to_owned) else {
+            continue;
+        };
+        // It may be gone by now.
+        let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
+        if metadata.is_file() && sizes.len() < MAX_SCRIPTS {
+            sizes.insert(name, usize::try_from(metadata.len()).unwrap_or(usize::MAX));
+        }
+    }
+    Ok(sizes)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // One byte more than a script may have is enough for the sentence that says so.
+    std::fs::File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    // Its name begins with a dot, so that one that is left behind is no script.
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(name))?;
+    Ok(())
+}
+
+/// A name that is a plain file's on every system: it leads nowhere else, and is not hidden.
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let good = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['.', '-']);
+    if good {
+        return Ok(());
+    }
+    let message = format!(
+        "a script's name has 1 to {MAX_NAME} letters, digits, dots, dashes and underscores, and begins with neither dot nor dash: not {:?}",
+        name.chars().take(MAX_NAME).collect::<String>()
+    );
+    Err(Failure::new(code::BAD_MESSAGE, message))
+}
+
+/// Whether there is room for one more, or for another in its place.
+fn check_room(sizes: &BTreeMap<String, usize>, name: &str, size: usize) -> Result<(), Failure> {
+    let others = || sizes.iter().filter(|(other, _)| *other != name);
+    let total = others().fold(size, |sum, (_, size)| sum.saturating_add(*size));
+    if others().count() >= MAX_SCRIPTS || total > MAX_TOTAL {
+        let message = format!(
+            "this server keeps {MAX_SCRIPTS} scripts of {MAX_TOTAL} bytes at most: remove some from its `scripts` directory"
+        );
+        return Err(Failure::new(code::STORE_FULL, message));
+    }
+    Ok(())
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(code::FAILED, format!("{} cannot be {what}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p_scripts_names_lead_nowhere_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = Saved::new(Some(directory.path().join("scripts")));
+        let long = "x".repeat(MAX_NAME + 1);
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-rf", "a b", "a\0b", "ä", long.as_str()] {
+            assert_eq!(saved.save(name, vec![1]).unwrap_err().code, code::BAD_MESSAGE, "{name:?}");
+            assert_eq!(saved.get(name).unwrap_err().code, code::BAD_MESSAGE, "{name:?}");
+        }
+        assert!(!directory.path().join("x").exists());
+        assert_eq!(saved.names().unwrap(), [""; 0], "no directory yet");
+        saved.save("hello.wat", b"one".into()).unwrap();
+        saved.save("hello.wat", b"two".into()).unwrap();
+        assert_eq!(saved.get("hello.wat").unwrap(), b"two");
+        assert_eq!(saved.get("other").unwrap_err().code, code::NOT_FOUND);
+        assert_eq!(saved.names().unwrap(), ["hello.wat"]);
+        let files = std::fs::read_dir(directory.path().join("scripts")).unwrap().count();
+        assert_eq!(files, 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn p_scripts_their_number_and_size_are_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        for saved in [Saved::new(None), Saved::new(Some(directory.path().into()))] {
+            for number in 0..MAX_SCRIPTS {
+                saved.save(&format!("script-{number}"), vec![0]).unwrap();
+            }
+            assert_eq!(saved.save("one-more", vec![0]).unwrap_err().code, code::STORE_FULL);
+            saved.save("script-0", vec![1]).unwrap();
+            let large = vec![0; MAX_TOTAL];
+            assert_eq!(saved.save("script-0", large).unwrap_err().code, code::STORE_FULL);
+            assert_eq!(saved.get("script-0").unwrap(), [1], "what was refused has changed nothing");
+        }
+    }
+}
