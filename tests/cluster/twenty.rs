@@ -1,5 +1,8 @@
 //! Twenty servers on one machine, and an operator at the shell.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use crate::shell::{Operator, shell};
@@ -38,8 +41,9 @@ fn running(cluster: &Cluster, count: usize) -> Value {
 
 #[test]
 fn a5_an_operator_runs_twenty_servers_from_one_shell() {
-    let ports = free_ports::<SERVERS>();
-    let mut cluster = Cluster::configured(servers(&ports), SETTINGS);
+    let ports = free_ports::<{ SERVERS + 1 }>();
+    let (another, ports) = ports.split_first().unwrap();
+    let mut cluster = Cluster::configured(servers(ports), SETTINGS);
     cluster.host("start", &[]);
     let before = running(&cluster, SERVERS + 1);
 
@@ -49,7 +53,31 @@ fn a5_an_operator_runs_twenty_servers_from_one_shell() {
     assert_eq!(listed.matches("running").count(), SERVERS + 1, "{listed}");
     assert!(listed.lines().all(|line| line.trim_end().chars().count() <= 80), "{listed}");
 
+    let shown = operator.prompt("all").enter("show servers");
+    assert_eq!(shown.matches("127.0.0.1").count(), SERVERS + 1, "{shown}");
+    assert!(ports.iter().all(|port| shown.contains(&port.to_string())), "{shown}");
+
     operator.prompt("all").enter("use chat-server-3");
+    assert!(operator.prompt("chat-server-3").enter("show modules").contains("watchServer"));
+    operator.prompt("chat-server-3");
+
+    // A server that the configuration does not name, of a type that it does; with a port that is taken there is none.
+    let taken = format!("add host=127.0.0.1 port={} serverType=chat id=chat-server-10", ports[0]);
+    assert!(operator.enter_and_confirm(&taken).contains(&ports[0].to_string()));
+    operator.prompt("chat-server-3");
+    let added = format!("add host=127.0.0.1 port={another} serverType=chat id=chat-server-9");
+    assert!(operator.enter_and_confirm(&added).contains("added: chat-server-9"));
+    running(&cluster, SERVERS + 2);
+    operator.prompt("chat-server-3");
+    assert!(operator.enter_and_confirm("stop chat-server-9").contains("stopped: chat-server-9"));
+    running(&cluster, SERVERS + 1);
+    operator.prompt("chat-server-3");
+
+    // A module that is disabled says so, on all hosts, until it is enabled.
+    assert!(operator.enter("disable module watchServer").contains("disabled: watchServer"));
+    assert!(operator.prompt("chat-server-3").enter("show modules").contains("disabled"));
+    assert!(operator.prompt("chat-server-3").enter("enable module watchServer").contains("enabled: watchServer"));
+    assert!(operator.prompt("chat-server-3").enter("show modules").contains("watchServer"));
     operator.prompt("chat-server-3");
 
     // What is stopped stays down, is not to be used, and comes back when it is wanted.
@@ -75,4 +103,6 @@ fn a5_an_operator_runs_twenty_servers_from_one_shell() {
 
     operator.enter("use all");
     operator.prompt("all").leave();
+    // What docs/shell.md shows.
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("twenty.txt"), &operator.transcript).unwrap();
 }
