@@ -59,6 +59,42 @@ fn a5_an_operator_runs_twenty_servers_from_one_shell() {
 
     operator.prompt("all").enter("use chat-server-3");
     assert!(operator.prompt("chat-server-3").enter("show modules").contains("watchServer"));
+
+    // Settings are one server's.
+    assert!(operator.prompt("chat-server-3").enter("set motd 'back at nine'").contains("motd"));
+    assert!(operator.prompt("chat-server-3").enter("get motd").contains("back at nine"));
+    assert!(operator.prompt("chat-server-3").enter("enable app fullLog").contains("fullLog"));
+    let settings = operator.prompt("chat-server-3").enter("show settings");
+    assert!(settings.contains("true") && settings.contains("back at nine"), "{settings}");
+    operator.prompt("chat-server-3").enter("use chat-server-4");
+    assert!(operator.prompt("chat-server-4").enter("get motd").contains("no setting `motd`"));
+
+    // A cron runs in its server, and in no other.
+    operator.prompt("chat-server-4").enter("use chat-server-3");
+    operator.prompt("chat-server-3");
+    let wrong = "addCron id=8 serverId=chat-server-3 time=never action=demo.report";
+    assert!(operator.enter_and_confirm(wrong).contains("never"));
+    operator.prompt("chat-server-3");
+    let every_second = "addCron id=8 serverId=chat-server-3 'time=* * * * * *' action=demo.report";
+    assert!(operator.enter_and_confirm(every_second).contains("cron added: chat-server-3"));
+    eventually("the cron runs", || cluster.hosts[0].log().contains("[chat-server-3] {\"answered\"").then_some(()));
+    assert!(!cluster.hosts[0].log().contains("[chat-server-4] {\"answered\""));
+    operator.prompt("chat-server-3");
+    let removed = operator.enter_and_confirm("removeCron id=8 serverId=chat-server-3");
+    assert!(removed.contains("cron removed: chat-server-3"), "{removed}");
+
+    // The blacklist is the frontend servers'.
+    operator.prompt("chat-server-3");
+    let blacklisted = operator.enter_and_confirm("blacklist 192.168.10.120 10.1.0.0/16");
+    assert!(blacklisted.contains("gate-server-2") && !blacklisted.contains("chat-server"), "{blacklisted}");
+    operator.prompt("chat-server-3").enter("use gate-server-1");
+    let status = operator.prompt("gate-server-1").enter("show status");
+    assert!(
+        status.contains(&pid(&before, "gate-server-1").to_string()) && status.contains("\"blacklisted\": 2"),
+        "{status}"
+    );
+    assert!(operator.prompt("gate-server-1").enter("show connections").contains("gate-server-1"));
+    operator.prompt("gate-server-1").enter("use chat-server-3");
     operator.prompt("chat-server-3");
 
     // A server that the configuration does not name, of a type that it does; with a port that is taken there is none.

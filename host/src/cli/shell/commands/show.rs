@@ -1,9 +1,10 @@
 //! `show`: what `watchServer` knows of the servers, or of one.
 
+use chrono::{DateTime, Local};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::super::Exit;
+use super::super::super::{Exit, table};
 use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command, Refused};
 
@@ -101,8 +102,21 @@ fn logins(id: &str, server: &Value) {
     let (connections, users) = (count("totalConnCount"), count("loginedCount"));
     println!("{}: {connections} connections, {users} logged in", output::printable(id));
     match server.get("loginedList") {
-        Some(list @ Value::Array(logins)) if !logins.is_empty() => output::value(list),
+        Some(Value::Array(logins)) if !logins.is_empty() => {
+            let cell = |login: &Value, member| login.get(member).map_or("-".into(), output::cell);
+            let row = |login: &Value| vec![time(login.get("loginTime")), cell(login, "uid"), cell(login, "address")];
+            table::print(&["since", "uid", "address"], logins.iter().map(row).collect());
+        }
         _ => println!("nobody is logged in"),
+    }
+}
+
+/// Milliseconds since 1970 as the operator's clock has them; what is no such number, as it is.
+fn time(value: Option<&Value>) -> String {
+    let moment = value.and_then(Value::as_i64).and_then(DateTime::from_timestamp_millis);
+    match moment {
+        Some(moment) => moment.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string(),
+        None => value.map_or("-".into(), output::cell),
     }
 }
 
