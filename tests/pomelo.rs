@@ -9,3 +9,5 @@ mod servers;
 mod support;
 #[path = "pomelo/tools.rs"]
 mod tools;
+#[path = "pomelo/watching.rs"]
+mod watching;
