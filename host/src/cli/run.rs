@@ -289,6 +289,7 @@ impl Beside {
                 ready: settings.supervise.ready,
                 address: None,
                 ready_deadline: settings.supervise.ready_deadline,
+                output_lines: settings.supervise.output_lines,
                 logs: None,
                 crons: Vec::new(),
                 force: false,

@@ -10,7 +10,7 @@ use super::ready::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Way};
 use crate::plugin::{EngineLimits, Limits};
-use crate::supervise::{Policy, Restart};
+use crate::supervise::{KEPT_LINES, Policy, Restart};
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;
@@ -227,6 +227,8 @@ pub struct Supervise {
     /// `ready_deadline_ms` = 60000: a program that is not ready by then, by its port or its control socket, is ended, and tried again as
     /// `restart` says.
     pub ready_deadline: Duration,
+    /// `output_lines` = 1000: lines that are kept of what a program writes.
+    pub output_lines: usize,
     /// `restart` = `"always"`: whether a program that ended by itself is brought back, for servers that do not say.
     pub restart: Restart,
 }
@@ -241,6 +243,7 @@ impl Default for Supervise {
             ready_delay: Duration::from_millis(300),
             ready: Ready::Delay,
             ready_deadline: Duration::from_secs(60),
+            output_lines: KEPT_LINES,
             restart: Restart::Always,
         }
     }

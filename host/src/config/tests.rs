@@ -296,3 +296,67 @@ fn a_directory_without_a_master_is_refused_with_a_guess() {
     assert!(error.0[0].hint.contains("seems to be in"), "{error}");
     assert!(load(&[]).unwrap_err().0[0].what.contains("not there"));
 }
+
+#[test]
+fn c6_crons_are_those_of_a_type_or_of_one_server() {
+    let servers =
+        r#"{"chat": [{"id": "chat-1", "port": 6050}, {"id": "chat-2", "port": 6051}], "gate": [{"id": "gate-1"}]}"#;
+    let crons = r#"{"development": {"chat": [
+        {"id": 1, "time": "0 30 10 * * *", "action": "chatCron.send", "text": "good morning"},
+        {"id": 2, "serverId": "chat-2", "time": "*/5 * * * * *", "action": "chatCron.sweep"}]}}"#;
+    let config = load(&[("master.json", MASTER), ("servers.json", servers), ("crons.json", crons)]).unwrap();
+    let of = |id: &str| {
+        let crons = config.crons_of(config.server(id).unwrap());
+        crons.into_iter().map(|cron| cron["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("chat-1"), [Value::from(1)]);
+    assert_eq!(of("chat-2"), [Value::from(1), Value::from(2)]);
+    assert_eq!(of("gate-1"), [] as [Value; 0]);
+    assert_eq!(config.crons[0].members["text"], "good morning");
+}
+
+#[test]
+fn c6_faults_of_crons_are_told_with_their_places() {
+    let faults = |text: &str| {
+        let servers = r#"{"chat": [{"id": "chat-1", "port": 6050}, {"id": "chat-2", "port": 6051}]}"#;
+        let faults = load(&[("master.json", MASTER), ("servers.json", servers), ("crons.json", text)]).expect_err(text);
+        faults.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let check = |cron: &str, place: &str, part: &str| {
+        let said = faults(&format!(r#"{{"chat": [{cron}]}}"#));
+        assert!(said.contains(&format!("crons.json:{place}: ")) && said.contains(part), "{cron}\n{said}");
+    };
+    check(r#"{"time": "* * * * * *", "action": "a"}"#, "1:11", "has no `id`");
+    check(r#"{"id": true, "time": "* * * * * *", "action": "a"}"#, "1:18", "`id` must be a number or a text");
+    check(r#"{"id": 1, "action": "a"}"#, "1:11", "has no `time`");
+    check(r#"{"id": 1, "time": "* * * * *", "action": "a"}"#, "1:29", "is not six fields");
+    check(r#"{"id": 1, "time": "* * * * * *"}"#, "1:11", "has no `action`");
+    check(
+        r#"{"id": 1, "time": "* * * * * *", "action": "a", "serverId": "chat-9"}"#,
+        "1:71",
+        "there is no server `chat-9`",
+    );
+    let twice = r#"{"id": 1, "time": "* * * * * *", "action": "a"}, {"id": "1", "time": "* * * * * *", "action": "a", "serverId": "chat-1"}"#;
+    check(twice, "1:60", "the cron `1` is given twice");
+    let unknown = faults(r#"{"chatt": [{"id": 1, "time": "* * * * * *", "action": "a"}]}"#);
+    assert!(unknown.contains("no server of type `chatt`") && unknown.contains("did you mean `chat`?"), "{unknown}");
+}
+
+#[test]
+fn s2_readiness_and_log_directories_are_read_and_not_told() {
+    let servers = r#"{"chat": [{"id": "chat-1", "port": 6050, "ready": "port", "logs": "var/log"}, {"id": "chat-2", "clientPort": 6051}]}"#;
+    let toml = "[supervise]\nready = 'control'\nready_deadline_ms = 5000\noutput_lines = 10\n";
+    let config = load(&[("master.json", MASTER), ("servers.json", servers), ("pomelo.toml", toml)]).unwrap();
+    let [first, second] = &config.servers[..] else { panic!("two servers") };
+    assert_eq!((first.ready, first.logs.as_deref()), (Some(Ready::Port), Some(Path::new("var/log"))));
+    assert_eq!((first.address(), second.address()), (Some("127.0.0.1:6050".into()), Some("127.0.0.1:6051".into())));
+    assert!(!first.info.contains_key("ready") && !first.info.contains_key("logs") && second.ready.is_none());
+    let supervise = &config.settings.supervise;
+    assert_eq!((supervise.ready, supervise.output_lines), (Ready::Control, 10));
+    check(
+        "servers.json",
+        r#"{"chat": [{"id": "c", "ready": "port"}]}"#,
+        &[("1:32", "the server has none", "\"port\": 3050")],
+    );
+    check("servers.json", r#"{"chat": [{"id": "c", "ready": "soon"}]}"#, &[("1:32", "cannot be `soon`", "delay")]);
+}

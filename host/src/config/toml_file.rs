@@ -205,6 +205,7 @@ fn supervise(mut table: Table<'_>) -> Supervise {
         ready_delay: table.millis("ready_delay_ms", default.ready_delay, 0..=DAY_MS),
         ready: ready.and_then(|(word, at)| ready_word(table.file, word, at, true)).unwrap_or(default.ready),
         ready_deadline: table.millis("ready_deadline_ms", default.ready_deadline, 1..=DAY_MS),
+        output_lines: table.size("output_lines", default.output_lines, 1, 1..=100_000),
         restart: restart.and_then(|(word, at)| restart_policy(table.file, word, at)).unwrap_or(default.restart),
     };
     if supervise.backoff_min > supervise.backoff_max {

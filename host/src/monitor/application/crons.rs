@@ -235,7 +235,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Nobody;
+    use super::super::functions::Runner;
+    use super::super::{Functions, Nobody};
     use super::*;
 
     fn crons() -> Crons {
@@ -265,6 +266,37 @@ mod tests {
         assert_eq!((&listed[0]["id"], &listed[0]["action"]), (&json!("1"), &json!("chatCron.send")));
         assert!(listed[0]["next"].as_i64().unwrap() > Local::now().timestamp_millis());
         assert_eq!(crons.remove(vec!["1".into(), "2".into()]), ["1"]);
+    }
+
+    #[tokio::test]
+    async fn c6_a_turn_whose_action_still_runs_is_skipped_and_counted() {
+        let (sent, mut fired) = tokio::sync::mpsc::unbounded_channel();
+        let go = Arc::new(Notify::new());
+        let going = go.clone();
+        let functions = Functions::new().on("slow", move |cron: Value| {
+            let (sent, going) = (sent.clone(), going.clone());
+            async move {
+                let _ = sent.send(cron);
+                going.notified().await;
+                Ok(())
+            }
+        });
+        let crons = Crons::new("chat-1", Arc::new(Runner::new("chat-1", functions)));
+        let cron = json!({"id": 1, "time": "* * * * * *", "action": "slow", "more": true});
+        crons.add(vec![object(cron.clone())]).unwrap();
+        assert_eq!(fired.recv().await, Some(cron), "the action is given the cron as it came");
+        let until = async |member: &str| {
+            let seen = async {
+                while crons.list()[0][member] == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), seen).await.expect(member);
+        };
+        until("skipped").await;
+        assert_eq!((fired.try_recv().is_err(), &crons.list()[0]["fired"]), (true, &json!(1)));
+        go.notify_one();
+        assert!(fired.recv().await.is_some(), "it has its next turn when it has answered");
     }
 
     #[tokio::test]

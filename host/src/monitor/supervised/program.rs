@@ -19,9 +19,7 @@ use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_nam
 use crate::failure::{Failure, code};
 use crate::monitor::application::{Served, View, control};
 use crate::plugin::capability::{Application, LastExit, Process, Stats};
-use crate::supervise::{
-    Exit, Figures, Guard, Input, KEPT_LINES, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, usage,
-};
+use crate::supervise::{Exit, Figures, Guard, Input, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, usage};
 use crate::wire::Info;
 
 /// Name of the view's file.
@@ -51,6 +49,8 @@ pub struct Program {
     pub address: Option<String>,
     /// A program that is not ready by then is ended; not where a delay decides.
     pub ready_deadline: Duration,
+    /// Lines that are kept of what it writes.
+    pub output_lines: usize,
     /// Its log directory; a relative path begins where it runs. `logs` where there is none.
     pub logs: Option<PathBuf>,
     /// Crons that are there from the beginning.
@@ -91,6 +91,7 @@ impl Program {
             ready: server.ready.unwrap_or(settings.ready),
             address: server.address(),
             ready_deadline: settings.ready_deadline,
+            output_lines: settings.output_lines,
             logs: server.logs.clone(),
             crons: config.crons_of(server),
             force: server.force,
@@ -153,7 +154,7 @@ impl Supervised {
         let application = Arc::new(Served::new(id, view, control.clone()));
         application.add_crons(program.crons.clone()).await.map_err(StartError::Cron)?;
         let logs = launch.cwd.clone().unwrap_or_default().join(program.logs.as_deref().unwrap_or(Path::new(LOGS)));
-        let ring = Arc::new(Ring::new(KEPT_LINES));
+        let ring = Arc::new(Ring::new(program.output_lines));
         let contact = ByControl {
             control: control.clone(),
             ready: program.ready,

@@ -24,6 +24,8 @@ use crate::wire::{Info, raw};
 
 /// How long the host waits after it could not accept a connection: out of file descriptors, as a rule.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Why the connection of an earlier process is closed.
+const ENDED: &str = "the program has ended";
 
 /// The control socket of one program. Dropping it closes it.
 pub(in crate::monitor) struct Control {
@@ -37,13 +39,21 @@ pub(super) struct Shared {
     pub id: String,
     pub server_type: String,
     pub view: View,
-    /// The program's connection: the one that said `hello` last.
-    current: Mutex<Option<Session>>,
+    current: Mutex<Current>,
     /// Whether the program has said that it is ready.
     ready: watch::Sender<bool>,
     /// What the program adds to its server's `info`.
     info: watch::Sender<Info>,
     last: AtomicU64,
+}
+
+/// Whom the host talks with.
+#[derive(Default)]
+struct Current {
+    /// The program's connection: the one that said `hello` last.
+    session: Option<Session>,
+    /// Counts processes: a connection of an earlier one is nobody's, however late its lines are read.
+    process: u64,
 }
 
 impl Control {
@@ -76,12 +86,16 @@ impl Control {
 
     /// Another process is about to be started: nothing that the one before has said counts any more.
     pub(in crate::monitor) fn restarted(&self) {
-        let before = self.shared.current.lock().take();
+        let before = {
+            let mut current = self.shared.current.lock();
+            current.process += 1;
+            self.shared.ready.send_replace(false);
+            self.shared.set_info(Info::new());
+            current.session.take()
+        };
         if let Some(before) = before {
-            before.close("the program has ended");
+            before.close(ENDED);
         }
-        self.shared.ready.send_replace(false);
-        self.shared.tell_info(Info::new());
     }
 
     /// Waits until the program says that it is ready.
@@ -99,16 +113,16 @@ impl Control {
 
 impl Reach for Control {
     fn offers(&self) -> Vec<String> {
-        let current = self.shared.current.lock().clone();
+        let current = self.shared.current.lock().session.clone();
         current.map(|session| session.offers()).unwrap_or_default()
     }
 
     fn has(&self, name: &str) -> bool {
-        self.shared.current.lock().as_ref().is_some_and(|session| session.has(name))
+        self.shared.current.lock().session.as_ref().is_some_and(|session| session.has(name))
     }
 
     fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer> {
-        let current = self.shared.current.lock().clone();
+        let current = self.shared.current.lock().session.clone();
         match current {
             Some(session) if session.has(name) => session.call(name, args, deadline),
             _ => ready(Err(self.lacks(name))).boxed(),
@@ -116,7 +130,7 @@ impl Reach for Control {
     }
 
     fn lacks(&self, name: &str) -> Failure {
-        let (id, current) = (&self.shared.id, self.shared.current.lock().clone());
+        let (id, current) = (&self.shared.id, self.shared.current.lock().session.clone());
         match current {
             Some(session) => not_offered(id, name, &session.offers()),
             None => {
@@ -131,11 +145,19 @@ impl Reach for Control {
 }
 
 impl Shared {
-    /// A connection says `hello`: from now on it is the program's. It is told the view as it is, and then every change.
-    pub(super) fn enter(&self, session: &Session, hello: Hello) {
+    /// A connection says `hello`: from now on it is the program's. It is told the view as it is, and then every change. False where the
+    /// process that connected has ended.
+    pub(super) fn enter(&self, session: &Session, hello: Hello) -> bool {
         // Nobody changes the view meanwhile, so no change is missed and none is told twice.
-        let (before, told) = self.view.look(|state| {
-            let before = self.current.lock().replace(session.clone());
+        let entered = self.view.look(|state| {
+            let mut current = self.current.lock();
+            if current.process != session.process() {
+                return None;
+            }
+            let before = current.session.replace(session.clone());
+            self.set_info(hello.info);
+            self.ready.send_replace(hello.ready.unwrap_or(true));
+            drop(current);
             let mut told = Vec::new();
             if session.has(own::REPLACE_SERVERS) {
                 let servers = raw(&state.servers);
@@ -144,13 +166,17 @@ impl Shared {
             if state.start_over && session.has(own::START_OVER) {
                 told.push((own::START_OVER, session.call(own::START_OVER, crate::wire::null(), CALL_DEADLINE)));
             }
-            (before, told)
+            Some((before, told))
         });
+        let Some((before, told)) = entered else {
+            session.close(ENDED);
+            return false;
+        };
         if let Some(before) = before {
             before.close("another connection has taken its place");
             tracing::info!(
                 server = self.id,
-                "another connection to the control socket has taken the place of the one before"
+                "a connection to the control socket has taken the place of the one before"
             );
         }
         let id = self.id.clone();
@@ -161,37 +187,43 @@ impl Shared {
                 }
             }
         });
-        self.tell_info(hello.info);
-        self.ready.send_replace(hello.ready.unwrap_or(true));
         tracing::debug!(server = self.id, offers = ?session.offers(), "the program is connected");
+        true
     }
 
     /// A connection is over.
     pub(super) fn leave(&self, session: &Session) {
         let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|current| current.is(session)) {
-            *current = None;
+        if current.session.as_ref().is_some_and(|current| current.is(session)) {
+            current.session = None;
             tracing::debug!(server = self.id, "the program is no longer connected");
         }
     }
 
-    /// Whether a connection is the program's.
-    pub(super) fn is_current(&self, session: &Session) -> bool {
-        self.current.lock().as_ref().is_some_and(|current| current.is(session))
+    /// Has the program's own word count, if the connection is the program's.
+    pub(super) fn if_current<T>(&self, session: &Session, word: impl FnOnce(&Self) -> T) -> Option<T> {
+        let current = self.current.lock();
+        // The lock is held, so that a process which is over meanwhile has said nothing about the next one.
+        current.session.as_ref().is_some_and(|current| current.is(session)).then(|| word(self))
     }
 
     /// The program is ready.
-    pub(super) fn is_ready(&self) {
+    pub(super) fn set_ready(&self) {
         self.ready.send_replace(true);
     }
 
     /// What the program adds to its server's `info` from now on.
-    pub(super) fn tell_info(&self, info: Info) {
+    pub(super) fn set_info(&self, info: Info) {
         self.info.send_if_modified(|before| {
             let changed = *before != info;
             *before = info;
             changed
         });
+    }
+
+    /// Counts processes.
+    pub(super) fn process(&self) -> u64 {
+        self.current.lock().process
     }
 
     pub(super) fn next_number(&self) -> u64 {

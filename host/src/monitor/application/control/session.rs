@@ -31,6 +31,8 @@ pub(super) struct Session(Arc<Inner>);
 
 struct Inner {
     number: u64,
+    /// Which process of the program was running when it connected.
+    process: u64,
     /// Whose it is, for the log.
     id: String,
     offers: RwLock<BTreeSet<String>>,
@@ -45,6 +47,11 @@ impl Session {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.offers.read().contains(name)
+    }
+
+    /// Which process of the program was running when this was made.
+    pub(super) fn process(&self) -> u64 {
+        self.0.process
     }
 
     pub(super) fn is(&self, other: &Session) -> bool {
@@ -84,12 +91,14 @@ impl Session {
     /// Does what the program calls for.
     fn serve(&self, shared: &Shared, name: &str, args: &RawValue) -> Answer {
         let bad = |error: serde_json::Error| Failure::new(code::BAD_MESSAGE, format!("`{name}`: {error}"));
-        if !shared.is_current(self) {
-            return Err(Failure::new(code::DISCONNECTED, "another connection has taken the place of this one"));
-        }
+        let replaced = || Failure::new(code::DISCONNECTED, "another connection has taken the place of this one");
+        let own = |word: &dyn Fn(&Shared)| shared.if_current(self, |shared| word(shared)).ok_or_else(replaced);
         match name {
-            "ready" => shared.is_ready(),
-            "info" => shared.tell_info(checked(serde_json::from_str(args.get()).map_err(bad)?)?),
+            "ready" => own(&|shared| shared.set_ready())?,
+            "info" => {
+                let info = checked(serde_json::from_str(args.get()).map_err(bad)?)?;
+                own(&|shared| shared.set_info(info.clone()))?;
+            }
             "offers" => *self.0.offers.write() = serde_json::from_str::<Offers>(args.get()).map_err(bad)?.0,
             "servers" => return Ok(shared.view.look(|state| raw(&state.servers))),
             other => {
@@ -128,6 +137,7 @@ pub(super) async fn serve(stream: UnixStream, shared: &Arc<Shared>, cut: Cancell
 async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, shared: &Arc<Shared>, outbox: &Outbox) {
     let deadline = tokio::time::sleep(HELLO_DEADLINE);
     tokio::pin!(deadline);
+    let process = shared.process();
     let mut entered: Option<Left> = None;
     let mut line = Vec::new();
     loop {
@@ -161,15 +171,16 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, shared: 
                 Ok(_) => {
                     let session = Session(Arc::new(Inner {
                         number: shared.next_number(),
+                        process,
                         id: shared.id.clone(),
                         offers: RwLock::new(hello.offers.0.clone()),
                         outbox: outbox.clone(),
                         pending: Pending::new(MAX_CALLS),
                     }));
                     let sent = outbox.send(message::welcome(&shared.id, &shared.server_type));
-                    shared.enter(&session, hello);
+                    let is_in = shared.enter(&session, hello);
                     entered = Some(Left { session, shared: shared.clone() });
-                    sent
+                    sent && is_in
                 }
                 Err(failure) => outbox.send(message::answer(null(), &Err(failure))),
             },

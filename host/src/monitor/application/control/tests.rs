@@ -194,6 +194,21 @@ async fn a_new_connection_takes_the_place_of_the_old_one() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_process_says_late_is_not_taken_for_the_next_one() {
+    let host = host();
+    let mut old = Program::connect(host.control.path()).await;
+    old.say(r#"{"id":1,"call":"ready"}"#).await;
+    assert_eq!(old.hear().await["error"]["code"], code::NOT_REGISTERED);
+    host.control.restarted();
+    old.say(r#"{"hello":{"offers":["get"],"info":{"a":1}}}"#).await;
+    assert!(old.hear().await["welcome"].is_object());
+    assert_eq!(old.hear().await["error"]["message"], "the program has ended");
+    assert_eq!(old.hear().await, Value::Null);
+    assert!(host.application.offers().is_empty() && host.control.info().borrow().is_empty());
+    assert!(futures_util::poll!(host.control.ready()).is_pending());
+}
+
+#[tokio::test]
 async fn the_client_serves_functions_and_says_what_it_has_to() {
     let host = host();
     let (seen, mut changes) = tokio::sync::mpsc::unbounded_channel();
