@@ -11,6 +11,8 @@ mod application;
 mod clients;
 #[path = "cluster/command_line.rs"]
 mod command_line;
+#[path = "cluster/console.rs"]
+mod console;
 #[path = "cluster/demo.rs"]
 mod demo;
 #[path = "cluster/lifecycle.rs"]

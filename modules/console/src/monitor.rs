@@ -44,7 +44,8 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
             let id = id.ok_or_else(|| bad("The cron to be removed has no id."))?;
             let removed = agent.application().remove_crons(std::slice::from_ref(&id))?;
             if removed.is_empty() {
-                return Err(Failure::new("not-found", ["There is no cron ", &id, " here."].concat()));
+                // Another word than that for a server that is not there.
+                return Err(Failure::new("no-cron", ["There is no cron ", &id, " here."].concat()));
             }
             Ok(Answer::Done(1))
         }
