@@ -43,11 +43,13 @@ fn running(cluster: &Cluster, count: usize) -> Value {
 fn a5_an_operator_runs_twenty_servers_from_one_shell() {
     let ports = free_ports::<{ SERVERS + 1 }>();
     let (another, ports) = ports.split_first().unwrap();
-    let mut cluster = Cluster::configured(servers(ports), SETTINGS);
+    let mut cluster = Cluster::configured(servers(ports), &format!("{SETTINGS}[modules]\nsystem_monitor = true\n"));
     cluster.host("start", &[]);
     let before = running(&cluster, SERVERS + 1);
 
-    let mut operator = Operator::at(shell(&cluster, &[]));
+    let mut command = shell(&cluster, &[]);
+    command.current_dir(cluster.dir.path());
+    let mut operator = Operator::at(command);
     operator.prompt("all");
     let listed = operator.enter("list");
     assert_eq!(listed.matches("running").count(), SERVERS + 1, "{listed}");
@@ -82,6 +84,14 @@ fn a5_an_operator_runs_twenty_servers_from_one_shell() {
     operator.prompt("chat-server-3");
     let removed = operator.enter_and_confirm("removeCron id=8 serverId=chat-server-3");
     assert!(removed.contains("cron removed: chat-server-3"), "{removed}");
+
+    // A script, typed and from a file; and an answer in words is no dump.
+    let script = r#"(module (func (export "run") (result i32) (i32.const 42)))"#;
+    assert_eq!(operator.prompt("chat-server-3").enter(&format!("run {script}")).trim(), "42");
+    cluster.write("answer.wat", script);
+    assert_eq!(operator.prompt("chat-server-3").enter("exec answer.wat").trim(), "42");
+    let said = operator.prompt("chat-server-3").enter("dump memory chat.json");
+    assert!(said.contains("answers in words") && !cluster.path("chat.json").exists(), "{said}");
 
     // The blacklist is the frontend servers'.
     operator.prompt("chat-server-3");
