@@ -15,6 +15,8 @@ mod command_line;
 mod console;
 #[path = "cluster/demo.rs"]
 mod demo;
+#[path = "cluster/journal.rs"]
+mod journal;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
 #[path = "cluster/loss.rs"]
@@ -23,12 +25,18 @@ mod loss;
 mod modules;
 #[path = "cluster/monitors.rs"]
 mod monitors;
+#[path = "cluster/observing.rs"]
+mod observing;
+#[path = "cluster/page.rs"]
+mod page;
 #[path = "cluster/scripts_and_profiles.rs"]
 mod scripts_and_profiles;
 #[path = "cluster/setting_up.rs"]
 mod setting_up;
 #[path = "cluster/shell.rs"]
 mod shell;
+#[path = "cluster/shutdown.rs"]
+mod shutdown;
 #[path = "cluster/ssh.rs"]
 mod ssh;
 #[path = "cluster/support.rs"]

@@ -18,6 +18,10 @@ if ! command -v npm >/dev/null; then
     debian nodejs npm || { echo "npm is needed: install Node.js 18 or later" >&2 && exit 1; }
 fi
 npm --prefix tests/js ci --ignore-scripts --no-audit --no-fund
+# The web page is tested in a real browser; CHROMIUM names one that is elsewhere.
+if ! [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
+    debian chromium || { echo "chromium is needed: install it, or name it in CHROMIUM" >&2 && exit 1; }
+fi
 
 step "OpenSSH"
 if ! { [ -x /usr/sbin/sshd ] && command -v ssh ssh-keygen >/dev/null; }; then

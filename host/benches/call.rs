@@ -106,6 +106,7 @@ fn calls(criterion: &mut Criterion) {
                 caller: caller.clone(),
                 wants_answer: true,
                 depth: 0,
+                trace: None,
             };
             console.dispatch(inbound, Box::new(move |outcome| drop(done.send(outcome))));
             async move { answer.await.expect("a reply").expect("an answer") }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// A built module of `target/modules`.
-fn built(name: &str) -> PathBuf {
+pub fn built(name: &str) -> PathBuf {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/modules").join(name);
     assert!(file.exists(), "{} is not built: run modules/build.sh", file.display());
     file

@@ -15,7 +15,8 @@ use pomelo_host::auth::{Access, Level, StoredPassword, Tokens, User, Users};
 use pomelo_host::built_in::built_in;
 use pomelo_host::client::{self, AdminClient};
 use pomelo_host::console::{ModuleSettings, Settings};
-use pomelo_host::master::{Master, Options, Own};
+use pomelo_host::journal::Journal;
+use pomelo_host::master::{MassLoss, Master, Options, Own};
 use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits};
@@ -44,6 +45,9 @@ pub struct Fleet {
     pub grace: Duration,
     /// Changes of the table within this time are told together.
     pub event_window: Duration,
+    /// When those who are lost are kept; never, unless a test says so.
+    pub mass_loss: MassLoss,
+    pub journal: Journal,
 }
 
 impl Fleet {
@@ -60,6 +64,8 @@ impl Fleet {
             configured: Vec::new(),
             grace: Duration::from_millis(500),
             event_window: Duration::from_millis(50),
+            mass_loss: MassLoss { share: 1.0, ..MassLoss::default() },
+            journal: Journal::new(1000),
         }
     }
 
@@ -94,6 +100,9 @@ impl Fleet {
             tell_deadline: Duration::from_secs(10),
             grace: self.grace,
             event_window: self.event_window,
+            mass_loss: self.mass_loss.clone(),
+            journal: self.journal.clone(),
+            observe: pomelo_host::observe::Options::default(),
             configured: own.chain(others).collect(),
             admin_log: Default::default(),
         };

@@ -62,7 +62,7 @@ pub(super) async fn once(
     outcome
 }
 
-fn parse<'a, T: Deserialize<'a>>(answer: &'a RawValue) -> anyhow::Result<T> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(answer: &'a RawValue) -> anyhow::Result<T> {
     serde_json::from_str(answer.get()).with_context(|| format!("the master answered in an unknown form: {answer}"))
 }
 

@@ -13,8 +13,10 @@ use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
 use crate::config::{self, Config, People};
 use crate::console::{ModuleSettings, Settings};
+use crate::journal::Journal;
 use crate::keep::State;
-use crate::master;
+use crate::master::{self, MassLoss};
+use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
@@ -198,7 +200,21 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
 }
 
-pub(super) fn master_options(config: &Config, address: SocketAddr, admin_log: AdminLog) -> master::Options {
+/// What is served of metrics, and to whom; metrics are collected from here on.
+pub(super) fn observe(settings: &config::Settings) -> observe::Options {
+    let recorder = Recorder::install();
+    if let Err(error) = &recorder {
+        tracing::warn!(%error, "there are no metrics");
+    }
+    observe::Options { recorder: recorder.ok(), token: settings.metrics_token.clone() }
+}
+
+pub(super) fn master_options(
+    config: &Config,
+    address: SocketAddr,
+    observe: observe::Options,
+    admin_log: AdminLog,
+) -> master::Options {
     let network = &config.settings.network;
     // Monitors look for the master under the name in its configuration, which may be none that a loopback address has by itself.
     let mut allowed_hosts = network.allowed_hosts.clone();
@@ -226,6 +242,14 @@ pub(super) fn master_options(config: &Config, address: SocketAddr, admin_log: Ad
         tell_deadline: network.request_deadline,
         grace: config.settings.master.grace,
         event_window: config.settings.master.event_window,
+        mass_loss: MassLoss {
+            share: config.settings.master.mass_loss_share,
+            hold: config.settings.master.mass_loss_hold,
+            // What it takes at most until a connection that fell silent is noticed.
+            window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
+        },
+        journal: Journal::new(config.settings.master.events),
+        observe,
         configured: own.chain(others).collect(),
         admin_log,
     }
@@ -247,7 +271,8 @@ mod tests {
     fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
-        let options = master_options(&config, ([127, 0, 0, 1], 0).into(), AdminLog::default());
+        let options =
+            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default());
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
     }
 }

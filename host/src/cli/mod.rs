@@ -9,6 +9,7 @@
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
 //! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
+//! | `watch` | `events`, `logs`, `forget` |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
 
@@ -21,8 +22,9 @@ mod run;
 mod shell;
 mod table;
 mod user;
+mod watch;
 
-use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ Exit codes:
   6  a monitor's program has ended, and `restart` does not bring it back
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
+POMELO_LOG=info,pomelo::call=debug shows every call of a handler.
+POMELO_LOG_FORMAT=json logs a JSON object a line.
 POMELO_CACHE is where compiled modules are kept; empty: nowhere.";
 
 /// Runs and administers clusters of servers; admin modules are WebAssembly components.
@@ -127,6 +131,37 @@ enum Command {
         #[command(subcommand)]
         action: Option<ModulesAction>,
     },
+    /// Show what has happened: joins, exits, restarts, reloads, refusals, alarms
+    Events {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Go on with what happens from now on
+        #[arg(long, short = 'f')]
+        follow: bool,
+        /// Only events after this number
+        #[arg(long, default_value_t = 0)]
+        since: u64,
+    },
+    /// Show what a server's program writes
+    Logs {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server id
+        id: String,
+        /// Go on with what it writes from now on
+        #[arg(long, short = 'f')]
+        follow: bool,
+        /// The last lines to begin with
+        #[arg(long, short = 'n', default_value_t = 100)]
+        lines: u32,
+    },
+    /// Remove servers that vanished with many others and are kept; without an id all of them
+    Forget {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server ids
+        ids: Vec<String>,
+    },
     /// Ask a module of the master
     Request {
         #[command(flatten)]
@@ -206,6 +241,9 @@ struct MonitorArgs {
     /// What says that the program is ready, instead of what is configured
     #[arg(long, value_enum)]
     ready: Option<ReadyArg>,
+    /// Serve /metrics and /healthz at this address, such as 127.0.0.1:0, instead of the configured one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
     /// Log trouble only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     quiet: bool,
@@ -310,14 +348,7 @@ pub fn main() -> ExitCode {
         Command::Monitor(arguments) => Some(arguments.id.clone()),
         _ => None,
     };
-    let ansi = std::io::stderr().is_terminal();
-    let format = log::Named { server, format: tracing_subscriber::fmt::format().with_target(false).with_ansi(ansi) };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .event_format(format)
-        .with_writer(std::io::stderr)
-        .init();
+    log::init(filter, server);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -377,6 +408,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let action = action.unwrap_or(ModulesAction::List);
             once(admin, async |session| admin::modules(session, action).await).await
         }
+        Command::Events { admin, follow, since } => watch::events(admin, follow, since).await,
+        Command::Logs { admin, id, follow, lines } => watch::logs(admin, &id, follow, lines).await,
+        Command::Forget { admin, ids } => once(admin, async |session| watch::forget(session, ids).await).await,
         Command::Request { admin, module, message } => {
             let message = admin::message(&message)?;
             once(admin, async |session| admin::request(session, &module, &message).await).await

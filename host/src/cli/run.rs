@@ -13,6 +13,7 @@ use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Launch, Origin, Ready, Settings};
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::keep::State;
 use crate::master::starter::{Record, ServerStarter, Which};
 use crate::master::{Master, Own};
@@ -27,6 +28,9 @@ use crate::wire::Info;
 const DRAIN: Duration = Duration::from_secs(5);
 /// A monitor needs a fraction of the instances that a master does.
 const MONITOR_SHARE: u32 = 8;
+
+/// Events that a monitor keeps until its master has them.
+const KEPT_EVENTS: usize = 200;
 
 pub(super) async fn start(
     host: HostArgs,
@@ -64,14 +68,21 @@ async fn cluster(
     let stop = ends_by_signal()?;
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
+    // Before anything is counted.
+    let observe = assemble::observe(&config.settings);
     let engine = assemble::engine(&config.settings, 1)?;
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
+    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
     // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
-        _ => Arc::new(ServerStarter::new(&config, &config.master.address(), Record::new(state.clone()))?),
+        _ => {
+            let record = Record::new(state.clone());
+            let starter = ServerStarter::new(&config, &config.master.address(), record)?;
+            Arc::new(starter.recording(options.journal.clone()))
+        }
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
     let own = Own {
@@ -80,33 +91,43 @@ async fn cluster(
         keeper: keeper("monitor"),
         scripts: assemble::scripts(Some(&config), &config.settings, &config.master.id),
     };
-    let options = assemble::master_options(&config, address, assemble::admin_log(&config)?);
-    let master = Master::start(options, access, own, Some(starter.clone()), engine, settings).await?;
-    let directory = &config.settings.modules.dir;
-    let modules =
-        Modules::open(directory, master.consoles().into(), assemble::reload_options(&config.settings)).await?;
-    let directory = modules.directory().to_owned();
-    let following = tokio::spawn(modules.follow(stop.clone()));
-    if let Some(files) = people {
-        let (config, replace) = (config.clone(), master.access());
-        tokio::spawn(files.follow(stop.clone(), move |people| {
-            let (users, tokens) = assemble::people(&config, address.ip(), allow_exposed, people)?;
-            replace.set(users, tokens);
-            Ok(())
-        }));
-    }
-    master.run_modules().await;
-    tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
-    if let Some(which) = &which {
-        // Those that could not be started are in the log; the master goes on, so that the others can be administered.
-        let _ = name_failures(starter.run(which).await?);
-        say_what_next(&config, &directory);
-    }
-    stop.cancelled().await;
+    // Whoever is told to end while it starts does not start first; what is there by then ends in order.
+    let master = Master::start(options, access, own, Some(starter.clone()), engine, settings);
+    let Some(master) = stop.run_until_cancelled(master).await.transpose()? else { return Ok(()) };
+    let serving = async {
+        let (directory, options) = (&config.settings.modules.dir, assemble::reload_options(&config.settings));
+        let modules = Modules::open(directory, master.consoles().into(), options).await?;
+        let directory = modules.directory().to_owned();
+        let following = modules.follow(stop.clone());
+        if let Some(files) = people {
+            let (config, replace) = (config.clone(), master.access());
+            tokio::spawn(files.follow(stop.clone(), move |people| {
+                let (users, tokens) = assemble::people(&config, address.ip(), allow_exposed, people)?;
+                replace.set(users, tokens);
+                Ok(())
+            }));
+        }
+        let starting = async {
+            master.run_modules().await;
+            tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
+            if let Some(which) = &which {
+                // Those that could not be started are in the log; the master goes on, so that the others can be administered.
+                let _ = name_failures(starter.run(which).await?);
+                say_what_next(&config, &directory);
+            }
+            anyhow::Ok(())
+        };
+        let following = async {
+            following.await;
+            anyhow::Ok(())
+        };
+        tokio::try_join!(starting, following)?;
+        anyhow::Ok(())
+    };
+    stop.run_until_cancelled(serving).await.transpose()?;
     tracing::info!("shutting down");
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     master.shut_down(DRAIN).await;
-    let _ = following.await;
     if let Some(state) = state {
         flush(&state);
     }
@@ -169,14 +190,16 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
     // What was stopped on purpose the master knows; whoever names servers here wants them up.
     let starter = ServerStarter::new(&config, &config.master.address(), Record::default())?;
-    let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
-    if let Err(whole) = name_failures(outcomes) {
-        return Err(Exit::failed(whole));
-    }
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = starter.all_down() => tracing::info!("all servers that were started here have been stopped"),
-    }
+    let serving = async {
+        let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
+        if let Err(whole) = name_failures(outcomes) {
+            return Err(Exit::failed(whole));
+        }
+        starter.all_down().await;
+        tracing::info!("all servers that were started here have been stopped");
+        Ok(())
+    };
+    stop.run_until_cancelled(serving).await.transpose()?;
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     Ok(())
 }
@@ -204,13 +227,17 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut info = server.map(|server| server.info.clone()).unwrap_or_default();
     info.entry("host").or_insert_with(|| "127.0.0.1".into());
 
+    let http = arguments.http.or(settings.monitor_http);
+    let observe = http.map(|_| assemble::observe(settings));
     // First of all: whoever holds the state is this server's monitor. A second one must neither run the program nor touch its view.
     let state = assemble::state(config.as_ref(), &arguments.id)?;
-    let beside = Beside::new(&arguments, config.as_ref(), &server_type, &master, settings, &stop).await?;
+    let journal = Journal::new(KEPT_EVENTS);
+    let beside = Beside::new(&arguments, &journal, config.as_ref(), &server_type, &master, settings, &stop).await?;
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
+    options.journal = journal;
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
@@ -224,6 +251,10 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
             Some(tokio::spawn(modules.follow(stop.clone())))
         }
     };
+    if let Some((address, observe)) = http.zip(observe) {
+        let served = monitor.serve_http(address, observe).await;
+        served.with_context(|| format!("metrics cannot be served at {address}"))?;
+    }
     monitor.join(master, beside.running);
     let mut ended = beside.ended;
     let given_up = tokio::select! {
@@ -263,6 +294,7 @@ struct Beside {
 impl Beside {
     async fn new(
         arguments: &MonitorArgs,
+        journal: &Journal,
         config: Option<&Config>,
         server_type: &str,
         master: &str,
@@ -277,8 +309,10 @@ impl Beside {
             env: BTreeMap::new(),
         });
         let program = match (configured, given) {
-            (Some(configured), None) => Program { master: master.to_owned(), ..configured },
-            (Some(configured), Some(launch)) => Program { master: master.to_owned(), launch, ..configured },
+            (Some(configured), None) => Program { master: master.to_owned(), journal: journal.clone(), ..configured },
+            (Some(configured), Some(launch)) => {
+                Program { master: master.to_owned(), launch, journal: journal.clone(), ..configured }
+            }
             (None, Some(launch)) => Program {
                 id: arguments.id.clone(),
                 server_type: server_type.to_owned(),
@@ -294,6 +328,7 @@ impl Beside {
                 crons: Vec::new(),
                 force: false,
                 dir: config.and_then(|config| config.data_dir(&arguments.id)),
+                journal: journal.clone(),
             },
             (None, None) => {
                 let own = Arc::new(OwnProcess::new(&arguments.id, server_type, stop.clone()));
@@ -352,12 +387,23 @@ fn ends_with_input(stop: CancellationToken) {
     });
 }
 
-/// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
+/// A token that SIGTERM, SIGINT or SIGHUP cancels; a second SIGTERM or SIGINT ends the process at once, and the guards the programs.
+///
+/// SIGHUP never ends it at once: some that end a session send it right behind SIGTERM. Where it is ignored, as `nohup` does, it stays so.
 fn ends_by_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
     let cancelled = stop.clone();
+    if !ignores_hangup() {
+        let mut hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
+        let cancelled = stop.clone();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                cancelled.cancel();
+            }
+        });
+    }
     tokio::spawn(async move {
         for turn in 0.. {
             tokio::select! {
@@ -372,4 +418,11 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// Whether whoever started this process had it ignore SIGHUP, by the system's account.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }

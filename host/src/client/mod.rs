@@ -97,7 +97,8 @@ impl AdminClient {
     ) -> Result<Box<RawValue>, ClientError> {
         let body = to_raw_value(&body)?;
         let what = format!("the answer of `{module}`");
-        self.ask(what, time, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0 })).await
+        self.ask(what, time, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0, trace: None }))
+            .await
     }
 
     /// Tells a module of the master something; there is no answer.

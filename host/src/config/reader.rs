@@ -141,6 +141,21 @@ impl<'a> Table<'a> {
         seconds.map(Duration::from_secs_f64)
     }
 
+    /// A share, from 0 to 1.
+    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        let Some(node) = self.get(key) else { return default };
+        let share = match &node.value {
+            Tree::Number(number) => number.as_f64().filter(|share| (0.0..=1.0).contains(share)),
+            _ => None,
+        };
+        if share.is_none() {
+            let (what, hint) =
+                (format!("`{key}` must be a number from 0 to 1"), format!("for example: {key} = {default}"));
+            self.file.fault(node.at, what, hint);
+        }
+        share.unwrap_or(default)
+    }
+
     /// A boolean.
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         match self.get(key).map(|node| (node, &node.value)) {

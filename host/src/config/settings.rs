@@ -1,6 +1,7 @@
 //! The settings of `pomelo.toml`, for what pomelo has no file for, and their defaults. [`super::toml_file`] reads them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::ready::Ready;
 use crate::admin_log;
-use crate::auth::{Bounds, Way};
+use crate::auth::{Bounds, Secret, Way};
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 
@@ -46,6 +47,10 @@ pub struct Settings {
     pub command_levels: BTreeMap<String, u32>,
     /// `[admin_log]`: what clients asked for.
     pub admin_log: AdminLog,
+    /// `[monitor] http`: an address such as `127.0.0.1:0` at which each monitor serves its metrics and health; absent: it does not.
+    pub monitor_http: Option<SocketAddr>,
+    /// `[metrics] token`: what must be shown by those who ask for metrics from another machine; absent: only this machine may ask.
+    pub metrics_token: Option<Secret>,
     /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
 }
@@ -270,11 +275,24 @@ pub struct MasterTimes {
     pub grace: Duration,
     /// `event_window_ms` = 50: changes within it are told together.
     pub event_window: Duration,
+    /// `events` = 1000: the newest events that `pomelo events` shows.
+    pub events: usize,
+    /// `mass_loss_share` = 0.5: where more than this share of the servers, and at least three, vanish at once, they are kept in every view and an
+    /// alarm is raised; 1 for never.
+    pub mass_loss_share: f64,
+    /// `mass_loss_hold_ms` = 60000: how long they are kept.
+    pub mass_loss_hold: Duration,
 }
 
 impl Default for MasterTimes {
     fn default() -> Self {
-        MasterTimes { grace: Duration::from_millis(500), event_window: Duration::from_millis(50) }
+        MasterTimes {
+            grace: Duration::from_millis(500),
+            event_window: Duration::from_millis(50),
+            events: 1000,
+            mass_loss_share: 0.5,
+            mass_loss_hold: Duration::from_secs(60),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::settings::{
     AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Scripts, Settings, Ssh, Supervise, Watch,
 };
 use super::tree::{Member, Node, Tree};
-use crate::auth::{Bounds, Way};
+use crate::auth::{Bounds, Secret, Way};
 use crate::plugin::Limits;
 use crate::supervise::Restart;
 use crate::wire::COMMANDS;
@@ -106,6 +106,9 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
             settings.master = MasterTimes {
                 grace: table.millis("grace_ms", default.grace, 0..=DAY_MS),
                 event_window: table.millis("event_window_ms", default.event_window, 0..=10_000),
+                events: table.size("events", default.events, 1, 16..=100_000),
+                mass_loss_share: table.share("mass_loss_share", default.mass_loss_share),
+                mass_loss_hold: table.millis("mass_loss_hold_ms", default.mass_loss_hold, 0..=DAY_MS),
             };
             table.close();
         }
@@ -130,6 +133,25 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
                 max_bytes,
                 keep: u32::try_from(keep).unwrap_or(default.keep),
             };
+            table.close();
+        }
+        if let Some(mut table) = root.table("monitor") {
+            if let Some((text, at)) = table.text("http", "http = \"127.0.0.1:0\"") {
+                settings.monitor_http = text.parse().ok();
+                if settings.monitor_http.is_none() {
+                    let what = format!("`http` must be an address and a port, not `{text}`");
+                    table.file.fault(at, what, "for example: http = \"127.0.0.1:0\"; port 0 takes any");
+                }
+            }
+            table.close();
+        }
+        if let Some(mut table) = root.table("metrics") {
+            if let Some((token, at)) = table.text("token", "token = \"a long random text\"") {
+                if token.len() < 16 {
+                    table.file.fault(at, "`token` is short enough to be guessed", "take at least 16 characters");
+                }
+                settings.metrics_token = Some(Secret::new(token));
+            }
             table.close();
         }
         if let Some(mut table) = root.table("data") {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Console, DISABLED, ENABLED, Origin, STATES};
 use crate::failure::{Failure, code};
+use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler, HandlerStats, HostRole};
 use crate::wire::raw;
 
@@ -76,7 +77,8 @@ impl Console {
             "enable" => true,
             "disable" => false,
             _ => {
-                let message = format!("unknown command:{command} (there are list, enable, disable and modules)");
+                let message =
+                    format!("unknown command:{command} (there are list, enable, disable, modules, events and forget)");
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };
@@ -84,14 +86,16 @@ impl Console {
             return Err(Failure::new(code::BAD_MESSAGE, "empty moduleId"));
         };
         let known = self.0.table.read().knows(id);
-        if known {
-            self.set_enabled(id, enable);
+        if known && self.set_enabled(id, enable) {
+            let (kind, what) = if enable { (kind::ENABLE, "enabled") } else { (kind::DISABLE, "disabled") };
+            let event = Event::new(kind, format!("module {id} was {what}")).module(id);
+            self.0.services.journal.record(event.client(caller.user.as_deref()));
         }
         Ok(CommandAnswer { body: raw(&if known { 1 } else { -1 }), pass_on: known })
     }
 
-    /// Enables or disables a module id, whether a module of it is loaded or not.
-    pub fn set_enabled(&self, id: &str, enable: bool) {
+    /// Enables or disables a module id, whether a module of it is loaded or not; whether that changed anything.
+    pub fn set_enabled(&self, id: &str, enable: bool) -> bool {
         let mut disabled = self.0.disabled.write();
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {
@@ -105,6 +109,7 @@ impl Console {
                 if enable { "enabled" } else { "disabled" }
             );
         }
+        changed
     }
 
     /// The ids of disabled modules.

@@ -5,10 +5,16 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
+use tracing::{Instrument, Span};
+
 use super::lane::Place;
 use super::{Console, permissions};
 use crate::failure::{Failure, code};
 use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Lease, StoreView};
+use crate::trace::Trace;
+
+/// The target of calls' spans: `POMELO_LOG=info,pomelo::call=debug` shows them.
+const CALLS: &str = "pomelo::call";
 
 /// A message to a module of this host.
 pub struct Inbound<'a> {
@@ -24,6 +30,8 @@ pub struct Inbound<'a> {
     pub wants_answer: bool,
     /// In how many calls this one is nested.
     pub depth: u8,
+    /// The request that it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// Takes the outcome of a message. Called exactly once.
@@ -37,6 +45,7 @@ struct Turn {
     caller: Arc<Caller>,
     wants_answer: bool,
     depth: u8,
+    trace: Option<Trace>,
     arrived: Instant,
 }
 
@@ -64,6 +73,7 @@ impl Console {
             caller: inbound.caller,
             wants_answer: inbound.wants_answer,
             depth: inbound.depth,
+            trace: inbound.trace,
             arrived: Instant::now(),
         };
         match way {
@@ -131,8 +141,44 @@ impl Turn {
             wants_answer: self.wants_answer,
             depth: self.depth,
         };
-        lease.call(self.handler, call).await
+        // Where nobody looks, a call that belongs to nothing begins nothing.
+        let looked_at = tracing::enabled!(target: CALLS, tracing::Level::DEBUG);
+        let trace = self.trace.map(Trace::step).or_else(|| looked_at.then(Trace::begin));
+        if !looked_at {
+            return Trace::within(trace, lease.call(self.handler, call)).await;
+        }
+        let span = call_span(&self.id, self.handler, &call.caller, self.trace, trace);
+        async {
+            let began = Instant::now();
+            let outcome = Trace::within(trace, lease.call(self.handler, call)).await;
+            let (micros, code) = (
+                u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                outcome.as_ref().err().map_or("ok", |failure| &failure.code),
+            );
+            tracing::Span::current().record("outcome", code);
+            tracing::debug!(target: CALLS, micros, "{code}");
+            outcome
+        }
+        .instrument(span)
+        .await
     }
+}
+
+/// The span of a call: whose it is, and by `trace` to which request it belongs, on whatever host.
+fn call_span(module: &str, handler: Handler, caller: &Caller, parent: Option<Trace>, trace: Option<Trace>) -> Span {
+    tracing::debug_span!(
+        target: CALLS,
+        "call",
+        module,
+        handler = handler.as_str(),
+        caller = caller.role.as_str(),
+        from = caller.id,
+        user = caller.user,
+        trace = trace.map(|trace| tracing::field::display(trace.id())),
+        span = trace.map(|trace| tracing::field::display(trace.span())),
+        parent = parent.map(|parent| tracing::field::display(parent.span())),
+        outcome = tracing::field::Empty,
+    )
 }
 
 fn unknown(id: &str) -> Failure {

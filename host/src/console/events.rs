@@ -81,6 +81,7 @@ impl Console {
                 caller: caller.clone(),
                 wants_answer: false,
                 depth: 0,
+                trace: None,
             };
             self.dispatch(
                 inbound,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::table::{Table, Unit};
 use super::{Console, MAX_CONTEXTS};
 use crate::failure::Failure;
+use crate::journal::{Event, kind};
 use crate::plugin::{
     Compiled, Context, Descriptor, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, Overlay, Store,
 };
@@ -132,11 +133,17 @@ impl Console {
                         false => tracing::info!(file = %name, ?ids, %digest, "a module is in force"),
                     }
                     metrics::counter!("pomelo_modules_installed_total").increment(1);
+                    if !built_in && !ids.is_empty() {
+                        let short = digest.get(..8).unwrap_or(digest);
+                        let message = format!("{name}.wasm is in force as {}, digest {short}", ids.join(", "));
+                        self.record(Event::new(kind::RELOAD, message).module(&ids[0]));
+                    }
                 }
             }
             Err(error) => {
                 tracing::error!(file = %name, %error, "a module was refused");
                 metrics::counter!("pomelo_modules_refused_total").increment(1);
+                self.record(Event::new(kind::REFUSAL, format!("{name}.wasm was refused: {error}")).module(&name));
                 let mut refused = self.0.refused.lock();
                 if refused.len() < MAX_UNITS {
                     let conflict = matches!(error, InstallError::Conflict { .. });
@@ -145,6 +152,11 @@ impl Console {
             }
         }
         outcome
+    }
+
+    /// Writes down what happened to this host's modules.
+    pub(super) fn record(&self, event: Event) {
+        self.0.services.journal.record(event.server(&self.0.identity.server_id));
     }
 
     pub(super) async fn try_install(&self, source: Source) -> Result<Installed, InstallError> {

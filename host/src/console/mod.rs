@@ -15,6 +15,7 @@
 //! | `lane` | calls that run one at a time |
 //! | `schedule` | timers |
 //! | `events` | changes of the server table, to the modules that want them |
+//! | `observe` | metrics that are states |
 //! | `commands` | `list`, `enable`, `disable`, `modules` |
 //!
 //! This part knows no sockets and no module by name.
@@ -24,6 +25,7 @@ mod dispatch;
 mod events;
 mod install;
 mod lane;
+mod observe;
 mod permissions;
 mod schedule;
 mod settings;
@@ -72,6 +74,8 @@ struct Inner {
     started: watch::Sender<bool>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Files of which the metrics know.
+    observed: Mutex<BTreeSet<String>>,
 }
 
 /// The keeper's scope for what operators enabled and disabled. No module id has a space.
@@ -111,6 +115,7 @@ impl Console {
             started: watch::Sender::new(false),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            observed: Mutex::default(),
         }))
     }
 
@@ -139,6 +144,16 @@ impl Console {
     /// The modules of this host, for those who do not keep it alive.
     pub fn neighbours(&self) -> Arc<dyn Neighbours> {
         Arc::new(self.downgrade())
+    }
+
+    /// Whether this host is shutting down.
+    pub fn is_shutting_down(&self) -> bool {
+        self.0.shutdown.is_cancelled()
+    }
+
+    /// Waits until this host begins to shut down.
+    pub async fn shutting_down(&self) {
+        self.0.shutdown.cancelled().await;
     }
 
     fn downgrade(&self) -> Weak<Inner> {

@@ -36,7 +36,10 @@ impl Console {
     }
 
     /// Whether a client may give a command: what shows something everybody may, the rest level 1, where the configuration says nothing else.
-    pub(super) fn permits(&self, command: &str, caller: &Caller) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permits(&self, command: &str, caller: &Caller) -> Result<(), Failure> {
         let level = caller.level.unwrap_or(u32::MAX);
         let own = if READABLE.contains(&command) { u32::MAX } else { 1 };
         let needed = self.0.settings.commands.get(command).copied().unwrap_or(own);

@@ -67,8 +67,15 @@ impl Console {
             }
             let (done, ended) = oneshot::channel();
             last = Some(ended);
-            let inbound =
-                Inbound { handler, module: &id, body: None, caller: caller.clone(), wants_answer: false, depth: 0 };
+            let inbound = Inbound {
+                handler,
+                module: &id,
+                body: None,
+                caller: caller.clone(),
+                wants_answer: false,
+                depth: 0,
+                trace: None,
+            };
             let module = id.clone();
             let reply = move |outcome: Result<_, _>| {
                 if let Err(failure) = outcome {

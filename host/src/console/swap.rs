@@ -8,6 +8,7 @@ use super::install::{Candidate, Overlays, Refusal};
 use super::lane::Lane;
 use super::table::{Slot, Unit};
 use super::{Console, InstallError, Origin};
+use crate::journal::{Event, kind};
 use crate::plugin::{Store, StoreUndo};
 
 /// Serial calls of one file that may wait.
@@ -127,6 +128,7 @@ impl Console {
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
+        self.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
         self.0.refused.lock().insert(unit.name.clone(), Refusal { why: why.into(), conflict: false });
         self.schedule();
         true
@@ -140,6 +142,7 @@ impl Console {
         let removed = self.0.table.write().remove(name);
         tracing::info!(file = name, "a module was removed");
         if let Some(unit) = removed {
+            self.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
             self.schedule();
             let drain = self.0.settings.drain();
             self.0.tasks.spawn(async move { unit.module.drain(drain).await });

@@ -2,12 +2,15 @@
 //!
 //! Knows the envelope, and no module.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::failure::{Failure, code};
+use crate::trace::Trace;
 use crate::transport::{Ack, Peer, SendError};
 use crate::wire::{Command, Notify, Pending, ReqId, Request, Response, Topic, Waiting, raw};
 
@@ -17,6 +20,8 @@ pub struct Exchange {
     peer: Peer,
     topic: Topic,
     pending: Pending,
+    /// Whether the peer takes `trace`.
+    traces: Arc<AtomicBool>,
 }
 
 /// A request that has been sent.
@@ -29,7 +34,17 @@ pub struct Sent {
 impl Exchange {
     /// `topic` is that of the messages; at most `limit` requests may be under way.
     pub fn new(peer: Peer, topic: Topic, limit: usize) -> Self {
-        Exchange { peer, topic, pending: Pending::new(limit) }
+        Exchange { peer, topic, pending: Pending::new(limit), traces: Arc::default() }
+    }
+
+    /// Requests that have not been answered.
+    pub fn under_way(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// From here on requests carry what they belong to: the peer has said that it takes that.
+    pub fn carry_traces(&self) {
+        self.traces.store(true, Ordering::Relaxed);
     }
 
     /// The peer.
@@ -43,7 +58,8 @@ impl Exchange {
     /// `busy` where too many are under way, `disconnected`.
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
         let waiting = self.pending.wait()?;
-        let request = Request { req_id: waiting.id, module_id: module, body, depth };
+        let trace = if self.traces.load(Ordering::Relaxed) { Trace::current() } else { None };
+        let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
         self.peer.send_quoted(self.topic, raw(&request)).map_err(disconnected)?;
         Ok(Sent { waiting, module: module.to_owned() })
     }

@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
+//! | `commands` | `events` and `forget`, and commands that are passed on |
 //! | `attempts` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
+//! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
 //! Knows no module by name: what the cluster can be asked is the modules' affair.
 
 mod attempts;
 mod cluster;
+mod commands;
 mod events;
 mod members;
+mod observe;
 mod session;
 pub mod starter;
 
@@ -30,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin_log::AdminLog;
 use crate::auth::{Access, Tokens, Users};
 use crate::console::{Console, Settings};
+use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
@@ -37,7 +42,7 @@ use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, Member, Members, Refusal, Snapshot};
+pub use members::{Entry, MassLoss, Member, Members, Refusal, Snapshot};
 use starter::ServerStarter;
 
 /// What a master needs to know.
@@ -60,6 +65,12 @@ pub struct Options {
     pub tell_deadline: Duration,
     /// How long a connection lost in silence keeps its place. Default 500 ms.
     pub grace: Duration,
+    /// When so many servers are lost that they are kept for a while.
+    pub mass_loss: MassLoss,
+    /// What happens is written down here.
+    pub journal: Journal,
+    /// Metrics, and who may see them.
+    pub observe: crate::observe::Options,
     /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
     /// The configured servers' types by their ids, the master's own among them.
@@ -99,6 +110,8 @@ struct Inner {
     console: Console,
     /// Knows servers that the configuration does not.
     starter: Option<Arc<ServerStarter>>,
+    /// How far the master is.
+    stage: Mutex<observe::Stage>,
     /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
     /// with the master's state.
     commands: Mutex<()>,
@@ -157,7 +170,8 @@ impl Master {
         engine: Engine,
         settings: Settings,
     ) -> Result<Self, StartError> {
-        let members = Arc::new(Members::new(options.grace));
+        let journal = options.journal.clone();
+        let members = Arc::new(Members::new(options.grace, options.mass_loss.clone(), journal.clone()));
         let servers = starter.clone();
         let starter = starter.map(|starter| Arc::new(starter::UntilJoined::new(starter, members.clone())));
         let configured: cluster::Configured = match &starter {
@@ -176,7 +190,7 @@ impl Master {
             tasks.spawn(stop.clone().run_until_cancelled_owned(starter.clone().follow()));
         }
         let starter = starter.map(|starter| -> Arc<dyn Starter> { starter });
-        let services = Services { cluster: Some(Arc::new(cluster)), starter, ..Services::default() };
+        let services = Services { cluster: Some(Arc::new(cluster)), starter, journal, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));
@@ -205,10 +219,13 @@ impl Master {
             members,
             console,
             starter: servers,
+            stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
         let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
-        let listener = Listener::bind(requested, limits, gate.clone(), axum::Router::new())
+        let pages = crate::observe::pages(crate::observe::host(&inner), inner.options.observe.clone());
+        let pages = pages.merge(crate::web::pages());
+        let listener = Listener::bind(requested, limits, gate.clone(), pages)
             .await
             .map_err(|source| StartError::Listen { address: requested, source })?;
         let address = listener.local_addr();
@@ -225,6 +242,7 @@ impl Master {
         }
         self.inner.console.start().await;
         self.own.registered().await;
+        *self.inner.stage.lock() = observe::Stage::Serving;
     }
 
     /// Where the master listens.
@@ -249,6 +267,8 @@ impl Master {
 
     /// Ends the master: calls under way are answered, at most within the time given, peers are told, sockets are closed.
     pub async fn shut_down(self, at_most: Duration) {
+        *self.inner.stage.lock() = observe::Stage::Ending;
+        self.inner.members.close();
         self.inner.console.shut_down(at_most).await;
         self.own.shut_down(at_most).await;
         self.stop.cancel();

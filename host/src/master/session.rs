@@ -3,20 +3,24 @@
 mod admit;
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::commands::{MAX_WAITING, Order};
 use crate::admin_log::{Kind, Record};
 use crate::console::{Asked, Inbound};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
+use crate::journal::{Event, Journal, Report, kind};
 use crate::plugin::{Caller, Handler};
+use crate::trace::Trace;
 use crate::transport::{Accept, Ack, Closed, Peer, Session};
-use crate::wire::{Info, Message, Register, Registered, Role, Topic, null, raw, shown};
+use crate::wire::{Info, Message, Register, Registered, Role, Topic, raw, shown};
 
 /// Makes the sessions of a master's connections.
 pub(super) struct Gate(pub Weak<Inner>);
@@ -30,7 +34,14 @@ struct Connection {
     over: CancellationToken,
     /// For the task that checks a registration.
     this: Weak<Connection>,
+    /// Commands of this connection that wait for events.
+    waiting: Arc<Semaphore>,
+    /// What its monitor may still report in this second.
+    reports: Mutex<(Instant, u32)>,
 }
+
+/// Events that a monitor may report in a second: as many as it keeps while it cannot.
+const MAX_REPORTS: u32 = 200;
 
 /// What a connection has become. Only a registered one reaches modules.
 #[derive(Clone)]
@@ -63,6 +74,8 @@ impl Accept for Gate {
             state: Mutex::new(State::New),
             over: over.clone(),
             this: this.clone(),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            reports: Mutex::new((Instant::now(), 0)),
         });
         let waiting = Arc::downgrade(&connection);
         tokio::spawn(async move {
@@ -106,6 +119,9 @@ impl Session for Connection {
             }
             (State::Registered(peer), Some(Topic::Deregister)) if peer.role == Role::Monitor => {
                 self.master.members.absent(&peer.id, self.peer.id());
+            }
+            (State::Registered(peer), Some(Topic::Event)) if peer.role == Role::Monitor => {
+                self.reported(&peer, payload)
             }
             (State::Registered(peer), Some(Topic::Reconnect)) if peer.role == Role::Monitor => {
                 self.present(&peer, payload)
@@ -163,6 +179,10 @@ impl Connection {
                 let admit::Refusal { code, why } = refusal;
                 tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
+                let from = this.peer.remote().map_or_else(String::new, |remote| format!(" from {}", remote.ip()));
+                let id = who.id.as_deref().unwrap_or_default();
+                let event = Event::new(kind::REFUSAL, format!("the registration of `{id}`{from} was refused: {why}"));
+                this.master.options.journal.record_some(event);
                 let record = Record::new(Kind::Register, Arc::new(who));
                 let (failure, reason) = (Some(code.into()), Some(why.clone()));
                 this.master.options.admin_log.take(Record { failure, reason, took: came.elapsed(), ..record });
@@ -203,6 +223,26 @@ impl Connection {
         }
     }
 
+    /// Something happened where a monitor stands.
+    fn reported(&self, peer: &Registration, payload: &RawValue) {
+        let report: Report = match serde_json::from_str(payload.get()) {
+            Ok(report) => report,
+            Err(error) => return self.malformed(error),
+        };
+        let mut second = self.reports.lock();
+        if second.0.elapsed() >= Duration::from_secs(1) {
+            *second = (Instant::now(), 0);
+        }
+        second.1 = second.1.saturating_add(1);
+        if second.1 > MAX_REPORTS {
+            metrics::counter!("pomelo_events_dropped_total").increment(1);
+            return;
+        }
+        let event = report.received(&peer.id);
+        tracing::info!(server = %peer.id, kind = %event.kind, module = event.module, "{}", event.message);
+        self.master.options.journal.record(event);
+    }
+
     /// From now on the peer's messages reach modules.
     fn enter(&self, state: &mut State, registration: Registration) -> Result<(), String> {
         if matches!(*state, State::Over) {
@@ -223,14 +263,14 @@ impl Connection {
         match Message::parse(payload) {
             Err(error) => self.malformed(error),
             Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
-            Ok(Message::Request { id, module, body, depth }) => {
+            Ok(Message::Request { id, module, body, depth, trace }) => {
                 let reply = peer.exchange.reply(Some(id), None);
                 self.master
                     .console
-                    .dispatch(self.inbound(peer, Handler::Master, &module, body, true, depth), Box::new(reply));
+                    .dispatch(self.inbound(peer, Handler::Master, &module, body, true, depth, trace), Box::new(reply));
             }
             Ok(Message::Notify { module, body }) => {
-                let inbound = self.inbound(peer, Handler::Master, &module, body, false, 0);
+                let inbound = self.inbound(peer, Handler::Master, &module, body, false, 0, None);
                 self.master.console.dispatch(inbound, Box::new(unanswered(module.to_string(), peer.id.clone())));
             }
             Ok(Message::Command { .. }) => {
@@ -242,27 +282,33 @@ impl Connection {
     fn client(&self, peer: &Registration, payload: &RawValue, ack: Option<Ack>) {
         match Message::parse(payload) {
             Err(error) => self.malformed(error),
-            Ok(Message::Request { id, module, body, depth: _ }) => {
+            Ok(Message::Request { id, module, body, depth: _, trace }) => {
                 let reply = peer.exchange.reply(Some(id), ack);
-                self.client_request(peer, &module, body, true, reply);
+                self.client_request(peer, &module, body, true, trace, reply);
             }
             Ok(Message::Notify { module, body }) if ack.is_some() => {
                 let reply = peer.exchange.reply(None, ack);
-                self.client_request(peer, &module, body, true, reply);
+                self.client_request(peer, &module, body, true, None, reply);
             }
             Ok(Message::Notify { module, body }) => {
-                self.client_request(peer, &module, body, false, unanswered(module.to_string(), peer.id.clone()));
+                self.client_request(peer, &module, body, false, None, unanswered(module.to_string(), peer.id.clone()));
             }
-            Ok(Message::Command { id, command, module, .. }) => {
+            Ok(Message::Command { id, command, module, body }) => {
                 let came = Instant::now();
-                let outcome = self.master.command(&command, module.as_deref(), &peer.caller);
                 let record = Record {
                     module: module.as_deref().map(shown),
                     operation: Some(shown(&command)),
                     ..Record::new(Kind::Command, peer.caller.clone())
                 };
-                self.master.options.admin_log.take(ended(record, came, &outcome));
-                peer.exchange.reply(id, ack)(outcome);
+                let (master, caller) = (self.master.clone(), peer.caller.clone());
+                let (reply, name) = (peer.exchange.reply(id, ack), module.as_deref().map(str::to_owned));
+                let logged = move |outcome: Result<Box<RawValue>, Failure>| {
+                    master.options.admin_log.take(ended(record, came, &outcome));
+                    refused(&master.options.journal, &caller, name.as_deref(), outcome.as_ref().err());
+                    reply(outcome);
+                };
+                let order = Order { command: &command, module: module.as_deref(), body, caller: &peer.caller };
+                self.master.command(order, &self.waiting, &self.over, Box::new(logged));
             }
             Ok(Message::Response { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients")
@@ -277,6 +323,7 @@ impl Connection {
         module: &str,
         body: Option<&RawValue>,
         wants_answer: bool,
+        trace: Option<Trace>,
         reply: impl FnOnce(Result<Box<RawValue>, Failure>) + Send + 'static,
     ) {
         let (master, came) = (self.master.clone(), Instant::now());
@@ -288,14 +335,19 @@ impl Connection {
             targets: targets.iter().map(|target| shown(target)).collect(),
             ..Record::new(kind, peer.caller.clone())
         };
+        let (caller, id) = (peer.caller.clone(), module.to_owned());
         let logged = move |outcome: Result<Box<RawValue>, Failure>| {
             master.options.admin_log.take(ended(record, came, &outcome));
+            refused(&master.options.journal, &caller, Some(&id), outcome.as_ref().err());
             reply(outcome);
         };
-        let inbound = self.inbound(peer, Handler::Client, module, body, wants_answer, 0);
+        // Here a request begins, unless the client has begun it.
+        let trace = Some(trace.unwrap_or_else(Trace::begin));
+        let inbound = self.inbound(peer, Handler::Client, module, body, wants_answer, 0, trace);
         self.master.console.dispatch(inbound, Box::new(logged));
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn inbound<'a>(
         &self,
         peer: &Registration,
@@ -304,8 +356,9 @@ impl Connection {
         body: Option<&'a RawValue>,
         wants_answer: bool,
         depth: u8,
+        trace: Option<Trace>,
     ) -> Inbound<'a> {
-        Inbound { handler, module, body, caller: peer.caller.clone(), wants_answer, depth }
+        Inbound { handler, module, body, caller: peer.caller.clone(), wants_answer, depth, trace }
     }
 }
 
@@ -326,33 +379,19 @@ fn ended<T>(record: Record, came: Instant, outcome: &Result<T, Failure>) -> Reco
     Record { failure, took: came.elapsed(), ..record }
 }
 
+/// Writes down what a client was not allowed to do.
+fn refused(journal: &Journal, caller: &Caller, module: Option<&str>, failure: Option<&Failure>) {
+    if let Some(failure) = failure.filter(|failure| failure.code == code::FORBIDDEN) {
+        let event = Event::new(kind::REFUSAL, failure.message.clone()).client(caller.user.as_deref());
+        journal.record_some(Event { module: module.map(str::to_owned), ..event });
+    }
+}
+
 /// Takes what comes of a message that is not answered.
 fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send {
     move |outcome| {
         if let Err(failure) = outcome {
             tracing::warn!(%module, %from, %failure, "a notify failed");
-        }
-    }
-}
-
-impl Inner {
-    /// Carries out a command, on the monitors as well where it concerns them.
-    fn command(&self, command: &str, module: Option<&str>, caller: &Caller) -> Result<Box<RawValue>, Failure> {
-        let _commands = self.commands.lock();
-        let answer = self.console.command(command, module, caller)?;
-        if let Some(module) = module.filter(|_| answer.pass_on) {
-            self.pass_on(command, module);
-        }
-        Ok(answer.body)
-    }
-
-    /// Passes a command on to every monitor that understands commands.
-    fn pass_on(&self, command: &str, module: &str) {
-        for member in self.members.all() {
-            if member.capabilities.has(crate::wire::Capabilities::COMMANDS) {
-                // Who is leaving is told when it registers again.
-                let _ = member.exchange.command(command, module, null());
-            }
         }
     }
 }

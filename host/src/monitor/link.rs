@@ -4,7 +4,9 @@
 //! once, when the server runs for the first time. While the server does not run, the monitor is connected, and says that its server is down:
 //! it can be asked, and the operator sees why.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -17,11 +19,15 @@ use super::{Options, Running};
 use crate::console::{Console, Inbound};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 use crate::plugin::capability::Uplink;
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::transport::socket_io::client::{self, ConnectError};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, memory};
 use crate::wire::{Capabilities, Info, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
+
+/// How long a wait for events is; it is only begun anew.
+const REPORT_PAUSE: Duration = Duration::from_secs(60);
 
 /// How the master is reached.
 pub(super) enum Dial {
@@ -66,6 +72,8 @@ pub(super) struct Link {
     current: Arc<Mutex<Option<Exchange>>>,
     state: watch::Sender<LinkState>,
     once: watch::Sender<bool>,
+    /// Number of the last event that the master was told.
+    reported: AtomicU64,
 }
 
 /// What modules see of the link.
@@ -75,16 +83,28 @@ pub(super) struct MasterLink(pub Arc<Link>);
 struct Connected {
     exchange: Exchange,
     over: CancellationToken,
+    /// Whether the master takes reports of what happens here.
+    reports: bool,
 }
 
 impl Link {
     pub fn new(options: Options) -> Self {
         let (state, once) = (watch::Sender::new(LinkState::Idle), watch::Sender::new(false));
-        Link { options, current: Arc::default(), state, once }
+        Link { options, current: Arc::default(), state, once, reported: AtomicU64::new(0) }
     }
 
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
+    }
+
+    /// Where what happens here is written down.
+    pub fn journal(&self) -> &Journal {
+        &self.options.journal
+    }
+
+    /// The connection, while there is one.
+    pub fn connection(&self) -> Option<Exchange> {
+        self.current.lock().clone()
     }
 
     /// Waits until the modules have been started after the first registration.
@@ -144,7 +164,7 @@ impl Link {
         console: &Console,
         stop: &CancellationToken,
     ) {
-        let Connected { exchange, over } = connected;
+        let Connected { exchange, over, reports } = connected;
         self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
         tracing::info!(server = %self.options.id, pid, "registered with the master");
         let mut first = running.clone();
@@ -157,8 +177,11 @@ impl Link {
             std::future::pending::<()>().await;
         };
         tokio::pin!(start);
+        let reporting = self.report(&exchange, reports);
+        tokio::pin!(reporting);
         let why = loop {
             let now = tokio::select! {
+                never = &mut reporting => match never {},
                 () = &mut start => continue,
                 () = over.cancelled() => break "the connection is lost",
                 () = stop.cancelled() => break "the monitor is stopping",
@@ -194,6 +217,25 @@ impl Link {
         let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
     }
 
+    /// Tells the master what happens here, and what has happened while there was none. Events leave in their order; those that come faster than the
+    /// journal is long are lost.
+    async fn report(&self, exchange: &Exchange, wanted: bool) -> Infallible {
+        if !wanted {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let since = self.reported.load(Ordering::Acquire);
+            let page = self.options.journal.next(since, REPORT_PAUSE).await;
+            for event in &page.events {
+                if exchange.peer().send(Topic::Event, raw(&event.report())).is_err() {
+                    // The connection is over; the next one goes on from here.
+                    std::future::pending::<()>().await;
+                }
+                self.reported.store(event.n, Ordering::Release);
+            }
+        }
+    }
+
     async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
         let over = CancellationToken::new();
@@ -223,7 +265,12 @@ impl Link {
         let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
         exchange.peer().send(topic, raw(&self.registration(pid))).map_err(|_| Refused::Over)?;
         let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
-            Ok(Ok(Registered { code: 1, .. })) => return Ok(Connected { exchange, over }),
+            Ok(Ok(Registered { code: 1, capabilities, .. })) => {
+                if capabilities.has(Capabilities::TRACE) {
+                    exchange.carry_traces();
+                }
+                return Ok(Connected { exchange, over, reports: capabilities.has(Capabilities::EVENTS) });
+            }
             Ok(Ok(Registered { msg, .. })) => Refused::Refused(msg),
             Ok(Err(_)) => Refused::Over,
             Err(_) => Refused::Silent(self.options.register_deadline),
@@ -302,9 +349,9 @@ impl Incoming {
     }
 
     fn message(&self, payload: &RawValue) {
-        let inbound = |module, body, wants_answer, depth| {
+        let inbound = |module, body, wants_answer, depth, trace| {
             let caller = self.caller.clone();
-            Inbound { handler: Handler::Monitor, module, body, caller, wants_answer, depth }
+            Inbound { handler: Handler::Monitor, module, body, caller, wants_answer, depth, trace }
         };
         match Message::parse(payload) {
             Err(error) => {
@@ -312,9 +359,9 @@ impl Incoming {
                 self.exchange.peer().close(format!("the master sent a malformed message: {error}"));
             }
             Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
-            Ok(Message::Request { id, module, body, depth }) => {
+            Ok(Message::Request { id, module, body, depth, trace }) => {
                 let reply = self.exchange.reply(Some(id), None);
-                self.console.dispatch(inbound(&module, body, true, depth), Box::new(reply));
+                self.console.dispatch(inbound(&module, body, true, depth, trace), Box::new(reply));
             }
             Ok(Message::Notify { module, body }) => {
                 let name = module.to_string();
@@ -323,7 +370,7 @@ impl Incoming {
                         tracing::warn!(module = %name, %failure, "a notify of the master's failed");
                     }
                 };
-                self.console.dispatch(inbound(&module, body, false, 0), Box::new(reply));
+                self.console.dispatch(inbound(&module, body, false, 0, None), Box::new(reply));
             }
             Ok(Message::Command { command, module: Some(module), .. })
                 if command == "enable" || command == "disable" =>

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `link` | the connection to the master: registration, coming back, requests both ways |
 //! | `application` | the served application: its view of the cluster, its functions, its crons |
+//! | `observe` | its health and metrics over HTTP, where that is asked for |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
 //! Registration follows the program: while it does not run, the server is not in the master's table. What a module does with the program or its view of the
@@ -11,6 +12,7 @@
 
 pub mod application;
 mod link;
+mod observe;
 pub mod supervised;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::console::{Console, InstallError, Settings};
+use crate::journal::Journal;
 use crate::plugin::capability::Services;
 use crate::plugin::{Engine, HostRole, Identity, Neighbours};
 use crate::profile::HostProfiler;
@@ -58,6 +61,8 @@ pub struct Options {
     pub connection: client::Options,
     /// What is said of scripts.
     pub scripts: scripts::Settings,
+    /// What happens here; the master is told of it.
+    pub journal: Journal,
 }
 
 impl Default for Options {
@@ -73,6 +78,7 @@ impl Default for Options {
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
             connection: client::Options::default(),
             scripts: scripts::Settings::default(),
+            journal: Journal::default(),
         }
     }
 }
@@ -87,6 +93,7 @@ pub struct Monitor {
     profiler: Arc<HostProfiler>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    observed: Arc<observe::Inner>,
 }
 
 impl Monitor {
@@ -107,9 +114,11 @@ impl Monitor {
             server_type: options.server_type.clone(),
         };
         let scripts = std::mem::take(&mut options.scripts);
+        let journal = options.journal.clone();
         let link = Arc::new(link::Link::new(options));
         let profiler = Arc::new(HostProfiler::new(services.process.clone()));
         let services = Services {
+            journal,
             uplink: Some(Arc::new(link::MasterLink(link.clone()))),
             profiler: services.profiler.or_else(|| Some(profiler.clone())),
             ..services
@@ -121,7 +130,9 @@ impl Monitor {
         scripts.set_modules(console.neighbours());
         profiler.add_modules(console.neighbours());
         console.install_built_in().await?;
-        Ok(Monitor { link, console, profiler, stop: CancellationToken::new(), tasks: TaskTracker::new() })
+        let observed = Arc::new(observe::Inner { link: link.clone(), console: console.clone() });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        Ok(Monitor { link, console, profiler, stop, tasks, observed })
     }
 
     /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when

@@ -59,6 +59,19 @@ pub enum CallerRole {
     Host,
 }
 
+impl CallerRole {
+    /// Its name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CallerRole::Client => "client",
+            CallerRole::Monitor => "monitor",
+            CallerRole::Master => "master",
+            CallerRole::Timer => "timer",
+            CallerRole::Host => "host",
+        }
+    }
+}
+
 /// Who called, as the connection knows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,15 +163,16 @@ impl Context {
         store: Arc<Store>,
         neighbours: Arc<dyn Neighbours>,
     ) -> Self {
+        let id = id.into();
         Context {
-            id: id.into(),
+            stats: Stats::new(&id),
+            id,
             identity,
             services,
             options,
             grants,
             store,
             neighbours,
-            stats: Stats::default(),
             lines: LineBudget::default(),
         }
     }

@@ -53,7 +53,7 @@ pub use grants::{Grants, NotGranted};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
-pub use module::{Call, Handler, Lease, Module};
+pub use module::{Call, Figures, Handler, Lease, Module};
 pub use profiling::profile;
 pub use stats::{HandlerStats, Stats};
 pub use store::{Overlay, Store, StoreUndo, StoreView};

@@ -18,6 +18,7 @@ use super::profiling::Switch;
 use super::state::{CallState, State};
 use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
 use crate::failure::{Failure, code};
+use crate::journal::{Event, kind};
 use crate::wire::null;
 
 /// A callback of a module.
@@ -91,6 +92,17 @@ pub struct Module {
     traps: AtomicUsize,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
+}
+
+/// What a version of a module is doing at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Calls under way, those that wait for a place or their turn among them.
+    pub calls: usize,
+    /// Calls that wait for a place.
+    pub queued: usize,
+    /// Warm instances that no call uses.
+    pub idle: usize,
 }
 
 /// A call to be made.
@@ -263,7 +275,7 @@ impl Module {
         let where_ = || format!("module {}: {}", context.id, handler.as_str());
         let trapped = |error: Trapped| {
             let failure = self.failed(&where_(), &error);
-            self.trapped(handler, &failure);
+            self.trapped(handler, &failure, &context);
             failure
         };
         let mut instance = match self.take_idle() {
@@ -330,11 +342,20 @@ impl Module {
         }
     }
 
-    fn trapped(&self, handler: Handler, failure: &Failure) {
+    fn trapped(&self, handler: Handler, failure: &Failure, context: &Context) {
         self.traps.fetch_add(1, Ordering::AcqRel);
         self.trap.notify_waiters();
         let aside = self.breakers[handler.index()].trapped(Instant::now());
         tracing::warn!(module = %self.name, handler = handler.as_str(), %failure, ?aside, "a handler trapped");
+        if let Some(aside) = aside {
+            let what = format!(
+                "{} keeps trapping and is left alone for {} ms: {failure}",
+                handler.as_str(),
+                aside.as_millis()
+            );
+            let event = Event::new(kind::PUT_ASIDE, what).module(&context.id).server(&context.identity.server_id);
+            context.services.journal.record(event);
+        }
     }
 
     /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
@@ -351,6 +372,15 @@ impl Module {
         match trapped.error.downcast_ref::<wasmtime::Trap>() {
             Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
             None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
+        }
+    }
+
+    /// What this version is doing.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            calls: self.under_way.load(Ordering::Relaxed),
+            queued: self.queued.load(Ordering::Relaxed),
+            idle: self.idle.lock().len(),
         }
     }
 

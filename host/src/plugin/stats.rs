@@ -1,18 +1,22 @@
 //! Figures of a module id's handlers, kept over its versions.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::{Counter, Histogram};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Handler;
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 
 /// Figures of all handlers of one module id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stats {
+    module: String,
     handlers: [Counters; Handler::ALL.len()],
     skipped: AtomicU64,
     last: Mutex<Option<String>>,
@@ -23,6 +27,43 @@ struct Counters {
     calls: AtomicU64,
     failures: AtomicU64,
     nanos: AtomicU64,
+    exported: OnceLock<Exported>,
+}
+
+/// The same as metrics, looked up once: at the handler's first call.
+struct Exported {
+    calls: Counter,
+    seconds: Histogram,
+    /// By the place of the code in [`code::ALL`]; the last is for all others, since a module could make up new codes for ever.
+    failures: [OnceLock<Counter>; code::ALL.len() + 1],
+}
+
+impl fmt::Debug for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exported")
+    }
+}
+
+impl Exported {
+    fn new(module: &str, handler: Handler) -> Self {
+        let labels = || [("module", module.to_owned()), ("handler", handler.as_str().to_owned())];
+        Exported {
+            calls: metrics::counter!("pomelo_handler_calls_total", &labels()),
+            seconds: metrics::histogram!("pomelo_handler_duration_seconds", &labels()),
+            failures: Default::default(),
+        }
+    }
+
+    fn failed(&self, module: &str, handler: Handler, failure: &Failure) {
+        let place = code::ALL.iter().position(|code| *code == failure.code).unwrap_or(code::ALL.len());
+        let counter = self.failures[place].get_or_init(|| {
+            let code = code::ALL.get(place).copied().unwrap_or("other");
+            let labels =
+                [("module", module.to_owned()), ("handler", handler.as_str().to_owned()), ("code", code.to_owned())];
+            metrics::counter!("pomelo_handler_failures_total", &labels)
+        });
+        counter.increment(1);
+    }
 }
 
 /// Figures of one handler.
@@ -37,24 +78,35 @@ pub struct HandlerStats {
 }
 
 impl Stats {
+    /// No calls yet.
+    pub fn new(module: &str) -> Self {
+        Stats {
+            module: module.to_owned(),
+            handlers: Default::default(),
+            skipped: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
+    }
+
     /// Counts a call that has ended.
     pub fn ended(&self, handler: Handler, took: Duration, failure: Option<&Failure>) {
         let counters = &self.handlers[handler.index()];
         counters.calls.fetch_add(1, Ordering::Relaxed);
+        let exported = counters.exported.get_or_init(|| Exported::new(&self.module, handler));
+        exported.calls.increment(1);
+        exported.seconds.record(took);
         counters.nanos.fetch_add(took.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Some(failure) = failure {
             counters.failures.fetch_add(1, Ordering::Relaxed);
             *self.last.lock() = Some(failure.to_string());
-            // A module's own codes are no label: it could make up new ones for ever.
-            let code = crate::failure::code::ALL.iter().find(|code| **code == failure.code).copied().unwrap_or("other");
-            metrics::counter!("pomelo_handler_failures_total", "handler" => handler.as_str(), "code" => code)
-                .increment(1);
+            exported.failed(&self.module, handler, failure);
         }
     }
 
     /// Counts a turn of the timer that was left out since the last one still ran.
     pub fn skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("pomelo_timer_turns_skipped_total", "module" => self.module.clone()).increment(1);
     }
 
     /// Turns of the timer that were left out.

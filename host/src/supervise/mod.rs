@@ -13,6 +13,7 @@ mod guard;
 mod leftovers;
 mod machine;
 mod output;
+mod recorder;
 mod ring;
 mod supervisor;
 
@@ -22,6 +23,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use contact::Contact;
@@ -30,6 +32,7 @@ pub use guard::Guard;
 pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
+pub use recorder::recorder;
 pub use ring::{KEPT_LINES, Kept, Ring};
 pub use supervisor::Supervisor;
 
@@ -146,6 +149,30 @@ pub struct Exit {
     /// The last lines of its standard error, at most 10 and cut to 512 bytes each; empty where output is inherited.
     pub last_lines: Vec<String>,
 }
+
+/// Something that happened to a program, told as it happens: [`Status`] may skip some of it.
+#[derive(Debug)]
+pub enum Happened<'a> {
+    /// It was started.
+    Started {
+        /// The new process.
+        pid: u32,
+        /// Whether it had run before.
+        again: bool,
+    },
+    /// It has ended, or could not be started.
+    Ended {
+        /// How.
+        exit: &'a Exit,
+        /// Whether it was asked to end, or killed, on purpose.
+        asked: bool,
+        /// Whether it is started again.
+        back: bool,
+    },
+}
+
+/// Is told what happens to a program; must not block.
+pub type Watcher = Arc<dyn Fn(&Happened<'_>) + Send + Sync>;
 
 /// The manner in which a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

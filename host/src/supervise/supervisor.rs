@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
-use super::{Contact, Ended, Exit, Guard, How, Phase, Restart, Spec, Status, backoff, kill_leftovers};
+use super::{
+    Contact, Ended, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, backoff, kill_leftovers,
+};
 use crate::failure::{Failure, code};
 
 /// Commands that wait for the task.
@@ -41,11 +43,21 @@ impl Supervisor {
     /// Starts the program, in the background: [`Supervisor::status`] tells how it goes. One that cannot be started is tried again as its
     /// policy says.
     pub fn launch(spec: Spec, guard: Arc<Guard>) -> Self {
-        Self::launch_in_contact(spec, guard, None)
+        Self::watched(spec, guard, Arc::new(|_: &Happened<'_>| {}))
     }
 
-    /// As [`Supervisor::launch`], with a program that can be talked with.
-    pub fn launch_in_contact(spec: Spec, guard: Arc<Guard>, contact: Option<Arc<dyn Contact>>) -> Self {
+    /// As [`Supervisor::launch`]; `watcher` is told of every start and every end, in their order.
+    pub fn watched(spec: Spec, guard: Arc<Guard>, watcher: Watcher) -> Self {
+        Self::launch_in_contact(spec, guard, None, watcher)
+    }
+
+    /// As [`Supervisor::watched`], with a program that can be talked with.
+    pub fn launch_in_contact(
+        spec: Spec,
+        guard: Arc<Guard>,
+        contact: Option<Arc<dyn Contact>>,
+        watcher: Watcher,
+    ) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let first = Status { phase: Phase::Starting(None), restarts: 0, last_exit: None, since: None };
         let (sender, status) = watch::channel(first);
@@ -53,6 +65,7 @@ impl Supervisor {
             spec,
             guard,
             contact,
+            watcher,
             inbox,
             status: sender,
             failures: 0,
@@ -115,6 +128,7 @@ struct Task {
     spec: Spec,
     guard: Arc<Guard>,
     contact: Option<Arc<dyn Contact>>,
+    watcher: Watcher,
     inbox: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     /// Ends in a row that came too soon.
@@ -171,6 +185,7 @@ impl Task {
         };
         let (pid, since) = (group.pid(), Instant::now());
         self.guard.add(pid).await;
+        (self.watcher)(&Happened::Started { pid, again });
         tracing::debug!(id = self.spec.id, pid, "started");
         self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         self.answer_starting(&Ok(pid));
@@ -302,6 +317,7 @@ impl Task {
         };
         let exit = self.sweep(group).await;
         tracing::info!(id = self.spec.id, "{}", exit.how);
+        (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: !over && !self.for_good });
         self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
         // The state changes before anybody is told, so that whoever was told finds it changed.
         let next = if over {
@@ -384,6 +400,7 @@ impl Task {
         } else {
             tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
         }
+        (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
         self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);

@@ -115,6 +115,11 @@ impl Peer {
         self.0.remote
     }
 
+    /// Frames that wait in the outbox.
+    pub fn waiting(&self) -> usize {
+        self.0.outbox.max_capacity() - self.0.outbox.capacity()
+    }
+
     /// Puts a frame into the outbox.
     ///
     /// # Errors

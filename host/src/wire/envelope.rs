@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::trace::Trace;
 
 /// Why a payload is no message.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,8 @@ pub enum Message<'a> {
         body: Option<&'a RawValue>,
         /// In how many calls the sender's call was nested; 0 from peers that do not say.
         depth: u8,
+        /// What the sender's request belongs to, where it says so in the form for it.
+        trace: Option<Trace>,
     },
     /// Answers a request of ours. `id` is absent where it can be none of ours.
     Response {
@@ -111,6 +114,8 @@ struct Fields<'a> {
     error: Option<&'a RawValue>,
     #[serde(default)]
     depth: u8,
+    #[serde(borrow, default)]
+    trace: Option<&'a RawValue>,
 }
 
 impl<'a> Message<'a> {
@@ -133,7 +138,9 @@ impl<'a> Message<'a> {
         match (fields.command, fields.module_id, id) {
             (Some(command), module, id) => Ok(Message::Command { id, command, module, body: fields.body }),
             (None, Some(module), Some(id)) => {
-                Ok(Message::Request { id, module, body: fields.body, depth: fields.depth })
+                // What is no trace is none: no message is refused for it.
+                let trace = fields.trace.and_then(|text| Trace::parse(text.get().trim_matches('"')));
+                Ok(Message::Request { id, module, body: fields.body, depth: fields.depth, trace })
             }
             (None, Some(module), None) => Ok(Message::Notify { module, body: fields.body }),
             (None, None, Some(_)) => Err(WireError::NoModule),
@@ -180,6 +187,9 @@ pub struct Request<'a> {
     /// In how many calls this one is nested; left out for 0, so that other peers see pomelo's format.
     #[serde(skip_serializing_if = "is_zero")]
     pub depth: u8,
+    /// What it belongs to; left out for peers that did not state the capability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
 }
 
 /// A notify to be sent.
@@ -255,7 +265,7 @@ mod tests {
     fn parse(text: &str) -> String {
         let payload = RawValue::from_string(text.to_owned()).unwrap();
         match Message::parse(&payload) {
-            Ok(Message::Request { id, module, body, depth }) => {
+            Ok(Message::Request { id, module, body, depth, .. }) => {
                 format!("request {} {module} {} {depth}", id.0, body.map_or("-", |b| b.get()))
             }
             Ok(Message::Response { id, outcome }) => match outcome {
@@ -321,7 +331,7 @@ mod tests {
     #[test]
     fn what_is_sent_has_pomelos_form() {
         let body = raw(&serde_json::json!({"signal": "list"}));
-        let request = Request { req_id: 7, module_id: "__console__", body: &body, depth: 0 };
+        let request = Request { req_id: 7, module_id: "__console__", body: &body, depth: 0, trace: None };
         assert_eq!(raw(&request).get(), r#"{"reqId":7,"moduleId":"__console__","body":{"signal":"list"}}"#);
         let id = ReqId(raw("80"));
         let done = Ok(raw(&1));

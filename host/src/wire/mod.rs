@@ -28,7 +28,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const WIT_VERSIONS: &[&str] = &["0.1.0"];
 
 /// The commands that a client may give the host itself.
-pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable"];
+pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable", "events", "forget"];
 
 /// What a frame is about. On Socket.IO it is the event's name, on the MQTT framing the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,8 @@ pub enum Topic {
     /// A monitor's server does not run; the monitor stays connected, and sends `reconnect` when the server runs again. Ours alone, and
     /// without an answer.
     Deregister,
+    /// Something happened where a monitor stands. Ours alone, without an answer, and only to a master that states the capability `events`.
+    Event,
     /// Between master and monitor.
     Monitor,
     /// Between master and client.
@@ -56,6 +58,7 @@ impl Topic {
             Topic::Reconnect => "reconnect",
             Topic::ReconnectOk => "reconnect_ok",
             Topic::Deregister => "deregister",
+            Topic::Event => "event",
             Topic::Monitor => "monitor",
             Topic::Client => "client",
         }
@@ -63,8 +66,9 @@ impl Topic {
 
     /// The topic of that text, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
-        use Topic::{Client, Deregister, Monitor, Reconnect, ReconnectOk, Register};
-        [Register, Reconnect, ReconnectOk, Deregister, Monitor, Client].into_iter().find(|topic| topic.as_str() == text)
+        use Topic::{Client, Deregister, Event, Monitor, Reconnect, ReconnectOk, Register};
+        let all = [Register, Reconnect, ReconnectOk, Deregister, Event, Monitor, Client];
+        all.into_iter().find(|topic| topic.as_str() == text)
     }
 }
 

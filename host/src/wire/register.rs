@@ -79,9 +79,20 @@ impl Capabilities {
     /// Understands the watchdog's revisions and `update` messages.
     pub const REVISIONS: &'static str = "revisions";
 
-    /// Those of this version.
+    /// Takes what a monitor reports of what happens there.
+    pub const EVENTS: &'static str = "events";
+
+    /// Requests to it may carry `trace`.
+    pub const TRACE: &'static str = "trace";
+
+    /// Those of a monitor of this version.
     pub fn own() -> Self {
-        Capabilities(vec![Self::COMMANDS.into(), Self::REVISIONS.into()])
+        Capabilities(vec![Self::COMMANDS.into(), Self::REVISIONS.into(), Self::TRACE.into()])
+    }
+
+    /// Those of a master of this version.
+    pub fn of_master() -> Self {
+        Capabilities(vec![Self::EVENTS.into(), Self::TRACE.into()])
     }
 
     /// Whether a name is among them.
@@ -107,22 +118,33 @@ pub struct Registered {
     /// The master's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What the master understands beyond pomelo's messages.
+    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
+    pub capabilities: Capabilities,
 }
 
 impl Registered {
     /// Accepted.
     pub fn ok(disabled: Vec<String>) -> Self {
-        Registered { code: 1, msg: "ok".into(), disabled, version: Some(super::VERSION.into()) }
+        let (version, capabilities) = (Some(super::VERSION.into()), Capabilities::of_master());
+        Registered { code: 1, msg: "ok".into(), disabled, version, capabilities }
     }
 
     /// Accepted, in pomelo's own words.
     pub fn pomelos() -> Self {
-        Registered { code: 1, msg: "ok".into(), disabled: Vec::new(), version: None }
+        Registered {
+            code: 1,
+            msg: "ok".into(),
+            disabled: Vec::new(),
+            version: None,
+            capabilities: Capabilities::default(),
+        }
     }
 
     /// Refused, and why.
     pub fn refused(why: impl Into<String>) -> Self {
-        Registered { code: -1, msg: why.into(), disabled: Vec::new(), version: None }
+        let capabilities = Capabilities::default();
+        Registered { code: -1, msg: why.into(), disabled: Vec::new(), version: None, capabilities }
     }
 }
 

@@ -8,6 +8,7 @@ use pomelo_host::auth::{Access, Level, StoredPassword, Tokens, User, Users};
 use pomelo_host::built_in::built_in;
 use pomelo_host::client::{self, AdminClient};
 use pomelo_host::console::{Console, ModuleSettings, ModuleStatus, Settings};
+use pomelo_host::journal::Journal;
 use pomelo_host::master::{self, Master, Own};
 use pomelo_host::monitor::supervised::OwnProcess;
 use pomelo_host::monitor::{self, Monitor};
@@ -140,6 +141,9 @@ impl Cluster {
             pending: 4096,
             tell_deadline: Duration::from_secs(10),
             grace: Duration::from_millis(100),
+            mass_loss: master::MassLoss::default(),
+            journal: Journal::new(1000),
+            observe: pomelo_host::observe::Options::default(),
             event_window: Duration::from_millis(1),
             configured: [("master-1".into(), "master".into())].into(),
             admin_log: Default::default(),

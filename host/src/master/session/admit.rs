@@ -12,7 +12,7 @@ use crate::exchange::Exchange;
 use crate::failure::code;
 use crate::plugin::{Caller, CallerRole, Progress};
 use crate::transport::{Ack, Transport};
-use crate::wire::{MAX_ID, Register, Registered, Role, Topic, check_id, shown};
+use crate::wire::{Capabilities, MAX_ID, Register, Registered, Role, Topic, check_id, shown};
 
 impl Connection {
     /// Who the peer says it is, as it can stand in a log.
@@ -112,6 +112,9 @@ impl Connection {
             ..Caller::of(CallerRole::Monitor)
         };
         let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);
+        if register.capabilities.has(Capabilities::TRACE) {
+            exchange.carry_traces();
+        }
         let (id, returned) = (register.id, topic == Topic::Reconnect);
         let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
         let member = if register.down { member.down() } else { member };

@@ -11,9 +11,10 @@ use super::command::Commands;
 use super::{Record, ports};
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
-use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers};
+use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
 use crate::wire::Info;
 
 /// What a monitor may take beyond its program's deadline, to tell its master and end.
@@ -39,6 +40,7 @@ pub struct ServerStarter {
     master: String,
     record: Record,
     guard: Arc<Guard>,
+    journal: Journal,
     state: Mutex<State>,
     /// Held while servers that are to be added are checked, until they are in the state.
     adding: tokio::sync::Mutex<()>,
@@ -97,9 +99,15 @@ impl ServerStarter {
             master: master.to_owned(),
             record,
             guard: Arc::new(Guard::new()),
+            journal: Journal::default(),
             state: Mutex::new(state),
             adding: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The same starter, which writes down what happens to its monitors.
+    pub fn recording(self, journal: Journal) -> Self {
+        ServerStarter { journal, ..self }
     }
 
     /// Ids of the servers that are to run: those of the configuration and those that were added, but for those that are kept down.
@@ -307,7 +315,9 @@ impl ServerStarter {
                 Some(monitor) => Some(monitor.clone()),
                 None => {
                     let spec = self.commands.spec(&server, state.added.contains(id), by_ssh)?;
-                    state.monitors.insert(id.to_owned(), Supervisor::launch(spec, self.guard.clone()));
+                    let watcher = recorder(self.journal.clone(), id.to_owned(), "the monitor", true);
+                    let monitor = Supervisor::watched(spec, self.guard.clone(), watcher);
+                    state.monitors.insert(id.to_owned(), monitor);
                     None
                 }
             }

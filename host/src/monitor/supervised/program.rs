@@ -17,9 +17,12 @@ use super::logs::Logs;
 use super::{LOGS, machine};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_name};
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 use crate::monitor::application::{Served, View, control};
 use crate::plugin::capability::{Application, LastExit, Process, Stats};
-use crate::supervise::{Exit, Figures, Guard, Input, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, usage};
+use crate::supervise::{
+    Exit, Figures, Guard, Input, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
+};
 use crate::wire::Info;
 
 /// Name of the view's file.
@@ -59,6 +62,8 @@ pub struct Program {
     pub force: bool,
     /// Where the view's file and the control socket are kept; absent: in a directory of its own that goes with the [`Supervised`].
     pub dir: Option<PathBuf>,
+    /// Where its ends and starts are written down.
+    pub journal: Journal,
 }
 
 /// Why a program cannot be supervised.
@@ -96,6 +101,7 @@ impl Program {
             crons: config.crons_of(server),
             force: server.force,
             dir: config.data_dir(&server.id),
+            journal: Journal::default(),
         })
     }
 }
@@ -162,7 +168,8 @@ impl Supervised {
             ready_deadline: program.ready_deadline,
         };
         let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
-        let supervisor = Supervisor::launch_in_contact(spec, Arc::new(Guard::new()), Some(Arc::new(contact)));
+        let watcher = recorder(program.journal.clone(), program.id.clone(), "the program", false);
+        let supervisor = Supervisor::launch_in_contact(spec, Arc::new(Guard::new()), Some(Arc::new(contact)), watcher);
         let Program { id, server_type, .. } = program;
         let (figures, logs) = (Figures::default(), Logs(logs));
         Ok(Supervised { id, server_type, application, control, file, figures, ring, logs, supervisor, _dir: own })

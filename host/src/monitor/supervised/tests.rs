@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Launch, Ready};
 use crate::failure::code;
+use crate::journal::Journal;
 use crate::plugin::capability::Process;
 use crate::supervise::{Line, LineSink, Phase, Policy, Restart};
 
@@ -38,6 +39,7 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink,
         logs: None,
         crons: Vec::new(),
         dir,
+        journal: Journal::default(),
     };
     (program, sink, lines)
 }

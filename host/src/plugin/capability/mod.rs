@@ -18,6 +18,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 
 pub use application::Application;
 pub use cluster::{Answers, Cluster, Targets};
@@ -44,6 +45,8 @@ pub struct Services {
     pub scripts: Option<Arc<dyn Scripts>>,
     /// Where time goes.
     pub profiler: Option<Arc<dyn Profiler>>,
+    /// Where the host writes down what happens to its modules; no module can reach it.
+    pub journal: Journal,
 }
 
 /// The failure of a function that this host does not offer.

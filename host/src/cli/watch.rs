@@ -1,0 +1,199 @@
+//! `events`, `logs`, `forget`: what happens in a cluster, as it happens.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::AdminArgs;
+use super::admin::{CONSOLE, Session, parse};
+use crate::client::{AdminClient, ClientError};
+use crate::journal::Event;
+
+/// How long the master is to hold an answer until there is something to tell. An answer to it may take as long, and the time for an answer on top.
+const WAIT: Duration = Duration::from_secs(20);
+/// How long a master that is away is left alone before the next attempt to reach it.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection for those who wait for what happens.
+async fn patient(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
+    let wait = WAIT.as_secs();
+    Ok(Session::connect(&AdminArgs { timeout: admin.timeout + wait, ..admin.clone() }).await?.client)
+}
+
+pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        events: Vec<&'a RawValue>,
+        last: u64,
+        #[serde(default)]
+        missed: u64,
+    }
+    let mut client = patient(&admin).await?;
+    let (mut last, mut up_to_date) = (since, false);
+    loop {
+        // What has happened already is shown without waiting.
+        let wait = if up_to_date { WAIT } else { Duration::ZERO };
+        let body = json!({ "since": last, "wait": u64::try_from(wait.as_millis())? });
+        let answer = match client.command("events", None, body).await {
+            Ok(answer) => answer,
+            Err(ClientError::Disconnected { why }) if follow => {
+                eprintln!("pomelo: the master is away: {why}");
+                client = back(&admin).await?;
+                // Another process of the master has other numbers.
+                (last, up_to_date) = (0, false);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let page: Page<'_> = parse(&answer)?;
+        // At the beginning nobody expects what is no longer kept.
+        if page.missed > 0 && last > 0 {
+            eprintln!("pomelo: {} events before the next are no longer kept", page.missed);
+        }
+        let mut out = io::stdout().lock();
+        for event in &page.events {
+            if admin.json {
+                writeln!(out, "{event}")?;
+            } else {
+                show(&mut out, &parse(event)?)?;
+            }
+        }
+        out.flush()?;
+        drop(out);
+        if page.events.is_empty() && !follow {
+            client.close().await;
+            return Ok(());
+        }
+        (last, up_to_date) = (page.last, page.events.is_empty());
+    }
+}
+
+/// Connects again as soon as there is a master, and ends with it where it says no.
+async fn back(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
+    loop {
+        match patient(admin).await {
+            Err(error) if matches!(error.downcast_ref(), Some(ClientError::Connect { .. })) => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// `2026-01-31 12:00:00.000  kind  server  sentence`, and the lines of a program's output below it.
+fn show(out: &mut impl Write, event: &Event) -> io::Result<()> {
+    let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {user})"));
+    let about = event.server.as_deref().or(event.module.as_deref()).unwrap_or("-");
+    writeln!(out, "{}  {:<9}  {about:<18}  {}{by}", clock(event.time), event.kind, printable(&event.message))?;
+    event.lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
+}
+
+/// A time in milliseconds since 1970 as the local clock shows it.
+fn clock(time: u64) -> String {
+    let time = i64::try_from(time).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    time.map_or_else(String::new, |time| time.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string())
+}
+
+/// What comes from programs and peers could move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A line that a program has written.
+#[derive(Deserialize, Serialize)]
+struct Line {
+    n: u64,
+    #[serde(default)]
+    time: u64,
+    #[serde(default)]
+    error: bool,
+    text: String,
+}
+
+pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Page {
+        lines: Vec<Line>,
+        last: u64,
+    }
+    let mut client = patient(&admin).await?;
+    let mut since: Option<u64> = None;
+    loop {
+        let wait = if since.is_some() { u64::try_from(WAIT.as_millis())? } else { 0 };
+        let body = json!({ "signal": "logs", "id": id, "lines": lines, "since": since, "wait": wait });
+        let answer = match client.request(CONSOLE, body).await {
+            Ok(answer) => answer,
+            Err(ClientError::Disconnected { why }) if follow => {
+                eprintln!("pomelo: the master is away: {why}");
+                client = back(&admin).await?;
+                continue;
+            }
+            // Its monitor is being restarted, perhaps.
+            Err(ClientError::Failed(failure)) if follow && since.is_some() && is_away(&failure.code) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let page: Page = parse(&answer)?;
+        // A monitor that was restarted counts anew: what it has is all new.
+        if since.is_some_and(|since| page.last < since) {
+            since = Some(0);
+            continue;
+        }
+        let mut out = io::stdout().lock();
+        for line in &page.lines {
+            if admin.json {
+                writeln!(out, "{}", serde_json::to_string(line)?)?;
+            } else {
+                writeln!(out, "{}", printable(&line.text))?;
+            }
+        }
+        out.flush()?;
+        drop(out);
+        if !follow {
+            client.close().await;
+            return Ok(());
+        }
+        since = Some(page.last);
+    }
+}
+
+/// Whether a failure says that the server's monitor is not there at the moment.
+fn is_away(code: &str) -> bool {
+    use crate::failure::code::{DISCONNECTED, NOT_FOUND, TIMEOUT};
+    [DISCONNECTED, NOT_FOUND, TIMEOUT].contains(&code) || code == "unreachable"
+}
+
+pub(super) async fn forget(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
+    let answer = session.client.command("forget", None, json!({ "ids": ids })).await?;
+    if session.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let gone: Vec<String> = parse(&answer)?;
+    println!("removed: {}", if gone.is_empty() { "none".to_owned() } else { gone.join(", ") });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::kind;
+
+    #[test]
+    fn an_event_is_a_line_with_the_programs_last_words_below_it() {
+        let event = Event::new(kind::EXIT, "the program ended with code 7").server("chat-1");
+        let event = event.exit(Some(7), None, vec!["no\u{1b}[2J such table".into()]);
+        let mut out = Vec::new();
+        show(&mut out, &event).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains("exit") && lines[0].contains("chat-1") && lines[0].contains("code 7"), "{text}");
+        assert_eq!(lines[1], "    | no\u{fffd}[2J such table", "a program cannot move the operator's cursor");
+    }
+}

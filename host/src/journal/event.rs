@@ -1,0 +1,178 @@
+//! One thing that happened, and the form in which a monitor reports it.
+
+use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of events that the host itself writes. The set is open: readers must expect others.
+pub mod kind {
+    /// A server is in the table.
+    pub const JOIN: &str = "join";
+    /// A server is no longer in the table.
+    pub const LEAVE: &str = "leave";
+    /// A further monitor stands behind the one that is in the table under its id.
+    pub const SLAVE: &str = "slave";
+    /// A program ended; `code` or `signal`, and `lines`, say how.
+    pub const EXIT: &str = "exit";
+    /// A program was started again.
+    pub const RESTART: &str = "restart";
+    /// A program ended and stays down.
+    pub const GIVEN_UP: &str = "given-up";
+    /// A new version of a module is in force, or a module's file is gone.
+    pub const RELOAD: &str = "reload";
+    /// A new version trapped at once, and the one before it is back.
+    pub const ROLLBACK: &str = "rollback";
+    /// A handler keeps trapping and is left alone for a while.
+    pub const PUT_ASIDE: &str = "put-aside";
+    /// A registration, a request or a module's file was refused.
+    pub const REFUSAL: &str = "refusal";
+    /// A module was enabled.
+    pub const ENABLE: &str = "enable";
+    /// A module was disabled.
+    pub const DISABLE: &str = "disable";
+    /// Somebody should look: a large part of the fleet vanished, or that is over.
+    pub const ALARM: &str = "alarm";
+    /// A monitor serves metrics and health at an address.
+    pub const HTTP: &str = "http";
+
+    /// All of them.
+    const ALL: [&str; 14] = [
+        JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, HTTP,
+    ];
+
+    /// The kind as a metric's label: what others made up is `other`.
+    pub fn known(kind: &str) -> &'static str {
+        ALL.iter().find(|known| **known == kind).copied().unwrap_or("other")
+    }
+}
+
+/// Bytes that an event's sentence may have.
+const MAX_MESSAGE: usize = 1024;
+/// Lines of a program's output that an event may carry, and bytes of one.
+const MAX_LINES: (usize, usize) = (10, 512);
+/// Bytes of a kind and of an id.
+const MAX_WORD: usize = 128;
+
+/// One thing that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number in the journal that it stands in, from 1.
+    #[serde(default)]
+    pub n: u64,
+    /// When, milliseconds since 1970-01-01 00:00 UTC by the journal's clock.
+    #[serde(default)]
+    pub time: u64,
+    /// One of [`kind`], or another word in kebab-case.
+    pub kind: Cow<'static, str>,
+    /// The server that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The module that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// The client that brought it about: its user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// A sentence.
+    pub message: String,
+    /// The code with which a program ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal by which a program was ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The last lines of the program's standard error.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+/// An event as a monitor tells it to its master. What it says of `n`, `time` and `server` does not count.
+#[derive(Serialize, Deserialize)]
+pub struct Report {
+    #[serde(flatten)]
+    event: Event,
+    /// How long ago it happened, milliseconds: the clocks of two machines differ.
+    #[serde(default)]
+    ago: u64,
+}
+
+impl Event {
+    /// An event of that kind that happens now.
+    pub fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Event { kind: kind.into(), message: message.into(), ..Event::default() }
+    }
+
+    /// Names the server that it concerns.
+    pub fn server(self, id: impl Into<String>) -> Self {
+        Event { server: Some(id.into()), ..self }
+    }
+
+    /// Names the module that it concerns.
+    pub fn module(self, id: impl Into<String>) -> Self {
+        Event { module: Some(id.into()), ..self }
+    }
+
+    /// Names the user who brought it about.
+    pub fn client(self, user: Option<&str>) -> Self {
+        Event { client: user.map(str::to_owned), ..self }
+    }
+
+    /// Says how a program ended.
+    pub fn exit(self, code: Option<i32>, signal: Option<i32>, lines: Vec<String>) -> Self {
+        Event { code, signal, lines, ..self }
+    }
+
+    /// With its number, its time, and all its texts within bounds.
+    pub(super) fn numbered(mut self, n: u64) -> Self {
+        self.n = n;
+        if self.time == 0 {
+            self.time = now();
+        }
+        cut(&mut self.message, MAX_MESSAGE);
+        if self.kind.len() > MAX_WORD {
+            cut(self.kind.to_mut(), MAX_WORD);
+        }
+        for id in [&mut self.server, &mut self.module, &mut self.client].into_iter().flatten() {
+            cut(id, MAX_WORD);
+        }
+        self.lines.truncate(MAX_LINES.0);
+        self.lines.iter_mut().for_each(|line| cut(line, MAX_LINES.1));
+        self
+    }
+
+    /// About how many bytes it takes in an answer.
+    pub(super) fn size(&self) -> usize {
+        // Escaping at most doubles what people and programs write; names and figures take the rest.
+        150 + 2 * (self.message.len() + self.lines.iter().map(|line| line.len() + 3).sum::<usize>())
+    }
+
+    /// What a monitor tells its master of it.
+    pub fn report(&self) -> Report {
+        Report { event: self.clone(), ago: now().saturating_sub(self.time) }
+    }
+}
+
+impl Report {
+    /// The event, as told by the monitor of that server now.
+    pub fn of(self, server: &str, now: u64) -> Event {
+        Event { n: 0, time: now.saturating_sub(self.ago), server: Some(server.to_owned()), ..self.event }
+    }
+
+    /// As [`Report::of`], by this host's clock.
+    pub fn received(self, server: &str) -> Event {
+        self.of(server, now())
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push('…');
+    }
+}

@@ -1,0 +1,60 @@
+//! The newest events, and their numbers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Event, Page};
+
+/// The text that one page holds, bytes; more goes into the next. An answer has to fit into a frame of a client.
+const PAGE_TEXT: usize = 256 << 10;
+/// Events in a second of the kind that strangers can bring about.
+const STRANGERS: u32 = 20;
+
+pub(super) struct Ring {
+    events: VecDeque<Arc<Event>>,
+    limit: usize,
+    last: u64,
+    /// A second, and how much of its room is used.
+    second: (Instant, u32),
+}
+
+impl Ring {
+    pub fn new(limit: usize) -> Self {
+        Ring { events: VecDeque::new(), limit: limit.max(1), last: 0, second: (Instant::now(), 0) }
+    }
+
+    /// Takes an event in; its number.
+    pub fn push(&mut self, event: Event) -> u64 {
+        self.last += 1;
+        if self.events.len() == self.limit {
+            self.events.pop_front();
+        }
+        self.events.push_back(Arc::new(event.numbered(self.last)));
+        self.last
+    }
+
+    /// Whether one more of those events may come in this second; it is counted.
+    pub fn has_room_for_one_more(&mut self) -> bool {
+        if self.second.0.elapsed() >= Duration::from_secs(1) {
+            self.second = (Instant::now(), 0);
+        }
+        self.second.1 = self.second.1.saturating_add(1);
+        self.second.1 <= STRANGERS
+    }
+
+    pub fn page(&self, since: u64) -> Page {
+        let since = if since > self.last { 0 } else { since };
+        let before = self.last - self.events.len() as u64;
+        let skipped = usize::try_from(since.saturating_sub(before)).unwrap_or(usize::MAX);
+        let mut room = PAGE_TEXT;
+        let fits = |event: &&Arc<Event>| {
+            let fits = room > 0;
+            room = room.saturating_sub(event.size());
+            fits
+        };
+        let events: Vec<_> = self.events.iter().skip(skipped).take_while(fits).cloned().collect();
+        let last = events.last().map_or(since, |event| event.n);
+        Page { events, last, missed: before.saturating_sub(since) }
+    }
+}

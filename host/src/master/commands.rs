@@ -1,0 +1,124 @@
+//! Commands of clients: those of the console service, which concern every host's modules, and those that only a master has.
+//!
+//! | command | body | answer |
+//! |---|---|---|
+//! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once where there are newer ones, else when there are or the wait is over |
+//! | `forget` | `ids`, or none for all | the ids of the servers that had vanished, were kept, and are now removed |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use crate::console::Reply;
+use crate::failure::{Failure, code};
+use crate::plugin::Caller;
+use crate::wire::{null, raw};
+
+/// Commands of one connection that may wait for events at the same time.
+pub(super) const MAX_WAITING: usize = 8;
+/// The longest that one waits.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A command of a client.
+pub(super) struct Order<'a> {
+    pub command: &'a str,
+    pub module: Option<&'a str>,
+    pub body: Option<&'a RawValue>,
+    pub caller: &'a Caller,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Events {
+    since: u64,
+    wait: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Forget {
+    ids: Vec<String>,
+}
+
+impl Order<'_> {
+    /// The body, all of whose members may be left out.
+    fn body<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, Failure> {
+        let body = self.body.filter(|body| body.get() != "null");
+        let parsed = body.map_or_else(|| Ok(T::default()), |body| serde_json::from_str(body.get()));
+        parsed.map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the body of `{}`: {error}", self.command)))
+    }
+}
+
+impl Inner {
+    /// Carries out a command, on the monitors as well where it concerns them. `waiting` bounds those that wait, `over` ends them.
+    pub fn command(
+        self: &Arc<Self>,
+        asked: Order<'_>,
+        waiting: &Arc<Semaphore>,
+        over: &CancellationToken,
+        reply: Reply,
+    ) {
+        match asked.command {
+            "events" => self.events(&asked, waiting, over, reply),
+            "forget" => reply(self.forget(&asked)),
+            _ => reply(self.console_command(&asked)),
+        }
+    }
+
+    fn console_command(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
+        let _commands = self.commands.lock();
+        let answer = self.console.command(asked.command, asked.module, asked.caller)?;
+        if let Some(module) = asked.module.filter(|_| answer.pass_on) {
+            self.pass_on(asked.command, module);
+        }
+        Ok(answer.body)
+    }
+
+    /// Passes a command on to every monitor that understands commands.
+    fn pass_on(&self, command: &str, module: &str) {
+        for member in self.members.all() {
+            if member.capabilities.has(crate::wire::Capabilities::COMMANDS) {
+                // Who is leaving is told when it registers again.
+                let _ = member.exchange.command(command, module, null());
+            }
+        }
+    }
+
+    fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {
+        let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<Events>());
+        let (Events { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
+            (Err(failure), _) => return reply(Err(failure)),
+            (Ok(_), Err(_)) => {
+                let message = format!("{MAX_WAITING} commands of this connection wait for events already");
+                return reply(Err(Failure::new(code::BUSY, message)));
+            }
+            (Ok(wanted), Ok(place)) => (wanted, place),
+        };
+        let page = self.options.journal.page(since);
+        if wait == 0 || !page.events.is_empty() {
+            return reply(Ok(raw(&page)));
+        }
+        let (master, over) = (self.clone(), over.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let page = tokio::select! {
+                () = over.cancelled() => return,
+                () = master.console.shutting_down() => master.options.journal.page(since),
+                page = master.options.journal.next(since, Duration::from_millis(wait).min(LONGEST)) => page,
+            };
+            reply(Ok(raw(&page)));
+        });
+    }
+
+    fn forget(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
+        self.console.permits(asked.command, asked.caller)?;
+        let Forget { ids } = asked.body()?;
+        let by = asked.caller.user.as_deref().unwrap_or("?");
+        Ok(raw(&self.members.forget(&ids, &format!("{by} said so"))))
+    }
+}

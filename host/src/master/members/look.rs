@@ -1,0 +1,112 @@
+//! What can be read of the members: the server table, and who is meant by a target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::member::primary;
+use super::{Member, Members};
+use crate::wire::{Capabilities, Info, raw};
+
+/// The server table at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// The table's revision.
+    pub rev: u64,
+    /// By server id.
+    pub servers: BTreeMap<String, Entry>,
+}
+
+/// A server in a [`Snapshot`].
+#[derive(Clone)]
+pub struct Entry {
+    /// What the others are told about it.
+    pub info: Arc<Info>,
+    /// The same as JSON.
+    pub text: Arc<RawValue>,
+    /// What its monitor understands beyond pomelo's messages.
+    pub capabilities: Arc<Capabilities>,
+    /// The table's revision since which this is so.
+    pub since: u64,
+    /// Whether its monitor came back rather than came.
+    pub returned: bool,
+}
+
+impl Members {
+    /// Waits until a server is in the table.
+    pub async fn joined(&self, id: &str) {
+        let mut revision = self.revision();
+        while self.table.lock().servers.get(id).is_none_or(|members| primary(members).is_none()) {
+            // The sender lives as long as the members do.
+            let _ = revision.changed().await;
+        }
+    }
+
+    /// The server table now.
+    pub fn snapshot(&self) -> Snapshot {
+        let table = self.table.lock();
+        let entry = |member: &Member| Entry {
+            info: member.info.clone(),
+            text: member.text.clone(),
+            capabilities: member.capabilities.clone(),
+            since: member.since,
+            returned: member.returned,
+        };
+        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
+        Snapshot { rev: table.rev, servers }
+    }
+
+    /// The table as JSON: `rev`, `epoch` and `servers`.
+    pub fn to_json(&self) -> Box<RawValue> {
+        #[derive(serde::Serialize)]
+        struct Json<'a> {
+            rev: u64,
+            epoch: &'a str,
+            servers: BTreeMap<&'a str, &'a RawValue>,
+        }
+        let table = self.table.lock();
+        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.as_str(), &*primary(all)?.text))).collect();
+        raw(&Json { rev: table.rev, epoch: &self.epoch, servers })
+    }
+
+    /// The members that targets name, each once, and the targets that name nobody.
+    pub fn resolve(&self, targets: &[String]) -> (Vec<Member>, Vec<String>) {
+        let table = self.table.lock();
+        let mut found: BTreeMap<u64, Member> = BTreeMap::new();
+        let mut nobody = Vec::new();
+        // A server that does not run has no primary; its monitor can be asked all the same.
+        let first = |members: &'_ Vec<Member>| primary(members).or(members.first()).cloned();
+        let primaries = || table.servers.values().filter_map(first);
+        for target in targets {
+            let named: Vec<Member> = if let Some(members) = table.servers.get(target) {
+                first(members).into_iter().collect()
+            } else if target == "*" {
+                // That nobody is there is a fine answer to a question to all.
+                found.extend(primaries().map(|member| (member.connection(), member)));
+                continue;
+            } else if let Some(wanted) = target.strip_prefix("type:") {
+                primaries().filter(|member| member.server_type == wanted).collect()
+            } else {
+                let at = target.rsplit_once('@').and_then(|(id, at)| Some((table.servers.get(id)?, at)));
+                at.into_iter().flat_map(|(all, at)| all.iter().filter(move |m| m.address() == at)).cloned().collect()
+            };
+            if named.is_empty() {
+                nobody.push(target.clone());
+            }
+            found.extend(named.into_iter().map(|member| (member.connection(), member)));
+        }
+        (found.into_values().collect(), nobody)
+    }
+
+    /// All connected monitors, slaves among them.
+    pub fn all(&self) -> Vec<Member> {
+        self.table.lock().servers.values().flatten().filter(|member| !member.lost).cloned().collect()
+    }
+
+    /// How many servers and clients are connected.
+    pub fn count(&self) -> (usize, usize) {
+        let table = self.table.lock();
+        (table.servers.len(), table.clients.len())
+    }
+}

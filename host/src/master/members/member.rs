@@ -1,0 +1,105 @@
+//! A monitor that has registered, and its place among those of its server id.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Refusal;
+use crate::exchange::Exchange;
+use crate::wire::{Capabilities, Info, raw};
+
+/// A monitor that has registered.
+#[derive(Clone)]
+pub struct Member {
+    /// Server id.
+    pub id: String,
+    /// Type of the server.
+    pub server_type: String,
+    /// What the others are told about the server.
+    pub info: Arc<Info>,
+    /// The same as JSON: it is told to every other server.
+    pub(super) text: Arc<RawValue>,
+    /// The way to the monitor.
+    pub exchange: Exchange,
+    /// What it understands beyond pomelo's messages.
+    pub capabilities: Arc<Capabilities>,
+    /// Whether it was here before.
+    pub returned: bool,
+    /// The table's revision since which this is so.
+    pub since: u64,
+    /// Whether the connection is lost and the place only kept.
+    pub(super) lost: bool,
+    /// Whether the place is kept beyond the time of grace, since so many were lost at once.
+    pub(super) held: bool,
+    /// Whether the server runs.
+    pub(super) present: bool,
+}
+
+/// Monitors that may stand behind the primary of one id.
+pub(super) const MAX_SLAVES: usize = 16;
+
+/// The monitor that stands for an id: the oldest whose server runs.
+pub(super) fn primary(members: &[Member]) -> Option<&Member> {
+    members.iter().find(|member| member.present)
+}
+
+/// The place of a new monitor among those of its id: that of the one at the same address, else behind all.
+pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, Refusal> {
+    if let Some(other) = members.iter().find(|other| other.server_type != new.server_type) {
+        return Err(Refusal::Type(other.server_type.clone()));
+    }
+    let same = members.iter().position(|other| other.address() == new.address());
+    if same.is_none() && members.len() > MAX_SLAVES { Err(Refusal::Slaves) } else { Ok(same) }
+}
+
+impl Member {
+    /// A monitor that wants to register.
+    pub fn new(
+        id: String,
+        server_type: String,
+        info: Info,
+        exchange: Exchange,
+        capabilities: Capabilities,
+        returned: bool,
+    ) -> Self {
+        let (text, info, capabilities) = (raw(&info).into(), Arc::new(info), Arc::new(capabilities));
+        Member {
+            id,
+            server_type,
+            info,
+            text,
+            exchange,
+            capabilities,
+            returned,
+            since: 0,
+            lost: false,
+            held: false,
+            present: true,
+        }
+    }
+
+    /// The same monitor with a server that does not run yet.
+    pub fn down(self) -> Self {
+        Member { present: false, ..self }
+    }
+
+    /// Where the server is: with its id, what tells one monitor under an id from another.
+    pub(super) fn address(&self) -> String {
+        let text = |name: &str| match self.info.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        format!("{}:{}", text("host"), text("port"))
+    }
+
+    /// Whether its connection is lost and its place only kept: nothing can be sent to it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    pub(super) fn connection(&self) -> u64 {
+        self.exchange.peer().id()
+    }
+}

@@ -1,0 +1,246 @@
+use super::member::MAX_SLAVES;
+use super::*;
+use crate::exchange::Exchange;
+use crate::transport::{Outbox, Transport};
+use crate::wire::{Capabilities, Topic};
+
+fn member(id: &str, port: u16) -> (Member, Outbox) {
+    let (peer, outbox) = Peer::new(Transport::SocketIo, None, 8, usize::MAX);
+    let info = Info::from_iter([("host".into(), "h".into()), ("port".into(), port.into())]);
+    let exchange = Exchange::new(peer, Topic::Monitor, 8);
+    (Member::new(id.into(), "chat".into(), info, exchange, Capabilities::default(), false), outbox)
+}
+
+fn nobody(grace: Duration) -> Arc<Members> {
+    Arc::new(Members::new(grace, MassLoss::default(), Journal::new(100)))
+}
+
+fn port(members: &Members, id: &str) -> Option<Value> {
+    members.snapshot().servers.get(id).map(|entry| entry.info["port"].clone())
+}
+
+#[tokio::test]
+async fn r4_the_oldest_slave_takes_the_place_of_a_primary_that_leaves() {
+    let members = nobody(Duration::ZERO);
+    let [(first, _a), (second, _b), (third, _c)] = [1, 2, 3].map(|port| member("s", port));
+    let connections = [first.connection(), second.connection(), third.connection()];
+    for member in [first, second, third] {
+        members.join(member).unwrap();
+    }
+    assert_eq!((members.snapshot().rev, port(&members, "s")), (1, Some(1.into())), "slaves are not seen");
+    assert_eq!(members.resolve(&["s@h:3".into()]).0.len(), 1, "a slave has an address");
+    members.leave("s", connections[0], false);
+    assert_eq!((members.snapshot().rev, port(&members, "s")), (2, Some(2.into())));
+    members.leave("s", connections[2], false);
+    assert_eq!(members.snapshot().rev, 2, "a slave that leaves is not seen");
+    members.leave("s", connections[1], false);
+    assert_eq!((members.snapshot().rev, port(&members, "s")), (3, None));
+}
+
+#[tokio::test]
+async fn r4_an_id_belongs_to_one_type_of_server() {
+    let members = nobody(Duration::ZERO);
+    let (first, _a) = member("s", 1);
+    let connection = first.connection();
+    members.join(first).unwrap();
+    for port in [1, 2] {
+        let (other, _b) = member("s", port);
+        let refusal = members.join(Member { server_type: "gate".into(), ..other }).unwrap_err();
+        assert_eq!(refusal, Refusal::Type("chat".into()));
+    }
+    members.leave("s", connection, false);
+    let (other, _c) = member("s", 2);
+    members.join(Member { server_type: "gate".into(), ..other }).unwrap();
+}
+
+#[tokio::test]
+async fn r4_one_more_slave_than_there_is_room_for_is_not_admitted() {
+    let members = nobody(Duration::ZERO);
+    for port in 0..=17 {
+        let (member, _outbox) = member("s", port);
+        let admitted = members.admits(&member);
+        assert_eq!(admitted.is_ok(), usize::from(port) <= MAX_SLAVES, "{port}");
+        assert_eq!(members.join(member), admitted);
+    }
+}
+
+#[tokio::test]
+async fn r4_the_same_address_replaces_the_connection_that_is_there() {
+    let members = nobody(Duration::ZERO);
+    let (old, old_outbox) = member("s", 1);
+    let (new, _outbox) = member("s", 1);
+    let old_connection = old.connection();
+    members.join(old).unwrap();
+    members.join(new).unwrap();
+    assert!(old_outbox.cut.is_cancelled());
+    members.leave("s", old_connection, true);
+    assert_eq!((members.snapshot().rev, members.count()), (2, (1, 0)), "the old one's end changes nothing");
+}
+
+#[tokio::test]
+async fn w5_a_connection_that_is_back_within_its_grace_is_no_change_of_who_is_there() {
+    let members = nobody(Duration::from_millis(20));
+    let (old, _old) = member("s", 1);
+    let (new, _new) = member("s", 1);
+    let connection = old.connection();
+    members.join(old).unwrap();
+    members.leave("s", connection, true);
+    assert_eq!(members.count().0, 1);
+    members.join(new.clone()).unwrap();
+    members.leave("s", new.connection(), true);
+    let mut revision = members.revision();
+    revision.wait_for(|rev| *rev == 3).await.unwrap();
+    assert_eq!(members.count().0, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_run_is_not_in_the_table_and_can_be_asked() {
+    let members = nobody(Duration::ZERO);
+    let (member, _outbox) = member("s", 1);
+    let connection = member.connection();
+    members.join(member).unwrap();
+    members.absent("s", connection);
+    assert_eq!((members.snapshot().rev, port(&members, "s")), (2, None));
+    assert_eq!(members.resolve(&["s".into()]).0.len(), 1);
+    members.present("s", connection, Info::from_iter([("port".into(), 9.into())]));
+    assert_eq!((members.snapshot().rev, port(&members, "s")), (3, Some(9.into())));
+    assert!(members.snapshot().servers["s"].returned);
+}
+
+#[test]
+fn targets_name_ids_types_and_all() {
+    let members = nobody(Duration::ZERO);
+    let (a, _a) = member("a", 1);
+    let (b, _b) = member("b", 2);
+    members.join(a).unwrap();
+    members.join(b).unwrap();
+    let resolve = |targets: &[&str]| {
+        let targets: Vec<_> = targets.iter().map(|&target| target.to_owned()).collect();
+        let (found, nobody) = members.resolve(&targets);
+        (found.into_iter().map(|member| member.id).collect::<Vec<_>>().join(","), nobody.join(","))
+    };
+    assert_eq!(resolve(&["a", "a", "x"]), ("a".into(), "x".into()));
+    assert_eq!(resolve(&["*", "b"]), ("a,b".into(), "".into()));
+    assert_eq!(resolve(&["type:chat"]), ("a,b".into(), "".into()));
+    assert_eq!(resolve(&["type:gate", "a@h:9"]), ("".into(), "type:gate,a@h:9".into()));
+}
+
+/// Lets `count` servers in, loses the connections of the first `lost`, and gives the connections of all.
+fn lose(members: &Arc<Members>, count: u16, lost: usize) -> Vec<(String, u64, Outbox)> {
+    let joined: Vec<_> = (0..count)
+        .map(|port| {
+            let (member, outbox) = member(&format!("s{port}"), port);
+            let joined = (member.id.clone(), member.connection(), outbox);
+            members.join(member).unwrap();
+            joined
+        })
+        .collect();
+    joined[..lost].iter().for_each(|(id, connection, _)| members.leave(id, *connection, true));
+    joined
+}
+
+fn with_hold(hold: Duration) -> Arc<Members> {
+    let rule = MassLoss { share: 0.5, hold, window: Duration::from_secs(60) };
+    Arc::new(Members::new(Duration::from_millis(10), rule, Journal::new(100)))
+}
+
+/// Waits until the ids in the table are as wanted.
+async fn until(members: &Members, wanted: impl Fn(&[String]) -> bool) {
+    let mut revision = members.revision();
+    while !wanted(&members.snapshot().servers.into_keys().collect::<Vec<_>>()) {
+        revision.changed().await.unwrap();
+    }
+}
+
+async fn alarms(members: &Members, count: usize) -> Vec<String> {
+    loop {
+        let page = members.journal.page(0);
+        let alarms = page.events.iter().filter(|event| event.kind == kind::ALARM).map(|event| event.message.clone());
+        let alarms: Vec<_> = alarms.collect();
+        if alarms.len() >= count {
+            return alarms;
+        }
+        members.journal.next(page.last, Duration::from_secs(30)).await;
+    }
+}
+
+#[tokio::test]
+async fn w5_when_more_than_half_vanish_at_once_the_table_stays_until_the_hold_is_over() {
+    let members = with_hold(Duration::from_millis(100));
+    let _joined = lose(&members, 5, 3);
+    let begun = alarms(&members, 1).await;
+    assert!(begun[0].starts_with("3 of 5 servers vanished at once"), "{begun:?}");
+    assert_eq!((members.snapshot().rev, members.snapshot().servers.len()), (5, 5), "nobody is told anything");
+    let over = alarms(&members, 2).await;
+    assert!(over[1].contains("3 servers that vanished were removed"), "{over:?}");
+    assert_eq!(members.snapshot().servers.into_keys().collect::<Vec<_>>(), ["s3", "s4"]);
+}
+
+#[tokio::test]
+async fn w5_half_of_the_fleet_or_two_servers_are_no_mass_loss() {
+    for (count, lost) in [(6, 3), (2, 2)] {
+        let members = with_hold(Duration::from_secs(3600));
+        let _joined = lose(&members, count, lost);
+        let left = usize::from(count) - lost;
+        until(&members, |ids| ids.len() == left).await;
+        assert!(members.held().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn w5_those_who_said_that_they_leave_have_not_vanished() {
+    let members = with_hold(Duration::from_secs(3600));
+    let joined = lose(&members, 4, 0);
+    joined.iter().for_each(|(id, connection, _)| members.leave(id, *connection, false));
+    assert!(members.snapshot().servers.is_empty() && members.held().is_empty());
+}
+
+#[tokio::test]
+async fn w5_servers_that_come_back_end_the_alarm() {
+    let members = with_hold(Duration::from_secs(3600));
+    let _joined = lose(&members, 4, 3);
+    alarms(&members, 1).await;
+    let mut back = Vec::new();
+    for port in 0..3 {
+        // One comes back at another address.
+        let (mut member, outbox) = member(&format!("s{port}"), if port == 1 { 99 } else { port });
+        member.returned = true;
+        members.join(member).unwrap();
+        back.push(outbox);
+    }
+    let over = alarms(&members, 2).await;
+    assert!(over[1].starts_with("over: all servers that had vanished are back"), "{over:?}");
+    assert_eq!(port(&members, "s1"), Some(99.into()), "who is there stands for the id");
+    assert_eq!((members.snapshot().servers.len(), members.count().0), (4, 4));
+}
+
+#[tokio::test]
+async fn w5_the_operator_can_have_those_who_vanished_forgotten() {
+    let members = with_hold(Duration::from_secs(3600));
+    let _joined = lose(&members, 4, 4);
+    alarms(&members, 1).await;
+    while members.held().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(members.forget(&["s2".into(), "nobody".into()], "asked"), ["s2"]);
+    assert_eq!(members.snapshot().servers.len(), 3);
+    assert_eq!(members.forget(&[], "asked").len(), 3);
+    assert!(members.snapshot().servers.is_empty());
+    assert_eq!(alarms(&members, 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn w5_losses_that_come_one_after_another_are_seen_as_one() {
+    let members = with_hold(Duration::from_secs(3600));
+    let joined = lose(&members, 6, 0);
+    for (id, connection, _) in &joined[..2] {
+        members.leave(id, *connection, true);
+        until(&members, |ids| !ids.contains(id)).await;
+    }
+    for (id, connection, _) in &joined[2..4] {
+        members.leave(id, *connection, true);
+    }
+    let said = alarms(&members, 1).await;
+    assert!(said[0].starts_with("4 of 6 servers vanished at once"), "{said:?}");
+    assert_eq!(members.snapshot().servers.len(), 4, "those who were lost last are kept");
+}

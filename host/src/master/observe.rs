@@ -1,0 +1,54 @@
+//! How a master is: metrics that are states, and health.
+
+use metrics::gauge;
+
+use super::Inner;
+use crate::observe::{Health, Observed};
+
+/// How far a master is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Modules are being started.
+    Starting,
+    /// It does what it is for.
+    Serving,
+    /// Calls under way are answered, and nothing else.
+    Ending,
+}
+
+impl Observed for Inner {
+    fn health(&self) -> Health {
+        match *self.stage.lock() {
+            Stage::Starting => Health::not("starting", "the modules are being started"),
+            Stage::Ending => Health::not("shutting-down", "the master is shutting down"),
+            Stage::Serving => match self.members.held() {
+                held if held.is_empty() => Health::ok(),
+                // The master itself is well, and can be asked.
+                held => Health {
+                    problems: vec![format!("servers that vanished are kept: {}", held.join(", "))],
+                    ..Health::ok()
+                },
+            },
+        }
+    }
+
+    fn refresh(&self) {
+        self.console.observe();
+        let (servers, clients) = self.members.count();
+        let monitors = self.members.all();
+        let outboxes = monitors.iter().map(|member| member.exchange.peer().waiting());
+        let (sum, max) = outboxes.fold((0, 0), |(sum, max), waiting| (sum + waiting, max.max(waiting)));
+        let under_way: usize = monitors.iter().map(|member| member.exchange.under_way()).sum();
+        for (name, value) in [
+            ("pomelo_servers", servers),
+            ("pomelo_clients", clients),
+            ("pomelo_monitors", monitors.len()),
+            ("pomelo_servers_held", self.members.held().len()),
+            ("pomelo_outbox_frames", sum),
+            ("pomelo_outbox_frames_max", max),
+            ("pomelo_requests_under_way", under_way),
+        ] {
+            gauge!(name).set(value as f64);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How a monitor is, over HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use metrics::gauge;
+use serde_json::value::RawValue;
+
+use super::link::Link;
+use super::{LinkState, Monitor};
+use crate::console::Console;
+use crate::journal::{Event, kind};
+use crate::observe::{Health, Observed, Options, host, pages};
+use crate::transport::listener::{self, Listener};
+use crate::transport::{Accept, Ack, Closed, Peer, Session};
+
+/// Those who look at a monitor are few.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What is looked at.
+pub(super) struct Inner {
+    pub link: Arc<Link>,
+    pub console: Console,
+}
+
+impl Monitor {
+    /// Serves `/metrics` and `/healthz` until the monitor is shut down; where.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on.
+    pub async fn serve_http(&self, address: SocketAddr, options: Options) -> io::Result<SocketAddr> {
+        let limits = listener::Options { max_connections: MAX_CONNECTIONS, ..listener::Options::default() };
+        let listener = Listener::bind(address, limits, Arc::new(Nobody), pages(host(&self.observed), options)).await?;
+        let address = listener.local_addr();
+        self.tasks.spawn(listener.serve(self.stop.clone()));
+        tracing::info!(%address, "serving metrics and health");
+        let event = Event::new(kind::HTTP, format!("metrics and health are at http://{address}/"));
+        self.link.journal().record(event.server(&self.console.identity().server_id));
+        Ok(address)
+    }
+}
+
+/// Nobody joins a monitor.
+struct Nobody;
+
+impl Accept for Nobody {
+    fn accept(&self, peer: Peer) -> Arc<dyn Session> {
+        peer.cut("this is a monitor, not a master");
+        Arc::new(Nobody)
+    }
+}
+
+impl Session for Nobody {
+    fn frame(&self, _: &str, _: &RawValue, _: Option<Ack>) {}
+    fn closed(&self, _: Closed) {}
+}
+
+impl Observed for Inner {
+    fn health(&self) -> Health {
+        if self.console.is_shutting_down() {
+            return Health::not("shutting-down", "the monitor is shutting down");
+        }
+        match &*self.link.state().borrow() {
+            LinkState::Registered => Health::ok(),
+            LinkState::Idle => Health::not("failing", "the server does not run"),
+            LinkState::Connecting(None) => Health::not("starting", "the master is being reached"),
+            LinkState::Connecting(Some(why)) => Health::not("failing", why.clone()),
+        }
+    }
+
+    fn refresh(&self) {
+        self.console.observe();
+        let connection = self.link.connection();
+        let waiting = connection.as_ref().map_or(0, |exchange| exchange.peer().waiting());
+        let under_way = connection.as_ref().map_or(0, |exchange| exchange.under_way());
+        gauge!("pomelo_outbox_frames").set(waiting as f64);
+        gauge!("pomelo_requests_under_way").set(under_way as f64);
+        let registered = *self.link.state().borrow() == LinkState::Registered;
+        gauge!("pomelo_registered").set(f64::from(u8::from(registered)));
+    }
+}

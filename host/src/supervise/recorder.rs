@@ -1,0 +1,66 @@
+//! What happens to a program, written into a journal.
+
+use std::sync::Arc;
+
+use super::{Happened, How, Watcher};
+use crate::journal::{Event, Journal, kind};
+
+/// A watcher that writes down how a program ended and that it was started again. `what` begins the sentences: `the program`. One that ended as it
+/// was asked to is not worth a line where `quiet`.
+pub fn recorder(journal: Journal, server: String, what: &'static str, quiet: bool) -> Watcher {
+    Arc::new(move |happened| {
+        if let Some(event) = event(happened, what, quiet) {
+            journal.record(event.server(server.clone()));
+        }
+    })
+}
+
+fn event(happened: &Happened<'_>, what: &str, quiet: bool) -> Option<Event> {
+    match happened {
+        Happened::Started { pid, again: true } => {
+            metrics::counter!("pomelo_program_restarts_total").increment(1);
+            Some(Event::new(kind::RESTART, format!("{what} runs again, as process {pid}")))
+        }
+        Happened::Started { again: false, .. } => None,
+        Happened::Ended { exit, asked, .. } if quiet && (*asked || exit.how == How::Code(0)) => None,
+        Happened::Ended { exit, asked, back } => {
+            let (kind, then) = match (asked, back) {
+                (true, _) => (kind::EXIT, ", as it was asked to"),
+                (false, true) => (kind::EXIT, " and is started again"),
+                (false, false) if exit.how == How::Code(0) => (kind::EXIT, " and is not started again"),
+                (false, false) => (kind::GIVEN_UP, " and stays down"),
+            };
+            let message = match &exit.how {
+                // The reason is a sentence of its own.
+                How::NotStarted(why) => format!("{what} was not started: {why}"),
+                how => format!("{what} {how}{then}"),
+            };
+            let (code, signal) = match exit.how {
+                How::Code(code) => (Some(code), None),
+                How::Signal(signal) => (None, Some(signal)),
+                How::NotStarted(_) => (None, None),
+            };
+            Some(Event::new(kind, message).exit(code, signal, exit.last_lines.clone()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::Exit;
+
+    #[test]
+    fn an_exit_is_told_with_code_and_last_lines_and_what_follows() {
+        let last_lines = vec!["no such table".into()];
+        let exit = Exit { how: How::Code(7), time: std::time::SystemTime::now(), last_lines };
+        let ended = |asked, back| event(&Happened::Ended { exit: &exit, asked, back }, "the program", false).unwrap();
+        let event_ = ended(false, true);
+        assert_eq!((&*event_.kind, event_.code, event_.lines.len()), (kind::EXIT, Some(7), 1));
+        assert_eq!(event_.message, "the program ended with code 7 and is started again");
+        assert_eq!(&*ended(false, false).kind, kind::GIVEN_UP);
+        assert_eq!(ended(true, false).message, "the program ended with code 7, as it was asked to");
+        assert!(event(&Happened::Ended { exit: &exit, asked: true, back: false }, "the monitor", true).is_none());
+        assert!(event(&Happened::Started { pid: 1, again: false }, "the program", false).is_none());
+    }
+}

@@ -1,0 +1,274 @@
+// Shows the cluster: a Socket.IO client of the master, as any other. What comes from servers, modules and users is put into the page as text,
+// never as HTML.
+import { io } from "./socket.io.esm.min.js";
+
+const REFRESH = 3000; // ms between two looks at the servers
+const ANSWER = 15000; // ms that an answer may take
+const WAIT = 20000; // ms for which the master holds the answer to `events`
+const KEPT = 500; // events on the page
+
+const $ = (id) => document.getElementById(id);
+let socket = null;
+let login = null; // what the page registers with, again after a break
+let lastEvent = 0;
+let turn = 0; // of the loops: those of an earlier connection end
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined && text !== null) made.textContent = String(text);
+  if (className) made.className = className;
+  return made;
+}
+
+/** Sends a frame; the answer's body, or an error with what the master says. */
+function emit(topic, payload, wait = ANSWER) {
+  return new Promise((resolve, reject) => {
+    socket.timeout(wait).emit(topic, payload, (late, answer) => {
+      if (late) reject(new Error("The master did not answer in time."));
+      else if (answer && answer.error) reject(Object.assign(new Error(answer.error.message), { code: answer.error.code }));
+      else resolve(topic === "client" ? answer.body : answer);
+    });
+  });
+}
+const ask = (moduleId, body) => emit("client", { moduleId, body });
+const command = (name, body, wait) => emit("client", { command: name, body }, wait);
+
+// Logging in
+
+$("login-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  $("login-error").textContent = "";
+  $("login-button").disabled = true;
+  login = { username: $("username").value, password: $("password").value };
+  connect();
+});
+$("logout").addEventListener("click", () => location.reload());
+
+function connect() {
+  if (socket) socket.disconnect();
+  socket = io({ transports: ["websocket"], reconnectionDelayMax: 5000, forceNew: true });
+  socket.on("connect", register);
+  socket.on("disconnect", () => away("The master is away."));
+  socket.on("connect_error", () => away("The master cannot be reached."));
+}
+
+async function register() {
+  const id = "web-" + Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(16)).join("");
+  try {
+    const answer = await emit("register", { type: "client", id, ...login });
+    if (answer.code !== 1) return refused(answer.msg);
+  } catch (error) {
+    return refused(error.message);
+  }
+  $("password").value = "";
+  $("login").hidden = true;
+  $("cluster").hidden = false;
+  $("who").textContent = login.username;
+  state("connected", "good");
+  lastEvent = 0;
+  $("events").replaceChildren();
+  turn += 1;
+  look(turn);
+  follow(turn);
+}
+
+function refused(why) {
+  socket.disconnect();
+  login = null;
+  $("cluster").hidden = true;
+  $("login").hidden = false;
+  $("login-button").disabled = false;
+  $("login-error").textContent = why;
+  $("password").focus();
+}
+
+function away(why) {
+  if (!login) return;
+  if ($("cluster").hidden) {
+    refused(why);
+  } else {
+    turn += 1;
+    state("reconnecting", "bad");
+  }
+}
+
+function state(text, className) {
+  $("connection").textContent = text;
+  $("connection").className = "badge " + className;
+}
+
+// Servers and modules
+
+async function look(mine) {
+  while (mine === turn) {
+    if (!document.hidden) await refresh().catch((error) => mine === turn && say(error.message));
+    await new Promise((resolve) => setTimeout(resolve, REFRESH));
+  }
+}
+
+async function refresh() {
+  const [servers, modules] = await Promise.all([ask("__console__", { signal: "list" }), command("modules")]);
+  showServers(servers.msg, servers.missing || {});
+  showModules(modules.modules, modules.refused || {});
+}
+
+const STATES = { running: "good", enabled: "good", starting: "warn", "backing-off": "warn", "put-aside": "warn" };
+
+function row(table, key, cells) {
+  const made = element("tr");
+  made.dataset.id = key;
+  cells.forEach((cell) => made.append(cell));
+  table.append(made);
+}
+
+function fill(id, show) {
+  const body = $(id).tBodies[0];
+  // A button that has the focus shall keep it.
+  const focus = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const fresh = document.createDocumentFragment();
+  show(fresh);
+  body.replaceChildren(fresh);
+  if (focus) body.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
+}
+
+function button(action, id) {
+  const made = element("button", action === "stop" ? "Stop" : "Restart");
+  made.type = "button";
+  made.dataset.key = `${action} ${id}`;
+  made.addEventListener("click", () => act(action, id));
+  return made;
+}
+
+function actions(id, isMaster) {
+  const cell = element("td", null, "admin");
+  if (!isMaster) cell.append(button("restart", id), button("stop", id));
+  return cell;
+}
+
+function showServers(servers, missing) {
+  fill("servers", (body) => {
+    for (const [id, server] of Object.entries(servers)) {
+      const status = element("td", server.state || "running", "dot " + (STATES[server.state || "running"] || "bad"));
+      const exit = server.lastExit && (server.lastExit.how || server.lastExit);
+      if (exit) status.title = "last " + (typeof exit === "string" ? exit : JSON.stringify(exit));
+      row(body, id, [
+        element("td", id), element("td", server.serverType), status, element("td", server.pid || "–", "n"),
+        element("td", number(server.rss, " MB"), "n"), element("td", number(server.cpu, " %"), "n"),
+        element("td", minutes(server.uptime), "n"), element("td", server.restarts ?? "–", "n"),
+        actions(id, server.serverType === "master"),
+      ]);
+    }
+    for (const [id, why] of Object.entries(missing)) {
+      const said = element("td", why, "text bad");
+      said.colSpan = 7;
+      row(body, id, [element("td", id), said, actions(id, false)]);
+    }
+  });
+  const running = Object.values(servers).filter((server) => (server.state || "running") === "running").length;
+  $("servers-count").textContent = `${running} of ${Object.keys(servers).length + Object.keys(missing).length} running`;
+}
+
+function showModules(modules, refused) {
+  fill("modules", (body) => {
+    for (const module of modules) {
+      const source = String(module.source || "").split("/").pop();
+      row(body, module.id, [
+        element("td", module.id), element("td", module.version),
+        element("td", module.state, "dot " + (STATES[module.state] || "bad")), element("td", module.calls, "n"),
+        element("td", module.failures, "n" + (module.failures ? " warn" : "")), element("td", source),
+        element("td", module.refused ? "refused: " + module.refused : module.lastError || "", "text"),
+      ]);
+    }
+    for (const [file, why] of Object.entries(refused)) {
+      const said = element("td", "refused: " + why, "text bad");
+      said.colSpan = 6;
+      row(body, file, [element("td", file + ".wasm"), said]);
+    }
+  });
+  $("modules-count").textContent = `${modules.length} on the master`;
+}
+
+function number(value, unit) {
+  const parsed = Number(value);
+  return value === undefined || value === null || Number.isNaN(parsed) ? "–" : Math.round(parsed * 10) / 10 + unit;
+}
+
+function minutes(value) {
+  const all = Math.floor(Number(value));
+  if (value === undefined || Number.isNaN(all)) return "–";
+  const [days, hours] = [Math.floor(all / 1440), Math.floor(all / 60) % 24];
+  return days ? `${days} d ${hours} h` : hours ? `${hours} h ${all % 60} min` : `${all} min`;
+}
+
+async function act(action, id) {
+  $("confirm-text").textContent =
+    action === "stop" ? `Stop ${id}? It stays down until it is restarted.` : `Restart ${id}? Its connections are lost.`;
+  $("confirm-yes").textContent = action === "stop" ? "Stop" : "Restart";
+  $("confirm").returnValue = "no";
+  $("confirm").showModal();
+  await new Promise((resolve) => $("confirm").addEventListener("close", resolve, { once: true }));
+  if ($("confirm").returnValue !== "yes") return;
+  try {
+    const answer = await ask("__console__", { signal: action, ids: [id] });
+    const failed = Array.isArray(answer) ? answer : Object.values(answer.failed || {});
+    say(failed.length ? failed.join("; ") : `${id} was ${action === "stop" ? "stopped" : "restarted"}.`);
+  } catch (error) {
+    say(error.message);
+  }
+  refresh().catch(() => {});
+}
+
+// Events
+
+async function follow(mine) {
+  let quiet = false;
+  while (mine === turn) {
+    try {
+      const page = await command("events", { since: lastEvent, wait: quiet ? WAIT : 0 }, WAIT + ANSWER);
+      if (mine !== turn) return;
+      document.body.classList.remove("read-only");
+      page.events.forEach(showEvent);
+      lastEvent = page.last;
+      quiet = page.events.length === 0;
+    } catch (error) {
+      if (error.code === "forbidden") return document.body.classList.add("read-only");
+      if (mine === turn) await new Promise((resolve) => setTimeout(resolve, REFRESH));
+    }
+  }
+}
+
+const KINDS = { join: "good", restart: "good", enable: "good", reload: "good", exit: "warn", leave: "warn", disable: "warn",
+  slave: "warn", "put-aside": "warn", rollback: "bad", refusal: "bad", "given-up": "bad", alarm: "bad" };
+
+function showEvent(event) {
+  const list = $("events");
+  const made = element("li");
+  const time = element("time", new Date(event.time).toLocaleTimeString(), "dim");
+  time.dateTime = new Date(event.time).toISOString();
+  time.title = new Date(event.time).toLocaleString();
+  made.append(time, element("span", event.kind, KINDS[event.kind]), element("span", event.server || event.module || ""));
+  made.append(element("span", event.message + (event.client ? ` (by ${event.client})` : "")));
+  if (event.lines?.length) made.append(element("pre", event.lines.join("\n")));
+  made.hidden = !matches(made);
+  list.prepend(made);
+  while (list.childElementCount > KEPT) list.lastElementChild.remove();
+  if (event.kind === "alarm") {
+    $("alarm").textContent = event.message;
+    $("alarm").hidden = event.message.startsWith("over:");
+  }
+}
+
+const matches = (line) => line.textContent.toLowerCase().includes($("filter").value.trim().toLowerCase());
+$("filter").addEventListener("input", () => {
+  for (const line of $("events").children) line.hidden = !matches(line);
+});
+
+let saying;
+function say(text) {
+  $("said").textContent = text;
+  $("said").hidden = false;
+  clearTimeout(saying);
+  saying = setTimeout(() => ($("said").hidden = true), 6000);
+}
+
+$("login").hidden = false;
