@@ -16,7 +16,8 @@ fn count(asked: &[Value], members: &Value) -> usize {
 
 #[test]
 fn a2_a4_level_2_does_what_the_spec_lets_it_and_nothing_else_over_every_route_and_all_is_logged() {
-    let mut cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let settings = format!("{SETTINGS}[modules]\nsystem_monitor = true\n");
+    let mut cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &settings);
     let before = cluster.wait_for(&["chat-1"]);
     let said = script("levels.js", &[&cluster.port.to_string()]);
     let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

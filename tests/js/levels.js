@@ -13,6 +13,11 @@ const FORBIDDEN = [
   ['__console__', { signal: 'stop', ...stop, level: 1, username: 'admin', user: 'admin', clientId: 'admin-1', role: 'master' }],
   ['__masterwatcher__', { action: 'subscribe', id: 'level-2' }],
   ['__masterwatcher__', { action: 'record', id: 'chat-1' }],
+  ...['config', 'cpu', 'memory', 'set', 'enable', 'disable', 'run'].map((comd) =>
+    ['watchServer', { comd, context: 'chat-1', param: 'x', ...stop }]),
+  ...['list', 'get', 'save', 'run'].map((command) => ['scripts', { command, filename: 'x', body: '', ...stop }]),
+  ['profiler', { type: 'CPU', action: 'start', uid: 'chat-1' }],
+  ['monitorLog', { monitorId: 'chat-1', logfile: 'con-log', number: 10 }],
 ];
 const ALLOWED = [['__console__', { signal: 'list' }]];
 const COMMANDS = { enable: false, disable: false, list: true, modules: true };

@@ -2,10 +2,11 @@
 //!
 //! What counts is an address with the name that it tries: a user's, or a server's id. After a wrong answer the next ones of the same address and
 //! name go out later and later, right ones as well: whoever guesses over many connections learns nothing from which of them is answered first. Only
-//! so many may wait, and more are refused without a look at what they show. Nobody else is slowed down: an operator elsewhere is not locked out by
-//! a stranger's guesses, nor a user by those for another one.
+//! so many may wait, and more are refused without a look at what they show. An operator elsewhere is not locked out by a stranger's guesses, nor,
+//! as a rule, a user by those for another one.
 //!
-//! Names are told apart by a hash of a few bits, under a key that no peer knows: an address cannot fill the table by trying many names.
+//! Names are told apart by a hash of a few bits, under a key that no peer knows: an address can neither fill the table nor gain much by trying many
+//! names.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -27,7 +27,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Versions of the WIT package `pomelo:admin` that this host serves.
 pub const WIT_VERSIONS: &[&str] = &["0.1.0"];
 
-/// The commands that a client may give the host itself.
+/// The commands that a client may give the host itself; `[commands] levels` may name them.
 pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable", "events", "forget"];
 
 /// What a frame is about. On Socket.IO it is the event's name, on the MQTT framing the topic.
