@@ -115,7 +115,7 @@ built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
 modules=(watchdog console watch-server monitor-log node-info system-info profiler scripts time-report)
-fixtures=(misbehave greedy serial relay probe served)
+fixtures=(misbehave greedy serial relay probe roles served)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do
     cp "$built/${module//-/_}.wasm" "$out/$module.wasm"

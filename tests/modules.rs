@@ -24,6 +24,8 @@ mod recorded;
 mod reload;
 #[path = "modules_suite/reload_under_load.rs"]
 mod reload_under_load;
+#[path = "modules_suite/roles.rs"]
+mod roles;
 #[path = "modules_suite/scripts.rs"]
 mod scripts;
 #[path = "modules_suite/start.rs"]
