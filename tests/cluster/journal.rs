@@ -158,3 +158,27 @@ fn w5_servers_that_are_stopped_on_purpose_have_not_vanished() {
     wait_for_members(&views[4], &["chat-5"]);
     assert!(events(&cluster).iter().all(|event| event["kind"] != "alarm"));
 }
+
+#[test]
+fn x4_what_a_program_writes_can_be_followed_over_its_restarts() {
+    let script = format!("echo hello from $$; {FRAGILE}");
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    let first = pid(&cluster.wait_for(&["chat-1"]), "chat-1");
+    let port = cluster.port.to_string();
+    let following = Host::start(pomelo(&["logs", "chat-1", "-f", "--port", &port]), cluster.path("followed"));
+    let hello = |pid: u32| format!("hello from {pid}\n");
+    eventually("the first line is there", || following.log().contains(&hello(first)).then_some(()));
+    cluster.write("bad", "");
+    event(&cluster, "restart", "runs again");
+    let second = pid(&cluster.wait_for(&["chat-1"]), "chat-1");
+    eventually("the next process is followed", || following.log().contains(&hello(second)).then_some(()));
+    assert!(following.log().contains("no such table"), "{}", following.log());
+    assert_eq!(cluster.done(&["logs", "chat-1", "-n", "1"]), hello(second));
+    let lines = cluster.done(&["logs", "chat-1", "--json"]);
+    let errors: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(errors.iter().filter(|line| line["error"] == true).count(), 1, "{lines}");
+    let level_2 = cluster.ask(&["logs", "chat-1", "-u", "monitor", "-p", "monitor"]);
+    assert_eq!((level_2.code, level_2.err.contains("needs level 1")), (Some(1), true), "{level_2:?}");
+    let nobody = cluster.ask(&["logs", "nobody"]);
+    assert_eq!((nobody.code, nobody.err.contains("no such server")), (Some(1), true), "{nobody:?}");
+}

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::arguments::Arguments;
 use crate::ask::{Reasons, ask, reason};
-use crate::{Message, add, blacklist, crons, end, restart, unknown};
+use crate::logs::Wanted;
+use crate::{Message, add, blacklist, crons, end, logs, restart, unknown};
 
 /// From a client.
 #[derive(Deserialize)]
@@ -20,6 +21,14 @@ pub struct Command {
     server_type: Option<String>,
     #[serde(default)]
     args: Option<Arguments>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    lines: Option<u32>,
+    #[serde(default)]
+    since: Option<u64>,
+    #[serde(default)]
+    wait: Option<u64>,
 }
 
 /// To a client.
@@ -44,6 +53,8 @@ pub enum Answer {
         server_ids: Vec<String>,
     },
     Restarted(Vec<String>),
+    /// To `logs`: what the host says of the program's output.
+    Logs(Box<RawValue>),
     /// To `add`, `addCron`, `removeCron` and `blacklist`: which servers have it done, and why the others have not.
     Done {
         status: &'static str,
@@ -87,6 +98,10 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
         "kill" => end::kill(agent, ids),
         "restart" => restart::restart(agent, ids, command.server_type),
         "add" => add::add(agent, args),
+        "logs" => {
+            let wanted = Wanted { lines: command.lines, since: command.since, wait: command.wait };
+            logs::forward(agent, command.id, wanted).map(Answer::Logs)
+        }
         "addCron" => crons::add(agent, args),
         "removeCron" => crons::remove(agent, args),
         "blacklist" => blacklist::blacklist(agent, args),

@@ -7,6 +7,7 @@
 //! | `stop` | `ids`, or none for all | `{"status": "part" or "all", "stopped": [id], "failed": {id: reason}}` |
 //! | `kill` | `ids`, or none for all | `{"code": "ok"}` or `{"code": "remained", "serverIds": [id]}` |
 //! | `restart` | `ids`, or `type`, or none for all but the master | the ids that failed |
+//! | `logs` | `id`; `lines`, at most so many; `since`, those after a number; `wait` for one, milliseconds | `{"lines": [{n, time, error, text}], "last"}` |
 //! | `addCron` | `args`: `id=`, `time=`, `action=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |
@@ -27,6 +28,7 @@ mod client;
 mod crons;
 mod end;
 mod figures;
+mod logs;
 mod monitor;
 mod restart;
 
@@ -58,6 +60,9 @@ struct Message {
     /// With `blacklist`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blacklist: Option<Vec<String>>,
+    /// With `logs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    logs: Option<logs::Wanted>,
 }
 
 impl Message {
@@ -68,6 +73,6 @@ impl Message {
 
 /// The failure for a signal that there is not.
 fn unknown(signal: &str) -> Failure {
-    const SIGNALS: &str = ": it is list, add, stop, kill, restart, addCron, removeCron or blacklist.";
+    const SIGNALS: &str = ": it is list, add, stop, kill, restart, logs, addCron, removeCron or blacklist.";
     Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())
 }

@@ -2,10 +2,11 @@
 
 use pomelo_sdk::prelude::*;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::arguments::bad;
 use crate::figures::Figures;
-use crate::{Message, unknown};
+use crate::{Message, logs, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]
@@ -22,6 +23,8 @@ pub enum Answer {
     Restarted(u32),
     /// To what concerns the application.
     Done(u32),
+    /// To `logs`.
+    Logs(Box<RawValue>),
 }
 
 pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
@@ -35,6 +38,7 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
         "stop" => process.stop().map(|()| Answer::Ended(id)),
         "kill" => process.kill().map(|()| Answer::Ended(id)),
         "restart" => process.restart().map(Answer::Restarted),
+        "logs" => logs::read(agent, message.logs).map(Answer::Logs),
         "addCron" => {
             let cron = message.cron.ok_or_else(|| bad("There is no cron to be added."))?;
             agent.application().add_crons(&[cron]).map(|()| Answer::Done(1))
