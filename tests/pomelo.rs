@@ -2,6 +2,8 @@
 
 #[path = "pomelo/app.rs"]
 mod app;
+#[path = "pomelo/replay.rs"]
+mod replay;
 #[path = "pomelo/servers.rs"]
 mod servers;
 #[path = "cluster/support.rs"]
@@ -11,3 +13,7 @@ mod support;
 mod tools;
 #[path = "pomelo/watching.rs"]
 mod watching;
+#[path = "pomelo/weaknesses.rs"]
+mod weaknesses;
+#[path = "pomelo/wire.rs"]
+mod wire;

@@ -31,6 +31,9 @@ pub struct Servers<T> {
     pub epoch: String,
     /// What each server has said about itself, by id.
     pub servers: BTreeMap<String, T>,
+    /// What a server's monitor understands beyond pomelo's messages, by id; servers of pomelo 2.x are not among them.
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, Vec<String>>,
 }
 
 impl<'a> Cluster<'a> {

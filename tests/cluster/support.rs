@@ -83,6 +83,11 @@ impl Host {
         self.child.id()
     }
 
+    /// What it reads, where that was piped.
+    pub fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

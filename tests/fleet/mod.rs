@@ -103,6 +103,7 @@ impl Fleet {
             mass_loss: self.mass_loss.clone(),
             journal: self.journal.clone(),
             observe: pomelo_host::observe::Options::default(),
+            reconnect: Default::default(),
             configured: own.chain(others).collect(),
             admin_log: Default::default(),
         };

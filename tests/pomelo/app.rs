@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Done, Host, eventually, free_ports, pomelo, run};
+use crate::support::{Done, Host, eventually, free_ports, pomelo, run, send};
 
 /// Where npm's packages are.
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/js/node_modules");
@@ -27,6 +29,7 @@ pub struct App {
     pub dir: tempfile::TempDir,
     pub port: u16,
     servers: BTreeMap<&'static str, Value>,
+    free: Vec<u16>,
 }
 
 impl App {
@@ -35,7 +38,7 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         copy(Path::new(SOURCES), dir.path());
         fs::create_dir_all(dir.path().join("logs")).unwrap();
-        let [port, gate, connector1, client1, connector2, client2, chat1, chat2] = free_ports();
+        let [port, gate, connector1, client1, connector2, client2, chat1, chat2, rest @ ..] = free_ports::<12>();
         let frontend = |id: &str, client: u16, port: Option<u16>| {
             let mut server = json!({"id": id, "host": "127.0.0.1", "clientPort": client, "frontend": true});
             if let Some(port) = port {
@@ -59,7 +62,7 @@ impl App {
                 by_id.insert(id, server);
             }
         }
-        let app = App { running: BTreeMap::new(), dir, port, servers: by_id };
+        let app = App { running: BTreeMap::new(), dir, port, servers: by_id, free: rest.to_vec() };
         let master = json!({"id": "master-server-1", "host": "127.0.0.1", "port": port});
         app.config("master.json", &json!({ "development": master }));
         app.config("servers.json", &json!({ "development": servers }));
@@ -91,9 +94,16 @@ impl App {
         self.dir.path().join(name)
     }
 
+    /// A port that nothing of the application has.
+    pub fn free_port(&mut self) -> u16 {
+        self.free.pop().unwrap()
+    }
+
     /// Our master and nothing else.
     pub fn master(&mut self) {
         self.ours("master", &["master"]);
+        // A server of pomelo's that finds nobody there gives up at once.
+        eventually("the master listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
 
     /// A command of ours that stays, with the application's configuration.
@@ -153,6 +163,22 @@ impl App {
         eventually(&format!("{id} says {event}"), || {
             self.events(id).iter().any(|(said, value)| said == event && wanted(value)).then_some(())
         });
+    }
+
+    /// Waits until so many of a server's events are of that kind.
+    pub fn wait_for_count(&self, id: &str, event: &str, count: usize) {
+        let counted = |events: &[(String, Value)]| events.iter().filter(|(said, _)| said == event).count();
+        self.wait_until(id, |events| counted(events) >= count);
+    }
+
+    /// Waits until what a server has said is as wanted.
+    pub fn wait_until(&self, id: &str, wanted: impl Fn(&[(String, Value)]) -> bool) {
+        eventually(&format!("{id} says what is wanted"), || wanted(&self.events(id)).then_some(()));
+    }
+
+    /// Breaks the connection that a server has to the master, at the server's end: no word is said of it.
+    pub fn cut(&self, id: &str) {
+        send(self.running[id].pid(), Signal::SIGUSR2);
     }
 
     /// One of npm's programs of pomelo's: `pomelo` or `pomelo-cli`.

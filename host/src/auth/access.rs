@@ -54,6 +54,11 @@ impl Access {
         users.login(username.to_owned(), password, md5).await
     }
 
+    /// Whether a monitor has to show anything: there are tokens, or the operator's own check.
+    pub fn checks_servers(&self) -> bool {
+        self.server_check.is_some() || self.people.read().1.required()
+    }
+
     /// Lets a monitor of that type in, or not.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod access;
 mod exposure;
 mod external;
 mod password;
+mod reconnect;
 mod tokens;
 mod users;
 
@@ -16,6 +17,7 @@ pub use access::Access;
 pub use exposure::{Exposed, Exposure};
 pub use external::{Bounds, External, Question, Way};
 pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
+pub use reconnect::Reconnect;
 pub use tokens::{MonitorToken, Tokens};
 pub use users::{Refused, User, Users};
 

@@ -227,6 +227,7 @@ pub(super) fn master_options(
         first_frame_limit: network.max_unregistered_frame,
         max_frame: network.max_frame,
         allowed_hosts,
+        mqtt_idle: config.settings.pomelo.idle,
         ..listener::Options::default()
     };
     let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
@@ -250,6 +251,7 @@ pub(super) fn master_options(
         },
         journal: Journal::new(config.settings.master.events),
         observe,
+        reconnect: config.settings.pomelo.reconnect,
         configured: own.chain(others).collect(),
         admin_log,
     }

@@ -8,12 +8,14 @@
 //! | `shell/` | `shell`: the same commands and others, one after another |
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
 //! | `check`, `init` | `check`, `init` |
+//! | `admit` | `admit` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `watch` | `events`, `logs`, `forget` |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
 
 mod admin;
+mod admit;
 mod assemble;
 mod check;
 mod init;
@@ -124,6 +126,19 @@ enum Command {
         /// Server ids
         ids: Vec<String>,
     },
+    /// Let servers of pomelo 2.x come back that show no token and are not known; without an id, show who waits
+    Admit {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server ids
+        ids: Vec<String>,
+        /// All that come
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// For how long, in seconds; they try again every minute at most
+        #[arg(long = "for", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
     /// Show the master's modules, enable or disable one
     Modules {
         #[command(flatten)]
@@ -232,6 +247,9 @@ struct MonitorArgs {
     /// The master's host:port, instead of the configured one
     #[arg(long, short = 'm')]
     master: Option<String>,
+    /// host:port of an original master of pomelo 2.x to join, instead of one of this program
+    #[arg(long, conflicts_with = "master")]
+    pomelo_master: Option<String>,
     /// Directory of .wasm modules, instead of the configured one
     #[arg(long)]
     modules: Option<PathBuf>,
@@ -403,6 +421,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Kill { admin, ids } => once(admin, async |session| admin::kill(session, ids).await).await,
         Command::Restart { admin, server_type, ids } => {
             once(admin, async |session| admin::restart(session, server_type, ids).await).await
+        }
+        Command::Admit { admin, ids, all, seconds } => {
+            once(admin, async |session| admit::admit(session, ids, all, seconds).await).await
         }
         Command::Modules { admin, action } => {
             let action = action.unwrap_or(ModulesAction::List);

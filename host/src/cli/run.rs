@@ -255,7 +255,10 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         let served = monitor.serve_http(address, observe).await;
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
-    monitor.join(master, beside.running);
+    match arguments.pomelo_master.clone() {
+        Some(address) => monitor.join_pomelo(address, beside.running),
+        None => monitor.join(master, beside.running),
+    }
     let mut ended = beside.ended;
     let given_up = tokio::select! {
         () = stop.cancelled() => false,

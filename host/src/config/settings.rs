@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::ready::Ready;
 use crate::admin_log;
-use crate::auth::{Bounds, Secret, Way};
+use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 
@@ -51,6 +51,8 @@ pub struct Settings {
     pub monitor_http: Option<SocketAddr>,
     /// `[metrics] token`: what must be shown by those who ask for metrics from another machine; absent: only this machine may ask.
     pub metrics_token: Option<Secret>,
+    /// `[pomelo]`: servers of pomelo 2.x.
+    pub pomelo: Pomelo,
     /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
 }
@@ -307,4 +309,27 @@ pub struct Ssh {
     pub program: Option<String>,
     /// `config`: the directory of the configuration there; absent: as here.
     pub config: Option<String>,
+}
+
+/// `[pomelo]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pomelo {
+    /// `reconnect` = `"known"`: which servers may come back where tokens are asked for; pomelo's show none when they do. `known`: those that
+    /// registered with a valid token before, from the same address; `known-id`: from any; `any`: whoever says so; `never`: nobody. Others wait for
+    /// `pomelo admit`.
+    pub reconnect: Reconnect,
+    /// `app`: the main program of an application of pomelo 2.x, such as `"../app.js"`; a relative path begins at the configuration directory. Where it
+    /// is there, servers without a `command` are run as pomelo's own starter runs them, and no monitor stands beside them.
+    pub app: Option<PathBuf>,
+    /// `node` = `"node"`: the program that runs it.
+    pub node: String,
+    /// `idle_ms` = 150000: a peer on pomelo-admin's wire that is silent for so long is gone. pomelo's send something once a minute.
+    pub idle: Duration,
+}
+
+impl Default for Pomelo {
+    fn default() -> Self {
+        let (reconnect, app, node) = (Reconnect::Known, None, "node".into());
+        Pomelo { reconnect, app, node, idle: Duration::from_secs(150) }
+    }
 }

@@ -8,10 +8,10 @@ use axum::http::Uri;
 use super::reader::{File, Table, did_you_mean};
 use super::ready::ready_word;
 use super::settings::{
-    AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Scripts, Settings, Ssh, Supervise, Watch,
+    AdminLog, Auth, KIB, MIB, MasterTimes, ModuleSettings, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Watch,
 };
 use super::tree::{Member, Node, Tree};
-use crate::auth::{Bounds, Secret, Way};
+use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::plugin::Limits;
 use crate::supervise::Restart;
 use crate::wire::COMMANDS;
@@ -154,6 +154,9 @@ pub(super) fn read(root: Option<Table<'_>>, base: &Path) -> Settings {
             }
             table.close();
         }
+        if let Some(table) = root.table("pomelo") {
+            settings.pomelo = pomelo(table, base);
+        }
         if let Some(mut table) = root.table("data") {
             if let Some((dir, _)) = table.text("dir", "dir = \"data\"") {
                 settings.data = Some(dir.into());
@@ -271,6 +274,25 @@ pub(super) fn restart_policy(file: File<'_>, word: &str, at: usize) -> Option<Re
             None
         }
     }
+}
+
+fn pomelo(mut table: Table<'_>, base: &Path) -> Pomelo {
+    let default = Pomelo::default();
+    let mut reconnect = default.reconnect;
+    if let Some((word, at)) = table.text("reconnect", "reconnect = \"known\"") {
+        match Reconnect::parse(word) {
+            Some(policy) => reconnect = policy,
+            None => {
+                let hint = did_you_mean(word, &Reconnect::WORDS);
+                table.file.fault(at, format!("`reconnect` cannot be `{word}`"), hint);
+            }
+        }
+    }
+    let app = table.text("app", "app = \"../app.js\"").map(|(app, _)| base.join(app));
+    let node = table.text("node", "node = \"node\"").map_or(default.node, |(node, _)| node.to_owned());
+    let pomelo = Pomelo { reconnect, app, node, idle: table.millis("idle_ms", default.idle, 1000..=DAY_MS) };
+    table.close();
+    pomelo
 }
 
 fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::failure::{Failure, code};
 use crate::trace::Trace;
 use crate::transport::{Ack, Peer, SendError};
-use crate::wire::{Command, Notify, Pending, ReqId, Request, Response, Topic, Waiting, raw};
+use crate::wire::{Command, Notify, Pending, ReqId, Request, Response, ResponseInError, Topic, Waiting, raw};
 
 /// A connection over which one side asks the other. Clones are the same connection.
 #[derive(Clone)]
@@ -92,6 +92,18 @@ impl Exchange {
     /// Fails all requests under way, and those to come: the connection is over.
     pub fn over(&self, why: &str) {
         self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
+    }
+
+    /// What sends an outcome back to a master of pomelo 2.x that looks for the answer in `error`.
+    pub fn reply_in_error(&self, id: ReqId) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
+        let (peer, topic) = (self.peer.clone(), self.topic);
+        move |outcome| {
+            // A master that has left gets no answer, and nobody else wants it.
+            let _ = match &outcome {
+                Ok(answer) => peer.send_quoted(topic, raw(&ResponseInError { resp_id: &id, error: answer })),
+                Err(_) => peer.send_quoted(topic, raw(&Response::new(&id, &outcome))),
+            };
+        }
     }
 
     /// What sends an outcome back: as a response where the message had an id, and through the acknowledgement where one was asked for.

@@ -3,6 +3,7 @@
 //! | command | body | answer |
 //! |---|---|---|
 //! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once where there are newer ones, else when there are or the wait is over |
+//! | `admit` | see there | |
 //! | `forget` | `ids`, or none for all | the ids of the servers that had vanished, were kept, and are now removed |
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::admit::ADMIT;
 use crate::console::Reply;
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
@@ -66,6 +68,7 @@ impl Inner {
         match asked.command {
             "events" => self.events(&asked, waiting, over, reply),
             "forget" => reply(self.forget(&asked)),
+            ADMIT => reply(self.admit(asked.body, asked.caller)),
             _ => reply(self.console_command(&asked)),
         }
     }

@@ -5,6 +5,8 @@
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
 //! | `commands` | `events` and `forget`, and commands that are passed on |
+//! | `admit` | the command that lets such servers in |
+//! | `returning` | who of pomelo's servers comes back without a token |
 //! | `attempts` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
@@ -13,12 +15,14 @@
 //!
 //! Knows no module by name: what the cluster can be asked is the modules' affair.
 
+mod admit;
 mod attempts;
 mod cluster;
 mod commands;
 mod events;
 mod members;
 mod observe;
+mod returning;
 mod session;
 pub mod starter;
 
@@ -32,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin_log::AdminLog;
-use crate::auth::{Access, Tokens, Users};
+use crate::auth::{Access, Reconnect, Tokens, Users};
 use crate::console::{Console, Settings};
 use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
@@ -73,6 +77,8 @@ pub struct Options {
     pub observe: crate::observe::Options,
     /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
+    /// Who may come back without a token where tokens are asked for.
+    pub reconnect: Reconnect,
     /// The configured servers' types by their ids, the master's own among them.
     pub configured: BTreeMap<String, String>,
     /// Where it is written down what clients ask for.
@@ -106,6 +112,7 @@ struct Inner {
     options: Options,
     access: Access,
     attempts: attempts::Attempts,
+    returning: returning::Returning,
     members: Arc<Members>,
     console: Console,
     /// Knows servers that the configuration does not.
@@ -170,6 +177,7 @@ impl Master {
         engine: Engine,
         settings: Settings,
     ) -> Result<Self, StartError> {
+        let keeper = settings.keeper.clone();
         let journal = options.journal.clone();
         let members = Arc::new(Members::new(options.grace, options.mass_loss.clone(), journal.clone()));
         let servers = starter.clone();
@@ -211,11 +219,13 @@ impl Master {
         let own = Monitor::new(own_options, services, engine, settings).await?;
         own.profile_also(console.neighbours());
 
+        let returning = returning::Returning::new(options.reconnect, keeper);
         let (requested, limits) = (options.address, options.listener.clone());
         let inner = Arc::new(Inner {
             options,
             access,
             attempts: attempts::Attempts::default(),
+            returning,
             members,
             console,
             starter: servers,

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::pomelo::answers_in_error;
 use super::{Options, Running};
 use crate::console::{Console, Inbound};
 use crate::exchange::Exchange;
@@ -22,6 +23,7 @@ use crate::failure::{Failure, code};
 use crate::journal::Journal;
 use crate::plugin::capability::Uplink;
 use crate::plugin::{Caller, CallerRole, Handler};
+use crate::transport::mqtt;
 use crate::transport::socket_io::client::{self, ConnectError};
 use crate::transport::{Accept, Ack, Closed, Peer, Session, memory};
 use crate::wire::{Capabilities, Info, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
@@ -33,6 +35,8 @@ const REPORT_PAUSE: Duration = Duration::from_secs(60);
 pub(super) enum Dial {
     /// At `host:port`.
     SocketIo(String),
+    /// At `host:port`; an original master of pomelo 2.x.
+    Pomelo(String),
     /// In this process.
     Memory(Arc<dyn Accept>),
 }
@@ -54,6 +58,9 @@ pub enum Refused {
     /// The master cannot be reached.
     #[error("no connection to the master at {0}: {1}")]
     Connect(String, #[source] ConnectError),
+    /// The original master cannot be reached.
+    #[error("no connection to pomelo's master at {0}: {1}")]
+    Pomelo(String, #[source] mqtt::client::ConnectError),
     /// The master does not answer the registration.
     #[error("the master did not answer the registration within {0:?}")]
     Silent(Duration),
@@ -78,6 +85,13 @@ pub(super) struct Link {
 
 /// What modules see of the link.
 pub(super) struct MasterLink(pub Arc<Link>);
+
+/// What changes what is said to the master, and what ends it.
+struct Ends<'a> {
+    running: &'a mut Running,
+    told: &'a mut watch::Receiver<Info>,
+    stop: &'a CancellationToken,
+}
 
 /// A connection that is up.
 struct Connected {
@@ -116,9 +130,17 @@ impl Link {
     /// Keeps the server registered for as long as it runs, until `stop`.
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
         let mut pause = self.options.backoff.0;
+        let pomelos = matches!(dial, Dial::Pomelo(_));
         // A server that adds nothing has a sender that never speaks.
         let mut told = self.options.told.clone().unwrap_or_else(|| watch::Sender::new(Info::new()).subscribe());
         loop {
+            if pomelos {
+                // An original master knows of no server that is down: there is nothing to say to it then.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = until(&mut running, Option::is_some) => {}
+                }
+            }
             told.mark_unchanged();
             let pid = *running.borrow_and_update();
             let connected = tokio::select! {
@@ -128,7 +150,8 @@ impl Link {
             match connected {
                 Ok(connected) => {
                     let since = Instant::now();
-                    self.registered(connected, pid, &mut running, &mut told, &console, &stop).await;
+                    let ends = Ends { running: &mut running, told: &mut told, stop: &stop };
+                    self.registered(connected, pid, pomelos, ends, &console).await;
                     self.state.send_replace(LinkState::Idle);
                     if stop.is_cancelled() {
                         return;
@@ -159,12 +182,12 @@ impl Link {
         &self,
         connected: Connected,
         mut pid: Option<u32>,
-        running: &mut Running,
-        told: &mut watch::Receiver<Info>,
+        pomelos: bool,
+        ends: Ends<'_>,
         console: &Console,
-        stop: &CancellationToken,
     ) {
         let Connected { exchange, over, reports } = connected;
+        let Ends { running, told, stop } = ends;
         self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
         tracing::info!(server = %self.options.id, pid, "registered with the master");
         let mut first = running.clone();
@@ -197,6 +220,9 @@ impl Link {
             };
             if now != pid {
                 tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
+            }
+            if pomelos {
+                break "the server is another now";
             }
             // A new process id is a restarted server: others shall see it go and come.
             let told = match now {
@@ -239,7 +265,7 @@ impl Link {
     async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
         let over = CancellationToken::new();
-        let mut made = None;
+        let (mut made, pomelos) = (None, matches!(dial, Dial::Pomelo(_)));
         let make_session = |peer: Peer| -> Arc<dyn Session> {
             let exchange = Exchange::new(peer, Topic::Monitor, self.options.pending);
             made = Some(exchange.clone());
@@ -249,11 +275,17 @@ impl Link {
                 answered: Mutex::new(Some(answered)),
                 over: over.clone(),
                 console: console.clone(),
+                pomelos,
                 caller: Arc::new(Caller::of(CallerRole::Master)),
             })
         };
         match dial {
             Dial::Memory(master) => drop(memory::pair(&**master, self.options.connection.outbox, make_session)),
+            Dial::Pomelo(address) => drop(
+                mqtt::client::connect(address, self.options.connection.clone(), make_session)
+                    .await
+                    .map_err(|error| Refused::Pomelo(address.clone(), error))?,
+            ),
             Dial::SocketIo(address) => drop(
                 client::connect(address, self.options.connection.clone(), make_session)
                     .await
@@ -263,7 +295,9 @@ impl Link {
         // A connection always makes its session.
         let exchange = made.ok_or(Refused::Over)?;
         let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
-        exchange.peer().send(topic, raw(&self.registration(pid))).map_err(|_| Refused::Over)?;
+        let registration = self.registration(pid);
+        let registration = if pomelos { registration.in_pomelos_form() } else { registration };
+        exchange.peer().send(topic, raw(&registration)).map_err(|_| Refused::Over)?;
         let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
             Ok(Ok(Registered { code: 1, capabilities, .. })) => {
                 if capabilities.has(Capabilities::TRACE) {
@@ -311,6 +345,8 @@ struct Incoming {
     over: CancellationToken,
     console: Console,
     caller: Arc<Caller>,
+    /// The master is an original one.
+    pomelos: bool,
 }
 
 impl Session for Incoming {
@@ -360,8 +396,12 @@ impl Incoming {
             }
             Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
             Ok(Message::Request { id, module, body, depth, trace }) => {
-                let reply = self.exchange.reply(Some(id), None);
-                self.console.dispatch(inbound(&module, body, true, depth, trace), Box::new(reply));
+                let inbound = inbound(&module, body, true, depth, trace);
+                if self.pomelos && answers_in_error(&module, body) {
+                    self.console.dispatch(inbound, Box::new(self.exchange.reply_in_error(id)));
+                } else {
+                    self.console.dispatch(inbound, Box::new(self.exchange.reply(Some(id), None)));
+                }
             }
             Ok(Message::Notify { module, body }) => {
                 let name = module.to_string();

@@ -5,6 +5,7 @@
 //! | `link` | the connection to the master: registration, coming back, requests both ways |
 //! | `application` | the served application: its view of the cluster, its functions, its crons |
 //! | `observe` | its health and metrics over HTTP, where that is asked for |
+//! | `pomelo` | what an original master expects |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
 //! Registration follows the program: while it does not run, the server is not in the master's table. What a module does with the program or its view of the
@@ -13,6 +14,7 @@
 pub mod application;
 mod link;
 mod observe;
+mod pomelo;
 pub mod supervised;
 
 use std::sync::Arc;
@@ -139,6 +141,12 @@ impl Monitor {
     /// the monitor is registered and the server runs for the first time.
     pub fn join(&self, address: String, running: Running) {
         let dial = link::Dial::SocketIo(address);
+        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+    }
+
+    /// As [`Monitor::join`], for an original master of pomelo 2.x.
+    pub fn join_pomelo(&self, address: String, running: Running) {
+        let dial = link::Dial::Pomelo(address);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
     }
 

@@ -240,6 +240,16 @@ impl<'a> Response<'a> {
     }
 }
 
+/// A response as pomelo's own monitors give many of theirs: the answer where others have an error.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResponseInError<'a> {
+    /// The request's id as it came.
+    pub resp_id: &'a ReqId,
+    /// The answer.
+    pub error: &'a RawValue,
+}
+
 fn is_zero(depth: &u8) -> bool {
     *depth == 0
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-pub use envelope::{Command, Message, Notify, ReqId, Request, Response, WireError, null, raw};
+pub use envelope::{Command, Message, Notify, ReqId, Request, Response, ResponseInError, WireError, null, raw};
 pub use id::{BadId, MAX_ID, check_id, shown};
 pub use pending::{Pending, Waiting};
 pub use register::{Capabilities, Register, Registered, Role};
@@ -28,7 +28,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const WIT_VERSIONS: &[&str] = &["0.1.0"];
 
 /// The commands that a client may give the host itself; `[commands] levels` may name them.
-pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable", "events", "forget"];
+pub const COMMANDS: &[&str] = &["list", "modules", "enable", "disable", "events", "forget", "admit"];
 
 /// What a frame is about. On Socket.IO it is the event's name, on the MQTT framing the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

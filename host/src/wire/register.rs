@@ -66,6 +66,15 @@ impl Register {
     pub fn is_pomelos(&self) -> bool {
         self.version.is_none()
     }
+
+    /// The same without what only peers of our own kind say. An original master passes `info` on as it is: who the server is must stand in it.
+    pub fn in_pomelos_form(mut self) -> Self {
+        if let (Some(info), Some(server_type)) = (&mut self.info, &self.server_type) {
+            info.insert("id".into(), self.id.clone().into());
+            info.insert("serverType".into(), server_type.clone().into());
+        }
+        Register { version: None, wit: Vec::new(), capabilities: Capabilities::default(), down: false, ..self }
+    }
 }
 
 /// Names of what a peer understands beyond pomelo's messages. Names that a host does not know are kept and passed over.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pomelo_sdk::prelude::*;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::Message;
 
@@ -25,6 +26,41 @@ pub fn ask<T: DeserializeOwned>(
     // What is left is for the answer: this call's own deadline must not come first.
     let left = agent.time_left() * 9 / 10;
     agent.cluster().request_many(targets, message, Duration::from_millis(timeout).min(left))
+}
+
+/// Has a signal followed that servers of pomelo 2.x follow without an answer: they are notified, and count as having done so. Others are asked.
+pub fn command(
+    agent: &Agent,
+    targets: &[String],
+    message: &Message,
+    timeout: u64,
+) -> Result<Vec<(String, Result<IgnoredAny>)>> {
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(rename = "serverType")]
+        server_type: String,
+    }
+    let table = agent.cluster().servers::<Info>()?;
+    let (mut asked, mut notified) = (Vec::new(), Vec::new());
+    for target in targets {
+        let is_meant = |(id, info): &(&String, &Info)| {
+            *id == target || target.strip_prefix("type:") == Some(info.server_type.as_str())
+        };
+        let (ours, pomelos): (Vec<_>, Vec<_>) =
+            table.servers.iter().filter(is_meant).partition(|(id, _)| table.capabilities.contains_key(*id));
+        if pomelos.is_empty() {
+            asked.push(target.clone());
+        } else {
+            asked.extend(ours.into_iter().map(|(id, _)| id.clone()));
+            notified.extend(pomelos.into_iter().map(|(id, _)| id.clone()));
+        }
+    }
+    if !notified.is_empty() {
+        agent.cluster().notify(&notified, message)?;
+    }
+    let mut outcomes = ask(agent, &asked, message, timeout)?;
+    outcomes.extend(notified.into_iter().map(|id| (id, Ok(IgnoredAny))));
+    Ok(outcomes)
 }
 
 /// The ids, each once. What would name several servers is no id, and has failed.

@@ -4,11 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pomelo_sdk::prelude::*;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::Message;
 use crate::arguments::{Arguments, bad};
-use crate::ask::{Reasons, ask, reason};
+use crate::ask::{Reasons, command, reason};
 use crate::client::{Answer, Options};
 
 /// Patterns in one command.
@@ -33,7 +32,7 @@ pub fn blacklist(agent: &Agent, args: Arguments) -> Result<Answer> {
     let message = Message { blacklist: Some(patterns), ..Message::new("blacklist") };
     let (mut done, mut failed) = (Vec::new(), Reasons::new());
     let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in ask::<IgnoredAny>(agent, &frontends, &message, timeout)? {
+    for (id, answer) in command(agent, &frontends, &message, timeout)? {
         match answer {
             Ok(_) => done.push(id),
             Err(failure) => drop(failed.insert(id, reason(&failure))),

@@ -1,11 +1,10 @@
 //! `addCron` and `removeCron`.
 
 use pomelo_sdk::prelude::*;
-use serde::de::IgnoredAny;
 
 use crate::Message;
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
-use crate::ask::{Reasons, ask, reason};
+use crate::ask::{Reasons, command, reason};
 use crate::client::{Answer, Options};
 
 /// Whom a cron is for: one of the two.
@@ -44,7 +43,7 @@ fn pass_on(agent: &Agent, signal: &str, cron: Pairs, what: &str) -> Result<Answe
     let message = Message { cron: Some(cron), ..Message::new(signal) };
     let (mut done, mut failed) = (Vec::new(), Reasons::new());
     let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in ask::<IgnoredAny>(agent, &[target], &message, timeout)? {
+    for (id, answer) in command(agent, &[target], &message, timeout)? {
         match answer {
             Ok(_) => done.push(id),
             Err(failure) => drop(failed.insert(id, reason(&failure))),

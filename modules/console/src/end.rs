@@ -44,10 +44,7 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
     let timeout = agent.options::<Options>()?.stop_timeout;
-    let send = |ids: &[String], signal: &str| {
-        let answers = ask::<IgnoredAny>(agent, ids, &Message::new(signal), timeout)?;
-        Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(drop))).collect())
-    };
+    let send = |ids: &[String], signal: &str| send(agent, ids, signal, timeout);
     let (mut ended, mut up) = (Vec::new(), Vec::new());
     for ids in [first, last] {
         for (id, outcome) in end_some(&ids, signal, send)? {
@@ -88,11 +85,17 @@ fn hold(agent: &Agent, ids: &[String], down: bool) -> Result {
 }
 
 /// What became of each of some servers.
-type Outcomes = Vec<(String, Result)>;
+pub type Outcomes = Vec<(String, Result)>;
+
+/// Gives servers a signal.
+pub fn send(agent: &Agent, ids: &[String], signal: &str, timeout: u64) -> Result<Outcomes> {
+    let answers = ask::<IgnoredAny>(agent, ids, &Message::new(signal), timeout)?;
+    Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(drop))).collect())
+}
 
 /// Asks servers to end, by way of `send`. One that ends may be gone before its answer is out; but a connection also breaks while a server runs on.
 /// So those that left without an answer are looked at: who is no longer there has ended, and who is back is asked once more.
-fn end_some(
+pub fn end_some(
     ids: &[String],
     signal: &str,
     mut send: impl FnMut(&[String], &str) -> Result<Outcomes>,

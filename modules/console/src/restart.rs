@@ -1,11 +1,12 @@
 //! `restart`.
 
 use pomelo_sdk::prelude::*;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::Message;
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
 use crate::client::{Answer, Options, nothing_done};
+use crate::end::{end_some, send};
 
 pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
     let timeout = agent.options::<Options>()?.stop_timeout;
@@ -16,14 +17,29 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
         None => (vec!["*".to_owned()], Reasons::new()),
     };
     let mut restarted = 0;
-    for (id, answer) in ask::<IgnoredAny>(agent, &targets, &Message::new("restart"), timeout)? {
+    let (mut pomelos, mut outcomes) = (Vec::new(), Vec::new());
+    for (id, answer) in ask::<Box<RawValue>>(agent, &targets, &Message::new("restart"), timeout)? {
         let outcome = match answer {
             // The master is not among all: it cannot restart itself.
             Err(_) if !named && id == master => continue,
             // Its monitor is not there, or was just ending. One that only cannot be reached may be there, and is not started twice.
             Err(failure) if named && (is_unknown(&failure) || is_cut(&failure)) => start(agent, &id, failure),
+            // A server of pomelo 2.x says how it was started, and stops.
+            Ok(answer) if answer.get().starts_with('{') => {
+                pomelos.push(id);
+                continue;
+            }
             answer => answer.map(drop),
         };
+        outcomes.push((id, outcome));
+    }
+    for (id, outcome) in end_some(&pomelos, "stop", |ids, signal| send(agent, ids, signal, timeout))? {
+        // It may have gone before it was waited for.
+        let ended = outcome.or_else(|failure| if is_unknown(&failure) { Ok(()) } else { Err(failure) });
+        let outcome = ended.and_then(|()| agent.starter().start(&id));
+        outcomes.push((id, outcome));
+    }
+    for (id, outcome) in outcomes {
         match outcome {
             Ok(()) => restarted += 1,
             Err(failure) => drop(failed.insert(id, reason(&failure))),

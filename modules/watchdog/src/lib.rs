@@ -21,7 +21,8 @@
 //!
 //! # pomelo's own servers
 //! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. Who does not is a server of pomelo 2.x: it
-//! gets plain tables, and `addServer` and `removeServer`, one for each change.
+//! gets plain tables, and `addServer` and `removeServer`, one for each change. A master that answers with a plain table is an original one: what it
+//! tells comes in order, and there is nothing that could be compared.
 
 mod fold;
 mod master;
@@ -68,6 +69,10 @@ impl Watchdog {
 struct Master<'a>(&'a Agent);
 
 impl master::Host for Master<'_> {
+    fn id(&self) -> String {
+        self.0.server_id()
+    }
+
     fn table(&self) -> Result<protocol::Table> {
         self.0.cluster().table()
     }
@@ -114,7 +119,8 @@ struct Monitor<'a>(&'a Agent);
 
 impl monitor::Host for Monitor<'_> {
     fn ask(&self, request: &Request) -> Result<Known> {
-        self.0.uplink().module(MASTER_ID).request(request, protocol::DEADLINE)
+        let answer = self.0.uplink().module(MASTER_ID).request(request, protocol::DEADLINE)?;
+        Ok(protocol::known(answer)?)
     }
 
     fn notify(&self, request: &Request) -> Result {

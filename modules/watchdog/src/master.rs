@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::fold::{Change, fold};
-use crate::protocol::{Answer, Batch, Known, Order, Request, Table, has};
+use crate::protocol::{Answer, Batch, Infos, Known, Order, Request, Table, has};
 
 /// What this side needs of the host.
 pub trait Host {
+    /// The master's own id.
+    fn id(&self) -> String;
     fn table(&self) -> Result<Table>;
     fn configured(&self) -> Result<Vec<String>>;
     /// Sends an order to servers, and does not wait.
@@ -32,6 +35,8 @@ pub struct Member {
     listens: bool,
     /// It understands revisions.
     rev: bool,
+    /// The revision of the table that it was given last: what had changed by then it need not be told.
+    at: u64,
     /// It has finished starting.
     recorded: bool,
     /// It has been told that all have started.
@@ -80,9 +85,9 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
-    let member = Member { listens: true, rev: request.rev.is_some(), away: None, ..member };
+    let member = Member { listens: true, rev: request.rev.is_some(), at: table.rev, away: None, ..member };
     host.set_member(&key(caller), &member)?;
-    Ok(answer(table, request, &member))
+    answer(host, table, request, &member)
 }
 
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
@@ -92,17 +97,24 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     if member.listens && request.rev.is_some() && !member.rev {
         host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
     }
-    Ok(answer(table, request, &member))
+    answer(host, table, request, &member)
 }
 
-fn answer(table: Table, request: &Request, member: &Member) -> Answer {
+fn answer(host: &impl Host, table: Table, request: &Request, member: &Member) -> Result<Answer> {
     if request.rev.is_none() {
-        return Answer::Plain(table.servers);
+        return Ok(Answer::Plain(without(&table.servers, &host.id())?));
     }
     let Table { epoch, rev, servers } = table;
     let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
     let servers = (!has_it).then_some(servers);
-    Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded })
+    Ok(Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded }))
+}
+
+/// The table as servers of pomelo 2.x know it: the master is not in it.
+fn without(servers: &RawValue, master: &str) -> Result<Infos> {
+    let mut servers: BTreeMap<String, &RawValue> = serde_json::from_str(servers.get())?;
+    servers.remove(master);
+    Ok(serde_json::value::to_raw_value(&servers)?)
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
@@ -168,6 +180,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
     replace(host, &back)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
+    let plain: Vec<_> = plain.into_iter().filter(|(_, member)| member.at < rev).collect();
     let update = Order {
         epoch: Some(epoch),
         since: Some(since),
@@ -177,7 +190,8 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         ..Order::new("update")
     };
     tell(host, &ids(&ours), &update)?;
-    for (id, change) in &changes {
+    let master = host.id();
+    for (id, change) in changes.iter().filter(|(id, _)| **id != master) {
         let order = match change.info() {
             Some(info) => Order { server: Some(info.clone()), ..Order::new("addServer") },
             None => Order { id: Some(id.clone()), ..Order::new("removeServer") },
@@ -221,8 +235,12 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
         return Ok(());
     }
     let Table { epoch, rev, servers } = host.table()?;
-    let order = Order { epoch: Some(epoch), rev: Some(rev), servers: Some(servers), ..Order::new("replaceServer") };
-    tell(host, &ids(back), &order)?;
+    let (ours, plain): (Vec<_>, Vec<_>) = back.iter().copied().partition(|(_, member)| member.rev);
+    let order = |servers| Order { servers: Some(servers), ..Order::new("replaceServer") };
+    if !plain.is_empty() {
+        tell(host, &ids(&plain), &order(without(&servers, &host.id())?))?;
+    }
+    tell(host, &ids(&ours), &Order { epoch: Some(epoch), rev: Some(rev), ..order(servers) })?;
     if host.text(STARTED).is_some() {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
         tell(host, &ids(&missed), &Order::new("startOver"))?;

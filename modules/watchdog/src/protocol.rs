@@ -165,6 +165,16 @@ pub struct Known {
     pub recorded: bool,
 }
 
+/// Reads a master's answer. An original master's is the table alone; it has no revisions, and its epoch is empty.
+pub fn known(answer: Box<RawValue>) -> Result<Known, serde_json::Error> {
+    serde_json::from_str(answer.get()).or_else(|error| {
+        if !answer.get().starts_with('{') {
+            return Err(error);
+        }
+        Ok(Known { epoch: String::new(), rev: 0, servers: Some(answer), listener: true, recorded: true })
+    })
+}
+
 impl Known {
     /// Where a view stands that has the table.
     pub fn mark(&self) -> Mark {

@@ -21,7 +21,10 @@ app.configure("production|development", () => {
 const say = (event, what) => console.log(`EVENT ${app.getServerId()} ${event} ${JSON.stringify(what)}`);
 app.event.on(pomelo.events.ADD_SERVERS, (servers) => say("add", servers.map((server) => server.id)));
 app.event.on(pomelo.events.REMOVE_SERVERS, (ids) => say("remove", ids));
-app.event.on(pomelo.events.REPLACE_SERVERS, (servers) => say("replace", Object.keys(servers)));
+app.event.on(pomelo.events.REPLACE_SERVERS, (servers) => say("replace", servers.map((server) => server.id)));
+app.event.on(pomelo.events.ADD_CRONS, (crons) => say("crons", crons.map((cron) => cron.time)));
 app.event.on(pomelo.events.START_ALL, () => say("start_all", []));
 app.start((error) => say("started", error ? String(error) : []));
+// Breaks the connection to the master, as a network does.
+process.on("SIGUSR2", () => app.components.__monitor__.monitor.monitorConsole.agent.socket.socket.stream.destroy());
 process.on("uncaughtException", (error) => say("uncaught", error.stack));

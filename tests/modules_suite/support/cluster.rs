@@ -145,6 +145,7 @@ impl Cluster {
             journal: Journal::new(1000),
             observe: pomelo_host::observe::Options::default(),
             event_window: Duration::from_millis(1),
+            reconnect: Default::default(),
             configured: [("master-1".into(), "master".into())].into(),
             admin_log: Default::default(),
         };

@@ -57,17 +57,21 @@ impl Members {
         Snapshot { rev: table.rev, servers }
     }
 
-    /// The table as JSON: `rev`, `epoch` and `servers`.
+    /// The table as JSON: `rev`, `epoch`, `servers` and `capabilities`.
     pub fn to_json(&self) -> Box<RawValue> {
         #[derive(serde::Serialize)]
         struct Json<'a> {
             rev: u64,
             epoch: &'a str,
             servers: BTreeMap<&'a str, &'a RawValue>,
+            capabilities: BTreeMap<&'a str, &'a Capabilities>,
         }
         let table = self.table.lock();
-        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.as_str(), &*primary(all)?.text))).collect();
-        raw(&Json { rev: table.rev, epoch: &self.epoch, servers })
+        let primaries = || table.servers.iter().filter_map(|(id, all)| Some((id.as_str(), primary(all)?)));
+        let servers = primaries().map(|(id, member)| (id, &*member.text)).collect();
+        let capable = primaries().filter(|(_, member)| !member.capabilities.0.is_empty());
+        let capabilities = capable.map(|(id, member)| (id, &*member.capabilities)).collect();
+        raw(&Json { rev: table.rev, epoch: &self.epoch, servers, capabilities })
     }
 
     /// The members that targets name, each once, and the targets that name nobody.

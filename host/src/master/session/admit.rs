@@ -1,10 +1,11 @@
 //! Whether a peer is let in, and as whom: what it shows is verified, and who it is comes from that.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::super::attempts::Attempt;
 use super::super::members::Member;
+use super::super::returning::Comer;
 use super::{Connection, Registration, described};
 use crate::admin_log::{Kind, Record};
 use crate::auth::Refused;
@@ -94,19 +95,29 @@ impl Connection {
         let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".to_owned().into()) };
         // The connection inside this process is the master's own monitor's.
         let own = self.peer.transport() == Transport::Memory;
-        if !own {
-            let (attempt, address) = (self.attempt(&register.id)?, self.peer.remote().map(|remote| remote.ip()));
+        let remote = self.peer.remote().map(|remote| remote.ip());
+        let (id, returned) = (register.id, topic == Topic::Reconnect);
+        let comer = Comer { id: &id, server_type: &server_type, address: remote.map(|ip| ip.to_canonical()) };
+        // pomelo's servers show no token when they come back.
+        let tokenless = pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
+        if tokenless {
+            self.check_type(&id, &server_type)?;
+            if !self.master.returning.admits(comer, SystemTime::now()) {
+                return Err(format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into());
+            }
+        } else if !own {
+            let attempt = self.attempt(&id)?;
             let token = register.token.as_deref();
-            let verified = self.master.access.monitor(&register.id, &server_type, token, address).await;
+            let verified = self.master.access.monitor(&id, &server_type, token, remote).await;
             settle(attempt, verified).await.map_err(|refused| match refused {
                 Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
                 other => Refusal::from(other),
             })?;
-            self.check_type(&register.id, &server_type)?;
+            self.check_type(&id, &server_type)?;
         }
-        let info = described(register.info, &register.id, &server_type, register.pid);
+        let info = described(register.info, &id, &server_type, register.pid);
         let caller = Caller {
-            id: Some(register.id.clone()),
+            id: Some(id.clone()),
             server_type: Some(server_type.clone()),
             address: self.peer.remote().map(|remote| remote.to_string()),
             ..Caller::of(CallerRole::Monitor)
@@ -115,11 +126,11 @@ impl Connection {
         if register.capabilities.has(Capabilities::TRACE) {
             exchange.carry_traces();
         }
-        let (id, returned) = (register.id, topic == Topic::Reconnect);
-        let member = Member::new(id.clone(), server_type, info, exchange.clone(), register.capabilities, returned);
+        let member =
+            Member::new(id.clone(), server_type.clone(), info, exchange.clone(), register.capabilities, returned);
         let member = if register.down { member.down() } else { member };
         tracing::debug!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
-        let registration = Registration { id, role: Role::Monitor, exchange, caller: Arc::new(caller) };
+        let registration = Registration { id: id.clone(), role: Role::Monitor, exchange, caller: Arc::new(caller) };
         // The lock is held until the monitor is in the table: its messages, and its end, come after that. The answer goes out before
         // anything that others may send to the new member.
         let mut state = self.state.lock();
@@ -132,6 +143,8 @@ impl Connection {
         self.answer(topic, ack, &answer);
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
+        } else if pomelos && !own && self.master.access.checks_servers() {
+            self.master.returning.remember(comer, SystemTime::now());
         }
         Ok(())
     }

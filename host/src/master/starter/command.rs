@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::pomelo::App;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server, Ssh};
 use crate::failure::{Failure, code};
@@ -27,6 +28,8 @@ pub(super) struct Commands {
     there: Vec<String>,
     ssh: Ssh,
     policy: Policy,
+    /// How servers without a program of their own are run, where they are pomelo's.
+    pomelo: Option<App>,
 }
 
 impl Commands {
@@ -73,21 +76,35 @@ impl Commands {
         here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
         there.push("--attached".into());
         policy.stop_deadline += super::monitors::MARGIN;
-        Ok(Commands { here, env, there, ssh, policy })
+        Ok(Commands { here, env, there, ssh, policy, pomelo: App::new(config)? })
     }
 
-    /// What is run for a server: its monitor, or the `ssh` that runs it on the server's host. A server that was `added` is described in full.
+    /// What is run for a server: its monitor, or, where it is one of pomelo's, the server itself; or the `ssh` that runs either on the server's host. A
+    /// server that was `added` is described in full.
     ///
     /// # Errors
     /// Where `ssh` would read the host as something else.
     pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool) -> Result<Spec, Failure> {
+        if let Some(app) = self.pomelo.as_ref().filter(|_| server.launch.is_none()) {
+            let spec = app.spec(server);
+            if !by_ssh {
+                return Ok(spec);
+            }
+            let command = self.ssh(&server.host, &app.remote(server))?;
+            return Ok(Spec { command, cwd: None, cpus: Vec::new(), ..spec });
+        }
         let mut one = Vec::new();
         if added {
             one.extend(["--server".to_owned(), raw(&server.info).get().to_owned()]);
         }
         one.extend(["--id".into(), server.id.clone()]);
-        let command =
-            if by_ssh { self.by_ssh(&server.host, &one)? } else { self.here.iter().cloned().chain(one).collect() };
+        let command = if by_ssh {
+            let line = shell_words::join(self.there.iter().chain(&one));
+            // The shell gives its place to the monitor, whose exit code is then that of `ssh`.
+            self.ssh(&server.host, &format!("exec {line}"))?
+        } else {
+            self.here.iter().cloned().chain(one).collect()
+        };
         Ok(Spec {
             id: format!("the monitor of {}", server.id),
             command,
@@ -104,7 +121,8 @@ impl Commands {
         })
     }
 
-    fn by_ssh(&self, host: &str, one: &[String]) -> Result<Vec<String>, Failure> {
+    /// The `ssh` that runs a line on a host.
+    fn ssh(&self, host: &str, line: &str) -> Result<Vec<String>, Failure> {
         let bad =
             host.is_empty() || host.starts_with('-') || host.contains(|c: char| c.is_control() || c.is_whitespace());
         // With a user in front it would not begin with `-`, and still be no host.
@@ -116,14 +134,12 @@ impl Commands {
         let mut command = vec!["ssh".to_owned()];
         command.extend(self.ssh.options.iter().cloned());
         command.extend(SSH.map(str::to_owned));
-        let line = shell_words::join(self.there.iter().chain(one));
-        // The shell gives its place to the monitor, whose exit code is then that of `ssh`.
-        command.extend(["-T".into(), "--".into(), destination, format!("exec {line}")]);
+        command.extend(["-T".into(), "--".into(), destination, line.to_owned()]);
         Ok(command)
     }
 }
 
-fn absolute(dir: &Path, what: &str) -> Result<String, Failure> {
+pub(super) fn absolute(dir: &Path, what: &str) -> Result<String, Failure> {
     // Arguments are texts here, and monitors run where this host does not always.
     let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
     let unusable = || format!("no monitors can be started: the path of {what} is not Unicode");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `monitors` | the monitors, each under a supervisor: start, add, end |
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
+//! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
 //! | `ports` | whether the ports of a server are free |
 //! | `record` | what outlives the process: servers that are kept down, servers that were added |
 //! | `joined` | what modules see: answers when a server has joined |
@@ -19,6 +20,7 @@
 mod command;
 mod joined;
 mod monitors;
+mod pomelo;
 mod ports;
 mod record;
 

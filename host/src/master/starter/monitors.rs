@@ -193,7 +193,7 @@ impl ServerStarter {
         config.servers.retain(|server| !again.contains(&server.id));
         let refused = |wrong: Vec<String>| Failure::new(code::BAD_MESSAGE, wrong.join("; "));
         let servers = config.added(added, running, &self.master).map_err(refused)?;
-        let checks = servers.iter().map(|server| self.reach(server));
+        let checks = servers.iter().map(|server| self.reach(server, Duration::ZERO));
         let wrong: Vec<String> =
             join_all(checks).await.into_iter().filter_map(Result::err).map(|f| f.message).collect();
         if !wrong.is_empty() {
@@ -264,8 +264,8 @@ impl ServerStarter {
         .await;
     }
 
-    /// How a server is reached, whether through `ssh`; checked, with its ports where it is to run here.
-    async fn reach(&self, server: &Server) -> Result<bool, Failure> {
+    /// How a server is reached, whether through `ssh`; checked, with its ports where it is to run here, which may take so long to become free.
+    async fn reach(&self, server: &Server, within: Duration) -> Result<bool, Failure> {
         let by_ssh = match server.ssh {
             Some(by_ssh) => by_ssh,
             None => !ports::is_local(&server.host).await,
@@ -281,7 +281,7 @@ impl ServerStarter {
             }
             return Ok(true);
         }
-        let mut busy = ports::busy(server).await;
+        let mut busy = ports::still_busy(server, within).await;
         if !busy.is_empty() && server.force && kill_leftovers(&leftovers(&server.id, &self.master)).await > 0 {
             busy = ports::busy(server).await;
         }
@@ -305,7 +305,7 @@ impl ServerStarter {
                 return Err(Failure::new(code::BUSY, what));
             }
         }
-        let by_ssh = self.reach(&server).await?;
+        let by_ssh = self.reach(&server, MARGIN).await?;
         let known = {
             let mut state = self.state.lock();
             if state.closing {

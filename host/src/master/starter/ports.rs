@@ -35,6 +35,18 @@ pub(super) async fn busy(server: &Server) -> Vec<u16> {
     busy
 }
 
+/// As [`busy`], of a server that was running a moment ago: its process may need that long to end.
+pub(super) async fn still_busy(server: &Server, within: Duration) -> Vec<u16> {
+    let until = tokio::time::Instant::now() + within;
+    loop {
+        let busy = busy(server).await;
+        if busy.is_empty() || tokio::time::Instant::now() >= until {
+            return busy;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Says which ports of a server are taken.
 pub(super) fn sentence(server: &Server, busy: &[u16]) -> String {
     let ports: Vec<_> = busy.iter().map(|port| format!("{}:{port}", server.host)).collect();

@@ -4,7 +4,9 @@
 //! subscribes. PINGREQ comes once a minute and must be answered, or a pomelo server closes and never comes back. DISCONNECT ends a session in order.
 //! Some payloads travel as JSON text inside a JSON string ([`Frame::quoted`](super::Frame)); what comes is taken in both forms.
 
+pub mod client;
 pub mod codec;
 mod input;
 mod output;
+mod reader;
 pub(super) mod server;

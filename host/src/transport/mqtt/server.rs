@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +16,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{self, Bad, Packet, Payload};
-use super::input::{Ended, Input};
+use super::codec::{self, Bad, Packet};
+use super::input::Input;
 use super::output::Output;
+use super::reader::{Reader, Side};
 use crate::transport::listener::Options;
-use crate::transport::{Accept, Closed, Peer, Session, Transport};
+use crate::transport::{Accept, Peer, Transport};
 
 /// Bytes that a CONNECT may have.
 const HELLO: usize = 1 << 10;
@@ -103,7 +103,8 @@ impl Server {
             // As MQTT has it: one and a half times what the client promised.
             seconds => Duration::from_secs(seconds.into()) * 3 / 2,
         };
-        let reader = Reader { input, peer: peer.clone(), session: &*session, ping, idle, received: frames("in") };
+        let (peer_of_reader, side) = (peer.clone(), Side::Master(ping));
+        let reader = Reader { input, peer: peer_of_reader, session: &*session, side, idle, received: frames("in") };
         let how = reader.run(cut).await;
         gone.cancel();
         peer.ended();
@@ -135,73 +136,4 @@ async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> R
     let keep_alive = answer?;
     write.write_all(&codec::ACCEPTED).await.map_err(|error| error.to_string())?;
     Ok((write, keep_alive))
-}
-
-struct Reader<'a> {
-    input: Input<OwnedReadHalf>,
-    peer: Peer,
-    session: &'a dyn Session,
-    ping: Arc<Notify>,
-    /// After such a silence the peer is gone.
-    idle: Duration,
-    received: Counter,
-}
-
-impl Reader<'_> {
-    /// Reads until the connection ends, and says how.
-    async fn run(mut self, cut: CancellationToken) -> Closed {
-        let mut cut = pin!(cut.cancelled());
-        let how = loop {
-            let limit = || self.peer.frame_limit();
-            let packet = tokio::select! {
-                biased;
-                () = cut.as_mut() => break self.closed_by_us(),
-                packet = timeout(self.idle, self.input.packet(limit)) => packet,
-            };
-            let (packet, length) = match packet {
-                Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
-                Ok(Err(Ended::Bad(bad))) => break self.refuse(&bad),
-                Ok(Err(ended)) => break Closed::Lost(ended.to_string()),
-                Ok(Ok(packet)) => packet,
-            };
-            match codec::decode(&packet, length) {
-                Ok(Packet::Publish { topic, payload }) => {
-                    if let Err(bad) = self.frame(topic, payload) {
-                        break self.refuse(&bad);
-                    }
-                }
-                Ok(Packet::Pingreq) => self.ping.notify_one(),
-                Ok(Packet::Disconnect) => break Closed::Left,
-                Ok(_) => break self.refuse(&Bad::Header(packet[0])),
-                Err(bad) => break self.refuse(&bad),
-            }
-        };
-        // What this side asked for is the reason, whatever the other side then did.
-        if self.peer.is_closing() { self.closed_by_us() } else { how }
-    }
-
-    fn frame(&self, topic: &str, payload: &[u8]) -> Result<(), Bad> {
-        // What comes after this side's end is read, so that the peer can take what was sent to it, and not handed up.
-        if self.peer.is_closing() {
-            return Ok(());
-        }
-        let (length, limit) = (payload.len(), self.peer.frame_limit());
-        if length > limit {
-            return Err(Bad::Size { length, limit });
-        }
-        let payload = Payload::read(payload)?;
-        self.received.increment(1);
-        self.session.frame(topic, payload.text(), None);
-        Ok(())
-    }
-
-    fn refuse(&self, bad: &Bad) -> Closed {
-        let reason = if matches!(bad, Bad::Size { .. }) { "frame-size" } else { "malformed" };
-        self.peer.cut_counted(reason, bad.to_string());
-        self.closed_by_us()
-    }
-
-    fn closed_by_us(&self) -> Closed {
-        Closed::Ours(self.peer.closed_because().unwrap_or_default())
-    }
 }

@@ -1,0 +1,45 @@
+//! `admit`: servers of pomelo 2.x that come back to a master that does not know them.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::admin::{Session, parse};
+use super::table;
+
+/// Without ids and without `all` it shows who waits.
+pub(super) async fn admit(session: &Session, ids: Vec<String>, all: bool, seconds: u64) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        waiting: BTreeMap<String, Waiting>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Waiting {
+        server_type: String,
+        address: Option<String>,
+        last: u64,
+        tries: u64,
+    }
+    let body = json!({ "ids": ids, "all": all, "seconds": seconds });
+    let answer = session.client.command("admit", None, body).await?;
+    if session.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let Answer { waiting } = parse(&answer)?;
+    if all || !ids.is_empty() {
+        let who = if all { "all servers".to_owned() } else { ids.join(", ") };
+        println!("admitted for {seconds} s: {who}");
+        return Ok(());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let rows = waiting.into_iter().map(|(id, one)| {
+        let ago = format!("{} s ago", now.saturating_sub(one.last));
+        vec![id, one.server_type, one.address.unwrap_or_else(|| "-".into()), one.tries.to_string(), ago]
+    });
+    table::print(&["waiting", "type", "from", "tries", "last"], rows.collect());
+    Ok(())
+}

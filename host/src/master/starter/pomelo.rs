@@ -1,0 +1,76 @@
+//! The command lines of servers of pomelo 2.x: no monitor of ours stands beside them, since each is its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::command::absolute;
+use crate::config::{Config, Origin, Server};
+use crate::failure::Failure;
+use crate::supervise::{Input, Output, Policy, Restart, Spec};
+
+/// The code with which a server of pomelo's ends that was killed on purpose: -1.
+const KILLED: i32 = 255;
+
+/// How the servers of an application of pomelo 2.x are run.
+pub(super) struct App {
+    node: String,
+    /// The application's main program, and the directory that it is in.
+    main: String,
+    dir: PathBuf,
+    environment: String,
+    policy: Policy,
+}
+
+impl App {
+    /// Absent where the configuration names no application.
+    ///
+    /// # Errors
+    /// Where the path of the application is not Unicode.
+    pub(super) fn new(config: &Config) -> Result<Option<Self>, Failure> {
+        let (Some(app), Origin::Directory(_)) = (&config.settings.pomelo.app, &config.origin) else { return Ok(None) };
+        let main = absolute(app, "pomelo's application")?;
+        let dir = Path::new(&main).parent().map_or_else(PathBuf::new, Path::to_owned);
+        let (node, environment) = (config.settings.pomelo.node.clone(), config.environment.clone());
+        let policy = config.settings.supervise.policy(Restart::OnFailure);
+        Ok(Some(App { node, main, dir, environment, policy }))
+    }
+
+    /// What is run for a server, as pomelo's own starter runs it: its members are arguments. One that ends in order was stopped, and stays down.
+    pub(super) fn spec(&self, server: &Server) -> Spec {
+        let restart = if server.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
+        Spec {
+            id: server.id.clone(),
+            command: self.command(server),
+            cwd: Some(self.dir.clone()),
+            env: BTreeMap::new(),
+            env_remove: Vec::new(),
+            policy: Policy { restart, ..self.policy.clone() },
+            final_code: Some(KILLED),
+            output: Output::Inherit,
+            input: Input::Empty,
+            cpus: server.cpus.clone(),
+        }
+    }
+
+    /// What is run for a server on another machine, by the shell there.
+    pub(super) fn remote(&self, server: &Server) -> String {
+        let line = shell_words::join(self.command(server));
+        let dir = self.dir.to_string_lossy();
+        format!("cd {} && exec {line}", shell_words::quote(&dir))
+    }
+
+    fn command(&self, server: &Server) -> Vec<String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let mut command = vec![self.node.clone()];
+        match server.info.get("args") {
+            Some(Value::Array(args)) => command.extend(args.iter().map(text)),
+            Some(Value::String(args)) => command.extend([args.trim().to_owned()]),
+            _ => {}
+        }
+        command.extend([self.main.clone(), format!("env={}", self.environment)]);
+        command.extend(server.info.iter().map(|(key, value)| format!("{key}={}", text(value))));
+        command
+    }
+}

@@ -1,0 +1,41 @@
+//! What an original master of pomelo 2.x expects of a monitor, where that is not what ours does.
+//!
+//! This is the one place of the host that names modules: those of the other side, whose callbacks are part of its protocol.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Whether the master looks for an answer in `error`: its callback takes the answer as the first argument, where others have an error.
+pub(super) fn answers_in_error(module: &str, body: Option<&RawValue>) -> bool {
+    #[derive(Deserialize)]
+    struct Asked<'a> {
+        #[serde(borrow, default)]
+        comd: Option<&'a str>,
+    }
+    match module {
+        "__monitorwatcher__" | "__console__" => true,
+        "watchServer" => {
+            let asked = body.and_then(|body| serde_json::from_str::<Asked<'_>>(body.get()).ok());
+            matches!(asked.and_then(|asked| asked.comd), Some("servers" | "connections"))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::raw;
+
+    #[test]
+    fn answers_are_where_pomelos_callbacks_look_for_them() {
+        let check = |module: &str, body: serde_json::Value, expected| {
+            assert_eq!(answers_in_error(module, Some(&raw(&body))), expected, "{module} {body}");
+        };
+        check("__monitorwatcher__", serde_json::json!({"action": "startOver"}), true);
+        check("__console__", serde_json::json!({"signal": "list"}), true);
+        check("watchServer", serde_json::json!({"comd": "servers", "clientId": "c"}), true);
+        check("watchServer", serde_json::json!({"comd": "status"}), false);
+        check("nodeInfo", serde_json::json!({}), false);
+    }
+}

@@ -1,0 +1,122 @@
+//! A monitor's side of pomelo-admin's transport: how a monitor of ours reaches an original master.
+//!
+//! It does not connect again by itself: what has to be said after a reconnect is the caller's business.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::codec::{self, Packet};
+use super::input::Input;
+use super::output::Output;
+use super::reader::{Reader, Side};
+use crate::transport::socket_io::client::Options;
+use crate::transport::{Outbox, Peer, Session, Transport};
+
+/// Time between two pings, as pomelo has it.
+const PING: Duration = Duration::from_secs(60);
+/// After such a silence the master is gone: it answers pings.
+const SILENCE: Duration = Duration::from_secs(130);
+/// Bytes that a CONNACK may have.
+const HELLO: usize = 16;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody listens there, or the name or network cannot be reached.
+    #[error("{0}")]
+    Unreachable(#[from] io::Error),
+    /// There was no answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// What answered does not speak pomelo-admin's wire.
+    #[error("what answers there does not speak pomelo-admin's wire: {0}")]
+    NotPomelo(String),
+    /// The master does not take the connection.
+    #[error("the master refuses the connection with code {0}")]
+    Refused(u8),
+}
+
+/// Connects to a master at `address`, `host:port`. The session is made once the master has taken the connection; it is told of the end exactly
+/// once.
+///
+/// # Errors
+/// [`ConnectError`] says why there is no connection; the session has not been made then.
+pub async fn connect(
+    address: &str,
+    options: Options,
+    make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
+) -> Result<Peer, ConnectError> {
+    let (input, write) = timeout(options.connect_time, greet(address))
+        .await
+        .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
+    let remote = write.peer_addr().ok();
+    let (peer, outbox) = Peer::new(Transport::Mqtt, remote, options.outbox, options.max_frame);
+    tokio::spawn(carry(input, write, peer.clone(), outbox, make_session(peer.clone()), options));
+    Ok(peer)
+}
+
+/// Introduces this side as pomelo's do, and waits to be taken.
+async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), ConnectError> {
+    let socket = TcpStream::connect(address).await?;
+    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    let _ = socket.set_nodelay(true);
+    let (read, mut write) = socket.into_split();
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let mut hello = Vec::new();
+    codec::put_connect(&mut hello, &format!("MQTT_ADMIN_{millis}"));
+    write.write_all(&hello).await?;
+    let mut input = Input::new(read);
+    let odd = |what: String| ConnectError::NotPomelo(what);
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| odd(ended.to_string()))?;
+    match codec::decode(&packet, length) {
+        Ok(Packet::Connack(0)) => Ok((input, write)),
+        Ok(Packet::Connack(code)) => Err(ConnectError::Refused(code)),
+        Ok(_) => Err(odd("it does not answer CONNECT".into())),
+        Err(bad) => Err(odd(bad.to_string())),
+    }
+}
+
+/// Serves a connection to its end.
+async fn carry(
+    input: Input<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+    peer: Peer,
+    outbox: Outbox,
+    session: Arc<dyn Session>,
+    options: Options,
+) {
+    let (ping, gone, cut) = (Arc::new(Notify::new()), CancellationToken::new(), outbox.cut.clone());
+    let frames = |direction: &'static str| metrics::counter!("pomelo_frames_total", "transport" => "mqtt_client", "direction" => direction);
+    let output = Output {
+        stream: write,
+        peer: peer.clone(),
+        ping: ping.clone(),
+        ping_packet: codec::PINGREQ,
+        send_time: options.send_time,
+        flush_time: options.flush_time,
+        gone: gone.clone(),
+        sent: frames("out"),
+    };
+    let writing = tokio::spawn(output.run(outbox));
+    let over = gone.clone();
+    tokio::spawn(async move {
+        while timeout(PING, over.cancelled()).await.is_err() {
+            ping.notify_one();
+        }
+    });
+    let (received, side) = (frames("in"), Side::Monitor);
+    let how = Reader { input, peer: peer.clone(), session: &*session, side, idle: SILENCE, received }.run(cut).await;
+    gone.cancel();
+    peer.ended();
+    session.closed(how);
+    // The socket is closed when both halves are dropped.
+    let _ = writing.await;
+}

@@ -1,0 +1,94 @@
+//! What both sides do with packets that come, until the connection ends.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Counter;
+use tokio::io::AsyncRead;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::codec::{self, Bad, Packet, Payload};
+use super::input::{Ended, Input};
+use crate::transport::{Closed, Peer, Session};
+
+/// Which end of the connection this is.
+pub(super) enum Side {
+    /// The master's: pings are answered by what this wakes.
+    Master(Arc<Notify>),
+    /// A monitor's.
+    Monitor,
+}
+
+/// Reads packets, and tells the session of frames.
+pub(super) struct Reader<'a, R> {
+    pub input: Input<R>,
+    pub peer: Peer,
+    pub session: &'a dyn Session,
+    pub side: Side,
+    /// After such a silence the other side is gone.
+    pub idle: Duration,
+    pub received: Counter,
+}
+
+impl<R: AsyncRead + Unpin> Reader<'_, R> {
+    /// Reads until the connection ends, and says how.
+    pub async fn run(mut self, cut: CancellationToken) -> Closed {
+        let mut cut = pin!(cut.cancelled());
+        let how = loop {
+            let limit = || self.peer.frame_limit();
+            let packet = tokio::select! {
+                biased;
+                () = cut.as_mut() => break self.closed_by_us(),
+                packet = timeout(self.idle, self.input.packet(limit)) => packet,
+            };
+            let (packet, length) = match packet {
+                Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
+                Ok(Err(Ended::Bad(bad))) => break self.refuse(&bad),
+                Ok(Err(ended)) => break Closed::Lost(ended.to_string()),
+                Ok(Ok(packet)) => packet,
+            };
+            match (codec::decode(&packet, length), &self.side) {
+                (Ok(Packet::Publish { topic, payload }), _) => {
+                    if let Err(bad) = self.frame(topic, payload) {
+                        break self.refuse(&bad);
+                    }
+                }
+                (Ok(Packet::Pingreq), Side::Master(ping)) => ping.notify_one(),
+                (Ok(Packet::Pingresp), Side::Monitor) => {}
+                (Ok(Packet::Disconnect), _) => break Closed::Left,
+                (Ok(_), _) => break self.refuse(&Bad::Header(packet[0])),
+                (Err(bad), _) => break self.refuse(&bad),
+            }
+        };
+        // What this side asked for is the reason, whatever the other side then did.
+        if self.peer.is_closing() { self.closed_by_us() } else { how }
+    }
+
+    fn frame(&self, topic: &str, payload: &[u8]) -> Result<(), Bad> {
+        // What comes after this side's end is read, so that the peer can take what was sent to it, and not handed up.
+        if self.peer.is_closing() {
+            return Ok(());
+        }
+        let (length, limit) = (payload.len(), self.peer.frame_limit());
+        if length > limit {
+            return Err(Bad::Size { length, limit });
+        }
+        let payload = Payload::read(payload)?;
+        self.received.increment(1);
+        self.session.frame(topic, payload.text(), None);
+        Ok(())
+    }
+
+    fn refuse(&self, bad: &Bad) -> Closed {
+        let reason = if matches!(bad, Bad::Size { .. }) { "frame-size" } else { "malformed" };
+        self.peer.cut_counted(reason, bad.to_string());
+        self.closed_by_us()
+    }
+
+    fn closed_by_us(&self) -> Closed {
+        Closed::Ours(self.peer.closed_because().unwrap_or_default())
+    }
+}
