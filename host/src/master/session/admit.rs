@@ -103,7 +103,9 @@ impl Connection {
         if tokenless {
             self.check_type(&id, &server_type)?;
             if !self.master.returning.admits(comer, SystemTime::now()) {
-                return Err(format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into());
+                return Err(
+                    format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
+                );
             }
         } else if !own {
             let attempt = self.attempt(&id)?;
