@@ -2,6 +2,8 @@
 
 #[path = "pomelo/app.rs"]
 mod app;
+#[path = "pomelo/original.rs"]
+mod original;
 #[path = "pomelo/replay.rs"]
 mod replay;
 #[path = "pomelo/servers.rs"]

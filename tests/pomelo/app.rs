@@ -106,6 +106,14 @@ impl App {
         eventually("the master listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
 
+    /// pomelo's own master and nothing else.
+    pub fn original_master(&mut self) {
+        let mut command = node();
+        command.args(["app.js", "env=development", "type=master"]).current_dir(self.dir.path());
+        self.running.insert("master".into(), Host::start(command, self.path("master.log")));
+        eventually("the master listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+    }
+
     /// A command of ours that stays, with the application's configuration.
     pub fn ours(&mut self, name: &str, arguments: &[&str]) {
         let config = self.path("config");

@@ -51,6 +51,7 @@ impl App {
             output: Output::Inherit,
             input: Input::Empty,
             cpus: server.cpus.clone(),
+            leftovers: Vec::new(),
         }
     }
 
