@@ -6,3 +6,5 @@ pub mod codec;
 pub mod envelope;
 #[path = "../../host/src/failure.rs"]
 pub mod failure;
+#[path = "../../host/src/trace.rs"]
+pub mod trace;

@@ -84,6 +84,7 @@ impl Host {
     }
 
     /// What it reads, where that was piped.
+    #[allow(dead_code, reason = "only some of the test programs that share this file talk to one")]
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
     }
