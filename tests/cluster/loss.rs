@@ -97,3 +97,35 @@ fn w5_views_outlive_the_master_and_are_whole_with_the_next_one() {
     cluster.done(&["stop", "chat-1"]);
     wait_for_members(&files[1], &["chat-2"]);
 }
+
+#[test]
+fn s4_w5_m4_a_master_that_was_killed_finds_its_fleet_what_was_stopped_and_what_modules_kept() {
+    let settings = format!("{SETTINGS}[module.roles]\ngrants = [\"cluster\", \"uplink\"]\n");
+    let mut cluster = Cluster::configured(two(), &settings);
+    let modules = cluster.path("modules");
+    std::fs::create_dir_all(&modules).unwrap();
+    std::fs::copy(super::modules::built("fixtures/roles.wasm"), modules.join("roles.wasm")).unwrap();
+    // The servers are another host's, so that the master's death is not theirs.
+    cluster.host("start", &["--type=chat"]);
+    cluster.host("master", &[]);
+    let before = cluster.wait_for(&["chat-1", "chat-2"]);
+    eventually("the module runs on the monitor", || {
+        (cluster.ask(&["request", "roles", r#"{"do":"up","server":"chat-1"}"#]).code == Some(0)).then_some(())
+    });
+    let kept = "{\"told:chat-1\":\"a word\"}\n";
+    eventually("the master keeps it", || {
+        (cluster.done(&["request", "roles", r#"{"do":"told"}"#]) == kept).then_some(())
+    });
+    // With its answer, all that was kept before is on the disk.
+    assert_eq!(cluster.done(&["stop", "chat-2"]), "stopped: chat-2\n");
+    for _ in 0..2 {
+        let mut master = cluster.hosts.pop().unwrap();
+        master.signal(Signal::SIGKILL);
+        master.ended();
+        drop(master);
+        cluster.host("master", &[]);
+        let after = cluster.wait_for(&["chat-1"]);
+        assert_eq!(after["chat-1"]["pid"], before["chat-1"]["pid"], "its program went on");
+        assert_eq!(cluster.done(&["request", "roles", r#"{"do":"told"}"#]), kept);
+    }
+}

@@ -37,7 +37,7 @@ enum Message {
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-#[module(id = "roles", level = 2)]
+#[module(id = "roles", level = 2, durable("told:*"))]
 impl Roles {
     fn client_handler(agent: &Agent, wish: Wish) -> Result<Value> {
         match wish {
