@@ -29,6 +29,8 @@ mod monitors;
 mod observing;
 #[path = "cluster/page.rs"]
 mod page;
+#[path = "cluster/pipes.rs"]
+mod pipes;
 #[path = "cluster/scripts_and_profiles.rs"]
 mod scripts_and_profiles;
 #[path = "cluster/setting_up.rs"]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use rexpect::session::{PtySession, spawn_command};
 use serde_json::{Value, json};
 
@@ -212,4 +213,25 @@ fn a5_ctrl_c_abandons_a_command_and_a_lost_master_is_found_again() {
     cluster.host("start", &[]);
     cluster.wait_for(&["chat-1", "gate-1"]);
     operator.types("list\r").sees("gate-1").prompt("chat-1").leave();
+}
+
+#[test]
+fn a5_events_and_logs_are_shown_and_followed_until_ctrl_c() {
+    let script = "echo ready to serve; exec sleep 1000";
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    let done = piped(shell(&cluster, &[]), "events\nlogs chat-1\nuse chat-1\nlogs -n 5\n");
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    assert!(done.out.contains("chat-1") && done.out.contains("join"), "{}", done.out);
+    assert_eq!(done.out.matches("ready to serve").count(), 2, "{}", done.out);
+    let wrong = piped(shell(&cluster, &[]), "logs\n");
+    assert_eq!((wrong.code, wrong.err.contains("use <serverId>")), (Some(2), true), "{wrong:?}");
+
+    let mut operator = Operator::at(shell(&cluster, &[]));
+    operator.prompt("all").types("logs chat-1 -f\r").sees("ready to serve");
+    send(cluster.pid("chat-1"), Signal::SIGKILL);
+    // The program that was started instead.
+    operator.sees("ready to serve").types(CTRL_C).prompt("all");
+    operator.types("events -f\r").sees("restart").types(CTRL_C).prompt("all");
+    operator.types("list\r").sees("chat-1").prompt("all").leave();
 }

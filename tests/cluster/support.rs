@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,11 @@ pub fn run(mut command: Command) -> Done {
     Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
+/// A pipe whose other end is closed.
+pub fn unread() -> io::PipeWriter {
+    io::pipe().unwrap().1
+}
+
 /// A process that stays, in a group of its own, with its output in a file. Dropped, it and all that it started are killed: the guards of
 /// master and monitors see to their children.
 pub struct Host {
@@ -77,6 +83,13 @@ impl Host {
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let command = command.process_group(0).stdout(output.try_clone().unwrap()).stderr(output);
         Host { child: command.spawn().unwrap(), log }
+    }
+
+    /// One whose output goes to a pipe that nobody reads; its log stays empty.
+    pub fn start_unread(mut command: Command) -> Host {
+        let output = unread();
+        let command = command.process_group(0).stdout(output.try_clone().unwrap()).stderr(output);
+        Host { child: command.spawn().unwrap(), log: PathBuf::new() }
     }
 
     pub fn pid(&self) -> u32 {

@@ -12,6 +12,8 @@ use tracing_subscriber::registry::LookupSpan;
 /// Begins to log to standard error: lines for people, or JSON objects where `POMELO_LOG_FORMAT` is `json`. `server` is named in each line.
 pub(super) fn init(filter: EnvFilter, server: Option<String>) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where standard error cannot be written to, there is nowhere to say so: trying to would panic.
+    let log = log.log_internal_errors(false);
     if std::env::var_os("POMELO_LOG_FORMAT").is_some_and(|format| format == "json") {
         let format = tracing_subscriber::fmt::format().json().flatten_event(true).with_current_span(false);
         log.json().event_format(NamedJson { server, format }).init();

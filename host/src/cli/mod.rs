@@ -13,6 +13,7 @@
 //! | `watch` | `events`, `logs`, `forget` |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
+//! | `pipe` | output that nobody reads |
 
 mod admin;
 mod admit;
@@ -20,12 +21,14 @@ mod assemble;
 mod check;
 mod init;
 mod log;
+mod pipe;
 mod run;
 mod shell;
 mod table;
 mod user;
 mod watch;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -167,7 +170,7 @@ enum Command {
         #[arg(long, short = 'f')]
         follow: bool,
         /// The last lines to begin with
-        #[arg(long, short = 'n', default_value_t = 100)]
+        #[arg(long, short = 'n', default_value_t = watch::LINES)]
         lines: u32,
     },
     /// Remove servers that vanished with many others and are kept; without an id all of them
@@ -208,6 +211,13 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
+}
+
+impl Command {
+    /// Whether it runs until it is told to end, whoever reads its output.
+    fn is_host(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Master { .. } | Self::Monitor(_) | Self::DemoServer { .. })
+    }
 }
 
 /// What the commands that run a host share.
@@ -355,6 +365,12 @@ impl Exit {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !cli.command.is_host()
+        && let Err(error) = pipe::ends_quietly()
+    {
+        eprintln!("pomelo: {error:#}");
+        return ExitCode::from(1);
+    }
     let filter = match &cli.command {
         Command::Monitor(arguments) if arguments.quiet => "warn",
         // A log between prompt and answers would only be in the way.
@@ -380,7 +396,8 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pomelo: {}", told(&error));
+            // The code says it too, where nobody reads the words.
+            let _ = writeln!(io::stderr(), "pomelo: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }

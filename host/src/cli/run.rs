@@ -1,6 +1,7 @@
 //! `start`, `master` and `monitor`: commands that stay until they are told to end.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,7 +148,9 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
         port => format!(" --port {port}"),
     };
     let some = config.servers.first().map_or("ID", |server| &server.id);
-    println!(
+    // Where nobody reads it, the cluster starts all the same.
+    let _ = writeln!(
+        std::io::stdout(),
         "\nThe cluster is starting. In another terminal:\n  \
          {program} list{port}\n  \
          {program} restart{port} {some}\n  \
@@ -414,7 +417,7 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if turn > 0 {
-                eprintln!("pomelo: ended at once");
+                let _ = writeln!(std::io::stderr(), "pomelo: ended at once");
                 std::process::exit(130);
             }
             cancelled.cancel();

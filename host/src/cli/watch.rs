@@ -14,6 +14,8 @@ use crate::journal::Event;
 
 /// How long the master is to hold an answer until there is something to tell. An answer to it may take as long, and the time for an answer on top.
 const WAIT: Duration = Duration::from_secs(20);
+/// Lines of a log to begin with.
+pub(super) const LINES: u32 = 100;
 /// How long a master that is away is left alone before the next attempt to reach it.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,16 +56,17 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         if page.missed > 0 && last > 0 {
             eprintln!("pomelo: {} events before the next are no longer kept", page.missed);
         }
-        let mut out = io::stdout().lock();
-        for event in &page.events {
-            if admin.json {
-                writeln!(out, "{event}")?;
-            } else {
-                show(&mut out, &parse(event)?)?;
+        {
+            let mut out = io::stdout().lock();
+            for event in &page.events {
+                if admin.json {
+                    writeln!(out, "{event}")?;
+                } else {
+                    show(&mut out, &parse(event)?)?;
+                }
             }
+            out.flush()?;
         }
-        out.flush()?;
-        drop(out);
         if page.events.is_empty() && !follow {
             client.close().await;
             return Ok(());
@@ -145,16 +148,17 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
             since = Some(0);
             continue;
         }
-        let mut out = io::stdout().lock();
-        for line in &page.lines {
-            if admin.json {
-                writeln!(out, "{}", serde_json::to_string(line)?)?;
-            } else {
-                writeln!(out, "{}", printable(&line.text))?;
+        {
+            let mut out = io::stdout().lock();
+            for line in &page.lines {
+                if admin.json {
+                    writeln!(out, "{}", serde_json::to_string(line)?)?;
+                } else {
+                    writeln!(out, "{}", printable(&line.text))?;
+                }
             }
+            out.flush()?;
         }
-        out.flush()?;
-        drop(out);
         if !follow {
             client.close().await;
             return Ok(());

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a5_commands_servers_modules_and_sub_words_are_completed() {
-        let cases: [(&str, &[&str]); 18] = [
+        let cases: [(&str, &[&str]); 20] = [
             ("addC", &["addCron"]),
             ("st", &["stop"]),
             ("  us", &["use"]),
@@ -141,6 +141,8 @@ mod tests {
             ("dump cpu ", &["(files)"]),
             ("exec ", &["(files)"]),
             ("add server", &["serverType="]),
+            ("events --", &["--since"]),
+            ("logs ", &["-f", "-n", "chat-1", "gate-1"]),
             ("nonsense ", &[]),
         ];
         for (before, expected) in cases {

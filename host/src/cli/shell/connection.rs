@@ -42,6 +42,11 @@ impl Connection {
         Connection { admin, session: tokio::sync::Mutex::default(), known: Mutex::default() }
     }
 
+    /// Where the master is and who asks, for what needs a connection of its own.
+    pub fn admin(&self) -> &AdminArgs {
+        &self.admin
+    }
+
     /// The session with the master; a new one where there is none or the last was lost.
     pub async fn session(&self) -> anyhow::Result<Arc<Session>> {
         let mut current = self.session.lock().await;

@@ -43,6 +43,8 @@ struct Shell {
     asks: bool,
     /// Print answers as JSON.
     json: bool,
+    /// The command that runs goes on until Ctrl-C ends it.
+    follows: bool,
     /// `quit` was given.
     over: bool,
 }
@@ -56,7 +58,7 @@ pub(super) async fn run(admin: AdminArgs, yes: bool) -> anyhow::Result<()> {
     let connection = Arc::new(Connection::new(admin));
     connection.session().await?;
     let input = Input::open(&connection)?;
-    let mut shell = Shell { connection, context: Context::All, input, asks: !yes, json, over: false };
+    let mut shell = Shell { connection, context: Context::All, input, asks: !yes, json, follows: false, over: false };
     let outcome = match &shell.input {
         Input::Terminal(_) => shell.converse(&user).await,
         Input::Pipe(_) => shell.obey().await,
@@ -83,7 +85,9 @@ impl Shell {
             let done = tokio::select! {
                 done = self.execute(&line) => done,
                 _ = interrupted.recv() => {
-                    println!("abandoned; what the master was told already may still happen");
+                    if !self.follows {
+                        println!("abandoned; what the master was told already may still happen");
+                    }
                     Ok(())
                 }
             };
@@ -118,6 +122,7 @@ impl Shell {
         let line = Line::parse(typed).map_err(|open| Exit::usage(open.to_string()))?;
         let Some(word) = line.command() else { return Ok(()) };
         let Some(command) = commands::find(word) else { return Err(unknown(word)) };
+        self.follows = false;
         let done = (command.run)(self, Arguments::new(&line)).await;
         // What was refused before anything was done is answered with how to say it.
         done.map_err(|error| match error.downcast_ref::<Refused>() {

@@ -9,6 +9,7 @@ mod scripts;
 mod servers;
 mod settings;
 mod show;
+mod watch;
 
 use std::time::Duration;
 
@@ -41,11 +42,13 @@ pub(super) const ALL: &[&Command] = &[
     &app::DISABLE,
     &dump::DUMP,
     &app::ENABLE,
+    &watch::EVENTS,
     &scripts::EXEC,
     &settings::GET,
     &general::HELP,
     &servers::KILL,
     &servers::LIST,
+    &watch::LOGS,
     &modules::MODULES,
     &general::QUIT,
     &console::REMOVE_CRON,
@@ -180,7 +183,7 @@ mod tests {
             "help",
             "quit",
         ];
-        for name in names.into_iter().chain(["?", "exit", "list", "restart", "modules", "request"]) {
+        for name in names.into_iter().chain(["?", "exit", "list", "restart", "modules", "request", "events", "logs"]) {
             assert!(find(name).is_some(), "{name}");
         }
         assert!(ALL.is_sorted_by_key(|command| command.name.to_lowercase()));

@@ -1,0 +1,107 @@
+//! `events` and `logs`: what happens in the cluster and what a server's program writes, as the program's subcommands show it.
+
+use super::super::super::watch;
+use super::super::Shell;
+use super::{Arguments, Candidates, Command, Refused};
+
+pub(super) const EVENTS: Command = Command {
+    name: "events",
+    summary: "show what has happened in the cluster",
+    usage: "events [-f] [--since <number>]",
+    help: "Joins, exits, restarts, reloads, refusals, alarms. -f goes on with what\n\
+           happens from now on, until Ctrl-C; --since begins after an event's number.\n\
+           \n  events -f",
+    complete: |before| match before {
+        [.., "--since"] => vec![],
+        _ => vec![Candidates::Words(&["--since", "-f"])],
+    },
+    run: |shell, arguments| Box::pin(events(shell, arguments)),
+};
+
+async fn events(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let Options { follow, number, name } = Options::parse(arguments.words(), "--since")?;
+    if name.is_some() {
+        return Err(Refused::usage("no server is named"));
+    }
+    shell.follows = follow;
+    watch::events(shell.connection.admin().clone(), follow, number.unwrap_or(0)).await
+}
+
+pub(super) const LOGS: Command = Command {
+    name: "logs",
+    summary: "show what a server's program writes",
+    usage: "logs [<serverId>] [-f] [-n <lines>]",
+    help: "Of the server chosen with `use` where none is named. -f goes on with what it\n\
+           writes from now on, until Ctrl-C; -n is how many lines to begin with, 100\n\
+           where it is left out.\n\
+           \n  logs chat-server-1 -n 20\n  logs -f",
+    complete: |before| match before {
+        [.., "-n"] => vec![],
+        [] => vec![Candidates::Words(&["-f", "-n"]), Candidates::Servers],
+        _ => vec![Candidates::Words(&["-f", "-n"])],
+    },
+    run: |shell, arguments| Box::pin(logs(shell, arguments)),
+};
+
+async fn logs(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let Options { follow, number, name } = Options::parse(arguments.words(), "-n")?;
+    let lines =
+        number.map_or(Ok(watch::LINES), u32::try_from).map_err(|_| Refused::usage("those are too many lines"))?;
+    let server = match name {
+        Some(server) => server,
+        None => shell.context.server("logs")?,
+    };
+    shell.follows = follow;
+    watch::logs(shell.connection.admin().clone(), server, follow, lines).await
+}
+
+/// What follows either command.
+#[derive(Debug, Default, PartialEq)]
+struct Options<'a> {
+    /// `-f`.
+    follow: bool,
+    /// What stands behind the option that takes a number.
+    number: Option<u64>,
+    name: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads the words, in any order; `counted` is the option that takes a number.
+    fn parse(words: &[&'a str], counted: &str) -> anyhow::Result<Options<'a>> {
+        let mut options = Options::default();
+        let mut words = words.iter().copied();
+        while let Some(word) = words.next() {
+            match word {
+                "-f" | "--follow" => options.follow = true,
+                word if word == counted => {
+                    let number = words.next().and_then(|number| number.parse().ok());
+                    options.number = Some(number.ok_or_else(|| Refused::usage(format!("{counted} takes a number")))?);
+                }
+                word if word.starts_with('-') => return Err(Refused::usage(format!("there is no option {word}"))),
+                word if options.name.replace(word).is_some() => return Err(Refused::usage("one server at most")),
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_stand_in_any_order_and_wrong_ones_are_named() {
+        let read = |words: &[&'static str]| Options::parse(words, "-n").map_err(|error| error.to_string());
+        let both = Options { follow: true, number: Some(5), name: Some("chat-1") };
+        assert_eq!(read(&["chat-1", "-f", "-n", "5"]).unwrap(), both);
+        assert_eq!(read(&["-n", "5", "--follow", "chat-1"]).unwrap(), both);
+        assert_eq!(read(&[]).unwrap(), Options::default());
+        for (wrong, said) in
+            [(&["-n"][..], "-n takes"), (&["-n", "x"], "-n takes"), (&["--x"], "--x"), (&["a", "b"], "one")]
+        {
+            let error = read(wrong).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
