@@ -270,6 +270,9 @@ pub fn null() -> &'static RawValue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn parse(text: &str) -> String {
@@ -351,5 +354,49 @@ mod tests {
             raw(&Response::new(&id, &failed)).get(),
             r#"{"respId":"80","error":{"code":"busy","message":"later"}}"#
         );
+    }
+
+    /// Any JSON, more often than not with members that messages have.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,70}".prop_map(Value::from),
+            Just(json!("80")),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            const KNOWN: &[&str] =
+                &["reqId", "respId", "moduleId", "command", "body", "error", "depth", "message", "code"];
+            let name = prop_oneof![4 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => ".{0,9}"];
+            prop_oneof![
+                1 => proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                4 => proptest::collection::btree_map(name, inner, 0..6).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_a_message_or_refused_and_its_answer_is_read_as_it_was_meant(value in json()) {
+            let payload = raw(&value);
+            let has = |name: &str| value.get(name).is_some_and(|member| !member.is_null());
+            match Message::parse(&payload) {
+                Ok(Message::Response { .. }) => prop_assert!(has("respId")),
+                Ok(Message::Notify { .. }) => prop_assert!(has("moduleId") && !has("reqId") && !has("command")),
+                Ok(Message::Command { id, .. }) => prop_assert!(has("command") && id.is_some() == has("reqId")),
+                Ok(Message::Request { id, .. }) => {
+                    for outcome in [Ok(raw(&value)), Err(Failure::new("busy", "later"))] {
+                        let answer = raw(&Response::new(&id, &outcome));
+                        let read = Message::parse(&answer);
+                        let Ok(Message::Response { outcome: read, .. }) = read else {
+                            return Err(TestCaseError::fail(format!("{answer}: {read:?}")));
+                        };
+                        prop_assert_eq!(read.map(|body| body.get().to_owned()), outcome.map(|body| body.get().to_owned()));
+                    }
+                }
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
     }
 }

@@ -57,3 +57,84 @@ impl<R: AsyncRead + Unpin> Input<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What comes of a stream: its packets, and why it was refused, if it was.
+    fn whole(mut bytes: &[u8], limit: usize) -> (Vec<Vec<u8>>, Option<Bad>) {
+        let mut packets = Vec::new();
+        loop {
+            match codec::length(bytes, limit) {
+                Err(bad) => return (packets, Some(bad)),
+                Ok(Some(length)) if length.total <= bytes.len() => {
+                    let (packet, rest) = bytes.split_at(length.total);
+                    packets.push(packet.to_vec());
+                    bytes = rest;
+                }
+                Ok(_) => return (packets, None),
+            }
+        }
+    }
+
+    async fn in_pieces(bytes: &[u8], sizes: &[usize], limit: usize) -> (Vec<Vec<u8>>, Option<Bad>, usize) {
+        let (reading, mut writing) = tokio::io::duplex(sizes[0]);
+        let write = async {
+            let (mut rest, mut sizes) = (bytes, sizes.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap_or(&1)));
+                // Who has refused something reads no more.
+                if writing.write_all(piece).await.is_err() {
+                    return;
+                }
+                rest = after;
+            }
+            drop(writing);
+        };
+        let read = async {
+            let (mut input, mut packets, mut room) = (Input::new(reading), Vec::new(), 0);
+            loop {
+                let packet = input.packet(|| limit).await;
+                room = room.max(input.buffer.capacity());
+                match packet {
+                    Ok((packet, _)) => packets.push(packet.to_vec()),
+                    Err(Ended::Bad(bad)) => return (packets, Some(bad), room),
+                    Err(_) => return (packets, None, room),
+                }
+            }
+        };
+        let (read, ()) = tokio::join!(read, write);
+        read
+    }
+
+    /// Packets of all kinds, and bytes that are none.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let frame = ("[a-z]{0,9}", 0usize..20_000, any::<bool>()).prop_map(|(topic, length, quoted)| {
+            let (mut out, mut scratch) = (Vec::new(), Vec::new());
+            let payload = format!("{{\"body\":\"{}\"}}", "x".repeat(length));
+            codec::put_publish(&mut out, &mut scratch, &topic, &payload, quoted).unwrap();
+            out
+        });
+        let ping = Just(codec::PINGREQ.to_vec());
+        let any = proptest::collection::vec(any::<u8>(), 0..40);
+        proptest::collection::vec(prop_oneof![6 => frame, 3 => ping, 1 => any], 0..9).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_in_any_pieces_is_what_it_is_as_a_whole(
+            bytes in stream(),
+            sizes in proptest::collection::vec(1usize..9000, 1..6),
+            limit in prop_oneof![Just(300usize), Just(30_000)],
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (packets, refused, room) = runtime.block_on(in_pieces(&bytes, &sizes, limit));
+            prop_assert_eq!((packets, refused), whole(&bytes, limit));
+            prop_assert!(room <= 2 * (limit + codec::OVERHEAD + 5) + KEPT, "room for {} bytes", room);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The receiving half of pomelo-admin's wire.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::AsyncRead;
+
+#[path = "../../host/src/transport/mqtt/codec.rs"]
+pub mod codec;
+#[path = "../../host/src/transport/mqtt/input.rs"]
+mod input;
+
+/// Hands on the packets that come from `stream`, which is always ready, to its end; what ended it earlier, if something was refused.
+pub fn read(
+    stream: impl AsyncRead + Unpin,
+    limit: usize,
+    mut each: impl FnMut(&[u8], codec::Length),
+) -> Option<codec::Bad> {
+    let mut input = input::Input::new(stream);
+    loop {
+        let packet = pin!(input.packet(|| limit)).poll(&mut Context::from_waker(Waker::noop()));
+        match packet {
+            Poll::Ready(Ok((packet, length))) => each(&packet, length),
+            Poll::Ready(Err(input::Ended::Bad(bad))) => return Some(bad),
+            Poll::Ready(Err(_)) => return None,
+            Poll::Pending => unreachable!("the stream is always ready"),
+        }
+    }
+}
