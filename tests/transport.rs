@@ -7,6 +7,8 @@ mod admin_client;
 mod hostile;
 #[path = "transport/memory.rs"]
 mod memory;
+#[path = "transport/mqtt_client.rs"]
+mod mqtt_client;
 #[path = "transport/ours.rs"]
 mod ours;
 #[path = "transport/reference.rs"]

@@ -94,15 +94,17 @@ impl Exchange {
         self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
     }
 
-    /// What sends an outcome back to a master of pomelo 2.x that looks for the answer in `error`.
+    /// What sends an outcome back to a master of pomelo 2.x that looks for the answer in `error`. A failure is 0 there, as pomelo's servers say
+    /// it: the master would take an object or a text for the answer, and starts a server itself that says of what form it is.
     pub fn reply_in_error(&self, id: ReqId) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
         let (peer, topic) = (self.peer.clone(), self.topic);
         move |outcome| {
+            let answer = outcome.unwrap_or_else(|failure| {
+                tracing::warn!(?peer, %failure, "a request of the master's failed");
+                raw(&0)
+            });
             // A master that has left gets no answer, and nobody else wants it.
-            let _ = match &outcome {
-                Ok(answer) => peer.send_quoted(topic, raw(&ResponseInError { resp_id: &id, error: answer })),
-                Err(_) => peer.send_quoted(topic, raw(&Response::new(&id, &outcome))),
-            };
+            let _ = peer.send_quoted(topic, raw(&ResponseInError { resp_id: &id, error: &answer }));
         }
     }
 

@@ -14,10 +14,11 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::pomelo::answers_in_error;
 use super::{Options, Running};
-use crate::console::{Console, Inbound};
+use crate::console::{Console, Inbound, Reply};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
@@ -30,6 +31,8 @@ use crate::wire::{Capabilities, Info, Message, Register, Registered, Role, Topic
 
 /// How long a wait for events is; it is only begun anew.
 const REPORT_PAUSE: Duration = Duration::from_secs(60);
+/// How long the end of a server that an original master knows waits for answers that are still to be given.
+const ANSWERING: Duration = Duration::from_secs(5);
 
 /// How the master is reached.
 pub(super) enum Dial {
@@ -99,6 +102,16 @@ struct Connected {
     over: CancellationToken,
     /// Whether the master takes reports of what happens here.
     reports: bool,
+    /// Requests of an original master that are still to be answered.
+    answering: TaskTracker,
+}
+
+/// Why a connection that was up no longer is.
+enum Ended {
+    /// The monitor is stopping, or the connection is lost.
+    Over,
+    /// An original master is to see the server go, and come when it runs again.
+    ToComeAgain,
 }
 
 impl Link {
@@ -151,12 +164,12 @@ impl Link {
                 Ok(connected) => {
                     let since = Instant::now();
                     let ends = Ends { running: &mut running, told: &mut told, stop: &stop };
-                    self.registered(connected, pid, pomelos, ends, &console).await;
+                    let ended = self.registered(connected, pid, pomelos, ends, &console).await;
                     self.state.send_replace(LinkState::Idle);
                     if stop.is_cancelled() {
                         return;
                     }
-                    if since.elapsed() >= self.options.backoff.1 {
+                    if matches!(ended, Ended::ToComeAgain) || since.elapsed() >= self.options.backoff.1 {
                         pause = self.options.backoff.0;
                         continue;
                     }
@@ -185,8 +198,8 @@ impl Link {
         pomelos: bool,
         ends: Ends<'_>,
         console: &Console,
-    ) {
-        let Connected { exchange, over, reports } = connected;
+    ) -> Ended {
+        let Connected { exchange, over, reports, answering } = connected;
         let Ends { running, told, stop } = ends;
         self.state.send_replace(if pid.is_some() { LinkState::Registered } else { LinkState::Idle });
         tracing::info!(server = %self.options.id, pid, "registered with the master");
@@ -202,6 +215,7 @@ impl Link {
         tokio::pin!(start);
         let reporting = self.report(&exchange, reports);
         tokio::pin!(reporting);
+        let mut ended = Ended::Over;
         let why = loop {
             let now = tokio::select! {
                 never = &mut reporting => match never {},
@@ -209,7 +223,8 @@ impl Link {
                 () = over.cancelled() => break "the connection is lost",
                 () = stop.cancelled() => break "the monitor is stopping",
                 now = until(running, |now| *now != pid) => now,
-                () = changed(told) => {
+                // An original master takes no news of a server that it knows: they are told when it comes the next time.
+                () = changed(told), if !pomelos => {
                     if pid.is_none() {
                         // It is told when the server runs.
                         continue;
@@ -222,7 +237,8 @@ impl Link {
                 tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
             }
             if pomelos {
-                break "the server is another now";
+                ended = Ended::ToComeAgain;
+                break if now.is_some() { "the server is another process" } else { "the server is down" };
             }
             // A new process id is a restarted server: others shall see it go and come.
             let told = match now {
@@ -235,12 +251,18 @@ impl Link {
             self.state.send_replace(if now.is_some() { LinkState::Registered } else { LinkState::Idle });
             pid = now;
         };
+        if matches!(ended, Ended::ToComeAgain) {
+            // Whoever asked for the server's end is still to be told of it.
+            answering.close();
+            let _ = tokio::time::timeout(ANSWERING, answering.wait()).await;
+        }
         tracing::info!(server = %self.options.id, why, "no longer registered");
         *self.current.lock() = None;
         exchange.over(why);
         exchange.peer().close(why);
         // What was sent before the close has a moment to get out; a dead connection is ended by its transport.
         let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
+        ended
     }
 
     /// Tells the master what happens here, and what has happened while there was none. Events leave in their order; those that come faster than the
@@ -264,7 +286,7 @@ impl Link {
 
     async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
-        let over = CancellationToken::new();
+        let (over, answering) = (CancellationToken::new(), TaskTracker::new());
         let (mut made, pomelos) = (None, matches!(dial, Dial::Pomelo(_)));
         let make_session = |peer: Peer| -> Arc<dyn Session> {
             let exchange = Exchange::new(peer, Topic::Monitor, self.options.pending);
@@ -275,14 +297,14 @@ impl Link {
                 answered: Mutex::new(Some(answered)),
                 over: over.clone(),
                 console: console.clone(),
-                pomelos,
+                pomelos: pomelos.then(|| answering.clone()),
                 caller: Arc::new(Caller::of(CallerRole::Master)),
             })
         };
         match dial {
             Dial::Memory(master) => drop(memory::pair(&**master, self.options.connection.outbox, make_session)),
             Dial::Pomelo(address) => drop(
-                mqtt::client::connect(address, self.options.connection.clone(), make_session)
+                mqtt::client::connect(address, (&self.options.connection).into(), make_session)
                     .await
                     .map_err(|error| Refused::Pomelo(address.clone(), error))?,
             ),
@@ -303,7 +325,8 @@ impl Link {
                 if capabilities.has(Capabilities::TRACE) {
                     exchange.carry_traces();
                 }
-                return Ok(Connected { exchange, over, reports: capabilities.has(Capabilities::EVENTS) });
+                let reports = capabilities.has(Capabilities::EVENTS);
+                return Ok(Connected { exchange, over, reports, answering });
             }
             Ok(Ok(Registered { msg, .. })) => Refused::Refused(msg),
             Ok(Err(_)) => Refused::Over,
@@ -345,8 +368,8 @@ struct Incoming {
     over: CancellationToken,
     console: Console,
     caller: Arc<Caller>,
-    /// The master is an original one.
-    pomelos: bool,
+    /// Where the master is an original one: who is still to be answered.
+    pomelos: Option<TaskTracker>,
 }
 
 impl Session for Incoming {
@@ -376,8 +399,10 @@ impl Incoming {
     fn registered(&self, answer: Registered) {
         let Some(waiting) = self.answered.lock().take() else { return };
         if answer.code == 1 {
-            // At once, since the next frame may be a command that changes this.
-            self.console.set_disabled(answer.disabled.clone());
+            // At once, since the next frame may be a command that changes this. An original master does not say it.
+            if self.pomelos.is_none() {
+                self.console.set_disabled(answer.disabled.clone());
+            }
             *self.current.lock() = Some(self.exchange.clone());
         }
         // Whoever waited may have given up.
@@ -397,11 +422,22 @@ impl Incoming {
             Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
             Ok(Message::Request { id, module, body, depth, trace }) => {
                 let inbound = inbound(&module, body, true, depth, trace);
-                if self.pomelos && answers_in_error(&module, body) {
-                    self.console.dispatch(inbound, Box::new(self.exchange.reply_in_error(id)));
+                let Some(answering) = &self.pomelos else {
+                    return self.console.dispatch(inbound, Box::new(self.exchange.reply(Some(id), None)));
+                };
+                let asked = answering.token();
+                let reply: Reply = if answers_in_error(&module, body) {
+                    Box::new(self.exchange.reply_in_error(id))
                 } else {
-                    self.console.dispatch(inbound, Box::new(self.exchange.reply(Some(id), None)));
-                }
+                    Box::new(self.exchange.reply(Some(id), None))
+                };
+                self.console.dispatch(
+                    inbound,
+                    Box::new(move |outcome| {
+                        reply(outcome);
+                        drop(asked);
+                    }),
+                );
             }
             Ok(Message::Notify { module, body }) => {
                 let name = module.to_string();

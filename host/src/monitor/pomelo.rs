@@ -2,6 +2,8 @@
 //!
 //! This is the one place of the host that names modules: those of the other side, whose callbacks are part of its protocol.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -10,13 +12,13 @@ pub(super) fn answers_in_error(module: &str, body: Option<&RawValue>) -> bool {
     #[derive(Deserialize)]
     struct Asked<'a> {
         #[serde(borrow, default)]
-        comd: Option<&'a str>,
+        comd: Option<Cow<'a, str>>,
     }
     match module {
         "__monitorwatcher__" | "__console__" => true,
         "watchServer" => {
             let asked = body.and_then(|body| serde_json::from_str::<Asked<'_>>(body.get()).ok());
-            matches!(asked.and_then(|asked| asked.comd), Some("servers" | "connections"))
+            matches!(asked.and_then(|asked| asked.comd).as_deref(), Some("servers" | "connections" | "logins"))
         }
         _ => false,
     }
@@ -35,6 +37,7 @@ mod tests {
         check("__monitorwatcher__", serde_json::json!({"action": "startOver"}), true);
         check("__console__", serde_json::json!({"signal": "list"}), true);
         check("watchServer", serde_json::json!({"comd": "servers", "clientId": "c"}), true);
+        check("watchServer", serde_json::json!({"comd": "logins", "context": "all"}), true);
         check("watchServer", serde_json::json!({"comd": "status"}), false);
         check("nodeInfo", serde_json::json!({}), false);
     }

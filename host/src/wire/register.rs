@@ -67,11 +67,20 @@ impl Register {
         self.version.is_none()
     }
 
-    /// The same without what only peers of our own kind say. An original master passes `info` on as it is: who the server is must stand in it.
+    /// The same without what only peers of our own kind say. An original master passes `info` on as it is, and acts on it: who the server is must
+    /// stand in it, `frontend` is the text that a command line has, and nothing may be in it that would have the master start a server that
+    /// its monitor brings back.
     pub fn in_pomelos_form(mut self) -> Self {
-        if let (Some(info), Some(server_type)) = (&mut self.info, &self.server_type) {
-            info.insert("id".into(), self.id.clone().into());
+        let info = self.info.get_or_insert_default();
+        info.insert("id".into(), self.id.clone().into());
+        if let Some(server_type) = &self.server_type {
             info.insert("serverType".into(), server_type.clone().into());
+        }
+        if info.get("frontend").is_some_and(|frontend| *frontend == true) {
+            info.insert("frontend".into(), "true".into());
+        }
+        for started_by_the_master in ["auto-restart", "restart-force"] {
+            info.remove(started_by_the_master);
         }
         Register { version: None, wit: Vec::new(), capabilities: Capabilities::default(), down: false, ..self }
     }
@@ -196,6 +205,26 @@ mod tests {
             serde_json::from_str(r#"{"type":"client","id":"cl","username":"admin","password":"21","md5":true}"#)
                 .unwrap();
         assert!(client.md5 && client.capabilities.is_empty());
+    }
+
+    #[test]
+    fn r5_an_original_master_is_told_what_pomelos_servers_tell() {
+        let own = Register {
+            version: Some("1".into()),
+            wit: vec!["0.1.0".into()],
+            capabilities: Capabilities::own(),
+            ..serde_json::from_str(
+                r#"{"id":"c","type":"monitor","serverType":"connector","pid":7,"token":"t",
+                    "info":{"host":"h","port":4050,"frontend":true,"auto-restart":"true","restart-force":"true"}}"#,
+            )
+            .unwrap()
+        };
+        let told = serde_json::to_value(own.in_pomelos_form()).unwrap();
+        let info =
+            serde_json::json!({"id": "c", "serverType": "connector", "host": "h", "port": 4050, "frontend": "true"});
+        let expected = serde_json::json!({"id": "c", "type": "monitor", "serverType": "connector", "pid": 7, "token": "t",
+            "info": info});
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -21,12 +21,18 @@
 //!
 //! # pomelo's own servers
 //! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. Who does not is a server of pomelo 2.x: it
-//! gets plain tables, and `addServer` and `removeServer`, one for each change. A master that answers with a plain table is an original one: what it
-//! tells comes in order, and there is nothing that could be compared.
+//! gets plain tables, and `addServer` and `removeServer`, one for each change.
+//!
+//! # An original master
+//! It answers with the table alone: so a monitor of ours knows it. The monitor carries out each change in turn, and asks for the whole table
+//! only where one could not be carried out, or may have been passed by: after its start, and never more than once for it. It says once that
+//! it has started, for the master counts.
 
 mod fold;
 mod master;
 mod monitor;
+#[cfg(test)]
+mod original;
 mod protocol;
 #[cfg(test)]
 mod simulation;

@@ -28,7 +28,7 @@ const TICKET: &str = "ticket";
 const RECORDED: &str = "recorded";
 /// Set once the application was told that all have started.
 const OVER: &str = "over";
-/// Set where the master is an original one, without revisions.
+/// Set where an original master, without revisions, tells this monitor of changes.
 const PLAIN: &str = "plain";
 /// How often a view is asked for again before the timer has to see to it.
 const ATTEMPTS: usize = 4;
@@ -44,13 +44,16 @@ pub fn start(host: &impl Host) -> Result {
 /// The timer: whatever differs between the master and this monitor is put right, whatever the reason. Messages were lost with a connection,
 /// or a new process of the master knows nothing of its listeners.
 pub fn check(host: &impl Host) -> Result {
-    if host.read(PLAIN).is_some() {
+    let own = mark(host);
+    let plain = host.read(PLAIN).is_some();
+    if plain && own.as_ref().is_some_and(Mark::is_plain) {
+        // Every change since has been carried out, and nobody could say more.
         return Ok(());
     }
-    let own = mark(host);
     let known = host.ask(&Request::new("query", host.id()).at(own.as_ref()))?;
-    let is_recorded = known.recorded && host.read(OVER).is_some();
-    if known.listener {
+    // An original master counts: who tells it twice is taken for two.
+    let is_recorded = known.is_plain() || known.recorded && host.read(OVER).is_some();
+    if known.listener || known.is_plain() && plain {
         adopt(host, known)?
     } else {
         subscribe(host)?
@@ -71,8 +74,7 @@ pub fn obey(host: &impl Host, order: Order) -> Result {
         "addServer" => add(host, order),
         "removeServer" => {
             let id = order.id.ok_or_else(|| missing("removeServer", "id"))?;
-            unmark(host)?;
-            host.remove(&[id])
+            plain_change(host, || host.remove(&[id]))
         }
         "startOver" => {
             // A restarted master cannot know that this server was told before.
@@ -91,8 +93,11 @@ fn missing(action: &str, member: &str) -> Failure {
 
 fn subscribe(host: &impl Host) -> Result {
     let known = host.ask(&Request::new("subscribe", host.id()).at(mark(host).as_ref()))?;
-    host.write(PLAIN, known.epoch.is_empty().then_some("true"))?;
-    adopt(host, known)
+    host.write(PLAIN, known.is_plain().then_some("true"))?;
+    let plain = known.is_plain();
+    adopt(host, known)?;
+    // What came while this was asked may be newer, and nothing would show it: the timer asks again, with nobody beside it.
+    if plain { unmark(host) } else { Ok(()) }
 }
 
 /// What to do with an update.
@@ -133,16 +138,26 @@ fn update(host: &impl Host, order: Order) -> Result {
     }
 }
 
-/// pomelo's form of a change, which a master sends that has been restarted and does not know this monitor yet. It says nothing of
-/// revisions, and may be older than the view is.
 fn add(host: &impl Host, order: Order) -> Result {
     let servers = match (order.server, order.servers) {
         (Some(server), _) => vec![server],
         (None, Some(servers)) => serde_json::from_str(servers.get())?,
         (None, None) => return Err(missing("addServer", "server")),
     };
+    plain_change(host, || host.add(&servers))
+}
+
+/// Carries out pomelo's form of a change. An original master sends no other, and what is carried out leaves the view as whole as it was. Any
+/// other master sends it where it has been restarted and does not know this monitor yet: it says nothing of revisions, and may be older
+/// than the view is.
+fn plain_change(host: &impl Host, change: impl FnOnce() -> Result) -> Result {
+    let before = mark(host);
     unmark(host)?;
-    host.add(&servers)
+    change()?;
+    match before {
+        Some(plain) if plain.is_plain() => set_mark(host, Some(&plain)),
+        _ => Ok(()),
+    }
 }
 
 /// Gives up what is known of the view: whoever is at work on it learns so by the ticket, and the timer asks for the whole table.
@@ -159,7 +174,8 @@ fn replace(host: &impl Host, order: &Order) -> Result {
         }
         None => {
             unmark(host)?;
-            host.replace(&servers)
+            host.replace(&servers)?;
+            if host.read(PLAIN).is_some() { set_mark(host, Some(&Mark::plain())) } else { Ok(()) }
         }
     }
 }

@@ -67,6 +67,17 @@ pub struct Mark {
     pub rev: u64,
 }
 
+impl Mark {
+    /// Where a view stands to which nothing is missing of what an original master has told.
+    pub const fn plain() -> Self {
+        Self { epoch: String::new(), rev: 0 }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        self.epoch.is_empty()
+    }
+}
+
 /// From a monitor to the master.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Request {
@@ -165,17 +176,23 @@ pub struct Known {
     pub recorded: bool,
 }
 
-/// Reads a master's answer. An original master's is the table alone; it has no revisions, and its epoch is empty.
+/// Reads a master's answer. An original master's is the table alone, without revisions, and does not say who is told of changes.
 pub fn known(answer: Box<RawValue>) -> Result<Known, serde_json::Error> {
     serde_json::from_str(answer.get()).or_else(|error| {
         if !answer.get().starts_with('{') {
             return Err(error);
         }
-        Ok(Known { epoch: String::new(), rev: 0, servers: Some(answer), listener: true, recorded: true })
+        let Mark { epoch, rev } = Mark::plain();
+        Ok(Known { epoch, rev, servers: Some(answer), listener: false, recorded: false })
     })
 }
 
 impl Known {
+    /// Whether an original master answered.
+    pub fn is_plain(&self) -> bool {
+        self.epoch.is_empty()
+    }
+
     /// Where a view stands that has the table.
     pub fn mark(&self) -> Mark {
         Mark { epoch: self.epoch.clone(), rev: self.rev }

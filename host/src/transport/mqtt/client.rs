@@ -17,15 +17,44 @@ use super::codec::{self, Packet};
 use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
-use crate::transport::socket_io::client::Options;
-use crate::transport::{Outbox, Peer, Session, Transport};
+use crate::transport::{Outbox, Peer, Session, Transport, socket_io};
 
-/// Time between two pings, as pomelo has it.
-const PING: Duration = Duration::from_secs(60);
-/// After such a silence the master is gone: it answers pings.
-const SILENCE: Duration = Duration::from_secs(130);
 /// Bytes that a CONNACK may have.
 const HELLO: usize = 16;
+
+/// Limits of one connection.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long connecting may take, until the master has answered CONNECT. 10 s.
+    pub connect_time: Duration,
+    /// Frames that may wait to be sent; a master that falls further behind is cut. 4096.
+    pub outbox: usize,
+    /// The largest frame that the master may send, in bytes. 16 MiB.
+    pub max_frame: usize,
+    /// How long a write may wait for a master that takes nothing. 10 s.
+    pub send_time: Duration,
+    /// How long the master may take to receive what was sent before a close. 1 s.
+    pub flush_time: Duration,
+    /// Time between two pings. 60 s, as pomelo has it.
+    pub ping: Duration,
+    /// After such a silence the master is gone, since it answers pings. 130 s.
+    pub silence: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::from(&socket_io::client::Options::default())
+    }
+}
+
+/// With what is said of connections to masters of our own kind.
+impl From<&socket_io::client::Options> for Options {
+    fn from(options: &socket_io::client::Options) -> Self {
+        let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, .. } = options;
+        let (ping, silence) = (Duration::from_secs(60), Duration::from_secs(130));
+        Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence }
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +137,13 @@ async fn carry(
     let writing = tokio::spawn(output.run(outbox));
     let over = gone.clone();
     tokio::spawn(async move {
-        while timeout(PING, over.cancelled()).await.is_err() {
+        while timeout(options.ping, over.cancelled()).await.is_err() {
             ping.notify_one();
         }
     });
     let (received, side) = (frames("in"), Side::Monitor);
-    let how = Reader { input, peer: peer.clone(), session: &*session, side, idle: SILENCE, received }.run(cut).await;
+    let how =
+        Reader { input, peer: peer.clone(), session: &*session, side, idle: options.silence, received }.run(cut).await;
     gone.cancel();
     peer.ended();
     session.closed(how);

@@ -192,10 +192,10 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Appends a CONNECT: MQTT 3.1.1, a clean session, no promise of being heard.
+/// Appends a CONNECT: MQTT 3.1.1, a clean session, no promise of being heard. Of the client's name, 64 bytes: pomelo's own has 24.
 pub fn put_connect(out: &mut Vec<u8>, client: &str) {
     let (name, level) = Protocol::V311.to_pair();
-    let client = &client.as_bytes()[..client.len().min(23)];
+    let client = &client.as_bytes()[..client.len().min(64)];
     let text = |out: &mut Vec<u8>, text: &[u8]| {
         out.extend_from_slice(&u16::try_from(text.len()).unwrap_or_default().to_be_bytes());
         out.extend_from_slice(text);
