@@ -112,7 +112,7 @@ enum Command {
         /// Server ids
         ids: Vec<String>,
     },
-    /// Kill all servers and the master
+    /// Kill servers without asking them; without an id all of them, and the master
     Kill {
         #[command(flatten)]
         admin: AdminArgs,

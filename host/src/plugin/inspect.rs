@@ -23,7 +23,13 @@ pub struct Inspection {
 /// Why a file is no admin module.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It cannot be parsed as WebAssembly.
+    /// There is nothing in it.
+    #[error("it is not a WebAssembly file: it is empty")]
+    Empty,
+    /// It does not begin as WebAssembly does.
+    #[error("it is not a WebAssembly file: it does not begin with `\\0asm`")]
+    Foreign,
+    /// It begins as WebAssembly and cannot be parsed.
     #[error("it is not a WebAssembly file: {0}")]
     Malformed(#[from] wasmparser::BinaryReaderError),
     /// It is a core module.
@@ -45,6 +51,8 @@ pub enum InspectError {
 
 /// The custom section that holds the descriptor.
 pub const SECTION: &str = "pomelo:descriptor";
+/// What every WebAssembly file begins with.
+const MAGIC: &[u8] = b"\0asm";
 /// The export that every module has.
 pub const DESCRIPTOR: &str = "pomelo:admin/descriptor@0.1.0";
 
@@ -69,6 +77,12 @@ impl Inspection {
 
     /// What the file is, and whether it exports the descriptor.
     fn read(bytes: &[u8]) -> Result<(Self, bool), InspectError> {
+        if bytes.is_empty() {
+            return Err(InspectError::Empty);
+        }
+        if !bytes.starts_with(MAGIC) {
+            return Err(InspectError::Foreign);
+        }
         let mut found = Inspection {
             digest: hex::encode(Sha256::digest(bytes)),
             size: bytes.len(),
@@ -133,8 +147,8 @@ mod tests {
             let said = Inspection::new(bytes).unwrap_err().to_string();
             assert!(said.contains(part), "{said}");
         };
-        check(b"", "not a WebAssembly file");
-        check(b"MZ nonsense", "not a WebAssembly file");
+        check(b"", "not a WebAssembly file: it is empty");
+        check(b"MZ nonsense", "not a WebAssembly file: it does not begin with `\\0asm`");
         check(b"\0asm\x01\0\0\0", "core WebAssembly module");
         check(b"\0asm\x0d\0\x01\0", "does not export `pomelo:admin/descriptor@0.1.0`");
         check(b"\0asm\x0d\0\x01\0\x0b", "not a WebAssembly file");
