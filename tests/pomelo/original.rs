@@ -78,6 +78,9 @@ fn r5_a_monitor_of_ours_is_one_of_the_servers_of_an_original_master() {
     let file = view_file(pid).unwrap();
     sees(&file, &SERVERS);
     eventually("our program is told that all have started", || (view(&file)["startOver"] == true).then_some(()));
+    let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let master = format!("POMELO_MASTER=127.0.0.1:{}", app.port);
+    assert!(environment.split('\0').any(|variable| variable == master), "{environment}");
     let told = &view(&file)["servers"][OURS];
     assert_eq!((&told["serverType"], &told["id"]), (&json!("chat"), &json!(OURS)), "{told}");
     for id in &others {

@@ -219,7 +219,8 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         let known = config.as_ref().map_or_else(String::new, |_| " in servers.json".into());
         return Err(Exit::usage(format!("there is no server `{}`{known}: name its type with --type", arguments.id)));
     };
-    let master = arguments.master.clone().or_else(|| config.as_ref().map(|config| config.master.address()));
+    let named = arguments.pomelo_master.clone().or_else(|| arguments.master.clone());
+    let master = named.or_else(|| config.as_ref().map(|config| config.master.address()));
     let master = master.unwrap_or_else(|| "127.0.0.1:3005".into());
     let token = arguments.token.clone().or_else(|| {
         let tokens = Tokens::new(config.as_ref()?.tokens.clone());
@@ -258,9 +259,10 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         let served = monitor.serve_http(address, observe).await;
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
-    match arguments.pomelo_master.clone() {
-        Some(address) => monitor.join_pomelo(address, beside.running),
-        None => monitor.join(master, beside.running),
+    if arguments.pomelo_master.is_some() {
+        monitor.join_pomelo(master, beside.running);
+    } else {
+        monitor.join(master, beside.running);
     }
     let mut ended = beside.ended;
     let given_up = tokio::select! {

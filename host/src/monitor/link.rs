@@ -16,18 +16,18 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::pomelo::answers_in_error;
+use super::incoming::Incoming;
 use super::{Options, Running};
-use crate::console::{Console, Inbound, Reply};
+use crate::console::Console;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
 use crate::plugin::capability::Uplink;
-use crate::plugin::{Caller, CallerRole, Handler};
+use crate::plugin::{Caller, CallerRole};
 use crate::transport::mqtt;
 use crate::transport::socket_io::client::{self, ConnectError};
-use crate::transport::{Accept, Ack, Closed, Peer, Session, memory};
-use crate::wire::{Capabilities, Info, Message, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
+use crate::transport::{Accept, Peer, Session, memory};
+use crate::wire::{Capabilities, Info, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
 
 /// How long a wait for events is; it is only begun anew.
 const REPORT_PAUSE: Duration = Duration::from_secs(60);
@@ -356,104 +356,6 @@ impl Link {
             version: Some(VERSION.into()),
             wit: WIT_VERSIONS.iter().map(|&version| version.into()).collect(),
             capabilities: Capabilities::own(),
-        }
-    }
-}
-
-/// What comes from the master.
-struct Incoming {
-    exchange: Exchange,
-    current: Arc<Mutex<Option<Exchange>>>,
-    answered: Mutex<Option<oneshot::Sender<Registered>>>,
-    over: CancellationToken,
-    console: Console,
-    caller: Arc<Caller>,
-    /// Where the master is an original one: who is still to be answered.
-    pomelos: Option<TaskTracker>,
-}
-
-impl Session for Incoming {
-    fn frame(&self, topic: &str, payload: &RawValue, _ack: Option<Ack>) {
-        match Topic::parse(topic) {
-            Some(Topic::Monitor) => self.message(payload),
-            Some(Topic::Register | Topic::ReconnectOk) => match serde_json::from_str(payload.get()) {
-                Ok(answer) => self.registered(answer),
-                Err(error) => {
-                    self.exchange.peer().close(format!("the answer to the registration is malformed: {error}"))
-                }
-            },
-            _ => tracing::debug!(topic, "the master sent a frame that is not for monitors"),
-        }
-    }
-
-    fn closed(&self, how: Closed) {
-        tracing::debug!(?how, "the connection to the master is over");
-        self.answered.lock().take();
-        self.exchange.over("the connection to the master is over");
-        self.over.cancel();
-    }
-}
-
-impl Incoming {
-    /// Takes the answer to the registration; later ones, to a server that runs again, say nothing new.
-    fn registered(&self, answer: Registered) {
-        let Some(waiting) = self.answered.lock().take() else { return };
-        if answer.code == 1 {
-            // At once, since the next frame may be a command that changes this. An original master does not say it.
-            if self.pomelos.is_none() {
-                self.console.set_disabled(answer.disabled.clone());
-            }
-            *self.current.lock() = Some(self.exchange.clone());
-        }
-        // Whoever waited may have given up.
-        let _ = waiting.send(answer);
-    }
-
-    fn message(&self, payload: &RawValue) {
-        let inbound = |module, body, wants_answer, depth, trace| {
-            let caller = self.caller.clone();
-            Inbound { handler: Handler::Monitor, module, body, caller, wants_answer, depth, trace }
-        };
-        match Message::parse(payload) {
-            Err(error) => {
-                tracing::warn!(%error, "the master sent a malformed message");
-                self.exchange.peer().close(format!("the master sent a malformed message: {error}"));
-            }
-            Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
-            Ok(Message::Request { id, module, body, depth, trace }) => {
-                let inbound = inbound(&module, body, true, depth, trace);
-                let Some(answering) = &self.pomelos else {
-                    return self.console.dispatch(inbound, Box::new(self.exchange.reply(Some(id), None)));
-                };
-                let asked = answering.token();
-                let reply: Reply = if answers_in_error(&module, body) {
-                    Box::new(self.exchange.reply_in_error(id))
-                } else {
-                    Box::new(self.exchange.reply(Some(id), None))
-                };
-                self.console.dispatch(
-                    inbound,
-                    Box::new(move |outcome| {
-                        reply(outcome);
-                        drop(asked);
-                    }),
-                );
-            }
-            Ok(Message::Notify { module, body }) => {
-                let name = module.to_string();
-                let reply = move |outcome: Result<_, Failure>| {
-                    if let Err(failure) = outcome {
-                        tracing::warn!(module = %name, %failure, "a notify of the master's failed");
-                    }
-                };
-                self.console.dispatch(inbound(&module, body, false, 0, None), Box::new(reply));
-            }
-            Ok(Message::Command { command, module: Some(module), .. })
-                if command == "enable" || command == "disable" =>
-            {
-                self.console.set_enabled(&module, command == "enable");
-            }
-            Ok(Message::Command { command, .. }) => tracing::debug!(%command, "the master sent an unknown command"),
         }
     }
 }

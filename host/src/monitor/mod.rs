@@ -2,7 +2,8 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `link` | the connection to the master: registration, coming back, requests both ways |
+//! | `link` | the connection to the master: registration, coming back, what is asked of it |
+//! | `incoming` | what the master says and asks |
 //! | `application` | the served application: its view of the cluster, its functions, its crons |
 //! | `observe` | its health and metrics over HTTP, where that is asked for |
 //! | `pomelo` | what an original master expects |
@@ -12,6 +13,7 @@
 //! cluster goes through the traits of `plugin::capability`.
 
 pub mod application;
+mod incoming;
 mod link;
 mod observe;
 mod pomelo;
