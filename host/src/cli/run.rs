@@ -271,12 +271,15 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         Ok(end) = ended.wait_for(Option::is_some) => *end == Some(Ended::GivenUp),
     };
     stop.cancel();
-    // The call that brought the end here is still to be answered.
-    monitor.shut_down(DRAIN).await;
-    if let Some(process) = &beside.services.process {
-        // Whatever has ended already is fine.
-        let _ = process.stop().await;
-    }
+    // The call that brought the end here is still to be answered. The program has its whole time to end meanwhile: whoever started this monitor
+    // does not wait for one after the other.
+    let ending = async {
+        if let Some(process) = &beside.services.process {
+            // Whatever has ended already is fine.
+            let _ = process.stop().await;
+        }
+    };
+    tokio::join!(monitor.shut_down(DRAIN), ending);
     if let Some(following) = following {
         let _ = following.await;
     }

@@ -18,6 +18,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub(super) const LINES: u32 = 100;
 /// How long a master that is away is left alone before the next attempt to reach it.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Lines that are asked for at a time while a program's output is followed.
+const FOLLOWED: u32 = 1000;
 
 /// A connection for those who wait for what happens.
 async fn patient(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
@@ -117,16 +119,31 @@ struct Line {
     text: String,
 }
 
-pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct Page {
-        lines: Vec<Line>,
-        last: u64,
+/// Lines of a program; `last` is the number of the newest there is, among them or not.
+#[derive(Deserialize)]
+struct Page {
+    lines: Vec<Line>,
+    last: u64,
+}
+
+impl Page {
+    /// The number of the line after which to read on.
+    fn end(&self) -> u64 {
+        self.lines.last().map_or(self.last, |line| line.n)
     }
+
+    /// How many lines between the one up to which all was read and the first one here are no longer kept.
+    fn missed(&self, since: u64) -> u64 {
+        self.lines.first().map_or(0, |line| line.n.saturating_sub(since + 1))
+    }
+}
+
+pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -> anyhow::Result<()> {
     let mut client = patient(&admin).await?;
     let mut since: Option<u64> = None;
     loop {
         let wait = if since.is_some() { u64::try_from(WAIT.as_millis())? } else { 0 };
+        let lines = if since.is_some() { FOLLOWED } else { lines };
         let body = json!({ "signal": "logs", "id": id, "lines": lines, "since": since, "wait": wait });
         let answer = match client.request(CONSOLE, body).await {
             Ok(answer) => answer,
@@ -148,6 +165,10 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
             since = Some(0);
             continue;
         }
+        let missed = since.map_or(0, |since| page.missed(since));
+        if missed > 0 {
+            eprintln!("pomelo: {missed} lines before the next are no longer kept");
+        }
         {
             let mut out = io::stdout().lock();
             for line in &page.lines {
@@ -163,7 +184,7 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
             client.close().await;
             return Ok(());
         }
-        since = Some(page.last);
+        since = Some(page.end());
     }
 }
 
@@ -199,5 +220,19 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].contains("exit") && lines[0].contains("chat-1") && lines[0].contains("code 7"), "{text}");
         assert_eq!(lines[1], "    | no\u{fffd}[2J such table", "a program cannot move the operator's cursor");
+    }
+
+    #[test]
+    fn p_lines_are_followed_without_a_gap_however_many_come_at_once() {
+        let page = |numbers: std::ops::RangeInclusive<u64>, last| Page {
+            lines: numbers.map(|n| Line { n, time: 0, error: false, text: String::new() }).collect(),
+            last,
+        };
+        let burst = page(4..=10, 25);
+        assert_eq!((burst.missed(3), burst.end()), (0, 10), "the others are still to be read");
+        let rest = page(21..=25, 25);
+        assert_eq!((rest.missed(10), rest.end()), (10, 25), "what is no longer kept is said");
+        let none = Page { lines: Vec::new(), last: 25 };
+        assert_eq!((none.missed(25), none.end()), (0, 25));
     }
 }

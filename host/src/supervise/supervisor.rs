@@ -180,7 +180,7 @@ impl Task {
                 let program = self.spec.command.first().map_or("", String::as_str);
                 let why = format!("`{program}` cannot be started: {error}");
                 self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));
-                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO);
+                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO, false);
             }
         };
         let (pid, since) = (group.pid(), Instant::now());
@@ -196,7 +196,7 @@ impl Task {
             tokio::select! {
                 () = group.leader_ended() => {
                     let exit = self.sweep(group).await;
-                    return self.ended(exit, since.elapsed());
+                    return self.ended(exit, since.elapsed(), is_late);
                 }
                 () = &mut ready, if !is_ready && !is_late => {
                     is_ready = true;
@@ -386,13 +386,14 @@ impl Task {
         Next::Down
     }
 
-    /// The program ended by itself: decides whether it comes back.
-    fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
+    /// The program ended by itself, or was ended since it was not ready in time: decides whether it comes back. One that was late has failed,
+    /// whatever it says.
+    fn ended(&mut self, exit: Exit, ran: Duration, late: bool) -> Next {
         let policy = &self.spec.policy;
         let back = match policy.restart {
             _ if self.spec.final_code.is_some_and(|code| exit.how == How::Code(code)) => false,
             Restart::Always => true,
-            Restart::OnFailure => exit.how != How::Code(0),
+            Restart::OnFailure => late || exit.how != How::Code(0),
             Restart::Never => false,
         };
         if exit.how == How::Code(0) && !back {
@@ -401,7 +402,7 @@ impl Task {
             tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
         }
         (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
-        self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
+        self.failures = if ran >= policy.healthy_after && !late { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);
             if !back {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::failure::code;
+use crate::failure::{Failure, code};
 
 /// No condition of a healthy run takes this long.
 const LONG: Duration = Duration::from_secs(30);
@@ -119,6 +121,38 @@ async fn policies_decide_who_comes_back() {
     let (spec, _lines) = shell("exit 6", policy(Restart::Always));
     let supervisor = launch(Spec { final_code: Some(6), ..spec });
     assert_eq!(until(&supervisor, |s| matches!(s.phase, Phase::Exited(_))).await.restarts, 0);
+}
+
+/// A program that never says that it is ready.
+struct NeverReady;
+
+impl Contact for NeverReady {
+    fn starting(&self) {}
+
+    fn ready(&self, _: u32) -> Option<BoxFuture<'static, ()>> {
+        Some(std::future::pending().boxed())
+    }
+
+    fn ready_deadline(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    fn ask_to_end(&self, _: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn p_a_program_that_was_not_ready_in_time_has_failed_even_if_it_ends_well() {
+    let mut short = policy(Restart::OnFailure);
+    // Less than it is waited for: a program that only ever waits is not healthy by it.
+    short.healthy_after = Duration::from_millis(1);
+    let (spec, _lines) = shell("trap 'exit 0' TERM; while :; do sleep 0.01; done", short);
+    let watcher: Watcher = Arc::new(|_: &Happened<'_>| {});
+    let supervisor = Supervisor::launch_in_contact(spec, Guard::new().into(), Some(Arc::new(NeverReady)), watcher);
+    let status = until(&supervisor, |s| s.restarts >= 2 || s.phase == Phase::Exited(Ended::GivenUp)).await;
+    assert!(status.restarts >= 2 && status.last_exit.is_some(), "{:?}", status.phase);
+    supervisor.kill().await.unwrap();
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use super::{Record, ports};
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
+use crate::keep;
 use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
 use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
@@ -282,10 +283,27 @@ impl ServerStarter {
             return Ok(true);
         }
         let mut busy = ports::still_busy(server, within).await;
-        if !busy.is_empty() && server.force && kill_leftovers(&leftovers(&server.id, &self.master)).await > 0 {
+        if !busy.is_empty() && server.force && self.kill_leftovers(server).await? > 0 {
             busy = ports::busy(server).await;
         }
         if busy.is_empty() { Ok(false) } else { Err(Failure::new(code::BUSY, ports::sentence(server, &busy))) }
+    }
+
+    /// Kills what an earlier run of a server left behind; how many processes. Its monitor may have been started by somebody else and be alive:
+    /// then the state of the server is in use, and what it runs is nothing left behind.
+    async fn kill_leftovers(&self, server: &Server) -> Result<usize, Failure> {
+        let Some(directory) = self.state.lock().config.data_dir(&server.id) else {
+            // Without a data directory nothing proves the monitor dead.
+            return Ok(0);
+        };
+        let opened = tokio::task::spawn_blocking(move || keep::State::open(&directory)).await;
+        let opened = opened.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
+        // Held until they are killed: no monitor can start in between.
+        let _held = opened.map_err(|error| {
+            let what = format!("{}: nothing is killed for it, since its monitor may be alive: {error}", server.id);
+            Failure::new(code::BUSY, what)
+        })?;
+        Ok(kill_leftovers(&leftovers(&server.id, &self.master)).await)
     }
 
     async fn start_one(&self, id: &str) -> Result<(), Failure> {
