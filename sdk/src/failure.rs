@@ -1,5 +1,6 @@
 //! [`Failure`]: why something could not be done.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
@@ -25,6 +26,18 @@ impl Failure {
     /// and `store-full`. A module may use codes of its own.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
+    }
+
+    /// The failure, of code `failed`, of all of several servers: what has become of none, such as `No server answered`, and each one's reason.
+    pub fn of_all(what: impl Into<String>, reasons: &BTreeMap<String, String>) -> Self {
+        let mut message = what.into();
+        for (index, (id, reason)) in reasons.iter().enumerate() {
+            message.push_str(if index == 0 { ": " } else { "; " });
+            message.push_str(id);
+            message.push_str(": ");
+            message.push_str(reason);
+        }
+        Self::new("failed", message)
     }
 
     /// The word for programs.

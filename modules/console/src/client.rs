@@ -128,14 +128,7 @@ fn list(agent: &Agent) -> Result<Answer> {
 
 /// The failure where no server did what was asked.
 pub fn nothing_done(what: &str, failed: &Reasons) -> Failure {
-    let mut message = ["No server was ", what].concat();
-    for (index, (id, reason)) in failed.iter().enumerate() {
-        message.push_str(if index == 0 { ": " } else { "; " });
-        message.push_str(id);
-        message.push_str(": ");
-        message.push_str(reason);
-    }
-    Failure::new("failed", message)
+    Failure::of_all(["No server was ", what].concat(), failed)
 }
 
 #[cfg(test)]

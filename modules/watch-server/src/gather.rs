@@ -91,14 +91,7 @@ fn gather(agent: &Agent, targets: &[&str], question: &Question<&str>, timeout: D
 
 /// Clients that only look at what was answered would see nothing at all.
 fn nobody(missing: &BTreeMap<String, String>) -> Failure {
-    let mut message = "No server answered".to_owned();
-    for (index, (id, reason)) in missing.iter().enumerate() {
-        message.push_str(if index == 0 { ": " } else { "; " });
-        message.push_str(id);
-        message.push_str(": ");
-        message.push_str(reason);
-    }
-    Failure::new("failed", message)
+    Failure::of_all("No server answered", missing)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! | `embedded` | an application in this very process |
 //! | `control` | an application in a process of its own, over a local socket |
 //!
-//! Between `served` and the application stands one trait, [`Reach`]. This part knows neither the master nor any module.
+//! Between `served` and the application stands one trait, `Reach`. This part knows neither the master nor any module.
 
 pub mod control;
 mod crons;

@@ -1,7 +1,7 @@
 //! One port for everything that reaches a master: HTTP, Socket.IO and, told apart by a connection's first byte, pomelo-admin's wire.
 //!
 //! The accept loop is our own: one task a connection, so that a silent peer holds up nobody. It knows how to end any connection at any moment
-//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`](super::mqtt) do, nor what the mounted pages are.
+//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
 mod options;
 mod origin;
