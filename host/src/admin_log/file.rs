@@ -15,6 +15,8 @@ pub(super) struct Rotating {
     size: u64,
     max: u64,
     keep: u32,
+    /// The last attempt to begin a new file has failed.
+    stuck: bool,
 }
 
 impl Rotating {
@@ -34,7 +36,7 @@ impl Rotating {
                 size += 1;
             }
         }
-        Ok(Rotating { path: path.to_owned(), file, size, max, keep })
+        Ok(Rotating { path: path.to_owned(), file, size, max, keep, stuck: false })
     }
 
     pub fn path(&self) -> &Path {
@@ -47,7 +49,15 @@ impl Rotating {
             return Ok(());
         }
         if self.size > 0 && self.size + lines.len() as u64 > self.max {
-            self.rotate()?;
+            // A trail that grows too long is better than one with a gap.
+            match self.rotate() {
+                Ok(()) => self.stuck = false,
+                Err(error) if !self.stuck => {
+                    self.stuck = true;
+                    tracing::error!(file = %self.path.display(), %error, "no new file of the admin log can be begun; this one grows on until one can");
+                }
+                Err(_) => {}
+            }
         }
         if let Err(error) = self.file.write_all(lines) {
             // Half a line would spoil the one that follows. Where even this fails, the next line that is written begins anew.
@@ -62,22 +72,25 @@ impl Rotating {
         self.file.sync_data()
     }
 
-    /// Renames the file, and those before it, and begins a new one.
+    /// Begins a new file, renames this one and those before it, and puts the new one into its place. Where that fails half way, nothing is lost, this
+    /// file can still be written, and the next attempt goes on where this one ended.
     fn rotate(&mut self) -> io::Result<()> {
-        let gone = |result: io::Result<()>| match result {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
-        for number in (1..self.keep).rev() {
-            gone(fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)))?;
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        let file = begin(&new)?;
+        file.set_len(0)?;
+        // Where it is not there, it has been renamed already.
+        if self.keep > 0 && self.path.try_exists()? {
+            // Only as many are moved as it takes: what a failed attempt has moved is not moved again, until it would fall off the end.
+            let free = (1..self.keep).find(|number| !numbered(&self.path, *number).exists()).unwrap_or(self.keep);
+            for number in (1..free).rev() {
+                fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1))?;
+            }
+            fs::rename(&self.path, numbered(&self.path, 1))?;
         }
-        if self.keep == 0 {
-            gone(fs::remove_file(&self.path))?;
-        } else {
-            gone(fs::rename(&self.path, numbered(&self.path, 1)))?;
-        }
-        self.file = begin(&self.path)?;
-        self.size = self.file.metadata()?.len();
+        fs::rename(&new, &self.path)?;
+        (self.file, self.size) = (file, 0);
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The admin log: one line of JSON for each thing that a client asked of the master, allowed or refused, and for each login.
 //!
 //! Who asks never waits for the disk: records go through a bounded queue to a thread of its own. Where the disk cannot keep up, or fails, records
-//! are counted instead of kept, and the next line that can be written says how many are missing: an audit trail has no silent gaps. Bodies,
-//! passwords and tokens are never part of a record. Knows no socket and no module.
+//! are counted instead of kept, and the next line that can be written says how many are missing: an audit trail has no silent gaps. Refused
+//! registrations, which strangers can bring about as often as they like, are kept at a rate at which they cannot roll the rest away (`allowance`);
+//! the others are counted in the same manner. Bodies, passwords and tokens are never part of a record. Knows no socket and no module.
 
+mod allowance;
 mod file;
 mod record;
 
@@ -13,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use allowance::Allowance;
 use file::Rotating;
 
 pub use record::{Kind, Record};
@@ -55,8 +58,31 @@ pub struct AdminLog(Option<Writer>);
 
 struct Writer {
     queue: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
+    missing: Arc<Missing>,
+    refusals: Mutex<Allowance>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Records that are counted instead of kept, until a line says so.
+#[derive(Default)]
+struct Missing {
+    /// What the disk could not take.
+    lost: AtomicU64,
+    /// Refused registrations beyond what is kept of them.
+    refused: AtomicU64,
+}
+
+impl Missing {
+    /// Appends the lines that say so, and begins to count anew.
+    fn tell(&self, text: &mut Vec<u8>) -> (u64, u64) {
+        let told = (self.lost.swap(0, Ordering::Relaxed), self.refused.swap(0, Ordering::Relaxed));
+        for (kind, records) in [("lost", told.0), ("refused", told.1)] {
+            if records > 0 {
+                record::missing_line(text, SystemTime::now(), kind, records);
+            }
+        }
+        told
+    }
 }
 
 enum Message {
@@ -73,13 +99,14 @@ impl AdminLog {
         let failed = |source| OpenError { path: options.file.clone(), source };
         let file = Rotating::open(&options.file, options.max_bytes, options.keep).map_err(failed)?;
         let (queue, records) = sync_channel(options.queue.max(1));
-        let lost = Arc::new(AtomicU64::new(0));
-        let counter = lost.clone();
+        let missing = Arc::new(Missing::default());
+        let counted = missing.clone();
         let thread = std::thread::Builder::new()
             .name("admin-log".into())
-            .spawn(move || write(&records, file, &counter))
+            .spawn(move || write(&records, file, &counted))
             .map_err(failed)?;
-        Ok(AdminLog(Some(Writer { queue, lost, thread: Mutex::new(Some(thread)) })))
+        let refusals = Mutex::new(Allowance::new(Instant::now()));
+        Ok(AdminLog(Some(Writer { queue, missing, refusals, thread: Mutex::new(Some(thread)) })))
     }
 
     /// Takes a record. Never blocks.
@@ -87,8 +114,19 @@ impl AdminLog {
         record.trace(self.0.is_some());
         let Some(writer) = &self.0 else { return };
         if writer.queue.try_send(Message::Record(record)).is_err() {
-            count_lost(&writer.lost, 1);
+            count_lost(&writer.missing.lost, 1);
         }
+    }
+
+    /// [`AdminLog::take`] for a registration that was refused: only so many are kept, the others are counted.
+    pub fn take_refusal(&self, record: Record) {
+        if let Some(writer) = &self.0
+            && !writer.refusals.lock().spend(Instant::now())
+        {
+            writer.missing.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.take(record);
     }
 
     /// Writes what waits, and ends. Records that come later are lost.
@@ -118,15 +156,12 @@ fn count_lost(lost: &AtomicU64, records: u64) {
 const BATCH: usize = 64 * 1024;
 
 /// Writes records until the end is told. What waits is written at once, in one go.
-fn write(records: &Receiver<Message>, mut file: Rotating, lost: &AtomicU64) {
+fn write(records: &Receiver<Message>, mut file: Rotating, missing: &Missing) {
     let (mut text, mut failing) = (Vec::new(), false);
     loop {
         let mut message = records.recv().unwrap_or(Message::End);
         let (mut lines, mut over) = (0, false);
-        let told = lost.swap(0, Ordering::Relaxed);
-        if told > 0 {
-            record::lost_line(&mut text, SystemTime::now(), told);
-        }
+        let mut told = missing.tell(&mut text);
         loop {
             match message {
                 Message::Record(record) => {
@@ -143,6 +178,11 @@ fn write(records: &Receiver<Message>, mut file: Rotating, lost: &AtomicU64) {
                 Err(_) => break,
             }
         }
+        if over {
+            // Nothing comes after it that could say so.
+            let rest = missing.tell(&mut text);
+            told = (told.0 + rest.0, told.1 + rest.1);
+        }
         match file.append(&text) {
             Ok(()) if failing => {
                 failing = false;
@@ -150,8 +190,9 @@ fn write(records: &Receiver<Message>, mut file: Rotating, lost: &AtomicU64) {
             }
             Ok(()) => {}
             Err(error) => {
-                lost.fetch_add(told, Ordering::Relaxed);
-                count_lost(lost, lines);
+                missing.lost.fetch_add(told.0, Ordering::Relaxed);
+                missing.refused.fetch_add(told.1, Ordering::Relaxed);
+                count_lost(&missing.lost, lines);
                 if !failing {
                     failing = true;
                     tracing::error!(file = %file.path().display(), %error, "the admin log cannot be written; what is missing is counted");

@@ -130,15 +130,15 @@ impl Record {
     }
 }
 
-/// Appends the line that says how many records are missing before it.
-pub(super) fn lost_line(text: &mut Vec<u8>, time: SystemTime, lost: u64) {
+/// Appends the line that says how many records are missing before it, and by its kind why.
+pub(super) fn missing_line(text: &mut Vec<u8>, time: SystemTime, kind: &'static str, records: u64) {
     #[derive(Serialize)]
-    struct Lost {
+    struct Missing {
         time: String,
         kind: &'static str,
         records: u64,
     }
-    push(text, &Lost { time: rfc3339(time), kind: "lost", records: lost });
+    push(text, &Missing { time: rfc3339(time), kind, records });
 }
 
 fn push(text: &mut Vec<u8>, line: &impl Serialize) {

@@ -97,18 +97,70 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     let path = dir.path().join("admin.log");
     // Nobody takes from the queue, as while a disk hangs.
     let (queue, records) = sync_channel(4);
-    let lost = Arc::new(AtomicU64::new(0));
-    let log = AdminLog(Some(Writer { queue, lost: lost.clone(), thread: Mutex::new(None) }));
+    let missing = Arc::new(Missing::default());
+    let refusals = Mutex::new(Allowance::new(Instant::now()));
+    let log = AdminLog(Some(Writer { queue, missing: missing.clone(), refusals, thread: Mutex::new(None) }));
     for n in 0..10 {
         log.take(request(&n.to_string()));
     }
-    assert_eq!(lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
+    assert_eq!(missing.lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
     let file = Rotating::open(&path, u64::MAX, 1).unwrap();
     drop(log);
-    write(&records, file, &lost);
+    write(&records, file, &missing);
     let lines = lines(&path);
     assert_eq!((&lines[0]["kind"], &lines[0]["records"]), (&"lost".into(), &6.into()));
     assert_eq!(lines.len(), 5, "those that had room: {lines:?}");
+}
+
+#[test]
+fn a4_strangers_whose_registrations_are_refused_cannot_roll_the_log_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    let log = AdminLog::open(Options { max_bytes: 100_000, keep: 1, ..Options::new(&path) }).unwrap();
+    log.take(request("stop"));
+    for _ in 0..20_000 {
+        log.take_refusal(Record { reason: Some("x".repeat(128)), ..Record::new(Kind::Register, caller()) });
+    }
+    log.close();
+    let lines = lines(&path);
+    assert!(!numbered(&path, 1).exists() && lines.iter().any(|line| line["operation"] == "stop"), "{}", lines[0]);
+    let kept = lines.iter().filter(|line| line["kind"] == "register").count();
+    let counted: u64 =
+        lines.iter().filter(|line| line["kind"] == "refused").map(|l| l["records"].as_u64().unwrap()).sum();
+    assert_eq!(kept as u64 + counted, 20_000, "{kept} are kept");
+}
+
+#[test]
+fn a4_a_rotation_that_fails_destroys_nothing_and_the_file_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    let older = |number| fs::read_to_string(numbered(&path, number)).unwrap_or_default();
+    for number in 1..=2 {
+        fs::write(numbered(&path, number), format!("older {number}\n")).unwrap();
+    }
+    let mut file = Rotating::open(&path, 100, 3).unwrap();
+    let line = |n: usize| format!("{n:0>59}\n");
+    let mut append = |n: usize| file.append(line(n).as_bytes()).unwrap();
+    // The new file cannot be begun.
+    let obstacle = dir.path().join("admin.log.new");
+    fs::create_dir(&obstacle).unwrap();
+    (0..10).for_each(&mut append);
+    assert_eq!(fs::read_to_string(&path).unwrap(), (0..10).map(line).collect::<String>());
+    assert_eq!([older(1), older(2), older(3)], ["older 1\n", "older 2\n", ""]);
+    // Nor, later, can the old one be moved away.
+    fs::remove_dir(&obstacle).unwrap();
+    fs::remove_file(numbered(&path, 1)).unwrap();
+    fs::create_dir_all(numbered(&path, 1).join("full")).unwrap();
+    fs::create_dir_all(numbered(&path, 3).join("full")).unwrap();
+    (10..20).for_each(&mut append);
+    assert_eq!(fs::read_to_string(&path).unwrap(), (0..20).map(line).collect::<String>());
+    assert_eq!(older(2), "older 2\n");
+    // As soon as it can, it is.
+    fs::remove_dir_all(numbered(&path, 1)).unwrap();
+    append(20);
+    assert_eq!(fs::read_to_string(&path).unwrap(), line(20));
+    assert_eq!(older(1), (0..20).map(line).collect::<String>());
+    assert_eq!(older(2), "older 2\n");
 }
 
 #[test]

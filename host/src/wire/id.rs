@@ -35,11 +35,19 @@ pub fn check_id(id: &str) -> Result<(), BadId> {
     }
 }
 
-/// A text of somebody who may be anybody, as it can stand in a log: cut and escaped.
+/// A text of somebody who may be anybody, as it can stand in a log: escaped, and cut at [`MAX_ID`] bytes of that.
 pub fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(MAX_ID).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    format!("{}{more}", cut.escape_debug())
+    let mut shown = String::new();
+    for character in text.chars() {
+        let before = shown.len();
+        shown.extend(character.escape_debug());
+        if shown.len() > MAX_ID {
+            shown.truncate(before);
+            shown.push('…');
+            break;
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -63,5 +71,9 @@ mod tests {
         }
         check("a\n\u{1b}[31m", r"a\n\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(1000)).chars().count(), MAX_ID + 1);
+        for wide in ["\u{1b}", "\u{10ffff}", "ü", "\""] {
+            let shown = shown(&wide.repeat(1000));
+            assert!(shown.ends_with('…') && shown.len() <= MAX_ID + '…'.len_utf8(), "{shown}");
+        }
     }
 }
