@@ -44,7 +44,13 @@ main(async () => {
   const second = await monitor('wrong');
   assert.ok(second.code === -1 && second.waited >= 499, JSON.stringify(second));
   assert.ok(/the token is not that of servers of type `chat`/.test(second.msg), second.msg);
-  const late = await monitor(token);
-  assert.ok(late.code === 1 && late.waited >= 999, JSON.stringify(late));
-  console.log('guesses of a token are slowed down');
+  // The right token is none that is guessed: it does not wait, not even while as many wrong ones wait as may.
+  const wrong = Array.from({ length: 8 }, () => monitor('wrong'));
+  // One is refused at once, since as many wait as may.
+  await Promise.race(wrong);
+  const prompt = await monitor(token);
+  assert.ok(prompt.code === 1 && prompt.waited < 900, JSON.stringify(prompt));
+  const refused = (await Promise.all(wrong)).filter(({ code }) => code === -1);
+  assert.ok(refused.length === 8 && refused.some(({ waited }) => waited >= 999), JSON.stringify(refused));
+  console.log('guesses of a token are slowed down, the right one is not');
 });

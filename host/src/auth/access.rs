@@ -59,6 +59,16 @@ impl Access {
         self.server_check.is_some() || self.people.read().1.required()
     }
 
+    /// Whether the operator's own check stands in the place of the tokens.
+    pub fn has_server_check(&self) -> bool {
+        self.server_check.is_some()
+    }
+
+    /// Whether servers of that type still have the token of that digest. What the operator's own check let in cannot be asked again, and counts.
+    pub fn has_token(&self, server_type: &str, digest: &str) -> bool {
+        self.has_server_check() || self.people.read().1.has(server_type, digest)
+    }
+
     /// Lets a monitor of that type in, or not.
     ///
     /// # Errors

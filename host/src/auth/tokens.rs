@@ -1,5 +1,6 @@
 //! Tokens of monitors.
 
+use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::Secret;
@@ -40,6 +41,19 @@ impl Tokens {
         found.into()
     }
 
+    /// What a token is remembered by: its SHA-256 in hexadecimal.
+    pub fn digest(token: &str) -> String {
+        hex::encode(Sha256::digest(token))
+    }
+
+    /// Whether servers of that type have the token of that digest. Where no tokens are asked for, none is taken back.
+    pub fn has(&self, server_type: &str, digest: &str) -> bool {
+        self.0.as_ref().is_none_or(|tokens| {
+            let of_type = tokens.iter().filter(|entry| entry.server_type == server_type);
+            of_type.map(|entry| Tokens::digest(entry.token.expose())).any(|own| own == digest)
+        })
+    }
+
     /// The token with which a monitor of that type registers.
     pub fn own(&self, server_type: &str) -> Option<&Secret> {
         self.0.as_ref()?.iter().find(|entry| entry.server_type == server_type).map(|entry| &entry.token)
@@ -67,6 +81,7 @@ mod tests {
         check("chat", Some(""), false);
         check("master", None, false);
         check("master", Some("g"), false);
+        assert!(tokens.has("chat", &Tokens::digest("new")) && !tokens.has("gate", &Tokens::digest("new")));
         assert_eq!(tokens.own("chat").map(Secret::expose), Some("old"));
         assert!(!format!("{tokens:?}").contains("old"));
         assert!(Tokens::new(None).verify("master", None), "without the file everybody is let in");

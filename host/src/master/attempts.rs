@@ -1,9 +1,10 @@
 //! Slows down those who guess passwords and tokens.
 //!
 //! What counts is an address with the name that it tries: a user's, or a server's id. After a wrong answer the next ones of the same address and
-//! name go out later and later, right ones as well: whoever guesses over many connections learns nothing from which of them is answered first. Only
-//! so many may wait, and more are refused without a look at what they show. An operator elsewhere is not locked out by a stranger's guesses, nor,
-//! as a rule, a user by those for another one.
+//! name go out later and later, right passwords as well: whoever guesses over many connections learns nothing from which of them is answered first.
+//! Only so many may wait, and more are refused without a look at what they show. An operator elsewhere is not locked out by a stranger's guesses, nor,
+//! as a rule, a user by those for another one. A right token does not wait: it is nothing that can be guessed, and a server must not be kept out by
+//! another one of its machine that is set up wrongly. For the same reason servers and users are counted apart.
 //!
 //! Names are told apart by a hash of a few bits, under a key that no peer knows: an address can neither fill the table nor gain much by trying many
 //! names.
@@ -35,8 +36,17 @@ pub(super) struct Attempts {
     hasher: RandomState,
 }
 
-/// An address, and the hash of the name that it tries.
-type Guesser = (IpAddr, u64);
+/// What is guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Guess {
+    /// A user's password.
+    Password,
+    /// A server's token.
+    Token,
+}
+
+/// An address, what it guesses, and the hash of the name that it tries.
+type Guesser = (IpAddr, Guess, u64);
 
 struct Failures {
     count: u32,
@@ -62,8 +72,8 @@ pub(super) struct Attempt<'a> {
 
 impl Attempts {
     /// A login begins. Absent where too many of that address and name wait already: what it shows must then not be looked at.
-    pub fn begin(&self, address: IpAddr, name: &str, now: Instant) -> Option<Attempt<'_>> {
-        let guesser = (network(address), self.hasher.hash_one(name) % NAMES);
+    pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, now: Instant) -> Option<Attempt<'_>> {
+        let guesser = (network(address), guess, self.hasher.hash_one(name) % NAMES);
         let mut guessers = self.guessers.lock();
         if guessers.len() >= MAX_GUESSERS && !guessers.contains_key(&guesser) {
             guessers.retain(|_, failures| failures.under_way > 0 || failures.answered + FORGOTTEN > now);
@@ -130,7 +140,7 @@ mod tests {
 
     /// A login that is answered at once, as far as the test is concerned.
     fn wait(attempts: &Attempts, address: IpAddr, name: &str, wrong: bool, now: Instant) -> u128 {
-        attempts.begin(address, name, now).expect("room").answer_after(wrong, now).as_millis()
+        attempts.begin(address, Guess::Password, name, now).expect("room").answer_after(wrong, now).as_millis()
     }
 
     #[test]
@@ -176,17 +186,20 @@ mod tests {
     fn a1_only_so_many_guesses_wait_and_others_are_not_looked_at() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         // As long as nobody guesses, any number may log in at once.
-        let crowd: Vec<Attempt<'_>> = (0..100).map(|_| attempts.begin(v4(1), "admin", now).unwrap()).collect();
+        let crowd: Vec<Attempt<'_>> =
+            (0..100).map(|_| attempts.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
         assert!(crowd.iter().all(|attempt| attempt.answer_after(false, now).is_zero()));
         drop(crowd);
         assert!(attempts.guessers.lock().is_empty(), "nothing is remembered of them");
 
         wait(&attempts, v4(1), "admin", true, now);
-        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| attempts.begin(v4(1), "admin", now).unwrap()).collect();
-        assert!(attempts.begin(v4(1), "admin", now).is_none());
-        assert!(attempts.begin(v4(2), "admin", now).is_some());
+        let mut waiting: Vec<_> =
+            (0..MAX_WAITING).map(|_| attempts.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
+        assert!(attempts.begin(v4(1), Guess::Password, "admin", now).is_none());
+        assert!(attempts.begin(v4(2), Guess::Password, "admin", now).is_some());
+        assert!(attempts.begin(v4(1), Guess::Token, "admin", now).is_some(), "servers are counted apart");
         waiting.pop();
-        assert!(attempts.begin(v4(1), "admin", now).is_some(), "one has been answered");
+        assert!(attempts.begin(v4(1), Guess::Password, "admin", now).is_some(), "one has been answered");
     }
 
     #[test]
@@ -198,7 +211,7 @@ mod tests {
         }
         assert_eq!(attempts.guessers.lock().len(), MAX_GUESSERS);
         assert_eq!(wait(&attempts, v4(0), "admin", true, now + FIRST), 250, "the oldest went first");
-        let held = attempts.begin(v4(7), "admin", now).unwrap();
+        let held = attempts.begin(v4(7), Guess::Password, "admin", now).unwrap();
         drop(attempts.guessers.lock().drain());
         assert_eq!(held.answer_after(true, now), FIRST, "one that was pushed out begins anew");
     }

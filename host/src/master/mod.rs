@@ -124,15 +124,23 @@ struct Inner {
     commands: Mutex<()>,
 }
 
+impl Inner {
+    /// Whoever has registered with a token that is valid no longer does not come back without one.
+    fn forget_revoked(&self) {
+        self.returning.retain(|server_type, digest| self.access.has_token(server_type, digest));
+    }
+}
+
 /// Changes who may connect while a master runs.
 pub struct ReplaceAccess(Weak<Inner>);
 
 impl ReplaceAccess {
     /// Takes other users and tokens. Clients whose user is gone, or has another password or level, are disconnected; monitors stay, and show their
-    /// token when they register the next time.
+    /// token when they register the next time. Who may come back without one since it has shown one before no longer may where that one is gone.
     pub fn set(&self, users: Users, tokens: Tokens) {
         let Some(master) = self.0.upgrade() else { return };
         let changed = master.access.replace(users, tokens);
+        master.forget_revoked();
         for peer in master.members.clients_of(changed) {
             peer.close("its user was changed or removed");
         }
@@ -220,6 +228,7 @@ impl Master {
         own.profile_also(console.neighbours());
 
         let returning = returning::Returning::new(options.reconnect, keeper);
+        returning.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
         let inner = Arc::new(Inner {
             options,

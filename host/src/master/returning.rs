@@ -1,8 +1,9 @@
 //! Who comes back without a token.
 //!
 //! The `reconnect` of a pomelo 2.x server carries none. Where tokens are asked for, such a server is let in where it registered with a valid one before, which
-//! is remembered beyond the process: a restarted master takes its fleet back. Others are noted as waiting, and their connections are closed without an
-//! answer, so that they try again, every minute at most, until the operator admits them.
+//! is remembered beyond the process, for as long as that token is valid: a restarted master takes its fleet back. So is one that the operator has
+//! admitted by its name. Others are noted as waiting, and their connections are closed without an answer, so that they try again, every minute at
+//! most, until the operator admits them. Whom a rule for all lets in is not known by that.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Reconnect;
+use crate::auth::{Reconnect, Tokens};
 use crate::plugin::Keeper;
 
 /// Servers that are remembered; above it the one that was seen longest ago is forgotten.
@@ -43,11 +44,41 @@ struct State {
     all: Option<SystemTime>,
 }
 
-/// A server that has registered with a valid token.
+/// Why a server is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It may be known from now on.
+    Given(By),
+    /// It is known.
+    Known,
+    /// All are let in.
+    Passing,
+}
+
+/// What a server is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum By {
+    /// It has shown the token of this digest.
+    Token(String),
+    /// The operator has named it.
+    Operator,
+}
+
+impl Trust {
+    /// Of a server that shows a valid token.
+    pub fn of(token: &str) -> Self {
+        Trust::Given(By::Token(Tokens::digest(token)))
+    }
+}
+
+/// A server that may come back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Known {
     server_type: String,
+    /// Why.
+    by: By,
     /// Where from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     address: Option<IpAddr>,
@@ -87,14 +118,20 @@ impl Returning {
         Returning { policy, keeper, state: Mutex::new(State { known, ..State::default() }) }
     }
 
-    /// A server has registered with a valid token, or was let in without: it may come back.
-    pub fn remember(&self, comer: Comer<'_>, now: SystemTime) {
+    /// A server was let in. Where that gives it the right to, it may come back.
+    pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: SystemTime) {
         let mut state = self.state.lock();
         state.waiting.remove(comer.id);
+        let (by, address) = match (trust, state.known.get(comer.id)) {
+            (Trust::Given(by), _) => (by, comer.address),
+            // What it has shown, and where, stays what it was.
+            (Trust::Known, Some(known)) => (known.by.clone(), known.address),
+            (Trust::Known, None) | (Trust::Passing, _) => return,
+        };
         state.admitted.remove(comer.id);
-        let known = Known { server_type: comer.server_type.to_owned(), address: comer.address, seen: seconds(now) };
+        let known = Known { server_type: comer.server_type.to_owned(), by, address, seen: seconds(now) };
         let fresh = |old: &Known| {
-            (&old.server_type, old.address) == (&known.server_type, known.address)
+            (&old.server_type, &old.by, old.address) == (&known.server_type, &known.by, known.address)
                 && known.seen.saturating_sub(old.seen) < REFRESHED
         };
         if state.known.get(comer.id).is_some_and(fresh) {
@@ -112,25 +149,45 @@ impl Returning {
         state.known.insert(comer.id.to_owned(), known);
     }
 
+    /// Forgets those that have shown a token which is valid no longer: the question is asked with a server type and a digest.
+    pub fn retain(&self, valid: impl Fn(&str, &str) -> bool) {
+        let mut state = self.state.lock();
+        // Servers of a type share a few tokens: each is looked at once.
+        let mut asked: BTreeMap<(String, String), bool> = BTreeMap::new();
+        state.known.retain(|id, known| {
+            let By::Token(digest) = &known.by else { return true };
+            let question = (known.server_type.clone(), digest.clone());
+            let valid = *asked.entry(question).or_insert_with(|| valid(&known.server_type, digest));
+            if !valid {
+                tracing::info!(server = %id, "the token that it has shown is valid no longer: it does not come back without one");
+                self.keep(id, None);
+            }
+            valid
+        });
+    }
+
     fn keep(&self, id: &str, text: Option<String>) {
         if let Some(keeper) = &self.keeper {
             keeper.put(SCOPE, id, text.map(Into::into));
         }
     }
 
-    /// Whether a server may come back without a token. One that may not is noted as waiting.
-    pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> bool {
+    /// Why a server may come back without a token. One that may not is noted as waiting.
+    pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> Option<Trust> {
         let mut state = self.state.lock();
         state.expire(now);
         let known = state.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
-        let by_policy = match self.policy {
+        let is_known = match self.policy {
             Reconnect::Known => known.is_some_and(|known| known.address == comer.address),
-            Reconnect::KnownId => known.is_some(),
-            Reconnect::Any => true,
+            Reconnect::KnownId | Reconnect::Any => known.is_some(),
             Reconnect::Never => false,
         };
-        if by_policy || state.all.is_some() || state.admitted.contains_key(comer.id) {
-            return true;
+        if is_known {
+            return Some(Trust::Known);
+        } else if state.admitted.contains_key(comer.id) {
+            return Some(Trust::Given(By::Operator));
+        } else if state.all.is_some() || self.policy == Reconnect::Any {
+            return Some(Trust::Passing);
         }
         let now = seconds(now);
         let new = Waiting {
@@ -147,7 +204,7 @@ impl Returning {
             let oldest = state.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
             oldest.map(|id| state.waiting.remove(&id));
         }
-        false
+        None
     }
 
     /// Lets ids, or all where none is given, come back for a time. False where that would be too many ids.
@@ -220,9 +277,10 @@ mod tests {
                 comer("chat-1", "gate", "10.0.0.1"),
                 comer("chat-2", "chat", "10.0.0.1"),
             ];
-            assert_eq!(comers.map(|comer| returning.admits(comer, at(9))), expected, "{policy:?}");
+            assert_eq!(comers.map(|comer| returning.admits(comer, at(9)).is_some()), expected, "{policy:?}");
         };
-        Returning::new(Reconnect::Known, Some(keeper.clone())).remember(comer("chat-1", "chat", "10.0.0.1"), at(1));
+        let first = Returning::new(Reconnect::Known, Some(keeper.clone()));
+        first.remember(comer("chat-1", "chat", "10.0.0.1"), Trust::of("token"), at(1));
         check(Reconnect::Known, [true, false, false, false]);
         check(Reconnect::KnownId, [true, true, false, false]);
         check(Reconnect::Any, [true; 4]);
@@ -233,18 +291,55 @@ mod tests {
     fn a3_who_waits_is_shown_and_admitted_for_a_time() {
         let returning = Returning::new(Reconnect::Known, None);
         let chat = comer("chat-1", "chat", "10.0.0.1");
-        assert!(!returning.admits(chat, at(1)) && !returning.admits(chat, at(2)));
+        assert_eq!([returning.admits(chat, at(1)), returning.admits(chat, at(2))], [None, None]);
         let waiting = &returning.waiting()["chat-1"];
         assert_eq!((waiting.since, waiting.last, waiting.tries), (1, 2, 2));
         assert!(returning.admit(&["chat-1".into()], Duration::from_secs(10), at(3)));
-        assert!(!returning.admits(chat, at(13)), "the time is over");
+        assert_eq!(returning.admits(chat, at(13)), None, "the time is over");
         assert!(returning.admit(&["chat-1".into()], Duration::from_secs(10), at(14)));
-        assert!(returning.admits(chat, at(15)));
-        returning.remember(chat, at(15));
-        assert!(returning.waiting().is_empty() && returning.admits(chat, at(99)), "it is known now");
+        let trust = returning.admits(chat, at(15)).unwrap();
+        returning.remember(chat, trust, at(15));
+        assert!(returning.waiting().is_empty());
+        assert_eq!(returning.admits(chat, at(99)), Some(Trust::Known));
         assert!(returning.admit(&[], Duration::from_secs(10), at(100)));
-        assert!(returning.admits(comer("any", "gate", "10.0.0.9"), at(101)));
-        assert!(!returning.admits(comer("more", "gate", "10.0.0.9"), at(111)));
+        assert!(returning.admits(comer("any", "gate", "10.0.0.9"), at(101)).is_some());
+        assert_eq!(returning.admits(comer("more", "gate", "10.0.0.9"), at(111)), None);
+    }
+
+    #[test]
+    fn a3_whom_a_rule_for_all_lets_in_is_not_known_by_that() {
+        let keeper = Arc::new(Memory::default());
+        let chat = comer("chat-1", "chat", "10.0.0.1");
+        for (policy, admitted) in [(Reconnect::Any, false), (Reconnect::Known, true), (Reconnect::KnownId, true)] {
+            let returning = Returning::new(policy, Some(keeper.clone()));
+            assert!(!admitted || returning.admit(&[], Duration::from_secs(10), at(1)));
+            let trust = returning.admits(chat, at(2)).unwrap();
+            returning.remember(chat, trust, at(2));
+            assert!(keeper.0.lock().is_empty(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_change_by_what() {
+        let keeper = Arc::new(Memory::default());
+        let returning = Returning::new(Reconnect::KnownId, Some(keeper.clone()));
+        let (chat, gate) = (comer("chat-1", "chat", "10.0.0.1"), comer("gate-1", "gate", "10.0.0.1"));
+        returning.remember(chat, Trust::of("old"), at(1));
+        assert!(returning.admit(&["gate-1".into()], Duration::from_secs(10), at(1)));
+        let trust = returning.admits(gate, at(2)).unwrap();
+        returning.remember(gate, trust, at(2));
+        // It comes back again and again, from elsewhere as well.
+        let elsewhere = comer("chat-1", "chat", "10.0.0.2");
+        let trust = returning.admits(elsewhere, at(3)).unwrap();
+        returning.remember(elsewhere, trust, at(2 * REFRESHED));
+        // A restarted master knows by what.
+        let restarted = Returning::new(Reconnect::Known, Some(keeper.clone()));
+        assert_eq!(restarted.admits(elsewhere, at(4)), None);
+        restarted.retain(|server_type, digest| (server_type, digest) == ("chat", &*Tokens::digest("old")));
+        assert_eq!(restarted.admits(chat, at(5)), Some(Trust::Known));
+        restarted.retain(|_, _| false);
+        assert_eq!((restarted.admits(chat, at(6)), restarted.admits(gate, at(6))), (None, Some(Trust::Known)));
+        assert_eq!(keeper.0.lock().keys().collect::<Vec<_>>(), ["gate-1"]);
     }
 
     #[test]
@@ -252,10 +347,10 @@ mod tests {
         let keeper = Arc::new(Memory::default());
         let returning = Returning::new(Reconnect::KnownId, Some(keeper.clone()));
         for n in 0..=MAX_KNOWN as u64 {
-            returning.remember(comer(&format!("chat-{n}"), "chat", ""), at(n));
+            returning.remember(comer(&format!("chat-{n}"), "chat", ""), Trust::of("token"), at(n));
         }
         assert_eq!(keeper.0.lock().len(), MAX_KNOWN);
-        assert!(!returning.admits(comer("chat-0", "chat", ""), at(1)), "the oldest went first");
+        assert_eq!(returning.admits(comer("chat-0", "chat", ""), at(1)), None, "the oldest went first");
         for n in 0..2 * MAX_WAITING as u64 {
             returning.admits(comer(&format!("new-{n}"), "chat", ""), at(n));
         }

@@ -167,6 +167,8 @@ impl Connection {
     fn register(&self, topic: Topic, payload: &RawValue, ack: Option<Ack>) {
         let register: Register = match serde_json::from_str(payload.get()) {
             Ok(register) => register,
+            // A server of pomelo 2.x that is told no when it comes back never does again; one whose connection ends tries again.
+            Err(error) if topic == Topic::Reconnect => return self.malformed(error),
             Err(error) => return self.refuse(topic, ack, format!("malformed registration: {error}")),
         };
         *self.state.lock() = State::Registering;
@@ -185,7 +187,7 @@ impl Connection {
                 this.master.options.journal.record_some(event);
                 let record = Record::new(Kind::Register, Arc::new(who));
                 let (failure, reason) = (Some(code.into()), Some(why.clone()));
-                this.master.options.admin_log.take(Record { failure, reason, took: came.elapsed(), ..record });
+                this.master.options.admin_log.take_refusal(Record { failure, reason, took: came.elapsed(), ..record });
                 if stranded {
                     // A server of pomelo 2.x that is told no never comes back; one whose connection ends tries again.
                     this.peer.cut(why);

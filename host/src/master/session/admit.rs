@@ -1,11 +1,12 @@
 //! Whether a peer is let in, and as whom: what it shows is verified, and who it is comes from that.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::super::attempts::Attempt;
+use super::super::attempts::{Attempt, Guess};
 use super::super::members::Member;
-use super::super::returning::Comer;
+use super::super::returning::{Comer, Trust};
 use super::{Connection, Registration, described};
 use crate::admin_log::{Kind, Record};
 use crate::auth::Refused;
@@ -47,7 +48,7 @@ impl Connection {
             return Err("a client needs `username` and `password`".to_owned().into());
         };
         let came = Instant::now();
-        let attempt = self.attempt(&username)?;
+        let attempt = self.attempt(Guess::Password, &username)?;
         let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
         let generation = master.access.generation();
         let level = master.access.login(&id, &username, password, md5, address).await;
@@ -80,9 +81,9 @@ impl Connection {
     }
 
     /// A login begins, under a user's name or a server's id. A peer inside this process has no address, and does not guess.
-    fn attempt(&self, name: &str) -> Result<Option<Attempt<'_>>, Refusal> {
+    fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, Refusal> {
         let Some(remote) = self.peer.remote() else { return Ok(None) };
-        let attempt = self.master.attempts.begin(remote.ip(), name, Instant::now());
+        let attempt = self.master.attempts.begin(remote.ip(), guess, name, Instant::now());
         let busy =
             || Refusal { code: code::BUSY, why: "too many wrong logins from this address, try again later".into() };
         attempt.ok_or_else(busy).map(Some)
@@ -99,23 +100,22 @@ impl Connection {
         let (id, returned) = (register.id, topic == Topic::Reconnect);
         let comer = Comer { id: &id, server_type: &server_type, address: remote.map(|ip| ip.to_canonical()) };
         // pomelo's servers show no token when they come back.
+        let generation = self.master.access.generation();
+        let mut trust = None;
         let tokenless = pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
-            if !self.master.returning.admits(comer, SystemTime::now()) {
+            trust = self.master.returning.admits(comer, SystemTime::now());
+            if trust.is_none() {
                 return Err(
                     format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
                 );
             }
         } else if !own {
-            let attempt = self.attempt(&id)?;
             let token = register.token.as_deref();
-            let verified = self.master.access.monitor(&id, &server_type, token, remote).await;
-            settle(attempt, verified).await.map_err(|refused| match refused {
-                Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
-                other => Refusal::from(other),
-            })?;
+            self.verify(&id, &server_type, token, remote).await?;
             self.check_type(&id, &server_type)?;
+            trust = token.map(Trust::of);
         }
         let info = described(register.info, &id, &server_type, register.pid);
         let caller = Caller {
@@ -145,10 +145,32 @@ impl Connection {
         self.answer(topic, ack, &answer);
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
-        } else if pomelos && !own && self.master.access.checks_servers() {
-            self.master.returning.remember(comer, SystemTime::now());
+        } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
+            self.master.returning.remember(comer, trust, SystemTime::now());
+            // A token that was taken back meanwhile makes nobody known.
+            if self.master.access.generation() != generation {
+                self.master.forget_revoked();
+            }
         }
         Ok(())
+    }
+
+    /// Looks at a monitor's token. A wrong one is answered later; a right one at once, however many wrong ones come from the same address.
+    async fn verify(
+        &self,
+        id: &str,
+        server_type: &str,
+        token: Option<&str>,
+        remote: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        let (attempt, access) = (self.attempt(Guess::Token, id), &self.master.access);
+        // To compare costs nothing; the operator's own check does, and is not for everybody to keep busy.
+        let attempt = if access.has_server_check() { Ok(attempt?) } else { attempt };
+        let Err(refused) = access.monitor(id, server_type, token, remote).await else { return Ok(()) };
+        settle(attempt?, Err::<(), _>(refused)).await.map_err(|refused| match refused {
+            Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
+            other => Refusal::from(other),
+        })
     }
 
     /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
