@@ -91,9 +91,10 @@ async fn back(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
 
 /// `2026-01-31 12:00:00.000  kind  server  sentence`, and the lines of a program's output below it.
 fn show(out: &mut impl Write, event: &Event) -> io::Result<()> {
-    let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {user})"));
-    let about = event.server.as_deref().or(event.module.as_deref()).unwrap_or("-");
-    writeln!(out, "{}  {:<9}  {about:<18}  {}{by}", clock(event.time), event.kind, printable(&event.message))?;
+    let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {})", printable(user)));
+    let about = printable(event.server.as_deref().or(event.module.as_deref()).unwrap_or("-"));
+    let kind = printable(&event.kind);
+    writeln!(out, "{}  {kind:<9}  {about:<18}  {}{by}", clock(event.time), printable(&event.message))?;
     event.lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
 }
 

@@ -54,6 +54,9 @@ const MAX_LINES: (usize, usize) = (10, 512);
 /// Bytes of a kind and of an id.
 const MAX_WORD: usize = 128;
 
+/// Bytes of a kind that a monitor reports.
+const MAX_KIND: usize = 64;
+
 /// One thing that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -87,7 +90,7 @@ pub struct Event {
     pub lines: Vec<String>,
 }
 
-/// An event as a monitor tells it to its master. What it says of `n`, `time` and `server` does not count.
+/// An event as a monitor tells it to its master. What it says of `n`, `time`, `server` and `client` does not count.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -154,9 +157,13 @@ impl Event {
 }
 
 impl Report {
-    /// The event, as told by the monitor of that server now.
+    /// The event, as told by the monitor of that server now. A kind that is no word in kebab-case becomes `other`.
     pub fn of(self, server: &str, now: u64) -> Event {
-        Event { n: 0, time: now.saturating_sub(self.ago), server: Some(server.to_owned()), ..self.event }
+        let kind = &self.event.kind;
+        let is_word = (1..=MAX_KIND).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let kind = if is_word { self.event.kind } else { "other".into() };
+        let (server, time) = (Some(server.to_owned()), now.saturating_sub(self.ago));
+        Event { n: 0, time, kind, server, client: None, ..self.event }
     }
 
     /// As [`Report::of`], by this host's clock.

@@ -162,11 +162,18 @@ mod tests {
     #[test]
     fn a_monitors_report_is_what_it_says_and_never_who_it_is() {
         let report: Report = serde_json::from_str(
-            r#"{"kind":"exit","server":"other","module":"m","message":"ended","code":3,"lines":["a"],"ago":1000,"more":1}"#,
+            r#"{"kind":"exit","server":"other","client":"admin","module":"m","message":"ended","code":3,"lines":["a"],"ago":1000,"more":1}"#,
         )
         .unwrap();
         let event = report.of("chat-1", 50_000);
         assert_eq!((event.server.as_deref(), event.time, event.code), (Some("chat-1"), 49_000, Some(3)));
         assert_eq!(event.lines, ["a"]);
+        assert_eq!(event.client, None, "no client has done anything there");
+        let long = "x".repeat(65);
+        for (kind, expected) in [("given-up", "given-up"), ("a\u{1b}[2J", "other"), ("", "other"), (&*long, "other")] {
+            let report = serde_json::json!({ "kind": kind, "message": "" });
+            let report: Report = serde_json::from_value(report).unwrap();
+            assert_eq!(report.of("chat-1", 0).kind, expected);
+        }
     }
 }

@@ -110,7 +110,7 @@ impl Inner {
         tokio::spawn(async move {
             let _place = place;
             let page = tokio::select! {
-                () = over.cancelled() => return,
+                () = over.cancelled() => return reply(Err(Failure::new(code::DISCONNECTED, "the client has left"))),
                 () = master.console.shutting_down() => master.options.journal.page(since),
                 page = master.options.journal.next(since, Duration::from_millis(wait).min(LONGEST)) => page,
             };

@@ -1,10 +1,14 @@
 //! The pages, and who may see them.
 //!
 //! `/healthz` says to everybody whether the host is well, and only to those who may read the metrics what is wrong. Metrics are for this machine,
-//! and for whoever shows the token. A request that a proxy of this machine passes on is not this machine's.
+//! and for whoever shows the token. A request that a proxy of this machine passes on is not this machine's, nor is one that a browser sends to a
+//! name which somebody else has made to point here.
+
+use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -47,7 +51,7 @@ async fn trust(State(pages): State<Pages>, mut request: Request, next: Next) -> 
 
 fn is_trusted(remote: Option<Remote>, headers: &HeaderMap, token: Option<&Secret>) -> bool {
     let near = remote.is_some_and(|Remote(address)| address.ip().to_canonical().is_loopback());
-    if near && FORWARDED.iter().all(|name| !headers.contains_key(*name)) {
+    if near && names_this_machine(headers) && FORWARDED.iter().all(|name| !headers.contains_key(*name)) {
         return true;
     }
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -55,6 +59,16 @@ fn is_trusted(remote: Option<Remote>, headers: &HeaderMap, token: Option<&Secret
         (Some(token), Some(shown)) => token.expose().as_bytes().ct_eq(shown.as_bytes()).into(),
         _ => false,
     }
+}
+
+/// Whether a request's `Host`, where it has one, is a loopback address or `localhost`.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_matches(['[', ']']);
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    })
 }
 
 async fn metrics(State(pages): State<Pages>, Extension(Trusted(trusted)): Extension<Trusted>) -> Response {
@@ -107,6 +121,12 @@ mod tests {
         assert!(check("[::ffff:127.0.0.1]", None, None));
         assert!(!check("10.0.0.1", None, None) && !check("10.0.0.1", None, Some(&token)));
         assert!(!check("127.0.0.1", Some(("x-forwarded-for", "10.0.0.1")), None), "a proxy asks for somebody else");
+        for here in ["localhost:3005", "LOCALHOST", "127.0.0.1:3005", "[::1]:3005", "127.1.2.3"] {
+            assert!(check("127.0.0.1", Some(("host", here)), None), "{here}");
+        }
+        for rebound in ["evil.example:3005", "127.0.0.1.evil.example", "10.0.0.1:3005", "", "local host"] {
+            assert!(!check("127.0.0.1", Some(("host", rebound)), None), "{rebound}");
+        }
         assert!(check("10.0.0.1", Some(("authorization", "Bearer t0ken")), Some(&token)));
         assert!(!check("10.0.0.1", Some(("authorization", "Bearer t0kem")), Some(&token)));
         assert!(!check("10.0.0.1", Some(("authorization", "Bearer ")), None));

@@ -108,9 +108,10 @@ impl Members {
         self.table.lock().servers.values().flatten().filter(|member| !member.lost).cloned().collect()
     }
 
-    /// How many servers and clients are connected.
+    /// How many servers are in the table, and how many clients are connected.
     pub fn count(&self) -> (usize, usize) {
         let table = self.table.lock();
-        (table.servers.len(), table.clients.len())
+        let servers = table.servers.values().filter(|members| primary(members).is_some()).count();
+        (servers, table.clients.len())
     }
 }

@@ -102,11 +102,15 @@ impl Members {
     pub fn join(&self, member: Member) -> Result<(), Refusal> {
         let id = member.id.clone();
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
-            Some(place) => Ok(Some(std::mem::replace(&mut members[place], member))),
+            Some(place) => {
+                let old = std::mem::replace(&mut members[place], member);
+                // Who is held is gone as far as anybody can tell; now the id has somebody who is there.
+                members.retain(|member| !member.held);
+                Ok(Some(old))
+            }
             None => {
                 let (address, first) = (member.address(), primary(members).map(Member::address));
                 members.push(member);
-                // Who is held is gone as far as anybody can tell; now the id has somebody who is there.
                 members.retain(|member| !member.held);
                 if let Some(first) = first.filter(|_| members.len() > 1) {
                     let what = format!("the monitor at {address} stands behind the one at {first}");

@@ -107,6 +107,21 @@ async fn a_server_that_does_not_run_is_not_in_the_table_and_can_be_asked() {
     assert!(members.snapshot().servers["s"].returned);
 }
 
+#[tokio::test]
+async fn w5_a_slave_that_comes_back_takes_the_place_of_a_first_one_that_is_only_held() {
+    let members = nobody(Duration::ZERO);
+    let [(first, _a), (slave, _b), (back, _c)] = [1, 2, 2].map(|port| member("s", port));
+    let connection = back.connection();
+    members.join(first).unwrap();
+    members.join(slave).unwrap();
+    for member in &mut members.table.lock().servers.get_mut("s").unwrap()[..1] {
+        (member.lost, member.held) = (true, true);
+    }
+    members.join(back).unwrap();
+    assert_eq!(port(&members, "s"), Some(2.into()));
+    assert_eq!(members.all().iter().map(Member::connection).collect::<Vec<_>>(), [connection]);
+}
+
 #[test]
 fn targets_name_ids_types_and_all() {
     let members = nobody(Duration::ZERO);

@@ -100,8 +100,8 @@ impl Server {
         let writing = tokio::spawn(output.run(outbox));
         let idle = match keep_alive {
             0 => options.mqtt_idle,
-            // As MQTT has it: one and a half times what the client promised.
-            seconds => Duration::from_secs(seconds.into()) * 3 / 2,
+            // As MQTT has it: one and a half times what the client promised, but never longer than anybody may be silent.
+            seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(options.mqtt_idle),
         };
         let (peer_of_reader, side) = (peer.clone(), Side::Master(ping));
         let reader = Reader { input, peer: peer_of_reader, session: &*session, side, idle, received: frames("in") };
