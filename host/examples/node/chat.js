@@ -10,7 +10,7 @@ const net = require("net");
 
 const users = new Map(); // socket → {uid, loginTime, address}
 const settings = { greeting: "welcome" };
-const blocked = new Set();
+const blocked = new net.BlockList();
 let members = {};
 
 // What this server offers: functions by name. What one throws is the failure that the caller sees.
@@ -37,7 +37,7 @@ const functions = {
   set: ({ key, value }) => { settings[key] = value; },
   enable: ({ key }) => { settings[key] = true; },
   disable: ({ key }) => { settings[key] = false; },
-  blacklist: (patterns) => patterns.forEach((pattern) => blocked.add(pattern)),
+  blacklist: (patterns) => patterns.forEach(block),
   status: () => ({ users: users.size, members: Object.keys(members).length }),
   // An action for crons: `addCron id=1 'time=0 0 * * * *' action=chatCron.send serverId=chat-1`
   "chatCron.send": (cron) => {
@@ -50,8 +50,20 @@ function failure(code, message) {
   return Object.assign(new Error(message), { code });
 }
 
+// An address, a network such as 10.0.0.0/8, or an IPv4 address with stars, which have to be at its end here: 10.0.*.*.
+function block(pattern) {
+  const parts = pattern.split(".");
+  const stars = parts.filter((part) => part === "*").length;
+  if (parts.slice(0, parts.length - stars).includes("*")) throw failure("bad-message", `${pattern}: stars are at the end`);
+  const [address, prefix] = stars ? [parts.join(".").replaceAll("*", "0"), 32 - 8 * stars] : pattern.split("/");
+  const family = net.isIPv6(address) ? "ipv6" : "ipv4";
+  if (prefix === undefined) blocked.addAddress(address, family);
+  else blocked.addSubnet(address, Number(prefix), family);
+}
+
 const server = net.createServer((socket) => {
-  if (blocked.has(socket.remoteAddress)) return socket.destroy();
+  const family = net.isIPv6(socket.remoteAddress || "") ? "ipv6" : "ipv4";
+  if (blocked.check(socket.remoteAddress, family)) return socket.destroy();
   const user = { uid: null, loginTime: null, address: `${socket.remoteAddress}:${socket.remotePort}` };
   users.set(socket, user);
   socket.on("close", () => users.delete(socket));

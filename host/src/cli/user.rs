@@ -27,7 +27,7 @@ pub(super) struct UserArgs {
 }
 
 // The password is never an argument: everybody on the machine could read it there.
-const PASSWORD: &str = "The password is asked for on a terminal, or taken from POMELO_PASSWORD, or read from the first line of standard input.";
+const PASSWORD: &str = "The password is asked for on a terminal, or taken from POMELO_NEW_PASSWORD, or read from the first line of standard input.";
 
 #[derive(Subcommand)]
 enum Action {
@@ -117,7 +117,7 @@ fn list(file: &UserFile, json: bool) {
 
 /// Asks for a password; its stored form.
 fn new_password(name: &str) -> anyhow::Result<String> {
-    let password = match std::env::var("POMELO_PASSWORD") {
+    let password = match std::env::var("POMELO_NEW_PASSWORD") {
         Ok(password) => password,
         Err(_) if std::io::stdin().is_terminal() => ask(name)?,
         Err(_) => first_line()?,
