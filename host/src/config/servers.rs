@@ -203,7 +203,9 @@ pub(super) fn servers(
                 let one = One { members: member, server_type: &group.key, extra, base, restart };
                 // Only the first of a count reports what all of them share.
                 let Some(table) = file.table(node, table.name.clone()) else { continue };
-                servers.extend(one.read(table, node, taken, count.is_some()));
+                // What is wrong with one that is counted is wrong with those behind it.
+                let Some(server) = one.read(table, node, taken, count.is_some()) else { break };
+                servers.push(server);
             }
         }
     }
@@ -231,7 +233,13 @@ impl One<'_> {
         let host = table.text("host", r#""host": "127.0.0.1""#).map_or("127.0.0.1", |(host, _)| host).to_owned();
         for key in ["port", "clientPort"] {
             let number = if counted {
-                info.get(key).and_then(port_number).map(|number| (number, node.at))
+                let Some(value) = info.get(key) else { continue };
+                let Some(number) = port_number(value) else {
+                    let what = format!("`{key}` must be a port from 1 to 65535, also that of the last one counted");
+                    file.fault(node.at, what, format!(r#"for example: "{key}": "3050++""#));
+                    return None;
+                };
+                Some((number, node.at))
             } else {
                 port(&mut table, key)
             };
@@ -323,15 +331,15 @@ fn counted_members(
     let members = table.to_json();
     let Some(count) = count else { return vec![members] };
     let first = *before;
-    *before += count;
+    *before = before.saturating_add(count);
     let one = |n: u64| {
         let mut members = members.clone();
-        members.insert("id".into(), counted_id(server_type, &(first + n).to_string()).into());
+        members.insert("id".into(), counted_id(server_type, &first.saturating_add(n).to_string()).into());
         for value in members.values_mut() {
             let base =
                 value.as_str().and_then(|text| text.strip_suffix("++")).and_then(|base| base.parse::<u64>().ok());
-            if let Some(base) = base {
-                *value = (base + n).into();
+            if let Some(number) = base.and_then(|base| base.checked_add(n)) {
+                *value = number.into();
             }
         }
         members

@@ -50,54 +50,66 @@ impl Console {
     /// Calls a version's `start` under one id, unless that was done, or another does it.
     pub(super) async fn start_slot(&self, slot: Arc<Slot>) {
         let Some(claim) = Claim::take(slot) else { return };
-        match self.start_once(&claim).await {
-            Ok(()) => claim.keep(),
-            Err(failure) => {
-                tracing::error!(module = %claim.slot.context.id, %failure, "`start` failed; it will be called again");
-                self.0.tasks.spawn(self.clone().start_again(claim));
-            }
+        if let Err((claim, failure)) = self.start_once(claim).await {
+            tracing::error!(module = %claim.slot.context.id, %failure, "`start` failed; it will be called again");
+            self.0.tasks.spawn(self.clone().start_again(claim));
         }
     }
 
-    /// Calls `start` unless another version is in force by now.
-    async fn start_once(&self, claim: &Claim) -> Result<(), Failure> {
-        let slot = &claim.slot;
-        if !self.in_force(slot) {
-            return Ok(());
-        }
-        let store = StoreView::direct(slot.context.store.clone());
-        let call = call_start(slot.unit.module.clone(), slot.context.clone(), store);
+    /// Calls `start` when it is its turn, unless another version is in force by then. The claim comes back where it failed.
+    async fn start_once(&self, claim: Claim) -> Result<(), (Claim, Failure)> {
+        let slot = claim.slot.clone();
         if !slot.is_serial(Handler::Start) {
-            return call.await;
+            return self.start_now(claim).await;
         }
-        let full = || Failure::new(code::BUSY, format!("too many calls wait for module {}", slot.context.id));
-        let place = slot.unit.lane.place().ok_or_else(full)?;
+        let Some(place) = slot.unit.lane.place() else {
+            let what = format!("too many calls wait for module {}", slot.context.id);
+            return Err((claim, Failure::new(code::BUSY, what)));
+        };
         let (done, ended) = oneshot::channel();
+        let console = self.clone();
         place.put(async move {
-            // Whoever waited may have given up: its monitor has lost its master.
-            let _ = done.send(call.await);
+            // Whoever waited may have given up, since its monitor has lost its master. What was called stays called, and the claim of what failed is
+            // given back.
+            let _ = done.send(console.start_now(claim).await);
         });
-        ended.await.unwrap_or_else(|_| Err(Failure::new(code::DISCONNECTED, "this host is shutting down")))
+        // There is no answer only where this host is shutting down.
+        ended.await.unwrap_or(Ok(()))
+    }
+
+    async fn start_now(&self, claim: Claim) -> Result<(), (Claim, Failure)> {
+        let slot = &claim.slot;
+        if self.in_force(slot) {
+            let store = StoreView::direct(slot.context.store.clone());
+            if let Err(failure) = call_start(slot.unit.module.clone(), slot.context.clone(), store).await {
+                return Err((claim, failure));
+            }
+        }
+        claim.keep();
+        Ok(())
     }
 
     fn in_force(&self, slot: &Arc<Slot>) -> bool {
         self.0.table.read().slots.get(&slot.context.id).is_some_and(|now| Arc::ptr_eq(now, slot))
     }
 
-    async fn start_again(self, claim: Claim) {
+    async fn start_again(self, mut claim: Claim) {
         let (id, mut pause) = (claim.slot.context.id.clone(), RETRY.0);
         loop {
             tokio::select! {
                 () = self.0.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            match self.start_once(&claim).await {
+            claim = match self.start_once(claim).await {
                 Ok(()) => {
                     tracing::info!(module = %id, "`start` succeeded");
-                    return claim.keep();
+                    return;
                 }
-                Err(failure) => tracing::error!(module = %id, %failure, ?pause, "`start` failed again"),
-            }
+                Err((claim, failure)) => {
+                    tracing::error!(module = %id, %failure, ?pause, "`start` failed again");
+                    claim
+                }
+            };
             pause = (pause * 2).min(RETRY.1);
         }
     }

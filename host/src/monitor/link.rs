@@ -149,11 +149,22 @@ impl Link {
         loop {
             if pomelos {
                 // An original master knows of no server that is down: there is nothing to say to it then.
+                if running.borrow().is_none() {
+                    self.state.send_replace(LinkState::Idle);
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = until(&mut running, Option::is_some) => {}
                 }
             }
+            // Why it could not be reached before stays said until it is.
+            self.state.send_if_modified(|state| {
+                let first = !matches!(state, LinkState::Connecting(_));
+                if first {
+                    *state = LinkState::Connecting(None);
+                }
+                first
+            });
             told.mark_unchanged();
             let pid = *running.borrow_and_update();
             let connected = tokio::select! {
@@ -165,7 +176,11 @@ impl Link {
                     let since = Instant::now();
                     let ends = Ends { running: &mut running, told: &mut told, stop: &stop };
                     let ended = self.registered(connected, pid, pomelos, ends, &console).await;
-                    self.state.send_replace(LinkState::Idle);
+                    let lost = matches!(ended, Ended::Over) && !stop.is_cancelled();
+                    self.state.send_replace(match lost {
+                        true => LinkState::Connecting(Some("the connection to the master is lost".into())),
+                        false => LinkState::Idle,
+                    });
                     if stop.is_cancelled() {
                         return;
                     }
@@ -266,7 +281,7 @@ impl Link {
     }
 
     /// Tells the master what happens here, and what has happened while there was none. Events leave in their order; those that come faster than the
-    /// journal is long are lost.
+    /// journal is long are lost, and so are those that were on their way when the connection broke: the master answers none.
     async fn report(&self, exchange: &Exchange, wanted: bool) -> Infallible {
         if !wanted {
             std::future::pending::<()>().await;

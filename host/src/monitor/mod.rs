@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::console::{Console, InstallError, Settings};
@@ -90,7 +90,7 @@ impl Default for Options {
 /// Whether the server runs, and under which process id: what registration follows.
 pub type Running = watch::Receiver<Option<u32>>;
 
-/// A running monitor.
+/// A running monitor. Dropping it ends the connection to the master; [`Monitor::shut_down`] does so in order.
 pub struct Monitor {
     link: Arc<link::Link>,
     console: Console,
@@ -98,6 +98,8 @@ pub struct Monitor {
     stop: CancellationToken,
     tasks: TaskTracker,
     observed: Arc<observe::Inner>,
+    /// What runs for this monitor does not outlive it.
+    _ends: DropGuard,
 }
 
 impl Monitor {
@@ -136,7 +138,8 @@ impl Monitor {
         console.install_built_in().await?;
         let observed = Arc::new(observe::Inner { link: link.clone(), console: console.clone() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Ok(Monitor { link, console, profiler, stop, tasks, observed })
+        let _ends = stop.clone().drop_guard();
+        Ok(Monitor { link, console, profiler, stop, tasks, observed, _ends })
     }
 
     /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when

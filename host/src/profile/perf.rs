@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::convert::Converter;
@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 3;
 const MAX_RECORD: &str = "--max-size=64M";
 /// A longer line of `perf script` is taken for two: a name of this length is none that could be read.
 const MAX_LINE: u64 = 64 << 10;
-/// Characters of an error that `perf` gives.
+/// Bytes of an error that `perf` gives.
 const MAX_ERROR: usize = 600;
 
 /// Profiles a process; `program` is `perf`, or where it is.
@@ -82,6 +82,8 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
         .stdout(Stdio::piped());
     let (mut child, group) = spawn(program, &mut command)?;
     let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| failed(&"`perf script` cannot be read"))?);
+    // Beside what is wanted: a pipe that nobody empties would hold it up.
+    let errors = child.stderr.take().map(|errors| tokio::spawn(beginning(errors)));
     let mut converter = Converter::new(pid, began);
     let mut line = Vec::new();
     loop {
@@ -97,9 +99,21 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
         return Ok(converter);
     }
     drop(lines);
-    let done = child.wait_with_output().await.map_err(|error| failed(&error))?;
+    let mut done = child.wait_with_output().await.map_err(|error| failed(&error))?;
     group.ended();
+    if let Some(errors) = errors {
+        done.stderr = errors.await.unwrap_or_default();
+    }
     if done.status.success() { Ok(converter) } else { Err(refusal(&done)) }
+}
+
+/// Reads to the end, and keeps as much of the beginning as is told of it.
+async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut text = Vec::new();
+    // What cannot be read is at its end.
+    let _ = (&mut stream).take(MAX_ERROR as u64).read_to_end(&mut text).await;
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    text
 }
 
 fn perf(program: &Path) -> Command {
@@ -188,6 +202,18 @@ mod tests {
         assert_eq!(failure.code, code::NOT_AVAILABLE);
         assert!(failure.message.contains("`/nonexistent/perf` is not on this server's machine"), "{failure}");
         assert!(failure.message.contains("linux-perf"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn p_profiler_however_much_perf_complains_it_is_not_held_up() {
+        use tokio::io::AsyncWriteExt;
+        let (mut perf, errors) = tokio::io::duplex(64);
+        let complaining = async {
+            perf.write_all(&[b'x'; 100_000]).await.unwrap();
+            drop(perf);
+        };
+        let ((), told) = tokio::join!(complaining, beginning(errors));
+        assert_eq!(told, [b'x'; MAX_ERROR]);
     }
 
     #[test]

@@ -53,8 +53,7 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
                 // Of all, those that are down already need nothing.
                 Err(failure) if all && is_unknown(&failure) => {}
                 Err(failure) => {
-                    // One that is not there is to stay away all the same.
-                    if !is_unknown(&failure) {
+                    if stays_up(&failure) {
                         up.push(id.clone());
                     }
                     failed.insert(id, reason(&failure));
@@ -129,6 +128,11 @@ fn cut_off(answers: Outcomes) -> (Vec<String>, Outcomes) {
     (cut, outcomes)
 }
 
+/// Whether a server that was to end certainly runs on. One that is not there, or may still be ending, is to stay away all the same.
+fn stays_up(failure: &Failure) -> bool {
+    !is_unknown(failure) && !is_cut(failure) && !["unreachable", "timeout"].contains(&failure.code())
+}
+
 fn doubt() -> Failure {
     Failure::new("unreachable", "The connection broke before it answered: whether it has ended is not known.")
 }
@@ -159,6 +163,14 @@ mod tests {
 
     fn failure(code: &str) -> Result {
         Err(Failure::new(code, "why"))
+    }
+
+    #[test]
+    fn s4_only_a_server_that_refuses_to_end_is_no_longer_kept_down() {
+        let lifted = |code| stays_up(&Failure::new(code, "why"));
+        assert!(lifted("failed") && lifted("forbidden") && lifted("busy"));
+        assert!(!["not-found", "disconnected", "unreachable", "timeout"].into_iter().any(lifted));
+        assert!(!stays_up(&doubt()));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct ServerStarter {
     guard: Arc<Guard>,
     journal: Journal,
     state: Mutex<State>,
-    /// Held while servers that are to be added are checked, until they are in the state.
+    /// Held while servers are added, until they are started: another addition finds them up.
     adding: tokio::sync::Mutex<()>,
 }
 
@@ -182,7 +182,7 @@ impl ServerStarter {
     /// are servers that are connected. One that cannot be started is not there afterwards; the others stay until they are stopped by name, and
     /// come back with a new master.
     pub(super) async fn add(&self, added: &[Info], running: &[String]) -> Result<Outcomes, Failure> {
-        let adding = self.adding.lock().await;
+        let _adding = self.adding.lock().await;
         // The place of one that was added before and is down can be taken.
         let mut config = self.state.lock().config.clone();
         let again: Vec<String> = {
@@ -207,15 +207,24 @@ impl ServerStarter {
                 let what = format!("at most {MAX_ADDED} servers can be added; {} are there", state.added.len());
                 return Err(Failure::new(code::BUSY, what));
             }
+            // They may have been started meanwhile.
+            if let Some(id) = again.iter().find(|id| !state.is_down(id)) {
+                return Err(Failure::new(code::BUSY, format!("{id} was added before, and is being started")));
+            }
             state.config.servers.retain(|server| !again.contains(&server.id));
             again.iter().for_each(|id| drop(state.monitors.remove(id)));
             state.added.extend(ids.iter().cloned());
             servers.iter().for_each(|server| self.record.put_added(&server.id, Some(&server.info)));
             state.config.servers.extend(servers);
         }
-        drop(adding);
-        self.record.hold(&ids, false).await?;
-        self.record.written().await?;
+        let kept = async {
+            self.record.hold(&ids, false).await?;
+            self.record.written().await
+        };
+        if let Err(failure) = kept.await {
+            join_all(ids.iter().map(|id| self.forget(id))).await;
+            return Err(failure);
+        }
         Ok(join_all(ids.into_iter().map(|id| async move {
             let outcome = self.start_one(&id).await;
             if outcome.is_err() {

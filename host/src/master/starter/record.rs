@@ -48,7 +48,7 @@ impl Record {
     /// Notes that servers are stopped on purpose, or are no more.
     ///
     /// # Errors
-    /// `failed` where that cannot be written.
+    /// `failed` where that cannot be written; then all is as before.
     pub(super) async fn hold(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let changed: Vec<&String> = {
             let mut held = self.held.lock();
@@ -57,10 +57,22 @@ impl Record {
         if changed.is_empty() {
             return Ok(());
         }
-        for id in changed {
-            self.put(HELD, id, down.then(|| "1".into()));
+        let put = |down: bool| changed.iter().for_each(|id| self.put(HELD, id, down.then(|| "1".into())));
+        put(down);
+        let outcome = self.written().await;
+        if outcome.is_err() {
+            let mut held = self.held.lock();
+            for id in &changed {
+                if down {
+                    held.remove(*id)
+                } else {
+                    held.insert((*id).clone())
+                };
+            }
+            // What waits to be written is written later, with its last value.
+            put(!down);
         }
-        self.written().await
+        outcome
     }
 
     /// The servers that were added, as they were.

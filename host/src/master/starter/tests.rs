@@ -178,6 +178,9 @@ async fn c5_all_servers_are_checked_before_any_is_started() {
         (json!({"id": "chat-9", "serverType": "chat", "port": 9, "room": "--eval=x"}), "`room` must be"),
         (json!({"id": "chat-9", "serverType": "chat", "port": 9, "room": ["1"]}), "`room` must be"),
         (json!({"serverType": "chat", "port": "9", "clusterCount": "100000"}), "`clusterCount` must be"),
+        (json!({"serverType": "chat", "port": "65535++", "clusterCount": 2}), "`port` must be a port"),
+        (json!({"serverType": "chat", "port": "18446744073709551615++", "clusterCount": 2}), "`port` must be a port"),
+        (json!({"serverType": "chat", "clientPort": "x++", "clusterCount": 2}), "`clientPort` must be a port"),
     ] {
         let refused = starter.add(&[good.clone(), info(bad.clone())], &["up-1".into()]).await.unwrap_err();
         assert!(refused.code == code::BAD_MESSAGE && refused.message.contains(said), "{bad}: {refused}");
@@ -189,6 +192,19 @@ async fn c5_all_servers_are_checked_before_any_is_started() {
     let server = format!(r#"{{"host":"127.0.0.1","id":"chat-8","port":{free},"serverType":"chat"}}"#);
     assert!(arguments.contains(&format!(" --server {server} --id chat-8")), "{arguments}");
     assert!(starter.servers().contains(&"chat-8".into()));
+}
+
+#[tokio::test]
+async fn c5_of_two_who_add_the_same_server_at_once_one_is_refused_and_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let starter = starter(dir.path(), WAIT);
+    let new = [info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}))];
+    let (one, other) = tokio::join!(starter.add(&new, &[]), starter.add(&new, &[]));
+    assert_eq!(one.unwrap(), [("chat-9".into(), Ok(()))]);
+    let refused = other.unwrap_err();
+    assert!(refused.code == code::BAD_MESSAGE && refused.message.contains("is used twice"), "{refused}");
+    let (pid, _) = wrote(dir.path(), "chat-9", "").await;
+    assert!(starter.knows("chat-9") && starter.monitor("chat-9").borrow().pid() == pid.parse().ok());
 }
 
 #[tokio::test]

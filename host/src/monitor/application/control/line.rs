@@ -100,12 +100,18 @@ async fn write(
 ) {
     /// For what was still to be said when the connection ends.
     const LAST: std::time::Duration = std::time::Duration::from_millis(500);
+    let with_end = |mut line: String| {
+        line.push('\n');
+        io::Cursor::new(line)
+    };
     let mut stream = BufWriter::new(stream);
+    // Outside of what is cut off: it knows how much of the line is written.
+    let mut line = io::Cursor::default();
     let written = cut.run_until_cancelled(async {
-        while let Some(line) = waiting.recv().await {
-            bytes.fetch_sub(line.len(), Ordering::Relaxed);
-            stream.write_all(line.as_bytes()).await?;
-            stream.write_all(b"\n").await?;
+        while let Some(next) = waiting.recv().await {
+            bytes.fetch_sub(next.len(), Ordering::Relaxed);
+            line = with_end(next);
+            stream.write_all_buf(&mut line).await?;
             if waiting.is_empty() {
                 stream.flush().await?;
             }
@@ -118,9 +124,9 @@ async fn write(
         None => {
             let rest = async {
                 waiting.close();
-                while let Some(line) = waiting.recv().await {
-                    stream.write_all(line.as_bytes()).await?;
-                    stream.write_all(b"\n").await?;
+                stream.write_all_buf(&mut line).await?;
+                while let Some(next) = waiting.recv().await {
+                    stream.write_all_buf(&mut with_end(next)).await?;
                 }
                 stream.flush().await
             };
@@ -131,7 +137,7 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::BufReader;
+    use tokio::io::{AsyncReadExt, BufReader};
 
     use super::*;
 
@@ -151,6 +157,21 @@ mod tests {
         assert_eq!(next().await.0, Read::TooLong);
         assert_eq!(next().await, (Read::Line, 4));
         assert_eq!(next().await.0, Read::End);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_under_way_at_the_end_is_written_to_its_end() {
+        let (stream, mut other) = tokio::io::duplex(64);
+        let outbox = Outbox::new(stream, CancellationToken::new());
+        let long = "x".repeat(100_000);
+        assert!(outbox.send(long.clone()) && outbox.send("last".into()));
+        let mut begin = [0; 10];
+        other.read_exact(&mut begin).await.unwrap();
+        outbox.close();
+        drop(outbox);
+        let mut rest = String::new();
+        other.read_to_string(&mut rest).await.unwrap();
+        assert!(rest == format!("{}\nlast\n", &long[10..]), "{} bytes", rest.len());
     }
 
     #[tokio::test]

@@ -100,7 +100,8 @@ impl Session {
                 own(&|shared| shared.set_info(info.clone()))?;
             }
             "offers" => *self.0.offers.write() = serde_json::from_str::<Offers>(args.get()).map_err(bad)?.0,
-            "servers" => return Ok(shared.view.look(|state| raw(&state.servers))),
+            // Whoever gives no id wants no answer; see `read` for those who do.
+            "servers" => {}
             other => {
                 let what = format!("the host does not offer `{}`; it offers: {}", shown(other), OFFERS.join(", "));
                 return Err(Failure::new(code::NOT_AVAILABLE, what));
@@ -189,6 +190,10 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, shared: 
                 continue;
             }
             Ok(Message::Welcome) => continue,
+            // Sent while nobody changes the view, so that no change which is told before is missing in it.
+            Ok(Message::Call { id: Some(id), name, .. }) if name == "servers" && entered.is_some() => {
+                shared.view.look(|state| outbox.send(message::answer(id, &Ok(raw(&state.servers)))))
+            }
             Ok(Message::Call { id, name, args }) => {
                 let outcome = match &entered {
                     Some(Left { session, .. }) => session.serve(shared, &name, args),
