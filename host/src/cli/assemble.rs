@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Exit, HostArgs, MonitorArgs};
 use crate::admin_log::{self, AdminLog};
@@ -209,6 +210,32 @@ pub(super) fn observe(settings: &config::Settings) -> observe::Options {
     observe::Options { recorder: recorder.ok(), token: settings.metrics_token.clone() }
 }
 
+/// File descriptors that a master needs for anything but connections: files, programs, its own sockets.
+const RESERVE: usize = 256;
+
+/// How many files this process may have open: as many as it may allow itself.
+fn open_files() -> usize {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
+        let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+        if raised { hard } else { soft }
+    });
+    allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// How many connections are served at a time: as many as configured, but no more than there are file descriptors for. Without one, not even a
+/// connection that is to be refused could be accepted.
+fn connections(configured: usize, files: usize) -> usize {
+    let room = files.saturating_sub(RESERVE).max(files / 2).max(1);
+    if configured > room {
+        tracing::warn!(
+            configured,
+            room,
+            "this process may not have enough files open for so many connections (`ulimit -n`); fewer are accepted"
+        );
+    }
+    configured.min(room)
+}
+
 pub(super) fn master_options(
     config: &Config,
     address: SocketAddr,
@@ -220,7 +247,7 @@ pub(super) fn master_options(
     let mut allowed_hosts = network.allowed_hosts.clone();
     allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
-        max_connections: network.max_connections,
+        max_connections: connections(network.max_connections, open_files()),
         ping_interval: network.ping_interval,
         ping_timeout: network.ping_timeout,
         outbox: network.outbox,
@@ -276,5 +303,15 @@ mod tests {
         let options =
             master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default());
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
+    }
+
+    #[test]
+    fn no_more_connections_are_served_than_there_are_file_descriptors_for() {
+        for (configured, files, served) in [(4096, 65_536, 4096), (4096, 1024, 768), (10, 1024, 10), (4096, 100, 50)] {
+            assert_eq!(connections(configured, files), served, "{configured} of {files}");
+        }
+        open_files();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(soft, hard, "as many as this process may allow itself");
     }
 }

@@ -169,7 +169,7 @@ pub struct Network {
     pub max_frame: usize,
     /// `max_unregistered_frame_kib` = 16: a frame of a peer that has not registered, bytes.
     pub max_unregistered_frame: usize,
-    /// `max_connections` = 4096.
+    /// `max_connections` = 4096, or as many as the process may have files open, less 256.
     pub max_connections: usize,
     /// `outbox` = 4096: frames that wait to be sent to one peer.
     pub outbox: usize,

@@ -36,12 +36,37 @@ struct Connection {
     this: Weak<Connection>,
     /// Commands of this connection that wait for events.
     waiting: Arc<Semaphore>,
-    /// What its monitor may still report in this second.
-    reports: Mutex<(Instant, u32)>,
+    /// What its monitor has reported in this second.
+    reports: PerSecond,
+    /// How often its server has come and gone in this second.
+    turns: PerSecond,
+}
+
+/// How often something has happened in the present second.
+struct PerSecond(Mutex<(Instant, u32)>);
+
+impl PerSecond {
+    fn new() -> Self {
+        PerSecond(Mutex::new((Instant::now(), 0)))
+    }
+
+    /// It happens once more: how often it has, with this time.
+    fn count(&self) -> u32 {
+        let mut second = self.0.lock();
+        if second.0.elapsed() >= Duration::from_secs(1) {
+            *second = (Instant::now(), 0);
+        }
+        second.1 = second.1.saturating_add(1);
+        second.1
+    }
 }
 
 /// Events that a monitor may report in a second: as many as it keeps while it cannot.
 const MAX_REPORTS: u32 = 200;
+/// Times that a monitor's server may come or go in a second. Each is a change that all others are told of.
+const MAX_TURNS: u32 = 100;
+/// What a registered monitor may say of its server, bytes: others are told all of it.
+const MAX_INFO: usize = 64 << 10;
 
 /// What a connection has become. Only a registered one reaches modules.
 #[derive(Clone)]
@@ -75,7 +100,8 @@ impl Accept for Gate {
             over: over.clone(),
             this: this.clone(),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            reports: Mutex::new((Instant::now(), 0)),
+            reports: PerSecond::new(),
+            turns: PerSecond::new(),
         });
         let waiting = Arc::downgrade(&connection);
         tokio::spawn(async move {
@@ -116,6 +142,12 @@ impl Session for Connection {
             }
             (State::Registered(peer), Some(Topic::Monitor)) if peer.role == Role::Monitor => {
                 self.monitor(&peer, payload)
+            }
+            (State::Registered(peer), Some(Topic::Deregister | Topic::Reconnect))
+                if peer.role == Role::Monitor && self.turns.count() > MAX_TURNS =>
+            {
+                metrics::counter!("pomelo_peers_cut_total", "reason" => "turns").increment(1);
+                self.peer.close("its server comes and goes too often");
             }
             (State::Registered(peer), Some(Topic::Deregister)) if peer.role == Role::Monitor => {
                 self.master.members.absent(&peer.id, self.peer.id());
@@ -214,6 +246,9 @@ impl Connection {
 
     /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
     fn present(&self, peer: &Registration, payload: &RawValue) {
+        if payload.get().len() > MAX_INFO {
+            return self.malformed(format!("what it says of its server has more than {MAX_INFO} bytes"));
+        }
         match serde_json::from_str::<Register>(payload.get()) {
             Ok(register) => {
                 let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
@@ -231,12 +266,7 @@ impl Connection {
             Ok(report) => report,
             Err(error) => return self.malformed(error),
         };
-        let mut second = self.reports.lock();
-        if second.0.elapsed() >= Duration::from_secs(1) {
-            *second = (Instant::now(), 0);
-        }
-        second.1 = second.1.saturating_add(1);
-        if second.1 > MAX_REPORTS {
+        if self.reports.count() > MAX_REPORTS {
             metrics::counter!("pomelo_events_dropped_total").increment(1);
             return;
         }
