@@ -129,7 +129,7 @@ enum Command {
         /// Server ids
         ids: Vec<String>,
     },
-    /// Let servers of pomelo 2.x come back that show no token and are not known; without an id, show who waits
+    /// Let servers of pomelo 2.x come back that are not known; without an id, show who waits
     Admit {
         #[command(flatten)]
         admin: AdminArgs,

@@ -20,6 +20,8 @@ use crate::wire::Info;
 
 /// What a monitor may take beyond its program's deadline, to tell its master and end.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// How long a monitor that is about to end may take: the calls under way on it are answered first.
+const ENDING: Duration = Duration::from_secs(5);
 /// Servers that can have been added at a time.
 const MAX_ADDED: usize = 10_000;
 
@@ -324,7 +326,7 @@ impl ServerStarter {
         if let Some(monitor) = &monitor {
             // One whose server was just stopped is about to end: it has answered, and tells its master goodbye.
             let down = |status: &Status| status.pid().is_none();
-            let _ = tokio::time::timeout(MARGIN, monitor.status().wait_for(down)).await;
+            let _ = tokio::time::timeout(ENDING, monitor.status().wait_for(down)).await;
             let up = monitor.status().borrow().pid();
             if let Some(pid) = up {
                 let what =
