@@ -37,9 +37,9 @@ fn shutdown_a_master_answers_the_calls_under_way_and_says_that_it_ends() {
     let silent = Stopped::new(cluster.hosts[1].pid());
     let list = pomelo(&["list", "--json", "--port", &cluster.port.to_string()]);
     let listing = std::thread::spawn(move || run(list));
-    eventually("the silent monitor is asked", || {
+    eventually("the list is under way", || {
         let (_, text) = get(&master, "/metrics", "")?;
-        (metric(&text, "pomelo_requests_under_way", &[]) >= Some(1.0)).then_some(())
+        (metric(&text, "pomelo_module_calls", &["console", "master"]) >= Some(1.0)).then_some(())
     });
     cluster.hosts[0].signal(Signal::SIGTERM);
     let health =

@@ -167,10 +167,10 @@ impl Link {
             });
             told.mark_unchanged();
             let pid = *running.borrow_and_update();
-            let connected = tokio::select! {
-                () = stop.cancelled() => return,
-                connected = self.connect(&dial, pid, &console) => connected,
-            };
+            let connected = self.connect(&dial, pid, &console, &stop).await;
+            if connected.is_err() && stop.is_cancelled() {
+                return;
+            }
             match connected {
                 Ok(connected) => {
                     let since = Instant::now();
@@ -299,7 +299,15 @@ impl Link {
         }
     }
 
-    async fn connect(&self, dial: &Dial, pid: Option<u32>, console: &Console) -> Result<Connected, Refused> {
+    /// Connects and registers. Where the monitor is to stop meanwhile, a registration that is on its way is taken back with a goodbye: a
+    /// connection that only breaks would keep its place for a while, and nobody could start the server.
+    async fn connect(
+        &self,
+        dial: &Dial,
+        pid: Option<u32>,
+        console: &Console,
+        stop: &CancellationToken,
+    ) -> Result<Connected, Refused> {
         let (answered, answer) = oneshot::channel();
         let (over, answering) = (CancellationToken::new(), TaskTracker::new());
         let (mut made, pomelos) = (None, matches!(dial, Dial::Pomelo(_)));
@@ -316,26 +324,36 @@ impl Link {
                 caller: Arc::new(Caller::of(CallerRole::Master)),
             })
         };
-        match dial {
-            Dial::Memory(master) => drop(memory::pair(&**master, self.options.connection.outbox, make_session)),
-            Dial::Pomelo(address) => drop(
-                mqtt::client::connect(address, (&self.options.connection).into(), make_session)
-                    .await
-                    .map_err(|error| Refused::Pomelo(address.clone(), error))?,
-            ),
-            Dial::SocketIo(address) => drop(
-                client::connect(address, self.options.connection.clone(), make_session)
-                    .await
-                    .map_err(|error| Refused::Connect(address.clone(), error))?,
-            ),
-        }
+        let dialled = async {
+            match dial {
+                Dial::Memory(master) => drop(memory::pair(&**master, self.options.connection.outbox, make_session)),
+                Dial::Pomelo(address) => drop(
+                    mqtt::client::connect(address, (&self.options.connection).into(), make_session)
+                        .await
+                        .map_err(|error| Refused::Pomelo(address.clone(), error))?,
+                ),
+                Dial::SocketIo(address) => drop(
+                    client::connect(address, self.options.connection.clone(), make_session)
+                        .await
+                        .map_err(|error| Refused::Connect(address.clone(), error))?,
+                ),
+            }
+            Ok(())
+        };
+        stop.run_until_cancelled(dialled).await.unwrap_or(Err(Refused::Over))?;
         // A connection always makes its session.
         let exchange = made.ok_or(Refused::Over)?;
         let topic = if *self.once.borrow() { Topic::Reconnect } else { Topic::Register };
         let registration = self.registration(pid);
         let registration = if pomelos { registration.in_pomelos_form() } else { registration };
         exchange.peer().send(topic, raw(&registration)).map_err(|_| Refused::Over)?;
-        let outcome = match tokio::time::timeout(self.options.register_deadline, answer).await {
+        let answer = tokio::time::timeout(self.options.register_deadline, answer);
+        let Some(answer) = stop.run_until_cancelled(answer).await else {
+            exchange.peer().close("the monitor is stopping");
+            let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
+            return Err(Refused::Over);
+        };
+        let outcome = match answer {
             Ok(Ok(Registered { code: 1, capabilities, .. })) => {
                 if capabilities.has(Capabilities::TRACE) {
                     exchange.carry_traces();
