@@ -2,6 +2,8 @@
 
 #[path = "pomelo/app.rs"]
 mod app;
+#[path = "pomelo/mixed.rs"]
+mod mixed;
 #[path = "pomelo/original.rs"]
 mod original;
 #[path = "pomelo/replay.rs"]
