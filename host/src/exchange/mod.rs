@@ -58,7 +58,8 @@ impl Exchange {
     /// `busy` where too many are under way, `disconnected`.
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
         let waiting = self.pending.wait()?;
-        let trace = if self.traces.load(Ordering::Relaxed) { Trace::current() } else { None };
+        // Neither is part of pomelo's format: both are for peers of our own kind alone.
+        let (depth, trace) = if self.traces.load(Ordering::Relaxed) { (depth, Trace::current()) } else { (0, None) };
         let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
         self.peer.send_quoted(self.topic, raw(&request)).map_err(disconnected)?;
         Ok(Sent { waiting, module: module.to_owned() })
