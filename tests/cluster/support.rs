@@ -41,7 +41,9 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 
 /// The program with arguments, in an environment of the tests' own.
 pub fn pomelo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(POMELO);
+    // Whoever runs the tests under `nohup` has SIGHUP ignored, and the program leaves it so, as it should.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", POMELO]);
     // Compiled once for all tests: a debug build compiles slowly.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-modules");
     command.args(arguments).env("POMELO_CACHE", cache).stdin(Stdio::null());
