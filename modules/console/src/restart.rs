@@ -34,8 +34,9 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
         outcomes.push((id, outcome));
     }
     for (id, outcome) in end_some(&pomelos, "stop", |ids, signal| send(agent, ids, signal, timeout))? {
-        // It may have gone before it was waited for.
-        let ended = outcome.or_else(|failure| if is_unknown(&failure) { Ok(()) } else { Err(failure) });
+        // It said that it stops, and may have gone, or be just going, before it was waited for.
+        let gone = |failure: &Failure| is_unknown(failure) || failure.code() == "unreachable";
+        let ended = outcome.or_else(|failure| if gone(&failure) { Ok(()) } else { Err(failure) });
         let outcome = ended.and_then(|()| agent.starter().start(&id));
         outcomes.push((id, outcome));
     }
