@@ -2,10 +2,9 @@
 //!
 //! Who asks never waits for the disk: records go through a bounded queue to a thread of its own. Where the disk cannot keep up, or fails, records
 //! are counted instead of kept, and the next line that can be written says how many are missing: an audit trail has no silent gaps. Refused
-//! registrations, which strangers can bring about as often as they like, are kept at a rate at which they cannot roll the rest away (`allowance`);
+//! registrations, which strangers can bring about as often as they like, are kept at a rate at which they cannot roll the rest away;
 //! the others are counted in the same manner. Bodies, passwords and tokens are never part of a record. Knows no socket and no module.
 
-mod allowance;
 mod file;
 mod record;
 
@@ -15,14 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use allowance::Allowance;
 use file::Rotating;
 
+use crate::util::TokenBucket;
+
 pub use record::{Kind, Record};
+
+/// Refused registrations that are kept when they come all at once.
+const REFUSALS: u32 = 128;
+/// In this time one more is kept. At about a kilobyte a line, the default files hold more than a day of it.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the admin log is written, and how much of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub struct AdminLog(Option<Writer>);
 struct Writer {
     queue: SyncSender<Message>,
     missing: Arc<Missing>,
-    refusals: Mutex<Allowance>,
+    refusals: Mutex<TokenBucket>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -105,7 +110,7 @@ impl AdminLog {
             .name("admin-log".into())
             .spawn(move || write(&records, file, &counted))
             .map_err(failed)?;
-        let refusals = Mutex::new(Allowance::new(Instant::now()));
+        let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
         Ok(AdminLog(Some(Writer { queue, missing, refusals, thread: Mutex::new(Some(thread)) })))
     }
 
@@ -121,7 +126,7 @@ impl AdminLog {
     /// [`AdminLog::take`] for a registration that was refused: only so many are kept, the others are counted.
     pub fn take_refusal(&self, record: Record) {
         if let Some(writer) = &self.0
-            && !writer.refusals.lock().spend(Instant::now())
+            && !writer.refusals.lock().take(Instant::now())
         {
             writer.missing.refused.fetch_add(1, Ordering::Relaxed);
             return;

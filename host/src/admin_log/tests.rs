@@ -98,7 +98,7 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     // Nobody takes from the queue, as while a disk hangs.
     let (queue, records) = sync_channel(4);
     let missing = Arc::new(Missing::default());
-    let refusals = Mutex::new(Allowance::new(Instant::now()));
+    let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
     let log = AdminLog(Some(Writer { queue, missing: missing.clone(), refusals, thread: Mutex::new(None) }));
     for n in 0..10 {
         log.take(request(&n.to_string()));

@@ -10,7 +10,7 @@ use super::{Level, Refused, Tokens, Users};
 
 /// Who may connect. Users and tokens can be replaced while peers come and go.
 pub struct Access {
-    people: RwLock<(Users, Tokens)>,
+    credentials: RwLock<(Users, Tokens)>,
     /// Counts replacements.
     generation: AtomicU64,
     user_check: Option<External>,
@@ -21,7 +21,7 @@ impl Access {
     /// Those users, and monitors with those tokens.
     pub fn new(users: Users, tokens: Tokens) -> Self {
         Access {
-            people: RwLock::new((users, tokens)),
+            credentials: RwLock::new((users, tokens)),
             generation: AtomicU64::new(0),
             user_check: None,
             server_check: None,
@@ -50,13 +50,13 @@ impl Access {
             let question = Question::Client { id, username, password: &password, md5, address };
             return check.level(&question).await;
         }
-        let users = self.people.read().0.clone();
+        let users = self.credentials.read().0.clone();
         users.login(username.to_owned(), password, md5).await
     }
 
     /// Whether a monitor has to show anything: there are tokens, or the operator's own check.
     pub fn checks_servers(&self) -> bool {
-        self.server_check.is_some() || self.people.read().1.required()
+        self.server_check.is_some() || self.credentials.read().1.required()
     }
 
     /// Whether the operator's own check stands in the place of the tokens.
@@ -66,7 +66,7 @@ impl Access {
 
     /// Whether servers of that type still have the token of that digest. What the operator's own check let in cannot be asked again, and counts.
     pub fn has_token(&self, server_type: &str, digest: &str) -> bool {
-        self.has_server_check() || self.people.read().1.has(server_type, digest)
+        self.has_server_check() || self.credentials.read().1.has(server_type, digest)
     }
 
     /// Lets a monitor of that type in, or not.
@@ -84,7 +84,7 @@ impl Access {
             let asked = check.permits(&Question::Monitor { id, server_type, token, address }).await;
             return asked.map_err(|refused| if refused == Refused::Wrong { Refused::Token } else { refused });
         }
-        if self.people.read().1.verify(server_type, token) { Ok(()) } else { Err(Refused::Token) }
+        if self.credentials.read().1.verify(server_type, token) { Ok(()) } else { Err(Refused::Token) }
     }
 
     /// How often users and tokens have been replaced.
@@ -96,7 +96,7 @@ impl Access {
     /// lets in are not affected.
     pub fn replace(&self, users: Users, tokens: Tokens) -> impl Fn(&str) -> bool + use<> {
         let after = users.clone();
-        let (before, _) = std::mem::replace(&mut *self.people.write(), (users, tokens));
+        let (before, _) = std::mem::replace(&mut *self.credentials.write(), (users, tokens));
         self.generation.fetch_add(1, Ordering::AcqRel);
         let own_check = self.user_check.is_some();
         move |name| !own_check && before.get(name) != after.get(name)

@@ -12,13 +12,13 @@ use super::{Exit, HostArgs, MonitorArgs};
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
-use crate::config::{self, Config, People};
+use crate::config::{self, Config, Credentials};
 use crate::console::{ModuleSettings, Settings};
 use crate::journal::Journal;
-use crate::keep::State;
 use crate::master::{self, MassLoss};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
+use crate::state_db::StateDb;
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
 
@@ -129,9 +129,9 @@ pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: 
 }
 
 /// Where a server's hosts keep what outlives them; absent where the configuration names no data directory.
-pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<State>> {
+pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<StateDb>> {
     let directory = config.and_then(|config| config.data_dir(id));
-    Ok(directory.map(|directory| State::open(&directory)).transpose()?)
+    Ok(directory.map(|directory| StateDb::open(&directory)).transpose()?)
 }
 
 pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
@@ -155,21 +155,21 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
 
 /// Users and tokens as a running master takes them over from changed files. A file that was there and is gone changes nothing: without one,
 /// everybody or nobody would be let in.
-pub(super) fn people(
+pub(super) fn credentials(
     config: &Config,
     address: IpAddr,
     allow_exposed: bool,
-    people: People,
+    credentials: Credentials,
 ) -> Result<(Users, Tokens), String> {
     let gone = |file: &str| format!("{file} is gone; the master must be started anew to run without it");
-    let users = match people.users {
+    let users = match credentials.users {
         None if !config.users.is_empty() => return Err(gone("adminUser.json")),
         users => Users::new(users.unwrap_or_default()),
     };
-    if people.tokens.is_none() && config.tokens.is_some() {
+    if credentials.tokens.is_none() && config.tokens.is_some() {
         return Err(gone("adminServer.json"));
     }
-    let tokens = Tokens::new(people.tokens);
+    let tokens = Tokens::new(credentials.tokens);
     match exposure(config, address, &users, &tokens).check() {
         Err(exposed) if !allow_exposed => Err(exposed.to_string()),
         _ => Ok((users, tokens)),

@@ -15,13 +15,13 @@ use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Launch, Origin, Ready, Settings};
 use crate::failure::Failure;
 use crate::journal::Journal;
-use crate::keep::State;
 use crate::master::starter::{Record, ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::supervised::{OwnProcess, Program, Supervised};
 use crate::monitor::{Monitor, Running};
 use crate::plugin::capability::Services;
-use crate::reload::{Modules, PeopleFiles};
+use crate::reload::{CredentialFiles, Modules};
+use crate::state_db::StateDb;
 use crate::supervise::{Ended, Phase, Status, print_lines};
 use crate::wire::Info;
 
@@ -39,30 +39,30 @@ pub(super) async fn start(
     id: Option<String>,
     allow_exposed: bool,
 ) -> anyhow::Result<()> {
-    let people = people(&host);
+    let credentials = credentials(&host);
     let config = assemble::config(&host)?;
     match (server_type, id) {
-        (None, None) => cluster(config, people, Some(Which::All), allow_exposed).await,
+        (None, None) => cluster(config, credentials, Some(Which::All), allow_exposed).await,
         (Some(server_type), _) => servers(config, Which::Type(server_type)).await,
-        (None, Some(id)) if id == config.master.id => cluster(config, people, None, allow_exposed).await,
+        (None, Some(id)) if id == config.master.id => cluster(config, credentials, None, allow_exposed).await,
         (None, Some(id)) => servers(config, Which::Id(id)).await,
     }
 }
 
 pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Result<()> {
-    let people = people(&host);
-    cluster(assemble::config(&host)?, people, None, allow_exposed).await
+    let credentials = credentials(&host);
+    cluster(assemble::config(&host)?, credentials, None, allow_exposed).await
 }
 
 /// The files that are read anew when they change, observed from before they are read.
-fn people(host: &HostArgs) -> Option<PeopleFiles> {
-    host.config.as_deref().map(|dir| PeopleFiles::new(dir, &host.env))
+fn credentials(host: &HostArgs) -> Option<CredentialFiles> {
+    host.config.as_deref().map(|dir| CredentialFiles::new(dir, &host.env))
 }
 
 /// Runs a master, and the servers that are meant, until a signal or a module ends it.
 async fn cluster(
     config: Config,
-    people: Option<PeopleFiles>,
+    credentials: Option<CredentialFiles>,
     which: Option<Which>,
     allow_exposed: bool,
 ) -> anyhow::Result<()> {
@@ -100,10 +100,10 @@ async fn cluster(
         let modules = Modules::open(directory, master.consoles().into(), options).await?;
         let directory = modules.directory().to_owned();
         let following = modules.follow(stop.clone());
-        if let Some(files) = people {
+        if let Some(files) = credentials {
             let (config, replace) = (config.clone(), master.access());
-            tokio::spawn(files.follow(stop.clone(), move |people| {
-                let (users, tokens) = assemble::people(&config, address.ip(), allow_exposed, people)?;
+            tokio::spawn(files.follow(stop.clone(), move |credentials| {
+                let (users, tokens) = assemble::credentials(&config, address.ip(), allow_exposed, credentials)?;
                 replace.set(users, tokens);
                 Ok(())
             }));
@@ -135,7 +135,7 @@ async fn cluster(
     Ok(())
 }
 
-fn flush(state: &State) {
+fn flush(state: &StateDb) {
     if !state.flush() {
         tracing::error!("what modules have stored last could not be written");
     }

@@ -5,9 +5,10 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::exchange::Pending;
 use crate::failure::{Failure, code};
 use crate::transport::{Ack, Closed, Session};
-use crate::wire::{Message, Pending, Registered, Topic, null};
+use crate::wire::{Message, Registered, Topic, null};
 
 /// Something that a module of the master sent without being asked, such as the progress of a long command.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use super::people;
+use super::credentials;
 use super::reader::File;
 use super::servers::{self, Taken};
 use super::tree::Source;
@@ -68,7 +68,7 @@ impl Config {
         });
 
         let source = text("adminUser.json", USERS);
-        let users = source.json().ok().map(|node| people::users(File { source: &source, faults: &faults }, &node));
+        let users = source.json().ok().map(|node| credentials::users(File { source: &source, faults: &faults }, &node));
 
         let token = env::var(DEMO_TOKEN_VARIABLE).unwrap_or_else(|_| hex::encode(rand::random::<[u8; 24]>()));
         let tokens = ["master", "gate", "connector", "chat"]

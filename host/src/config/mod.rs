@@ -8,10 +8,10 @@
 mod added;
 mod check;
 mod command;
+mod credentials;
 mod crons;
 mod demo;
 mod fault;
-mod people;
 mod reader;
 mod ready;
 mod servers;
@@ -37,10 +37,10 @@ use tree::{Node, Source, Tree};
 
 pub use check::{Finding, Found, Report, check};
 pub use command::Launch;
+pub use credentials::Credentials;
 pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
-pub use people::People;
 pub use ready::Ready;
 pub use servers::{Master, Server};
 pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
@@ -130,8 +130,8 @@ impl Config {
         let servers = servers.flatten().unwrap_or_default();
         let crons =
             files.with("crons.json", |file, node| crons::crons(&file.table(node, "crons.json")?, &servers).into());
-        let users = files.with(USERS, people::users);
-        let tokens = files.with(TOKENS, people::tokens);
+        let users = files.with(USERS, credentials::users);
+        let tokens = files.with(TOKENS, credentials::tokens);
         master.flatten().map(|master| Config {
             origin: Origin::Directory(dir.to_owned()),
             environment: environment.to_owned(),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::fault::{ConfigErrors, Faults};
 use super::reader::File;
 use super::tree::{Member, Node, Source, Tree};
-use super::{USERS, environments, people, read};
+use super::{USERS, credentials, environments, read};
 use crate::auth::{Level, User};
 
 /// `adminUser.json`, held so that nobody else changes it.
@@ -103,7 +103,7 @@ impl UserFile {
             }
             value => (None, Some(Node { at: root.at, value })),
         };
-        let users = mine.as_ref().map(|mine| people::users(File { source: &source, faults: &faults }, mine));
+        let users = mine.as_ref().map(|mine| credentials::users(File { source: &source, faults: &faults }, mine));
         let list = match mine.map(|mine| mine.value) {
             Some(Tree::List(list)) => list,
             // Absent, or a fault that has been kept.

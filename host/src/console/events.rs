@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::{Console, Inbound};
 use crate::plugin::{Caller, CallerRole, Handler};
+use crate::util::Backoff;
 
 /// Where server events come from.
 pub trait EventSource: Send + Sync + 'static {
@@ -70,7 +71,7 @@ impl Console {
     async fn feeding(&self, id: &str, source: &dyn EventSource) {
         let caller = Arc::new(Caller::of(CallerRole::Host));
         let mut position = None;
-        let mut pause = RETRY.0;
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let batch = source.next(position.as_ref()).await;
             let (done, ended) = oneshot::channel();
@@ -93,12 +94,12 @@ impl Console {
             match ended.await {
                 Ok(Ok(_)) => {
                     position = Some(batch.position);
-                    pause = RETRY.0;
+                    backoff.reset();
                 }
                 Ok(Err(failure)) => {
-                    tracing::warn!(module = id, %failure, ?pause, "server events could not be told; they will be again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RETRY.1);
+                    let wait = backoff.next_wait();
+                    tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be again");
+                    tokio::time::sleep(wait).await;
                 }
                 Err(_) => return,
             }

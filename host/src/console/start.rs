@@ -11,6 +11,7 @@ use super::table::Slot;
 use super::{Console, InstallError, Origin};
 use crate::failure::{Failure, code};
 use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Module, Overlay, StoreView};
+use crate::util::Backoff;
 
 /// How long a `start` that failed waits before it is called again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -94,11 +95,12 @@ impl Console {
     }
 
     async fn start_again(self, mut claim: Claim) {
-        let (id, mut pause) = (claim.slot.context.id.clone(), RETRY.0);
+        let (id, mut backoff) = (claim.slot.context.id.clone(), Backoff::new(RETRY.0, RETRY.1));
         loop {
+            let wait = backoff.next_wait();
             tokio::select! {
                 () = self.0.shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             claim = match self.start_once(claim).await {
                 Ok(()) => {
@@ -106,11 +108,10 @@ impl Console {
                     return;
                 }
                 Err((claim, failure)) => {
-                    tracing::error!(module = %id, %failure, ?pause, "`start` failed again");
+                    tracing::error!(module = %id, %failure, ?wait, "`start` failed again");
                     claim
                 }
             };
-            pause = (pause * 2).min(RETRY.1);
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Knows the envelope, and no module.
 
+mod pending;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +14,9 @@ use serde_json::value::RawValue;
 use crate::failure::{Failure, code};
 use crate::trace::Trace;
 use crate::transport::{Ack, Peer, SendError};
-use crate::wire::{Command, Notify, Pending, ReqId, Request, Response, ResponseInError, Topic, Waiting, raw};
+use crate::wire::{Command, Notify, ReqId, Request, Response, ResponseInError, Topic, raw};
+
+pub use pending::{Pending, Waiting};
 
 /// A connection over which one side asks the other. Clones are the same connection.
 #[derive(Clone)]

@@ -2,26 +2,32 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Event, Page};
+use crate::util::TokenBucket;
 
 /// The text that one page holds, bytes; more goes into the next. An answer has to fit into a frame of a client.
 const PAGE_TEXT: usize = 256 << 10;
-/// Events in a second of the kind that strangers can bring about.
+/// Events of the kind that strangers can bring about, at once and in a second.
 const STRANGERS: u32 = 20;
 
 pub(super) struct Ring {
     events: VecDeque<Arc<Event>>,
     limit: usize,
     last: u64,
-    /// A second, and how much of its room is used.
-    second: (Instant, u32),
+    /// Of that kind, events that may still come.
+    strangers: TokenBucket,
 }
 
 impl Ring {
     pub fn new(limit: usize) -> Self {
-        Ring { events: VecDeque::new(), limit: limit.max(1), last: 0, second: (Instant::now(), 0) }
+        Ring {
+            events: VecDeque::new(),
+            limit: limit.max(1),
+            last: 0,
+            strangers: TokenBucket::per_second(STRANGERS, Instant::now()),
+        }
     }
 
     /// Takes an event in; its number.
@@ -34,13 +40,9 @@ impl Ring {
         self.last
     }
 
-    /// Whether one more of those events may come in this second; it is counted.
+    /// Whether one more event of that kind may come; it is counted.
     pub fn has_room_for_one_more(&mut self) -> bool {
-        if self.second.0.elapsed() >= Duration::from_secs(1) {
-            self.second = (Instant::now(), 0);
-        }
-        self.second.1 = self.second.1.saturating_add(1);
-        self.second.1 <= STRANGERS
+        self.strangers.take(Instant::now())
     }
 
     pub fn page(&self, since: u64) -> Page {

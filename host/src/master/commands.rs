@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
-use super::admit::ADMIT;
+use super::MasterCore;
+use super::admit_command::ADMIT;
 use crate::console::Reply;
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
@@ -56,7 +56,7 @@ impl Order<'_> {
     }
 }
 
-impl Inner {
+impl MasterCore {
     /// Carries out a command, on the monitors as well where it concerns them. `waiting` bounds those that wait, `over` ends them.
     pub fn command(
         self: &Arc<Self>,

@@ -5,9 +5,9 @@
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
 //! | `commands` | `events` and `forget`, and commands that are passed on |
-//! | `admit` | the command that lets such servers in |
-//! | `returning` | who of pomelo's servers comes back without a token |
-//! | `attempts` | slows down those who guess passwords |
+//! | `admit_command` | the command `admit`, that lets such servers in |
+//! | `known_servers` | who of pomelo's servers comes back without a token |
+//! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
 //! | `observe` | metrics that are states, and health |
@@ -15,14 +15,14 @@
 //!
 //! Knows no module by name: what the cluster can be asked is the modules' affair.
 
-mod admit;
-mod attempts;
+mod admit_command;
 mod cluster;
 mod commands;
 mod events;
+mod known_servers;
+mod login_throttle;
 mod members;
 mod observe;
-mod returning;
 mod session;
 pub mod starter;
 
@@ -99,7 +99,7 @@ pub struct Own {
 
 /// A running master.
 pub struct Master {
-    inner: Arc<Inner>,
+    inner: Arc<MasterCore>,
     own: Monitor,
     address: SocketAddr,
     stop: CancellationToken,
@@ -108,11 +108,11 @@ pub struct Master {
     closed: Mutex<Option<(Listener, Arc<session::Gate>)>>,
 }
 
-struct Inner {
+struct MasterCore {
     options: Options,
     access: Access,
-    attempts: attempts::Attempts,
-    returning: returning::Returning,
+    login_throttle: login_throttle::LoginThrottle,
+    known_servers: known_servers::KnownServers,
     members: Arc<Members>,
     console: Console,
     /// Knows servers that the configuration does not.
@@ -124,15 +124,15 @@ struct Inner {
     commands: Mutex<()>,
 }
 
-impl Inner {
+impl MasterCore {
     /// Whoever has registered with a token that is valid no longer does not come back without one.
     fn forget_revoked(&self) {
-        self.returning.retain(|server_type, digest| self.access.has_token(server_type, digest));
+        self.known_servers.retain(|server_type, digest| self.access.has_token(server_type, digest));
     }
 }
 
 /// Changes who may connect while a master runs.
-pub struct ReplaceAccess(Weak<Inner>);
+pub struct ReplaceAccess(Weak<MasterCore>);
 
 impl ReplaceAccess {
     /// Takes other users and tokens. Clients whose user is gone, or has another password or level, are disconnected; monitors stay, and show their
@@ -227,14 +227,14 @@ impl Master {
         let own = Monitor::new(own_options, services, engine, settings).await?;
         own.profile_also(console.neighbours());
 
-        let returning = returning::Returning::new(options.reconnect, keeper);
-        returning.retain(|server_type, digest| access.has_token(server_type, digest));
+        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
+        known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(MasterCore {
             options,
             access,
-            attempts: attempts::Attempts::default(),
-            returning,
+            login_throttle: login_throttle::LoginThrottle::default(),
+            known_servers,
             members,
             console,
             starter: servers,

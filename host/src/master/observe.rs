@@ -2,7 +2,7 @@
 
 use metrics::gauge;
 
-use super::Inner;
+use super::MasterCore;
 use crate::observe::{Health, Observed};
 
 /// How far a master is.
@@ -16,7 +16,7 @@ pub(super) enum Stage {
     Ending,
 }
 
-impl Observed for Inner {
+impl Observed for MasterCore {
     fn health(&self) -> Health {
         match *self.stage.lock() {
             Stage::Starting => Health::not("starting", "the modules are being started"),

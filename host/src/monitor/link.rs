@@ -27,6 +27,8 @@ use crate::plugin::{Caller, CallerRole};
 use crate::transport::mqtt;
 use crate::transport::socket_io::client::{self, ConnectError};
 use crate::transport::{Accept, Peer, Session, memory};
+use crate::util::Backoff;
+use crate::util::backoff::jittered;
 use crate::wire::{Capabilities, Info, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
 
 /// How long a wait for events is; it is only begun anew.
@@ -142,7 +144,8 @@ impl Link {
 
     /// Keeps the server registered for as long as it runs, until `stop`.
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
-        let mut pause = self.options.backoff.0;
+        let (shortest, longest) = self.options.backoff;
+        let mut backoff = Backoff::new(shortest, longest);
         let pomelos = matches!(dial, Dial::Pomelo(_));
         // A server that adds nothing has a sender that never speaks.
         let mut told = self.options.told.clone().unwrap_or_else(|| watch::Sender::new(Info::new()).subscribe());
@@ -171,7 +174,7 @@ impl Link {
             if connected.is_err() && stop.is_cancelled() {
                 return;
             }
-            match connected {
+            let wait = match connected {
                 Ok(connected) => {
                     let since = Instant::now();
                     let ends = Ends { running: &mut running, told: &mut told, stop: &stop };
@@ -184,24 +187,26 @@ impl Link {
                     if stop.is_cancelled() {
                         return;
                     }
-                    if matches!(ended, Ended::ToComeAgain) || since.elapsed() >= self.options.backoff.1 {
-                        pause = self.options.backoff.0;
+                    if matches!(ended, Ended::ToComeAgain) || since.elapsed() >= longest {
+                        backoff.reset();
                         continue;
                     }
                     // What was lost so soon may be lost again: two monitors of one server, for example, take each other's place.
-                    tracing::warn!(server = %self.options.id, ?pause, "the connection was lost soon; trying again");
+                    let wait = backoff.next_wait();
+                    tracing::warn!(server = %self.options.id, ?wait, "the connection was lost soon; trying again");
+                    wait
                 }
                 Err(refused) => {
-                    tracing::warn!(server = %self.options.id, %refused, ?pause, "not registered; trying again");
+                    let wait = backoff.next_wait();
+                    tracing::warn!(server = %self.options.id, %refused, ?wait, "not registered; trying again");
                     self.state.send_replace(LinkState::Connecting(Some(refused.to_string())));
+                    wait
                 }
-            }
-            let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(jittered) => {}
+                () = tokio::time::sleep(jittered(wait, rand::random())) => {}
             }
-            pause = (pause * 2).min(self.options.backoff.1);
         }
     }
 

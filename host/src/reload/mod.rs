@@ -1,10 +1,10 @@
-//! What changes on disk while a host runs. In `people`: users and tokens. Here the modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
+//! What changes on disk while a host runs. In `credentials`: users and tokens. Here the modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
 //!
 //! The folder is watched, not the files, since editors and package tools replace a file by renaming another. A file that was closed or renamed is
 //! read at once; one that only changes is left alone until its size and time stay the same for the settle time. What becomes of it is the console
 //! service's affair.
 
-mod people;
+mod credentials;
 mod watch;
 
 use std::collections::HashMap;
@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console::{Console, InstallError, Origin, Source};
 use crate::plugin::Grants;
+use crate::util::Backoff;
 
 use watch::{Change, Changes};
 
-pub use people::PeopleFiles;
+pub use credentials::CredentialFiles;
 
 /// How the directory is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,14 +189,13 @@ async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<
             return true;
         }
     }
-    let mut pause = RETRY.0;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         match install(&path, &consoles).await {
             Outcome::Again => {}
             Outcome::Done { changed } => return changed,
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY.1);
+        tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 

@@ -5,7 +5,6 @@
 //! This part knows processes, and neither servers, messages nor what a program is for.
 
 mod affinity;
-mod backoff;
 mod contact;
 mod figures;
 mod group;

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
-use super::{
-    Contact, Ended, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, backoff, kill_leftovers,
-};
+use super::{Contact, Ended, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
+use crate::util::Backoff;
+use crate::util::backoff::jittered;
 
 /// Commands that wait for the task.
 const QUEUE: usize = 16;
@@ -346,7 +346,9 @@ impl Task {
 
     /// Waits until it is time to try again.
     async fn back_off(&mut self) -> Next {
-        let wait = backoff::wait(&self.spec.policy, self.failures, rand::random());
+        let policy = &self.spec.policy;
+        let backoff = Backoff::new(policy.backoff_min, policy.backoff_max);
+        let wait = jittered(backoff.after(self.failures), rand::random());
         self.phase(Phase::BackingOff(wait));
         tokio::select! {
             () = sleep(wait) => Next::Launch,

@@ -5,7 +5,6 @@
 
 mod envelope;
 mod id;
-mod pending;
 mod register;
 
 use std::fmt;
@@ -14,7 +13,6 @@ use serde_json::{Map, Value};
 
 pub use envelope::{Command, Message, Notify, ReqId, Request, Response, ResponseInError, WireError, null, raw};
 pub use id::{BadId, MAX_ID, check_id, shown};
-pub use pending::{Pending, Waiting};
 pub use register::{Capabilities, Register, Registered, Role};
 
 /// What a server says about itself: pomelo's map of its configuration and arguments (`id`, `serverType`, `host`, `port`, `clientPort`,

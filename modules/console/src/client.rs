@@ -94,8 +94,8 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
     let args = command.args.unwrap_or_default();
     match command.signal.as_str() {
         "list" => list(agent),
-        "stop" => end::stop(agent, ids),
-        "kill" => end::kill(agent, ids),
+        "stop" => stop_kill::stop(agent, ids),
+        "kill" => stop_kill::kill(agent, ids),
         "restart" => restart::restart(agent, ids, command.server_type),
         "add" => add::add(agent, args),
         "logs" => {

@@ -26,11 +26,11 @@ mod ask;
 mod blacklist;
 mod client;
 mod crons;
-mod end;
 mod figures;
 mod logs;
 mod monitor;
 mod restart;
+mod stop_kill;
 
 use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::Message;
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
 use crate::client::{Answer, Options, nothing_done};
-use crate::end::{end_some, send};
+use crate::stop_kill::{end_some, send};
 
 pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
     let timeout = agent.options::<Options>()?.stop_timeout;

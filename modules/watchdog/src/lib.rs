@@ -28,9 +28,9 @@
 //! only where one could not be carried out, or may have been passed by: after its start, and never more than once for it. It says once that
 //! it has started, for the master counts.
 
-mod fold;
 mod master;
 mod monitor;
+mod net_changes;
 #[cfg(test)]
 mod original;
 mod protocol;

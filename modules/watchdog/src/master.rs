@@ -7,7 +7,7 @@ use pomelo_sdk::{Failure, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fold::{Change, fold};
+use crate::net_changes::{Change, net_changes};
 use crate::protocol::{Answer, Batch, Infos, Known, Order, Request, Table, has};
 
 /// What this side needs of the host.
@@ -171,7 +171,7 @@ fn has_started(host: &impl Host, id: &str) -> Result<bool> {
 /// A batch of changes of the table.
 pub fn changed(host: &impl Host, batch: Batch) -> Result {
     let Batch { since, rev, epoch, events } = batch;
-    let changes = fold(events);
+    let changes = net_changes(events);
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;

@@ -4,9 +4,9 @@
 //! connection that was lost in silence keeps its place for a while, so that a short break is no change, and for longer where a large part of the
 //! fleet is lost at once (`loss`). A monitor whose server does not run is connected, can be asked, and is not in the table.
 
-mod look;
 mod loss;
 mod member;
+mod query;
 
 #[cfg(test)]
 mod tests;
@@ -23,10 +23,10 @@ use crate::journal::{Event, Journal, kind};
 use crate::transport::Peer;
 use crate::wire::{Info, raw};
 
-pub use look::{Entry, Snapshot};
 pub use loss::MassLoss;
 pub use member::Member;
 use member::{place, primary};
+pub use query::{Entry, Snapshot};
 
 /// Who is connected to a master.
 pub struct Members {

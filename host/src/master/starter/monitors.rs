@@ -12,9 +12,9 @@ use super::{Record, ports};
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
-use crate::keep;
 use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
+use crate::state_db;
 use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
 use crate::wire::Info;
 
@@ -307,7 +307,7 @@ impl ServerStarter {
             // Without a data directory nothing proves the monitor dead.
             return Ok(0);
         };
-        let opened = tokio::task::spawn_blocking(move || keep::State::open(&directory)).await;
+        let opened = tokio::task::spawn_blocking(move || state_db::StateDb::open(&directory)).await;
         let opened = opened.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
         // Held until they are killed: no monitor can start in between.
         let _held = opened.map_err(|error| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::failure::{Failure, code};
-use crate::keep::State;
 use crate::plugin::Keeper;
+use crate::state_db::StateDb;
 use crate::wire::Info;
 
 /// Whose keys these are in the database of the master.
@@ -20,13 +20,13 @@ const ADDED: &str = "added";
 /// The starter's record. Without a database it lasts as long as the process.
 #[derive(Default)]
 pub struct Record {
-    kept: Option<(Arc<State>, Arc<dyn Keeper>)>,
+    kept: Option<(Arc<StateDb>, Arc<dyn Keeper>)>,
     held: Mutex<BTreeSet<String>>,
 }
 
 impl Record {
     /// The record in a master's database.
-    pub fn new(state: Option<Arc<State>>) -> Self {
+    pub fn new(state: Option<Arc<StateDb>>) -> Self {
         let kept = state.map(|state| {
             let keeper = state.of(HOST);
             (state, keeper)

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::Config;
 use crate::failure::code;
-use crate::keep::State;
 use crate::plugin::capability::Outcomes;
+use crate::state_db::StateDb;
 use crate::supervise::{Ended, Phase};
 use crate::wire::Info;
 
@@ -232,7 +232,7 @@ async fn s4_what_was_stopped_on_purpose_and_what_was_added_outlives_the_master()
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let names = |outcome: Outcomes| outcome.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-    let open = || Record::new(Some(Arc::new(State::open(&dir.path().join("data")).unwrap())));
+    let open = || Record::new(Some(Arc::new(StateDb::open(&dir.path().join("data")).unwrap())));
     {
         let starter = with_record(dir.path(), WAIT, open());
         let new = info(json!({"id": "chat-9", "serverType": "chat", "port": port}));
@@ -277,7 +277,7 @@ async fn s4_restart_force_ends_what_an_earlier_run_left_on_the_port() {
     let mut old = leftover("chat-1");
     drop(listener);
     // Whoever holds the state is the server's monitor: what it runs is nothing left behind.
-    let monitor = State::open(&config.data_dir("chat-1").unwrap()).unwrap();
+    let monitor = StateDb::open(&config.data_dir("chat-1").unwrap()).unwrap();
     let busy = starter.start("chat-1").await.unwrap_err();
     assert!(busy.code == code::BUSY && busy.message.contains("its monitor may be alive"), "{busy}");
     assert!(old.try_wait().unwrap().is_none());

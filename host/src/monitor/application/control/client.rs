@@ -15,8 +15,9 @@ use super::super::{CALL_DEADLINE, Functions, MAX_CALLS, Reach, late, own};
 use super::line::{Outbox, Read, next_line};
 use super::message::{self, Hello, Message, Offers};
 use super::{OUTBOX_BYTES, VARIABLE};
+use crate::exchange::Pending;
 use crate::failure::{Failure, code};
-use crate::wire::{Info, Pending, raw};
+use crate::wire::{Info, raw};
 
 /// A connection to the host's control socket. Clones are the same connection; it ends with the last.
 ///

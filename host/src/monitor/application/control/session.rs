@@ -17,8 +17,9 @@ use super::line::{Outbox, Read, next_line};
 use super::message::{self, Message, Offers};
 use super::server::Shared;
 use super::{HELLO_DEADLINE, MAX_INFO, MAX_LINE};
+use crate::exchange::Pending;
 use crate::failure::{Failure, code};
-use crate::wire::{Info, Pending, null, raw, shown};
+use crate::wire::{Info, null, raw, shown};
 
 /// What the host offers the program.
 const OFFERS: [&str; 4] = ["ready", "info", "offers", "servers"];

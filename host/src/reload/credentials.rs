@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::People;
+use crate::config::Credentials;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -17,21 +17,21 @@ const LOOK: Duration = Duration::from_secs(1);
 type Look = [Option<(u64, Option<SystemTime>)>; 4];
 
 /// The files of one environment, under observation.
-pub struct PeopleFiles {
+pub struct CredentialFiles {
     dir: PathBuf,
     environment: String,
     seen: Look,
 }
 
-impl PeopleFiles {
+impl CredentialFiles {
     /// Begins to observe the files of a configuration's directory. To be called before they are read for the first time.
     pub fn new(dir: &Path, environment: &str) -> Self {
-        let seen = People::paths(dir, environment).map(|path| outside(std::fs::metadata(path)));
-        PeopleFiles { dir: dir.to_owned(), environment: environment.to_owned(), seen }
+        let seen = Credentials::paths(dir, environment).map(|path| outside(std::fs::metadata(path)));
+        CredentialFiles { dir: dir.to_owned(), environment: environment.to_owned(), seen }
     }
 
     /// Follows the files until `stop`, and hands on what they hold after each change; `apply` says why where it is not taken.
-    pub async fn follow(mut self, stop: CancellationToken, mut apply: impl FnMut(People) -> Result<(), String>) {
+    pub async fn follow(mut self, stop: CancellationToken, mut apply: impl FnMut(Credentials) -> Result<(), String>) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -44,7 +44,7 @@ impl PeopleFiles {
             }
             self.seen = now;
             let (dir, environment) = (self.dir.clone(), self.environment.clone());
-            let loaded = tokio::task::spawn_blocking(move || People::load(&dir, &environment)).await;
+            let loaded = tokio::task::spawn_blocking(move || Credentials::load(&dir, &environment)).await;
             let outcome = match loaded {
                 Ok(Ok(people)) => apply(people),
                 Ok(Err(faults)) => Err(faults.to_string()),
@@ -59,7 +59,7 @@ impl PeopleFiles {
 
     async fn look(&self) -> Look {
         let mut seen = [None; 4];
-        for (seen, path) in seen.iter_mut().zip(People::paths(&self.dir, &self.environment)) {
+        for (seen, path) in seen.iter_mut().zip(Credentials::paths(&self.dir, &self.environment)) {
             *seen = outside(tokio::fs::metadata(path).await);
         }
         seen

@@ -24,10 +24,10 @@ const FILE: &str = "state.redb";
 const ENTRIES: TableDefinition<(&str, &str), &str> = TableDefinition::new("entries");
 
 /// A database file, open in this process alone. What is still to be written is written when the last handle is dropped, or by
-/// [`State::flush`].
-pub struct State(Arc<Inner>);
+/// [`StateDb::flush`].
+pub struct StateDb(Arc<OpenDatabase>);
 
-struct Inner {
+struct OpenDatabase {
     path: PathBuf,
     database: Arc<Database>,
     waiting: Arc<Waiting>,
@@ -78,7 +78,7 @@ fn hint(error: &redb::Error) -> &'static str {
     }
 }
 
-impl State {
+impl StateDb {
     /// Opens the database of a data directory; both are made if they are not there.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl State {
             std::thread::Builder::new().name("state".into()).spawn(move || waiting.write_all(&database, &path))
         };
         let writer = writer.map_err(|error| opened(redb::Error::Io(error)))?;
-        Ok(State(Arc::new(Inner { path, database, waiting, writer: Mutex::new(Some(writer)) })))
+        Ok(StateDb(Arc::new(OpenDatabase { path, database, waiting, writer: Mutex::new(Some(writer)) })))
     }
 
     /// Waits until all that was put before is on the disk, five seconds at most; whether it is. Blocks the thread, some milliseconds as a rule.
@@ -121,7 +121,7 @@ impl State {
 
 /// The part of the database that belongs to one host.
 struct Part {
-    state: Arc<Inner>,
+    state: Arc<OpenDatabase>,
     host: String,
 }
 
@@ -183,7 +183,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Inner {
+impl Drop for OpenDatabase {
     fn drop(&mut self) {
         self.waiting.changes.lock().over = true;
         self.waiting.more.notify_one();
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn m4_what_was_put_is_there_when_the_file_is_opened_again() {
         let directory = tempfile::tempdir().unwrap();
-        let state = State::open(directory.path()).unwrap();
+        let state = StateDb::open(directory.path()).unwrap();
         let (master, monitor) = (state.of("master"), state.of("monitor"));
         master.put("m", "a", Some("1".into()));
         master.put("m", "a", Some("2".into()));
@@ -238,10 +238,10 @@ mod tests {
         master.put("m", "b", None);
         monitor.put("m", "a", Some("another".into()));
         master.put("m2", "c", Some("3".into()));
-        assert!(matches!(State::open(directory.path()), Err(StateError::Open { .. })), "one process at a time");
+        assert!(matches!(StateDb::open(directory.path()), Err(StateError::Open { .. })), "one process at a time");
         drop((state, master, monitor));
 
-        let state = State::open(directory.path()).unwrap();
+        let state = StateDb::open(directory.path()).unwrap();
         assert!(state.flush(), "nothing is left to be written");
         assert_eq!(state.of("master").load("m"), [("a".into(), "2".into())]);
         assert_eq!(state.of("monitor").load("m"), [("a".into(), "another".into())]);

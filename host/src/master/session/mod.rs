@@ -1,6 +1,6 @@
-//! One connection to the master: registration, then messages to modules. `admit` is who is let in.
+//! One connection to the master: registration, then messages to modules. `registration` is who is let in.
 
-mod admit;
+mod registration;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
+use super::MasterCore;
 use super::commands::{MAX_WAITING, Order};
 use crate::admin_log::{Kind, Record};
 use crate::console::{Asked, Inbound};
@@ -23,11 +23,11 @@ use crate::transport::{Accept, Ack, Closed, Peer, Session};
 use crate::wire::{Info, Message, Register, Registered, Role, Topic, raw, shown};
 
 /// Makes the sessions of a master's connections.
-pub(super) struct Gate(pub Weak<Inner>);
+pub(super) struct Gate(pub Weak<MasterCore>);
 
 /// A connection's side at the master.
 struct Connection {
-    master: Arc<Inner>,
+    master: Arc<MasterCore>,
     peer: Peer,
     state: Mutex<State>,
     /// Cancelled when the connection is over: whatever waits on its behalf ends then.
@@ -210,7 +210,7 @@ impl Connection {
             let (came, who) = (Instant::now(), this.claimed(&register));
             let stranded = topic == Topic::Reconnect && register.is_pomelos();
             if let Err(refusal) = this.admit(topic, register, ack.clone()).await {
-                let admit::Refusal { code, why } = refusal;
+                let registration::Refusal { code, why } = refusal;
                 tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
                 let from = this.peer.remote().map_or_else(String::new, |remote| format!(" from {}", remote.ip()));

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::super::attempts::{Attempt, Guess};
+use super::super::known_servers::{Comer, Trust};
+use super::super::login_throttle::{Attempt, Guess};
 use super::super::members::Member;
-use super::super::returning::{Comer, Trust};
 use super::{Connection, Registration, described};
 use crate::admin_log::{Kind, Record};
 use crate::auth::Refused;
@@ -83,7 +83,7 @@ impl Connection {
     /// A login begins, under a user's name or a server's id. A peer inside this process has no address, and does not guess.
     fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, Refusal> {
         let Some(remote) = self.peer.remote() else { return Ok(None) };
-        let attempt = self.master.attempts.begin(remote.ip(), guess, name, Instant::now());
+        let attempt = self.master.login_throttle.begin(remote.ip(), guess, name, Instant::now());
         let busy =
             || Refusal { code: code::BUSY, why: "too many wrong logins from this address, try again later".into() };
         attempt.ok_or_else(busy).map(Some)
@@ -105,7 +105,7 @@ impl Connection {
         let tokenless = pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
-            trust = self.master.returning.admits(comer, SystemTime::now());
+            trust = self.master.known_servers.admits(comer, SystemTime::now());
             if trust.is_none() {
                 return Err(
                     format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
@@ -146,7 +146,7 @@ impl Connection {
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
         } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
-            self.master.returning.remember(comer, trust, SystemTime::now());
+            self.master.known_servers.remember(comer, trust, SystemTime::now());
             // A token that was taken back meanwhile makes nobody known.
             if self.master.access.generation() != generation {
                 self.master.forget_revoked();

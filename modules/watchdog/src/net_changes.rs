@@ -28,7 +28,7 @@ impl Change {
 
 /// The last event of each server decides. An event without its server's `info`, or of a kind that is not known, is left out: the
 /// revisions show the gap.
-pub fn fold(events: Vec<Event>) -> BTreeMap<String, Change> {
+pub fn net_changes(events: Vec<Event>) -> BTreeMap<String, Change> {
     let mut changes = BTreeMap::new();
     for Event { event, id, server, capabilities } in events {
         let change = match (event.as_str(), server) {
@@ -63,7 +63,7 @@ mod tests {
             (r#"[{"event":"register","id":"a"},{"event":"renamed","id":"b","server":1}]"#, ""),
         ];
         for (events, expected) in cases {
-            let changes = fold(serde_json::from_str(events).unwrap());
+            let changes = net_changes(serde_json::from_str(events).unwrap());
             let shown: Vec<String> = changes
                 .iter()
                 .map(|(id, change)| match change {

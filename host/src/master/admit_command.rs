@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Inner;
-use super::returning::Waiting;
+use super::MasterCore;
+use super::known_servers::Waiting;
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
 use crate::wire::{check_id, raw};
@@ -33,7 +33,7 @@ struct Answer {
     waiting: BTreeMap<String, Waiting>,
 }
 
-impl Inner {
+impl MasterCore {
     /// Carries it out for a caller.
     ///
     /// # Errors
@@ -55,13 +55,13 @@ impl Inner {
             return Err(bad(wrong.to_string()));
         }
         let (time, now) = (Duration::from_secs(seconds), SystemTime::now());
-        if (all || !ids.is_empty()) && !self.returning.admit(&ids, time, now) {
+        if (all || !ids.is_empty()) && !self.known_servers.admit(&ids, time, now) {
             return Err(Failure::new(code::BUSY, "too many servers are admitted at the moment: `all` admits all"));
         }
         if all || !ids.is_empty() {
             let user = caller.user.as_deref();
             tracing::info!(user, ?ids, all, seconds, "servers without a token are admitted");
         }
-        Ok(raw(&Answer { waiting: self.returning.waiting() }))
+        Ok(raw(&Answer { waiting: self.known_servers.waiting() }))
     }
 }

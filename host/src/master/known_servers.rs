@@ -28,7 +28,7 @@ const REFRESHED: u64 = 3600;
 const SCOPE: &str = "returning servers";
 
 /// Who may come back, who waits for it, and whom the operator admits.
-pub(super) struct Returning {
+pub(super) struct KnownServers {
     policy: Reconnect,
     keeper: Option<Arc<dyn Keeper>>,
     state: Mutex<State>,
@@ -109,13 +109,13 @@ pub(super) struct Comer<'a> {
     pub address: Option<IpAddr>,
 }
 
-impl Returning {
+impl KnownServers {
     /// What is known is read from the keeper.
     pub fn new(policy: Reconnect, keeper: Option<Arc<dyn Keeper>>) -> Self {
         let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
         // What another version has written in another form is as good as nothing.
         let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
-        Returning { policy, keeper, state: Mutex::new(State { known, ..State::default() }) }
+        KnownServers { policy, keeper, state: Mutex::new(State { known, ..State::default() }) }
     }
 
     /// A server was let in. Where that gives it the right to, it may come back.
@@ -270,16 +270,16 @@ mod tests {
     fn a3_who_registered_before_comes_back_from_where_it_was_even_to_a_restarted_master() {
         let keeper = Arc::new(Memory::default());
         let check = |policy, expected: [bool; 4]| {
-            let returning = Returning::new(policy, Some(keeper.clone()));
+            let known_servers = KnownServers::new(policy, Some(keeper.clone()));
             let comers = [
                 comer("chat-1", "chat", "10.0.0.1"),
                 comer("chat-1", "chat", "10.0.0.2"),
                 comer("chat-1", "gate", "10.0.0.1"),
                 comer("chat-2", "chat", "10.0.0.1"),
             ];
-            assert_eq!(comers.map(|comer| returning.admits(comer, at(9)).is_some()), expected, "{policy:?}");
+            assert_eq!(comers.map(|comer| known_servers.admits(comer, at(9)).is_some()), expected, "{policy:?}");
         };
-        let first = Returning::new(Reconnect::Known, Some(keeper.clone()));
+        let first = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
         first.remember(comer("chat-1", "chat", "10.0.0.1"), Trust::of("token"), at(1));
         check(Reconnect::Known, [true, false, false, false]);
         check(Reconnect::KnownId, [true, true, false, false]);
@@ -289,21 +289,21 @@ mod tests {
 
     #[test]
     fn a3_who_waits_is_shown_and_admitted_for_a_time() {
-        let returning = Returning::new(Reconnect::Known, None);
+        let known_servers = KnownServers::new(Reconnect::Known, None);
         let chat = comer("chat-1", "chat", "10.0.0.1");
-        assert_eq!([returning.admits(chat, at(1)), returning.admits(chat, at(2))], [None, None]);
-        let waiting = &returning.waiting()["chat-1"];
+        assert_eq!([known_servers.admits(chat, at(1)), known_servers.admits(chat, at(2))], [None, None]);
+        let waiting = &known_servers.waiting()["chat-1"];
         assert_eq!((waiting.since, waiting.last, waiting.tries), (1, 2, 2));
-        assert!(returning.admit(&["chat-1".into()], Duration::from_secs(10), at(3)));
-        assert_eq!(returning.admits(chat, at(13)), None, "the time is over");
-        assert!(returning.admit(&["chat-1".into()], Duration::from_secs(10), at(14)));
-        let trust = returning.admits(chat, at(15)).unwrap();
-        returning.remember(chat, trust, at(15));
-        assert!(returning.waiting().is_empty());
-        assert_eq!(returning.admits(chat, at(99)), Some(Trust::Known));
-        assert!(returning.admit(&[], Duration::from_secs(10), at(100)));
-        assert!(returning.admits(comer("any", "gate", "10.0.0.9"), at(101)).is_some());
-        assert_eq!(returning.admits(comer("more", "gate", "10.0.0.9"), at(111)), None);
+        assert!(known_servers.admit(&["chat-1".into()], Duration::from_secs(10), at(3)));
+        assert_eq!(known_servers.admits(chat, at(13)), None, "the time is over");
+        assert!(known_servers.admit(&["chat-1".into()], Duration::from_secs(10), at(14)));
+        let trust = known_servers.admits(chat, at(15)).unwrap();
+        known_servers.remember(chat, trust, at(15));
+        assert!(known_servers.waiting().is_empty());
+        assert_eq!(known_servers.admits(chat, at(99)), Some(Trust::Known));
+        assert!(known_servers.admit(&[], Duration::from_secs(10), at(100)));
+        assert!(known_servers.admits(comer("any", "gate", "10.0.0.9"), at(101)).is_some());
+        assert_eq!(known_servers.admits(comer("more", "gate", "10.0.0.9"), at(111)), None);
     }
 
     #[test]
@@ -311,10 +311,10 @@ mod tests {
         let keeper = Arc::new(Memory::default());
         let chat = comer("chat-1", "chat", "10.0.0.1");
         for (policy, admitted) in [(Reconnect::Any, false), (Reconnect::Known, true), (Reconnect::KnownId, true)] {
-            let returning = Returning::new(policy, Some(keeper.clone()));
-            assert!(!admitted || returning.admit(&[], Duration::from_secs(10), at(1)));
-            let trust = returning.admits(chat, at(2)).unwrap();
-            returning.remember(chat, trust, at(2));
+            let known_servers = KnownServers::new(policy, Some(keeper.clone()));
+            assert!(!admitted || known_servers.admit(&[], Duration::from_secs(10), at(1)));
+            let trust = known_servers.admits(chat, at(2)).unwrap();
+            known_servers.remember(chat, trust, at(2));
             assert!(keeper.0.lock().is_empty(), "{policy:?}");
         }
     }
@@ -322,18 +322,18 @@ mod tests {
     #[test]
     fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_change_by_what() {
         let keeper = Arc::new(Memory::default());
-        let returning = Returning::new(Reconnect::KnownId, Some(keeper.clone()));
+        let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
         let (chat, gate) = (comer("chat-1", "chat", "10.0.0.1"), comer("gate-1", "gate", "10.0.0.1"));
-        returning.remember(chat, Trust::of("old"), at(1));
-        assert!(returning.admit(&["gate-1".into()], Duration::from_secs(10), at(1)));
-        let trust = returning.admits(gate, at(2)).unwrap();
-        returning.remember(gate, trust, at(2));
+        known_servers.remember(chat, Trust::of("old"), at(1));
+        assert!(known_servers.admit(&["gate-1".into()], Duration::from_secs(10), at(1)));
+        let trust = known_servers.admits(gate, at(2)).unwrap();
+        known_servers.remember(gate, trust, at(2));
         // It comes back again and again, from elsewhere as well.
         let elsewhere = comer("chat-1", "chat", "10.0.0.2");
-        let trust = returning.admits(elsewhere, at(3)).unwrap();
-        returning.remember(elsewhere, trust, at(2 * REFRESHED));
+        let trust = known_servers.admits(elsewhere, at(3)).unwrap();
+        known_servers.remember(elsewhere, trust, at(2 * REFRESHED));
         // A restarted master knows by what.
-        let restarted = Returning::new(Reconnect::Known, Some(keeper.clone()));
+        let restarted = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
         assert_eq!(restarted.admits(elsewhere, at(4)), None);
         restarted.retain(|server_type, digest| (server_type, digest) == ("chat", &*Tokens::digest("old")));
         assert_eq!(restarted.admits(chat, at(5)), Some(Trust::Known));
@@ -345,18 +345,18 @@ mod tests {
     #[test]
     fn only_so_many_are_remembered_waiting_and_admitted() {
         let keeper = Arc::new(Memory::default());
-        let returning = Returning::new(Reconnect::KnownId, Some(keeper.clone()));
+        let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
         for n in 0..=MAX_KNOWN as u64 {
-            returning.remember(comer(&format!("chat-{n}"), "chat", ""), Trust::of("token"), at(n));
+            known_servers.remember(comer(&format!("chat-{n}"), "chat", ""), Trust::of("token"), at(n));
         }
         assert_eq!(keeper.0.lock().len(), MAX_KNOWN);
-        assert_eq!(returning.admits(comer("chat-0", "chat", ""), at(1)), None, "the oldest went first");
+        assert_eq!(known_servers.admits(comer("chat-0", "chat", ""), at(1)), None, "the oldest went first");
         for n in 0..2 * MAX_WAITING as u64 {
-            returning.admits(comer(&format!("new-{n}"), "chat", ""), at(n));
+            known_servers.admits(comer(&format!("new-{n}"), "chat", ""), at(n));
         }
-        assert_eq!(returning.waiting().len(), MAX_WAITING);
+        assert_eq!(known_servers.waiting().len(), MAX_WAITING);
         let ids: Vec<String> = (0..=MAX_ADMITTED).map(|n| n.to_string()).collect();
-        assert!(!returning.admit(&ids, Duration::from_secs(1), at(1)));
-        assert!(returning.admit(&ids[1..], Duration::from_secs(1), at(1)));
+        assert!(!known_servers.admit(&ids, Duration::from_secs(1), at(1)));
+        assert!(known_servers.admit(&ids[1..], Duration::from_secs(1), at(1)));
     }
 }

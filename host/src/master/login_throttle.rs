@@ -31,7 +31,7 @@ const MAX_GUESSERS: usize = 16 * 1024;
 
 /// Wrong passwords and tokens by where they came from.
 #[derive(Default)]
-pub(super) struct Attempts {
+pub(super) struct LoginThrottle {
     guessers: Mutex<HashMap<Guesser, Failures>>,
     hasher: RandomState,
 }
@@ -66,11 +66,11 @@ impl Failures {
 
 /// A login that is under way.
 pub(super) struct Attempt<'a> {
-    all: &'a Attempts,
+    all: &'a LoginThrottle,
     guesser: Guesser,
 }
 
-impl Attempts {
+impl LoginThrottle {
     /// A login begins. Absent where too many of that address and name wait already: what it shows must then not be looked at.
     pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, now: Instant) -> Option<Attempt<'_>> {
         let guesser = (network(address), guess, self.hasher.hash_one(name) % NAMES);
@@ -139,29 +139,29 @@ mod tests {
     }
 
     /// A login that is answered at once, as far as the test is concerned.
-    fn wait(attempts: &Attempts, address: IpAddr, name: &str, wrong: bool, now: Instant) -> u128 {
-        attempts.begin(address, Guess::Password, name, now).expect("room").answer_after(wrong, now).as_millis()
+    fn wait(throttle: &LoginThrottle, address: IpAddr, name: &str, wrong: bool, now: Instant) -> u128 {
+        throttle.begin(address, Guess::Password, name, now).expect("room").answer_after(wrong, now).as_millis()
     }
 
     #[test]
     fn a1_wrong_passwords_are_answered_later_and_later_for_their_address_alone() {
-        let (attempts, mut now) = (Attempts::default(), Instant::now());
+        let (throttle, mut now) = (LoginThrottle::default(), Instant::now());
         let waits: Vec<u128> = (0..8)
             .map(|_| {
-                let waited = wait(&attempts, v4(1), "admin", true, now);
+                let waited = wait(&throttle, v4(1), "admin", true, now);
                 now += Duration::from_millis(u64::try_from(waited).unwrap());
                 waited
             })
             .collect();
         assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
-        assert_eq!(wait(&attempts, v4(2), "admin", true, now), 250);
-        assert_eq!(wait(&attempts, v4(1), "admin", true, now + FORGOTTEN), 250);
+        assert_eq!(wait(&throttle, v4(2), "admin", true, now), 250);
+        assert_eq!(wait(&throttle, v4(1), "admin", true, now + FORGOTTEN), 250);
     }
 
     #[test]
     fn a1_guesses_at_the_same_time_wait_for_each_other() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
-        let wrong = |address: &str| wait(&attempts, address.parse().unwrap(), "admin", true, now);
+        let (throttle, now) = (LoginThrottle::default(), Instant::now());
+        let wrong = |address: &str| wait(&throttle, address.parse().unwrap(), "admin", true, now);
         assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(wrong), [250, 750, 1750]);
         assert_eq!(wrong("2001:db8:0:1::1"), 250);
         assert_eq!(wrong("::ffff:10.0.0.1"), 250);
@@ -170,49 +170,49 @@ mod tests {
 
     #[test]
     fn a1_a_right_password_among_guesses_is_not_told_by_when_it_is_answered() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
-        assert_eq!(wait(&attempts, v4(1), "admin", false, now), 0, "nobody has guessed");
-        assert_eq!(wait(&attempts, v4(1), "admin", true, now), 250);
-        assert_eq!(wait(&attempts, v4(1), "admin", false, now), 750, "as long as a wrong one would");
-        assert_eq!(wait(&attempts, v4(2), "admin", false, now), 0, "from elsewhere");
+        let (throttle, now) = (LoginThrottle::default(), Instant::now());
+        assert_eq!(wait(&throttle, v4(1), "admin", false, now), 0, "nobody has guessed");
+        assert_eq!(wait(&throttle, v4(1), "admin", true, now), 250);
+        assert_eq!(wait(&throttle, v4(1), "admin", false, now), 750, "as long as a wrong one would");
+        assert_eq!(wait(&throttle, v4(2), "admin", false, now), 0, "from elsewhere");
         let other = (0..).map(|n| format!("user-{n}"));
-        let bits = |name: &str| attempts.hasher.hash_one(name) % NAMES;
+        let bits = |name: &str| throttle.hasher.hash_one(name) % NAMES;
         let other = other.into_iter().find(|name| bits(name) != bits("admin")).unwrap();
-        assert_eq!(wait(&attempts, v4(1), &other, false, now), 0, "another user");
-        assert_eq!(wait(&attempts, v4(1), "admin", false, now + FORGOTTEN + LONGEST), 0, "later");
+        assert_eq!(wait(&throttle, v4(1), &other, false, now), 0, "another user");
+        assert_eq!(wait(&throttle, v4(1), "admin", false, now + FORGOTTEN + LONGEST), 0, "later");
     }
 
     #[test]
     fn a1_only_so_many_guesses_wait_and_others_are_not_looked_at() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (throttle, now) = (LoginThrottle::default(), Instant::now());
         // As long as nobody guesses, any number may log in at once.
         let crowd: Vec<Attempt<'_>> =
-            (0..100).map(|_| attempts.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
+            (0..100).map(|_| throttle.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
         assert!(crowd.iter().all(|attempt| attempt.answer_after(false, now).is_zero()));
         drop(crowd);
-        assert!(attempts.guessers.lock().is_empty(), "nothing is remembered of them");
+        assert!(throttle.guessers.lock().is_empty(), "nothing is remembered of them");
 
-        wait(&attempts, v4(1), "admin", true, now);
+        wait(&throttle, v4(1), "admin", true, now);
         let mut waiting: Vec<_> =
-            (0..MAX_WAITING).map(|_| attempts.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
-        assert!(attempts.begin(v4(1), Guess::Password, "admin", now).is_none());
-        assert!(attempts.begin(v4(2), Guess::Password, "admin", now).is_some());
-        assert!(attempts.begin(v4(1), Guess::Token, "admin", now).is_some(), "servers are counted apart");
+            (0..MAX_WAITING).map(|_| throttle.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
+        assert!(throttle.begin(v4(1), Guess::Password, "admin", now).is_none());
+        assert!(throttle.begin(v4(2), Guess::Password, "admin", now).is_some());
+        assert!(throttle.begin(v4(1), Guess::Token, "admin", now).is_some(), "servers are counted apart");
         waiting.pop();
-        assert!(attempts.begin(v4(1), Guess::Password, "admin", now).is_some(), "one has been answered");
+        assert!(throttle.begin(v4(1), Guess::Password, "admin", now).is_some(), "one has been answered");
     }
 
     #[test]
     fn only_so_many_guessers_are_remembered() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
-        wait(&attempts, v4(0), "admin", true, now);
+        let (throttle, now) = (LoginThrottle::default(), Instant::now());
+        wait(&throttle, v4(0), "admin", true, now);
         for number in 1..=20_000 {
-            wait(&attempts, v4(number), "admin", true, now + FIRST);
+            wait(&throttle, v4(number), "admin", true, now + FIRST);
         }
-        assert_eq!(attempts.guessers.lock().len(), MAX_GUESSERS);
-        assert_eq!(wait(&attempts, v4(0), "admin", true, now + FIRST), 250, "the oldest went first");
-        let held = attempts.begin(v4(7), Guess::Password, "admin", now).unwrap();
-        drop(attempts.guessers.lock().drain());
+        assert_eq!(throttle.guessers.lock().len(), MAX_GUESSERS);
+        assert_eq!(wait(&throttle, v4(0), "admin", true, now + FIRST), 250, "the oldest went first");
+        let held = throttle.begin(v4(7), Guess::Password, "admin", now).unwrap();
+        drop(throttle.guessers.lock().drain());
         assert_eq!(held.answer_after(true, now), FIRST, "one that was pushed out begins anew");
     }
 }

@@ -10,14 +10,14 @@ use crate::auth::{Level, MonitorToken, Secret, StoredPassword, User};
 
 /// Users and tokens alone, as far as their files are there: what can be read anew while a master runs.
 #[derive(Clone, Debug)]
-pub struct People {
+pub struct Credentials {
     /// `adminUser.json`.
     pub users: Option<Vec<User>>,
     /// `adminServer.json`.
     pub tokens: Option<Vec<MonitorToken>>,
 }
 
-impl People {
+impl Credentials {
     /// Reads both files.
     ///
     /// # Errors
@@ -25,8 +25,8 @@ impl People {
     pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
         let files = Files { dir, environment, faults: &faults };
-        let people = People { users: files.with(USERS, users), tokens: files.with(TOKENS, tokens) };
-        faults.unless_any(Some(people))
+        let credentials = Credentials { users: files.with(USERS, users), tokens: files.with(TOKENS, tokens) };
+        faults.unless_any(Some(credentials))
     }
 
     /// Where the files may stand.
