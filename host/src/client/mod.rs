@@ -18,16 +18,16 @@ pub use error::ClientError;
 pub use options::Options;
 pub use session::Push;
 
-use self::session::Link;
+use self::session::ClientSession;
+use crate::exchange::{Exchange, Sent};
 use crate::failure::{Failure, code};
 use crate::transport::socket_io::client::connect;
-use crate::transport::{Peer, SendError};
-use crate::wire::{Capabilities, Command, Notify, Register, Request, Role, Topic, VERSION, raw};
+use crate::transport::{Peer, Session};
+use crate::wire::{Capabilities, Register, Role, Topic, VERSION, raw};
 
 /// A registered client.
 pub struct AdminClient {
-    peer: Peer,
-    link: Arc<Link>,
+    session: Arc<ClientSession>,
     options: Options,
 }
 
@@ -39,18 +39,29 @@ impl AdminClient {
     /// [`ClientError::Timeout`] and [`ClientError::Disconnected`].
     pub async fn connect(options: Options) -> Result<AdminClient, ClientError> {
         let address = options.address();
-        let (link, registered) = Link::new(options.requests, options.pushes.clone());
-        let link = Arc::new(link);
-        let peer = connect(&address, options.connection.clone(), |_| link.clone())
+        let mut made = None;
+        let accept = |peer: Peer| {
+            let exchange = Exchange::new(peer, Topic::Client, options.requests);
+            let (session, registered) = ClientSession::new(exchange, options.pushes.clone());
+            let session = Arc::new(session);
+            made = Some((session.clone(), registered));
+            session as Arc<dyn Session>
+        };
+        connect(&address, options.connection.clone(), accept)
             .await
             .map_err(|source| ClientError::Connect { addr: address, source })?;
-        let client = AdminClient { peer, link, options };
-        client.send(Topic::Register, raw(&client.registration()))?;
+        // A connection has a session from its beginning.
+        let Some((session, registered)) = made else {
+            return Err(ClientError::Disconnected { why: "the connection has no session".into() });
+        };
+        let client = AdminClient { session, options };
+        let sent = client.peer().send(Topic::Register, raw(&client.registration()));
+        sent.map_err(|_| client.disconnected())?;
         let answer = client.within("registration", client.options.register_time, registered).await?;
         match answer {
             Ok(answer) if answer.code == 1 => Ok(client),
             Ok(answer) => {
-                client.peer.close("registration was refused");
+                client.peer().close("registration was refused");
                 Err(ClientError::Refused { why: answer.msg })
             }
             // The session is over, and has been told why.
@@ -96,9 +107,8 @@ impl AdminClient {
         time: Duration,
     ) -> Result<Box<RawValue>, ClientError> {
         let body = to_raw_value(&body)?;
-        let what = format!("the answer of `{module}`");
-        self.ask(what, time, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0, trace: None }))
-            .await
+        let sent = self.session.exchange.send(module, &body, 0);
+        self.answer(sent, format!("the answer of `{module}`"), time).await
     }
 
     /// Tells a module of the master something; there is no answer.
@@ -107,7 +117,7 @@ impl AdminClient {
     /// [`ClientError::Disconnected`], [`ClientError::Body`].
     pub fn notify(&self, module: &str, body: impl Serialize) -> Result<(), ClientError> {
         let body = to_raw_value(&body)?;
-        self.send(Topic::Client, raw(&Notify { module_id: module, body: &body }))
+        self.session.exchange.notify(module, &body).map_err(|failure| self.failed(failure))
     }
 
     /// Gives the master's console service a command (`list`, `enable`, `disable`, `modules`) and waits for the answer.
@@ -121,41 +131,38 @@ impl AdminClient {
         body: impl Serialize,
     ) -> Result<Box<RawValue>, ClientError> {
         let body = to_raw_value(&body)?;
-        let what = format!("the answer to `{command}`");
-        let time = self.options.request_time;
-        self.ask(what, time, |id| raw(&Command { req_id: Some(id), command, module_id: module, body: &body })).await
+        let sent = self.session.exchange.send_command(command, module, &body);
+        self.answer(sent, format!("the answer to `{command}`"), self.options.request_time).await
     }
 
     /// Whether the master can still be asked. A connection that was lost in silence is noticed by its missing pings.
     pub fn is_open(&self) -> bool {
-        self.link.why().is_none() && self.peer.closed_because().is_none()
+        self.session.why().is_none() && self.peer().closed_because().is_none()
     }
 
     /// Closes the connection once everything was sent, and waits for that, at most the connection's `flush_time` and a little more.
     pub async fn close(self) {
-        self.peer.close("the client is done");
-        let _ = timeout(2 * self.options.connection.flush_time, self.link.over()).await;
-        self.peer.cut("the client is done");
+        self.peer().close("the client is done");
+        let _ = timeout(2 * self.options.connection.flush_time, self.session.over()).await;
+        self.peer().cut("the client is done");
     }
 
-    async fn ask(
+    /// Waits for what was asked; `what` is its answer, in words.
+    async fn answer(
         &self,
+        sent: Result<Sent, Failure>,
         what: String,
         time: Duration,
-        frame: impl FnOnce(u64) -> Box<RawValue>,
     ) -> Result<Box<RawValue>, ClientError> {
-        let waiting = self.link.pending.wait().map_err(|failure| self.failed(failure))?;
-        self.send(Topic::Client, frame(waiting.id))?;
-        let answer = self.within(what, time, waiting).await?;
-        answer.map_err(|failure| self.failed(failure))
+        let sent = sent.map_err(|failure| self.failed(failure))?;
+        self.within(what, time, sent).await?.map_err(|failure| self.failed(failure))
     }
 
     /// The master may fail a request because a server is disconnected; that this client is, it cannot say.
     fn failed(&self, failure: Failure) -> ClientError {
-        if failure.code == code::DISCONNECTED && self.link.why().is_some() {
-            self.disconnected()
-        } else {
-            ClientError::Failed(failure)
+        match failure.code == code::DISCONNECTED && !self.is_open() {
+            true => self.disconnected(),
+            false => ClientError::Failed(failure),
         }
     }
 
@@ -168,15 +175,12 @@ impl AdminClient {
         timeout(after, wait).await.map_err(|_| ClientError::Timeout { what: what.into(), after })
     }
 
-    fn send(&self, topic: Topic, payload: Box<RawValue>) -> Result<(), ClientError> {
-        self.peer.send(topic, payload).map_err(|error| match error {
-            SendError::Full => ClientError::Disconnected { why: error.to_string() },
-            SendError::Closed => self.disconnected(),
-        })
+    fn peer(&self) -> &Peer {
+        self.session.exchange.peer()
     }
 
     fn disconnected(&self) -> ClientError {
-        let why = self.link.why().or_else(|| self.peer.closed_because());
+        let why = self.session.why().or_else(|| self.peer().closed_because());
         ClientError::Disconnected { why: why.unwrap_or_else(|| "the connection is closed".into()) }
     }
 }
@@ -184,6 +188,6 @@ impl AdminClient {
 /// A client that is dropped without [`AdminClient::close`] still says goodbye where it can.
 impl Drop for AdminClient {
     fn drop(&mut self) {
-        self.peer.close("the client is done");
+        self.peer().close("the client is done");
     }
 }

@@ -5,8 +5,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::exchange::Pending;
-use crate::failure::{Failure, code};
+use crate::exchange::Exchange;
 use crate::transport::{Ack, Closed, Session};
 use crate::wire::{Message, Registered, Topic, null};
 
@@ -19,28 +18,30 @@ pub struct Push {
     pub body: Box<RawValue>,
 }
 
-/// The receiving side of a client.
-pub(super) struct Link {
-    /// Requests under way.
-    pub pending: Pending,
+/// The receiving side of a client's connection.
+pub(super) struct ClientSession {
+    pub exchange: Exchange,
     registered: Mutex<Option<oneshot::Sender<Registered>>>,
     pushes: Option<mpsc::Sender<Push>>,
     why: Mutex<Option<String>>,
     over: CancellationToken,
 }
 
-impl Link {
-    /// A link for at most `requests` requests at a time, and the answer to the registration.
-    pub fn new(requests: usize, pushes: Option<mpsc::Sender<Push>>) -> (Link, oneshot::Receiver<Registered>) {
+impl ClientSession {
+    /// A session over an exchange, and the answer to the registration.
+    pub fn new(
+        exchange: Exchange,
+        pushes: Option<mpsc::Sender<Push>>,
+    ) -> (ClientSession, oneshot::Receiver<Registered>) {
         let (registered, answer) = oneshot::channel();
-        let link = Link {
-            pending: Pending::new(requests),
+        let session = ClientSession {
+            exchange,
             registered: Mutex::new(Some(registered)),
             pushes,
             why: Mutex::new(None),
             over: CancellationToken::new(),
         };
-        (link, answer)
+        (session, answer)
     }
 
     /// Why the connection is over, once it is.
@@ -55,12 +56,7 @@ impl Link {
 
     fn message(&self, payload: &RawValue) {
         match Message::parse(payload) {
-            Ok(Message::Response { id, outcome }) => {
-                if !id.is_some_and(|id| self.pending.complete(id, outcome)) {
-                    metrics::counter!("pomelo_client_unknown_answers_total").increment(1);
-                    tracing::debug!(?id, "an answer came that nobody waits for");
-                }
-            }
+            Ok(Message::Response { id, outcome }) => self.exchange.complete(id, outcome),
             Ok(Message::Notify { module, body }) => {
                 let push = Push { module: module.into_owned(), body: body.unwrap_or(null()).to_owned() };
                 if self.pushes.as_ref().is_none_or(|pushes| pushes.try_send(push).is_err()) {
@@ -75,7 +71,7 @@ impl Link {
     }
 }
 
-impl Session for Link {
+impl Session for ClientSession {
     fn frame(&self, topic: &str, payload: &RawValue, _ack: Option<Ack>) {
         match Topic::parse(topic) {
             Some(Topic::Client) => self.message(payload),
@@ -99,7 +95,7 @@ impl Session for Link {
         };
         *self.why.lock() = Some(why.clone());
         self.registered.lock().take();
-        self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
+        self.exchange.over(&why);
         self.over.cancel();
     }
 }

@@ -1,13 +1,16 @@
 //! The commands of pomelo-admin's console service: `list`, `enable`, `disable`; and `modules`, which tells more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Console, DISABLED, ENABLED, Origin, STATES};
+use super::registry::Registry;
+use super::source::Origin;
+use super::table::Slot;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler, HandlerStats, HostRole};
@@ -59,7 +62,7 @@ pub struct ModuleStatus {
     pub refused: Option<String>,
 }
 
-impl Console {
+impl Registry {
     /// Carries out a command for a caller.
     ///
     /// # Errors
@@ -85,58 +88,28 @@ impl Console {
         let Some(id) = module.filter(|id| !id.is_empty()) else {
             return Err(Failure::new(code::BAD_MESSAGE, "empty moduleId"));
         };
-        let known = self.0.table.read().knows(id);
+        let known = self.table.read().knows(id);
         if known && self.set_enabled(id, enable) {
             let (kind, what) = if enable { (kind::ENABLE, "enabled") } else { (kind::DISABLE, "disabled") };
             let event = Event::new(kind, format!("module {id} was {what}")).module(id);
-            self.0.services.journal.record(event.client(caller.user.as_deref()));
+            self.record_of_client(event.client(caller.user.as_deref()));
         }
         Ok(CommandAnswer { body: raw(&if known { 1 } else { -1 }), pass_on: known })
-    }
-
-    /// Enables or disables a module id, whether a module of it is loaded or not; whether that changed anything.
-    pub fn set_enabled(&self, id: &str, enable: bool) -> bool {
-        let mut disabled = self.0.disabled.write();
-        let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
-        if changed {
-            if let Some(keeper) = self.0.settings.keeper.as_ref().filter(|_| self.0.identity.role == HostRole::Master) {
-                keeper.put(STATES, id, Some(if enable { ENABLED } else { DISABLED }.into()));
-            }
-            tracing::info!(
-                module = id,
-                enabled = enable,
-                "a module was {}",
-                if enable { "enabled" } else { "disabled" }
-            );
-        }
-        changed
-    }
-
-    /// The ids of disabled modules.
-    pub fn disabled(&self) -> Vec<String> {
-        self.0.disabled.read().iter().cloned().collect()
-    }
-
-    /// Takes over which modules are disabled: what the master tells a monitor when it registers. The state belongs to the id,
-    /// whether a module of it is loaded or not.
-    pub fn set_disabled(&self, ids: Vec<String>) {
-        *self.0.disabled.write() = ids.into_iter().collect();
     }
 
     /// Ids of the modules, without those of the form `__x__`.
     fn listed(&self) -> Vec<String> {
         let hidden = |id: &String| id.len() > 4 && id.starts_with("__") && id.ends_with("__");
-        let mut ids: Vec<_> = self.0.table.read().slots.keys().filter(|id| !hidden(id)).cloned().collect();
+        let mut ids: Vec<_> = self.table.read().slots.keys().filter(|id| !hidden(id)).cloned().collect();
         ids.sort();
         ids
     }
 
     /// What there is to say of every module id of this host, ordered by id.
     pub fn modules(&self) -> Vec<ModuleStatus> {
-        let table = self.0.table.read();
-        let disabled = self.0.disabled.read();
-        let refused = self.0.refused.lock();
-        let status = |(id, slot): (&String, &std::sync::Arc<super::table::Slot>)| {
+        let (disabled, refusals) = (self.disabled(), self.refusals());
+        let table = self.table.read();
+        let status = |(id, slot): (&String, &Arc<Slot>)| {
             let (unit, stats) = (&slot.unit, &slot.context.stats);
             let inspection = unit.module.inspection();
             let (calls, failures) = stats.total();
@@ -164,7 +137,7 @@ impl Console {
                 store: slot.context.store.bytes(),
                 skipped_turns: stats.turns_skipped(),
                 stats: stats.handlers(),
-                refused: refused.get(&unit.name).map(|refusal| refusal.why.clone()),
+                refused: refusals.get(&unit.name).cloned(),
             }
         };
         let mut all: Vec<_> = table.slots.iter().map(status).collect();
@@ -174,12 +147,9 @@ impl Console {
 
     /// Files that were refused and have no version in force, with the reason.
     pub fn refused(&self) -> BTreeMap<String, String> {
-        let table = self.0.table.read();
-        let refused = self.0.refused.lock();
-        refused
-            .iter()
-            .filter(|(name, _)| !table.units.contains_key(*name))
-            .map(|(name, refusal)| (name.clone(), refusal.why.clone()))
-            .collect()
+        let mut refusals = self.refusals();
+        let table = self.table.read();
+        refusals.retain(|file, _| !table.units.contains_key(file));
+        refusals
     }
 }

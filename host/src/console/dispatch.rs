@@ -1,16 +1,21 @@
 //! From a message to a handler's answer.
+//!
+//! A message is borrowed as [`Inbound`] until it is let in, and owned as [`Call`] from there on. Between the two it is looked at once: the table is
+//! asked once for the module, and the body is visited once for what a client asks.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
-
 use tracing::{Instrument, Span};
 
-use super::lane::Place;
-use super::{Console, permissions};
+use super::asked::{Asked, Visited};
+use super::lane::LaneSlot;
+use super::permissions;
+use super::registry::Registry;
+use super::table::Slot;
 use crate::failure::{Failure, code};
-use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Lease, StoreView};
+use crate::plugin::{Call, Caller, CallerRole, Handler, Lease, StoreView};
 use crate::trace::Trace;
 
 /// The target of calls' spans: `POMELO_LOG=info,pomelo::call=debug` shows them.
@@ -34,146 +39,177 @@ pub struct Inbound<'a> {
     pub trace: Option<Trace>,
 }
 
+impl<'a> Inbound<'a> {
+    /// A message of the host's own to a module, to which nobody waits for an answer.
+    pub(super) fn unasked(handler: Handler, module: &'a str, body: Option<&'a RawValue>, caller: Arc<Caller>) -> Self {
+        Inbound { handler, module, body, caller, wants_answer: false, depth: 0, trace: None }
+    }
+}
+
 /// Takes the outcome of a message. Called exactly once.
 pub type Reply = Box<dyn FnOnce(Result<Box<RawValue>, Failure>) + Send>;
 
+/// A message that has been looked at: what it asks, and the call, or the refusal, that comes of it.
+pub struct Admitted {
+    /// What a client's message is about, allowed or not; of others' messages nothing is told.
+    pub asked: Asked,
+    call: Result<Admission, Failure>,
+}
+
 /// A call that has been let in.
-struct Turn {
-    id: String,
+struct Admission {
+    registry: Arc<Registry>,
     handler: Handler,
-    msg: Option<Box<RawValue>>,
-    caller: Arc<Caller>,
-    wants_answer: bool,
-    depth: u8,
+    /// Its deadline is that of the version that serves it, once that is known.
+    call: Call,
     trace: Option<Trace>,
     arrived: Instant,
+    way: Way,
 }
 
 /// How a call that has been let in comes to a version of the module.
 enum Way {
-    /// It is served by the version that was in force when it came: so the calls of one connection change over to a new version once, in the
+    /// It is served by the version that was in force when it came. So the calls of one connection change over to a new version once, in the
     /// order in which they were sent.
-    AtOnce(Lease, Arc<Context>),
+    AtOnce(Lease),
     /// It is serial, and is served by the version that is in force when its turn comes.
-    InTurn(Place),
+    InTurn(LaneSlot),
 }
 
-impl Console {
-    /// Hands a message to its handler; what comes of it goes to `reply`. Does not block, and keeps the order in which it is called for
-    /// handlers that are serial.
-    pub fn dispatch(&self, inbound: Inbound<'_>, reply: Reply) {
-        let way = match self.admit(&inbound) {
-            Ok(way) => way,
-            Err(failure) => return reply(Err(failure)),
+impl Registry {
+    /// Looks at a message: whose it is, what it asks, whether the caller may. Does not block, and keeps the order in which it is called for handlers
+    /// that are serial.
+    pub fn admit(self: &Arc<Self>, inbound: Inbound<'_>) -> Admitted {
+        let found = self.find(inbound.module, inbound.handler);
+        let slot = found.as_ref().ok().map(|(slot, _)| slot);
+        let client = inbound.caller.role == CallerRole::Client;
+        let visited = if client {
+            Visited::new(slot.and_then(|slot| slot.operations.by.as_deref()), inbound.body)
+        } else {
+            Visited::default()
         };
-        let turn = Turn {
-            id: inbound.module.to_owned(),
-            handler: inbound.handler,
-            msg: inbound.body.map(RawValue::to_owned),
-            caller: inbound.caller,
-            wants_answer: inbound.wants_answer,
-            depth: inbound.depth,
-            trace: inbound.trace,
-            arrived: Instant::now(),
-        };
-        match way {
-            Way::AtOnce(lease, context) => {
-                self.0.tasks.spawn(async move { reply(turn.call(lease, context).await) });
+        let call = found.and_then(|(slot, lease)| {
+            self.check_enabled(inbound.module)?;
+            if client {
+                permissions::check(&inbound.caller, inbound.module, &slot.operations, &visited.operation)?;
             }
-            Way::InTurn(place) => {
-                let console = self.clone();
-                place.put(async move { reply(console.call_in_turn(turn).await) });
-            }
-        }
+            let way = match lease {
+                Some(lease) => Way::AtOnce(lease),
+                None => Way::InTurn(slot.unit.lane.slot().ok_or_else(|| {
+                    Failure::new(code::BUSY, format!("too many calls wait for module {}", inbound.module))
+                })?),
+            };
+            Ok(self.admission(inbound, &slot, way))
+        });
+        Admitted { asked: visited.asked(), call }
     }
 
-    /// What can be said at once: no such module, disabled, not permitted, too many waiting.
-    fn admit(&self, inbound: &Inbound<'_>) -> Result<Way, Failure> {
-        if self.0.shutdown.is_cancelled() {
+    /// The module that a message is for; and a part in its version, where the handler is not serial.
+    fn find(&self, module: &str, handler: Handler) -> Result<(Arc<Slot>, Option<Lease>), Failure> {
+        if self.life.shutdown.is_cancelled() {
             // To others it is as good as gone, and is not to be tried again.
             return Err(Failure::new(code::DISCONNECTED, "this host is shutting down"));
         }
-        let table = self.0.table.read();
-        let slot = table.slots.get(inbound.module).ok_or_else(|| unknown(inbound.module))?;
-        self.enabled(inbound.module)?;
-        if inbound.caller.role == CallerRole::Client {
-            permissions::check(&inbound.caller, inbound.module, &slot.operations, inbound.body)?;
-        }
-        if !slot.is_serial(inbound.handler) {
-            return Ok(Way::AtOnce(slot.lease(), slot.context.clone()));
-        }
-        let full = || Failure::new(code::BUSY, format!("too many calls wait for module {}", inbound.module));
-        slot.unit.lane.place().ok_or_else(full).map(Way::InTurn)
+        let table = self.table.read();
+        let slot = table.slots.get(module).ok_or_else(|| unknown(module))?;
+        // Taken under the lock, because the version cannot be replaced and drained before it is given back.
+        let lease = (!slot.is_serial(handler)).then(|| slot.lease());
+        Ok((slot.clone(), lease))
     }
 
-    pub(super) fn enabled(&self, id: &str) -> Result<(), Failure> {
-        if self.0.disabled.read().contains(id) {
-            return Err(Failure::new(code::DISABLED, format!("module {id} is disabled")));
-        }
-        Ok(())
-    }
-
-    async fn call_in_turn(&self, turn: Turn) -> Result<Box<RawValue>, Failure> {
-        let (lease, context) = {
-            let table = self.0.table.read();
-            let slot = table.slots.get(&turn.id).ok_or_else(|| unknown(&turn.id))?;
-            (slot.lease(), slot.context.clone())
+    /// The message's own copy is made here, the only one on this side of the guest's memory.
+    fn admission(self: &Arc<Self>, inbound: Inbound<'_>, slot: &Slot, way: Way) -> Admission {
+        let arrived = Instant::now();
+        let call = Call {
+            context: slot.context.clone(),
+            store: StoreView::direct(slot.context.store.clone()),
+            caller: inbound.caller,
+            msg: inbound.body.map(RawValue::to_owned),
+            wants_answer: inbound.wants_answer,
+            depth: inbound.depth,
+            deadline: arrived,
         };
-        turn.call(lease, context).await
+        Admission { registry: self.clone(), handler: inbound.handler, call, trace: inbound.trace, arrived, way }
+    }
+
+    /// A part in the version of a module that is in force now.
+    fn lease(&self, module: &str) -> Result<Lease, Failure> {
+        let table = self.table.read();
+        table.slots.get(module).map(|slot| slot.lease()).ok_or_else(|| unknown(module))
     }
 }
 
-impl Turn {
-    async fn call(self, lease: Lease, context: Arc<Context>) -> Result<Box<RawValue>, Failure> {
-        let (wall, waited) = (lease.module().limits().wall, self.arrived.elapsed());
-        // Who asked may be about to give up, and those behind have more time left: a lane that is too full answers some in time, not all too
-        // late.
-        if self.wants_answer && waited > wall / 2 {
-            let message = format!("the call waited {} ms for its turn: the module cannot keep up", waited.as_millis());
-            return Err(Failure::new(code::BUSY, message));
-        }
-        let call = Call {
-            deadline: self.arrived + wall,
-            store: StoreView::direct(context.store.clone()),
-            context,
-            caller: self.caller,
-            msg: self.msg,
-            wants_answer: self.wants_answer,
-            depth: self.depth,
+impl Admitted {
+    /// Makes the call; what comes of it, or the refusal, goes to `reply`. Does not block.
+    pub fn dispatch(self, reply: Reply) {
+        let Admission { registry, handler, call, trace, arrived, way } = match self.call {
+            Ok(admission) => admission,
+            Err(failure) => return reply(Err(failure)),
         };
-        // Where nobody looks, a call that belongs to nothing begins nothing.
-        let looked_at = tracing::enabled!(target: CALLS, tracing::Level::DEBUG);
-        let trace = self.trace.map(Trace::step).or_else(|| looked_at.then(Trace::begin));
-        if !looked_at {
-            return Trace::within(trace, lease.call(self.handler, call)).await;
+        match way {
+            Way::AtOnce(lease) => {
+                let tasks = registry.life.tasks.clone();
+                tasks.spawn(async move { reply(make(lease, handler, call, trace, arrived).await) });
+            }
+            Way::InTurn(slot) => slot.put(async move {
+                let outcome = match registry.lease(&call.context.id) {
+                    Ok(lease) => make(lease, handler, call, trace, arrived).await,
+                    Err(failure) => Err(failure),
+                };
+                reply(outcome);
+            }),
         }
-        let span = call_span(&self.id, self.handler, &call.caller, self.trace, trace);
-        async {
-            let began = Instant::now();
-            let outcome = Trace::within(trace, lease.call(self.handler, call)).await;
-            let (micros, code) = (
-                u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-                outcome.as_ref().err().map_or("ok", |failure| &failure.code),
-            );
-            tracing::Span::current().record("outcome", code);
-            tracing::debug!(target: CALLS, micros, "{code}");
-            outcome
-        }
-        .instrument(span)
-        .await
     }
+}
+
+/// Makes a call that arrived at `arrived`, by a version.
+async fn make(
+    lease: Lease,
+    handler: Handler,
+    mut call: Call,
+    parent: Option<Trace>,
+    arrived: Instant,
+) -> Result<Box<RawValue>, Failure> {
+    let (wall, waited) = (lease.module().limits().wall, arrived.elapsed());
+    // Half of the time is over before the call begins, and its caller may be about to give up. It is refused, because calls behind it in the lane
+    // have more time left: the module answers some of them in time instead of all of them too late.
+    if call.wants_answer && waited > wall / 2 {
+        let message = format!("the call waited {} ms for its turn: the module cannot keep up", waited.as_millis());
+        return Err(Failure::new(code::BUSY, message));
+    }
+    call.deadline = arrived + wall;
+    // Where nobody looks, a call that belongs to no request begins none.
+    let looked_at = tracing::enabled!(target: CALLS, tracing::Level::DEBUG);
+    let trace = parent.map(Trace::step).or_else(|| looked_at.then(Trace::begin));
+    if !looked_at {
+        return Trace::within(trace, lease.call(handler, call)).await;
+    }
+    let span = call_span(handler, &call, parent, trace);
+    async {
+        let began = Instant::now();
+        let outcome = Trace::within(trace, lease.call(handler, call)).await;
+        let (micros, code) = (
+            u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            outcome.as_ref().err().map_or("ok", |failure| &failure.code),
+        );
+        tracing::Span::current().record("outcome", code);
+        tracing::debug!(target: CALLS, micros, "{code}");
+        outcome
+    }
+    .instrument(span)
+    .await
 }
 
 /// The span of a call: whose it is, and by `trace` to which request it belongs, on whatever host.
-fn call_span(module: &str, handler: Handler, caller: &Caller, parent: Option<Trace>, trace: Option<Trace>) -> Span {
+fn call_span(handler: Handler, call: &Call, parent: Option<Trace>, trace: Option<Trace>) -> Span {
     tracing::debug_span!(
         target: CALLS,
         "call",
-        module,
+        module = call.context.id,
         handler = handler.as_str(),
-        caller = caller.role.as_str(),
-        from = caller.id,
-        user = caller.user,
+        caller = call.caller.role.as_str(),
+        from = call.caller.id,
+        user = call.caller.user,
         trace = trace.map(|trace| tracing::field::display(trace.id())),
         span = trace.map(|trace| tracing::field::display(trace.span())),
         parent = parent.map(|parent| tracing::field::display(parent.span())),

@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::{Console, Inbound};
+use super::dispatch::Inbound;
+use super::registry::Registry;
+use super::turns::Turns;
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::util::Backoff;
 
@@ -48,61 +50,51 @@ impl Drop for Feed {
     }
 }
 
-impl Console {
+impl Turns {
     /// Feeds those modules of the table that want server events, each under the first of its ids. An id that had a feed keeps it, and with it its
     /// position, whichever version or file answers to it now.
     pub(super) fn feed(&self) {
-        let Some(source) = self.0.events.get() else { return };
+        let Some(source) = self.events.get() else { return };
         let wanted: BTreeSet<String> = {
-            let table = self.0.table.read();
+            let table = self.registry.table.read();
             let units = table.units.values().filter(|unit| unit.module.inspection().has(Handler::Events));
             units.filter_map(|unit| table.ids_of(&unit.name).into_iter().next()).collect()
         };
-        let mut feeds = self.0.feeds.lock();
+        let mut feeds = self.feeds.lock();
         feeds.retain(|id, _| wanted.contains(id));
         for id in wanted {
             feeds.entry(id.clone()).or_insert_with(|| {
-                let (console, source) = (self.clone(), source.clone());
-                Feed(self.0.tasks.spawn(async move { console.feeding(&id, &*source).await }).abort_handle())
+                let feeding = feed(self.registry.clone(), id, source.clone());
+                Feed(self.registry.life.tasks.spawn(feeding).abort_handle())
             });
         }
     }
+}
 
-    async fn feeding(&self, id: &str, source: &dyn EventSource) {
-        let caller = Arc::new(Caller::of(CallerRole::Host));
-        let mut position = None;
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        loop {
-            let batch = source.next(position.as_ref()).await;
-            let (done, ended) = oneshot::channel();
-            let inbound = Inbound {
-                handler: Handler::Events,
-                module: id,
-                body: Some(&batch.events),
-                caller: caller.clone(),
-                wants_answer: false,
-                depth: 0,
-                trace: None,
-            };
-            self.dispatch(
-                inbound,
-                Box::new(move |outcome| {
-                    // Whoever waits is this function; it may have been ended meanwhile.
-                    let _ = done.send(outcome);
-                }),
-            );
-            match ended.await {
-                Ok(Ok(_)) => {
-                    position = Some(batch.position);
-                    backoff.reset();
-                }
-                Ok(Err(failure)) => {
-                    let wait = backoff.next_wait();
-                    tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be again");
-                    tokio::time::sleep(wait).await;
-                }
-                Err(_) => return,
+/// Tells a module of changes, one batch after another, until it is aborted.
+async fn feed(registry: Arc<Registry>, id: String, source: Arc<dyn EventSource>) {
+    let caller = Arc::new(Caller::of(CallerRole::Host));
+    let mut position = None;
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        let batch = source.next(position.as_ref()).await;
+        let (done, ended) = oneshot::channel();
+        let inbound = Inbound::unasked(Handler::Events, &id, Some(&batch.events), caller.clone());
+        registry.admit(inbound).dispatch(Box::new(move |outcome| {
+            // Whoever waits is this function; it may have been ended meanwhile.
+            let _ = done.send(outcome);
+        }));
+        match ended.await {
+            Ok(Ok(_)) => {
+                position = Some(batch.position);
+                backoff.reset();
             }
+            Ok(Err(failure)) => {
+                let wait = backoff.next_wait();
+                tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be again");
+                tokio::time::sleep(wait).await;
+            }
+            Err(_) => return,
         }
     }
 }

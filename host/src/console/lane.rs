@@ -2,22 +2,23 @@
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+use super::registry::Life;
 
 type Job = BoxFuture<'static, ()>;
 
 /// A queue of calls, and the task that makes them one after another. The task ends when the lane is empty and dropped or shut down.
 pub(super) struct Lane(mpsc::Sender<Job>);
 
-/// A place in a lane: what is put there comes after all that has a place already.
-pub(super) struct Place(mpsc::OwnedPermit<Job>);
+/// A slot in a lane: what is put there comes after all that has a slot already.
+pub(super) struct LaneSlot(mpsc::OwnedPermit<Job>);
 
 impl Lane {
-    /// A lane in which at most `capacity` calls wait. From `shutdown` on it has no new places.
-    pub fn new(capacity: usize, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
+    /// A lane in which at most `capacity` calls wait. It has no new slots from the host's shutdown on.
+    pub fn new(capacity: usize, life: &Life) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Job>(capacity.max(1));
-        tasks.spawn(async move {
+        let shutdown = life.shutdown.clone();
+        life.tasks.spawn(async move {
             while let Some(Some(job)) = shutdown.run_until_cancelled(jobs.recv()).await {
                 job.await;
             }
@@ -30,13 +31,13 @@ impl Lane {
         Lane(sender)
     }
 
-    /// The next place, if there is one.
-    pub fn place(&self) -> Option<Place> {
-        self.0.clone().try_reserve_owned().ok().map(Place)
+    /// The next slot, if there is one.
+    pub fn slot(&self) -> Option<LaneSlot> {
+        self.0.clone().try_reserve_owned().ok().map(LaneSlot)
     }
 }
 
-impl Place {
+impl LaneSlot {
     /// Puts a call there.
     pub fn put(self, job: impl Future<Output = ()> + Send + 'static) {
         self.0.send(Box::pin(job));

@@ -1,184 +1,205 @@
 //! The console service: which module is meant, may this caller ask it, and when is it called.
 //!
-//! Both hosts have one. It keeps the table of module ids, hands messages to handlers, keeps the order of those that are declared serial, fires
-//! timers, feeds server events, and installs, replaces and removes versions of modules.
+//! Both hosts have one. [`Console`] is the front of three parts, each with a state of its own:
 //!
-//! | file | what is there |
-//! |---|---|
-//! | `table` | module ids, and the files that answer to them |
-//! | `settings` | what a configuration says of modules |
-//! | `install` | from a file's bytes to a version that may take over |
-//! | `start` | `start`, once for each id and version |
-//! | `swap` | taking over, letting go, coming back, removal |
-//! | `dispatch` | from a message to a handler's answer |
-//! | `permissions` | whether a client may ask for an operation |
-//! | `lane` | calls that run one at a time |
-//! | `schedule` | timers |
-//! | `events` | changes of the server table, to the modules that want them |
-//! | `observe` | metrics that are states |
-//! | `commands` | `list`, `enable`, `disable`, `modules` |
+//! | part | what it has | files |
+//! |---|---|---|
+//! | `Registry` | the table of module ids, what each id has on this host, what is disabled, what was refused | `registry`, `table`, `settings` |
+//! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `commands`, `observe` |
+//! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap` |
+//! | `Turns` | what calls modules unasked: timers, feeds of server events, `start` | `turns`, `events`, `start` |
 //!
-//! This part knows no sockets and no module by name.
+//! The installer uses the turns and the registry, the turns use the registry, the registry uses neither. This part knows no sockets and no module by
+//! name.
 
+mod asked;
+mod candidate;
 mod commands;
 mod dispatch;
+mod error;
 mod events;
 mod install;
 mod lane;
 mod observe;
 mod permissions;
-mod schedule;
+mod registry;
 mod settings;
+mod source;
 mod start;
 mod swap;
 mod table;
+mod turns;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use parking_lot::Mutex;
 
+use crate::failure::Failure;
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, HostRole, Identity, Module, Neighbours, Store};
+use crate::plugin::{Caller, Engine, Identity, Neighbours};
 
+use install::Installer;
+use registry::Registry;
+use turns::Turns;
+
+pub use asked::Asked;
 pub use commands::{CommandAnswer, ModuleStatus};
-pub use dispatch::{Inbound, Reply};
+pub use dispatch::{Admitted, Inbound, Reply};
+pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};
-pub use install::{InstallError, Installed, Origin, Source};
-pub use permissions::Asked;
+pub use install::Installed;
 pub use settings::{BuiltIn, ModuleSettings, Settings};
+pub use source::{Origin, Source};
 
 /// The console service of a host. Clones are the same service.
 #[derive(Clone)]
-pub struct Console(Arc<Inner>);
-
-struct Inner {
-    identity: Arc<Identity>,
-    services: Arc<Services>,
-    engine: Engine,
-    settings: Settings,
-    table: RwLock<table::Table>,
-    /// By module id; they stay when a module is removed, so that one that comes back finds its store. Bounded by [`MAX_CONTEXTS`].
-    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
-    disabled: RwLock<BTreeSet<String>>,
-    timers: Mutex<HashMap<String, schedule::Timer>>,
-    /// By module id.
-    feeds: Mutex<HashMap<String, events::Feed>>,
-    events: OnceLock<Arc<dyn EventSource>>,
-    /// The last refusal of each file, until a version of it is accepted.
-    refused: Mutex<BTreeMap<String, install::Refusal>>,
-    started: watch::Sender<bool>,
-    shutdown: CancellationToken,
-    tasks: TaskTracker,
+pub struct Console {
+    registry: Arc<Registry>,
+    turns: Arc<Turns>,
+    installer: Installer,
     /// Files of which the metrics know.
-    observed: Mutex<BTreeSet<String>>,
+    observed: Arc<Mutex<BTreeSet<String>>>,
 }
-
-/// The keeper's scope for what operators enabled and disabled. No module id has a space.
-const STATES: &str = "module states";
-const ENABLED: &str = "enabled";
-const DISABLED: &str = "disabled";
-
-/// Module ids that a host keeps a store for, present and past.
-const MAX_CONTEXTS: usize = 1024;
 
 impl Console {
     /// A console service without modules.
     pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
-        let mut disabled: BTreeSet<String> =
-            settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
-        // What an operator said last counts more than the configuration. A monitor is told by its master.
-        let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
-        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
-            if state == DISABLED {
-                disabled.insert(id);
-            } else {
-                disabled.remove(&id);
-            }
-        }
-        Console(Arc::new(Inner {
-            identity: Arc::new(identity),
-            services: Arc::new(services),
-            engine,
-            settings,
-            table: RwLock::default(),
-            contexts: Mutex::default(),
-            disabled: RwLock::new(disabled),
-            timers: Mutex::default(),
-            feeds: Mutex::default(),
-            events: OnceLock::new(),
-            refused: Mutex::default(),
-            started: watch::Sender::new(false),
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            observed: Mutex::default(),
-        }))
+        let registry = Arc::new(Registry::new(identity, services, settings));
+        let turns = Arc::new(Turns::new(registry.clone()));
+        let installer = Installer { engine, registry: registry.clone(), turns: turns.clone() };
+        Console { registry, turns, installer, observed: Arc::default() }
     }
 
     /// Whose host this is.
     pub fn identity(&self) -> &Identity {
-        &self.0.identity
+        &self.registry.identity
+    }
+
+    /// Looks at a message: whether this caller may say it, and what it asks. Does not block.
+    ///
+    /// Serial handlers are called in the order in which messages were admitted.
+    pub fn admit(&self, inbound: Inbound<'_>) -> Admitted {
+        self.registry.admit(inbound)
+    }
+
+    /// Hands a message to its handler; what comes of it goes to `reply`. Does not block.
+    pub fn dispatch(&self, inbound: Inbound<'_>, reply: Reply) {
+        self.admit(inbound).dispatch(reply);
     }
 
     /// Gives the source of server events; to be called once, before [`Console::start`].
     pub fn set_events(&self, source: Arc<dyn EventSource>) {
         // A second source would be a mistake of the program, without harm: the first one stays.
-        let _ = self.0.events.set(source);
+        let _ = self.turns.events.set(source);
     }
 
-    /// Waits for the calls under way, at most for the time given, and ends timers, feeds and lanes. Calls that come later are refused.
-    pub async fn shut_down(&self, at_most: Duration) {
-        self.0.shutdown.cancel();
-        self.0.timers.lock().clear();
-        self.0.feeds.lock().clear();
-        let modules = self.0.table.read().modules();
-        futures_util::future::join_all(modules.iter().map(|module| module.drain(at_most))).await;
-        self.0.tasks.close();
-        let _ = tokio::time::timeout(at_most, self.0.tasks.wait()).await;
+    /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
+    /// and called again with back-off.
+    ///
+    /// A call that is given up half way, because a monitor lost its master, is made anew the next time. What was started before is not started again.
+    pub async fn start(&self) {
+        self.turns.start().await;
+    }
+
+    /// Installs the modules carried inside the program. To be called before anything else is installed.
+    ///
+    /// # Errors
+    /// The first that is refused.
+    pub async fn install_built_in(&self) -> Result<(), InstallError> {
+        self.installer.install_built_in().await
+    }
+
+    /// Installs a file: as a new module, or as the next version of one. Before [`Console::start`] no `start` is called.
+    ///
+    /// # Errors
+    /// [`InstallError`] says why the file was refused; it is also shown by `modules` until a version is accepted.
+    pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
+        self.installer.install(source).await
+    }
+
+    /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
+    /// that back in one step, so that no call falls between the two.
+    pub async fn remove(&self, name: &str) {
+        self.installer.remove(name).await;
+    }
+
+    /// Whether the newest file of a name was refused because another file has an id that it claims.
+    pub fn in_conflict(&self, name: &str) -> bool {
+        self.registry.in_conflict(name)
+    }
+
+    /// Carries out a command for a caller.
+    ///
+    /// # Errors
+    /// `forbidden`, an unknown command, a command without the module that it needs.
+    pub fn command(&self, command: &str, module: Option<&str>, caller: &Caller) -> Result<CommandAnswer, Failure> {
+        self.registry.command(command, module, caller)
+    }
+
+    /// Whether a client may give a command: what shows something everybody may, the rest level 1, where the configuration says nothing else.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permits(&self, command: &str, caller: &Caller) -> Result<(), Failure> {
+        self.registry.permits(command, caller)
+    }
+
+    /// Enables or disables a module id, whether a module of it is loaded or not; whether that changed anything.
+    pub fn set_enabled(&self, id: &str, enable: bool) -> bool {
+        self.registry.set_enabled(id, enable)
+    }
+
+    /// The ids of disabled modules.
+    pub fn disabled(&self) -> Vec<String> {
+        self.registry.disabled().into_iter().collect()
+    }
+
+    /// Takes over which modules are disabled: what the master tells a monitor when it registers. The state belongs to the id, whether a module of it
+    /// is loaded or not.
+    pub fn set_disabled(&self, ids: Vec<String>) {
+        self.registry.set_disabled(ids.into_iter().collect());
+    }
+
+    /// What there is to say of every module id of this host, ordered by id.
+    pub fn modules(&self) -> Vec<ModuleStatus> {
+        self.registry.modules()
+    }
+
+    /// Files that were refused and have no version in force, with the reason.
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        self.registry.refused()
+    }
+
+    /// Brings the metrics that are states up to date.
+    pub fn observe(&self) {
+        observe::observe(&self.registry, &mut self.observed.lock());
     }
 
     /// The modules of this host, for those who do not keep it alive.
     pub fn neighbours(&self) -> Arc<dyn Neighbours> {
-        Arc::new(self.downgrade())
+        self.registry.neighbours()
+    }
+
+    /// Waits for the calls under way, at most for the time given, and ends timers, feeds and lanes. Calls that come later are refused.
+    pub async fn shut_down(&self, at_most: Duration) {
+        let life = &self.registry.life;
+        life.shutdown.cancel();
+        self.turns.end();
+        let modules = self.registry.table.read().modules();
+        futures_util::future::join_all(modules.iter().map(|module| module.drain(at_most))).await;
+        life.tasks.close();
+        let _ = tokio::time::timeout(at_most, life.tasks.wait()).await;
     }
 
     /// Whether this host is shutting down.
     pub fn is_shutting_down(&self) -> bool {
-        self.0.shutdown.is_cancelled()
+        self.registry.life.shutdown.is_cancelled()
     }
 
     /// Waits until this host begins to shut down.
     pub async fn shutting_down(&self) {
-        self.0.shutdown.cancelled().await;
-    }
-
-    fn downgrade(&self) -> Weak<Inner> {
-        Arc::downgrade(&self.0)
-    }
-}
-
-/// Weak, since every context has it and stands in the console itself.
-impl Neighbours for Weak<Inner> {
-    fn ids(&self) -> Vec<String> {
-        let Some(console) = self.upgrade() else { return Vec::new() };
-        let mut ids: Vec<_> = console.table.read().slots.keys().cloned().collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    fn store(&self, id: &str) -> Option<Arc<Store>> {
-        let console = self.upgrade()?;
-        let contexts = console.contexts.lock();
-        contexts.get(id).map(|context| context.store.clone())
-    }
-
-    fn module(&self, id: &str) -> Option<Arc<Module>> {
-        let console = self.upgrade()?;
-        let table = console.table.read();
-        table.slots.get(id).map(|slot| slot.unit.module.clone())
+        self.registry.life.shutdown.cancelled().await;
     }
 }

@@ -4,35 +4,32 @@ use std::collections::BTreeSet;
 
 use metrics::gauge;
 
-use super::Console;
+use super::registry::Registry;
 use crate::plugin::Figures;
 
-impl Console {
-    /// Brings the metrics up to date.
-    pub fn observe(&self) {
-        let host = self.0.identity.role.as_str();
-        let (ids, units) = {
-            let table = self.0.table.read();
-            let units: Vec<_> = table.units.values().map(|unit| (unit.name.clone(), unit.module.clone())).collect();
-            (table.slots.len(), units)
-        };
-        gauge!("pomelo_modules", "host" => host).set(count(ids));
-        let set = |file: &str, figures: Figures, aside: usize| {
-            let labels = || [("host", host.to_owned()), ("file", file.to_owned())];
-            gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
-            gauge!("pomelo_module_calls_queued", &labels()).set(count(figures.queued));
-            gauge!("pomelo_module_instances_idle", &labels()).set(count(figures.idle));
-            gauge!("pomelo_module_put_aside", &labels()).set(count(aside));
-        };
-        for (file, module) in &units {
-            set(file, module.figures(), module.put_aside().len());
-        }
-        // What is no longer there does nothing, and is not as it was last.
-        let mut observed = self.0.observed.lock();
-        let now: BTreeSet<String> = units.into_iter().map(|(file, _)| file).collect();
-        observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0 }, 0));
-        *observed = now;
+/// Brings the metrics up to date. `observed` is the files of which they know from the last time.
+pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
+    let host = registry.identity.role.as_str();
+    let (ids, units) = {
+        let table = registry.table.read();
+        let units: Vec<_> = table.units.values().map(|unit| (unit.name.clone(), unit.module.clone())).collect();
+        (table.slots.len(), units)
+    };
+    gauge!("pomelo_modules", "host" => host).set(count(ids));
+    let set = |file: &str, figures: Figures, aside: usize| {
+        let labels = || [("host", host.to_owned()), ("file", file.to_owned())];
+        gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
+        gauge!("pomelo_module_calls_queued", &labels()).set(count(figures.queued));
+        gauge!("pomelo_module_instances_idle", &labels()).set(count(figures.idle));
+        gauge!("pomelo_module_put_aside", &labels()).set(count(aside));
+    };
+    for (file, module) in &units {
+        set(file, module.figures(), module.put_aside().len());
     }
+    // The metrics of a file that is gone would keep their last values for ever.
+    let now: BTreeSet<String> = units.into_iter().map(|(file, _)| file).collect();
+    observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0 }, 0));
+    *observed = now;
 }
 
 /// A count as a metric has it.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::install::{Candidate, Overlays, Refusal};
+use super::candidate::Candidate;
+use super::error::InstallError;
+use super::install::{Installer, Overlays};
 use super::lane::Lane;
+use super::registry::FileRefusal;
+use super::source::Origin;
 use super::table::{Slot, Unit};
-use super::{Console, InstallError, Origin};
 use crate::journal::{Event, kind};
 use crate::plugin::{Store, StoreUndo};
 
@@ -16,21 +19,21 @@ const LANE: usize = 4096;
 /// How long a new version that traps is taken back; the drain time, where that is shorter, since what was replaced is gone then.
 const PROBATION: Duration = Duration::from_secs(10);
 
-impl Console {
+impl Installer {
     /// The swap: from here on, new calls use the candidate. What it replaced ends in the background, or comes back if the candidate traps soon.
     ///
     /// `overlays` are absent where `start` has not been called yet; it is called afterwards, if this host has started by now.
     pub(super) fn put_in_force(&self, candidate: Candidate, overlays: Option<Overlays>) -> Result<(), InstallError> {
-        let contexts = candidate.ids.iter().map(|id| self.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
-        let mut table = self.0.table.write();
+        let contexts = candidate.ids.iter().map(|id| self.registry.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
+        let mut table = self.registry.table.write();
         // What was true at the check may have changed while the candidate started.
-        let replaced = self.replaced(&table, &candidate)?;
+        let replaced = candidate.replaced(&self.registry.settings, &table)?;
         let lane = replaced.first().map(|unit| unit.lane.clone());
         let unit = Arc::new(Unit {
             name: candidate.source.name.clone(),
             origin: candidate.source.origin.clone(),
             module: candidate.module.clone(),
-            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.0.tasks, self.0.shutdown.clone()))),
+            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.registry.life))),
             since: SystemTime::now(),
             elsewhere: candidate.elsewhere,
         });
@@ -44,32 +47,32 @@ impl Console {
             table.remove(&old.name);
         }
         for (context, id) in contexts.into_iter().zip(candidate.ids) {
-            let descriptor = self.0.settings.timer(id);
+            let descriptor = self.registry.settings.timer(id);
             context.store.declare(candidate.module.descriptor());
-            let operations = self.0.settings.operations(&descriptor.id, candidate.module.descriptor());
+            let operations = self.registry.settings.operations(&descriptor.id, candidate.module.descriptor());
             let started = AtomicBool::new(overlays.is_some());
             let slot = Slot { context, unit: unit.clone(), descriptor, operations, started };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
         // Before anybody can call it: if it traps at once, that is told here as well.
-        self.0.refused.lock().remove(&unit.name);
+        self.registry.forget_refusal(&unit.name);
         let held_back = overlays.iter().flatten();
         let undo: Vec<_> = held_back.map(|(store, overlay)| (store.clone(), store.commit(overlay))).collect();
         let slots: Vec<_> = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, &unit)).cloned().collect();
         drop(table);
-        self.schedule();
+        self.turns.schedule();
         // The host may have begun to start its modules since the candidate was looked at.
-        if overlays.is_none() && *self.0.started.borrow() {
-            let console = self.clone();
-            self.0.tasks.spawn(async move {
+        if overlays.is_none() && self.turns.has_started() {
+            let turns = self.turns.clone();
+            self.registry.life.tasks.spawn(async move {
                 for slot in slots {
-                    console.start_slot(slot).await;
+                    turns.start_slot(slot).await;
                 }
             });
         }
         if !replaced.is_empty() {
-            self.0.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
+            self.registry.life.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
         }
         Ok(())
     }
@@ -82,11 +85,11 @@ impl Console {
         before: Vec<Arc<Slot>>,
         undo: Vec<(Arc<Store>, StoreUndo)>,
     ) {
-        let drain = self.0.settings.drain();
+        let drain = self.registry.settings.drain();
         let probation = PROBATION.min(drain);
         let swapped = Instant::now();
         let trapped = tokio::select! {
-            () = self.0.shutdown.cancelled() => false,
+            () = self.registry.life.shutdown.cancelled() => false,
             // What a built-in module replaces is a file that is gone: it does not come back.
             () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
             () = tokio::time::sleep(probation) => false,
@@ -108,7 +111,7 @@ impl Console {
         before: Vec<Arc<Slot>>,
         undo: Vec<(Arc<Store>, StoreUndo)>,
     ) -> bool {
-        let mut table = self.0.table.write();
+        let mut table = self.registry.table.write();
         if !table.units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit)) {
             return false;
         }
@@ -128,32 +131,32 @@ impl Console {
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
-        self.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
-        self.0.refused.lock().insert(unit.name.clone(), Refusal { why: why.into(), conflict: false });
-        self.schedule();
+        self.registry.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
+        self.registry.refuse(&unit.name, FileRefusal { why: why.into(), conflict: false });
+        self.turns.schedule();
         true
     }
 
     /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
     /// that back in one step, so that no call falls between the two.
     pub async fn remove(&self, name: &str) {
-        self.0.refused.lock().remove(name);
+        self.registry.forget_refusal(name);
         self.restore_built_in(|unit| unit == name).await;
-        let removed = self.0.table.write().remove(name);
+        let removed = self.registry.table.write().remove(name);
         tracing::info!(file = name, "a module was removed");
         if let Some(unit) = removed {
-            self.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
-            self.schedule();
-            let drain = self.0.settings.drain();
-            self.0.tasks.spawn(async move { unit.module.drain(drain).await });
+            self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
+            self.turns.schedule();
+            let drain = self.registry.settings.drain();
+            self.registry.life.tasks.spawn(async move { unit.module.drain(drain).await });
         }
     }
 
     /// Installs the built-in modules whose ids nobody answers to, or only files that are `going`.
     pub(super) async fn restore_built_in(&self, going: impl Fn(&str) -> bool) {
-        for built_in in &self.0.settings.built_in {
+        for built_in in &self.registry.settings.built_in {
             let answered = {
-                let table = self.0.table.read();
+                let table = self.registry.table.read();
                 let stays = |unit: &Arc<Unit>| !going(&unit.name);
                 built_in.ids.iter().any(|id| table.unit_of(id).is_some_and(stays))
             };
@@ -164,10 +167,5 @@ impl Console {
                 tracing::error!(module = %built_in.source.name, %error, "a built-in module could not be brought back");
             }
         }
-    }
-
-    /// Whether the newest file of a name was refused since another has an id that it claims.
-    pub fn in_conflict(&self, name: &str) -> bool {
-        self.0.refused.lock().get(name).is_some_and(|refusal| refusal.conflict)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use super::install::Origin;
 use super::lane::Lane;
+use super::source::Origin;
 use crate::plugin::{Context, Handler, IdDescriptor, Lease, Module, Operations};
 
 /// The modules in force. Changed only in one step, under the lock that it stands in.

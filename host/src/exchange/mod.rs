@@ -4,8 +4,10 @@
 
 mod pending;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -31,8 +33,8 @@ pub struct Exchange {
 /// A request that has been sent.
 pub struct Sent {
     waiting: Waiting,
-    /// Who was asked, for the failure that there was no answer.
-    module: String,
+    /// What was asked, for the failure that there was no answer.
+    asked: String,
 }
 
 impl Exchange {
@@ -66,7 +68,18 @@ impl Exchange {
         let (depth, trace) = if self.traces.load(Ordering::Relaxed) { (depth, Trace::current()) } else { (0, None) };
         let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
         self.peer.send_quoted(self.topic, raw(&request)).map_err(disconnected)?;
-        Ok(Sent { waiting, module: module.to_owned() })
+        Ok(Sent { waiting, asked: module.to_owned() })
+    }
+
+    /// Sends a command that is answered.
+    ///
+    /// # Errors
+    /// `busy` where too many requests are under way, `disconnected`.
+    pub fn send_command(&self, command: &str, module: Option<&str>, body: &RawValue) -> Result<Sent, Failure> {
+        let waiting = self.pending.wait()?;
+        let frame = Command { req_id: Some(waiting.id), command, module_id: module, body };
+        self.peer.send_quoted(self.topic, raw(&frame)).map_err(disconnected)?;
+        Ok(Sent { waiting, asked: command.to_owned() })
     }
 
     /// Sends a message that is not answered.
@@ -133,17 +146,26 @@ impl Exchange {
 }
 
 impl Sent {
-    /// Waits for the answer.
+    /// Waits for the answer until a deadline.
     ///
     /// # Errors
     /// What the peer failed with; `timeout`; `disconnected`.
     pub async fn answer(self, deadline: Instant) -> Result<Box<RawValue>, Failure> {
-        let asked = Instant::now();
-        let module = self.module;
-        tokio::time::timeout_at(deadline.into(), self.waiting).await.unwrap_or_else(|_| {
-            let waited = deadline.saturating_duration_since(asked).max(Duration::from_millis(1));
-            Err(Failure::new(code::TIMEOUT, format!("no answer to {module} within {} ms", waited.as_millis())))
+        let began = Instant::now();
+        let asked = self.asked.clone();
+        tokio::time::timeout_at(deadline.into(), self).await.unwrap_or_else(|_| {
+            let waited = deadline.saturating_duration_since(began).max(Duration::from_millis(1));
+            Err(Failure::new(code::TIMEOUT, format!("no answer to {asked} within {} ms", waited.as_millis())))
         })
+    }
+}
+
+/// Waits for the answer for as long as the connection lasts.
+impl Future for Sent {
+    type Output = Result<Box<RawValue>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.waiting).poll(context)
     }
 }
 

@@ -4,19 +4,71 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use serde_json::value::RawValue;
+
 use super::super::known_servers::{Comer, Trust};
 use super::super::login_throttle::{Attempt, Guess};
 use super::super::members::Member;
-use super::{Connection, Registration, described};
+use super::{Connection, ConnectionState, Registration};
 use crate::admin_log::{Kind, Record};
 use crate::auth::Refused;
 use crate::exchange::Exchange;
 use crate::failure::code;
+use crate::journal::{Event, kind};
 use crate::plugin::{Caller, CallerRole, Progress};
 use crate::transport::{Ack, Transport};
-use crate::wire::{Capabilities, MAX_ID, Register, Registered, Role, Topic, check_id, shown};
+use crate::wire::{Capabilities, Info, MAX_ID, Register, Registered, Role, Topic, check_id, raw, shown};
 
 impl Connection {
+    /// Begins to check a registration.
+    pub(super) fn register(&self, topic: Topic, payload: &RawValue, ack: Option<Ack>) {
+        let register: Register = match serde_json::from_str(payload.get()) {
+            Ok(register) => register,
+            // A server of pomelo 2.x that is told no when it comes back never does again; one whose connection ends tries again.
+            Err(error) if topic == Topic::Reconnect => return self.malformed(error),
+            Err(error) => return self.refuse(topic, ack, format!("malformed registration: {error}")),
+        };
+        *self.state.lock() = ConnectionState::Registering;
+        let Some(this) = self.this.upgrade() else { return };
+        // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
+        tokio::spawn(async move {
+            let (came, who) = (Instant::now(), this.claimed(&register));
+            let stranded = topic == Topic::Reconnect && register.is_pomelos();
+            if let Err(refusal) = this.admit(topic, register, ack.clone()).await {
+                let RegistrationRefusal { code, why } = refusal;
+                tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
+                metrics::counter!("pomelo_registrations_refused_total").increment(1);
+                let from = this.peer.remote().map_or_else(String::new, |remote| format!(" from {}", remote.ip()));
+                let id = who.id.as_deref().unwrap_or_default();
+                let event = Event::new(kind::REFUSAL, format!("the registration of `{id}`{from} was refused: {why}"));
+                this.master.options.journal.record_some(event);
+                let record = Record::new(Kind::Register, Arc::new(who));
+                let (failure, reason) = (Some(code.into()), Some(why.clone()));
+                this.master.options.admin_log.take_refusal(Record { failure, reason, took: came.elapsed(), ..record });
+                if stranded {
+                    // A server of pomelo 2.x that is told no never comes back; one whose connection ends tries again.
+                    this.peer.cut(why);
+                } else {
+                    this.refuse(topic, ack, why);
+                }
+            }
+        });
+    }
+
+    pub(super) fn answer(&self, topic: Topic, ack: Option<Ack>, answer: &Registered) {
+        let topic = if topic == Topic::Reconnect { Topic::ReconnectOk } else { Topic::Register };
+        // A peer that has left meanwhile needs no answer.
+        let _ = self.peer.send(topic, raw(answer));
+        if let Some(ack) = ack {
+            let _ = ack.send(raw(answer));
+        }
+    }
+
+    fn refuse(&self, topic: Topic, ack: Option<Ack>, why: String) {
+        self.answer(topic, ack, &Registered::refused(why.clone()));
+        self.peer.close(why);
+    }
+
     /// Who the peer says it is, as it can stand in a log.
     pub(super) fn claimed(&self, register: &Register) -> Caller {
         let role = match register.role {
@@ -33,7 +85,12 @@ impl Connection {
     }
 
     /// Checks a registration and lets the peer in; the reason where it does not.
-    pub(super) async fn admit(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+    pub(super) async fn admit(
+        &self,
+        topic: Topic,
+        register: Register,
+        ack: Option<Ack>,
+    ) -> Result<(), RegistrationRefusal> {
         check_id(&register.id).map_err(|bad| format!("that cannot be an id: {bad}"))?;
         match (register.role, topic) {
             (Role::Client, Topic::Register) => self.admit_client(register, ack).await,
@@ -42,7 +99,7 @@ impl Connection {
         }
     }
 
-    async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+    async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), RegistrationRefusal> {
         let Register { id, username, password, md5, .. } = register;
         let (Some(username), Some(password)) = (username, password) else {
             return Err("a client needs `username` and `password`".to_owned().into());
@@ -81,15 +138,22 @@ impl Connection {
     }
 
     /// A login begins, under a user's name or a server's id. A peer inside this process has no address, and does not guess.
-    fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, Refusal> {
+    fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, RegistrationRefusal> {
         let Some(remote) = self.peer.remote() else { return Ok(None) };
         let attempt = self.master.login_throttle.begin(remote.ip(), guess, name, Instant::now());
-        let busy =
-            || Refusal { code: code::BUSY, why: "too many wrong logins from this address, try again later".into() };
+        let busy = || RegistrationRefusal {
+            code: code::BUSY,
+            why: "too many wrong logins from this address, try again later".into(),
+        };
         attempt.ok_or_else(busy).map(Some)
     }
 
-    async fn admit_monitor(&self, topic: Topic, register: Register, ack: Option<Ack>) -> Result<(), Refusal> {
+    async fn admit_monitor(
+        &self,
+        topic: Topic,
+        register: Register,
+        ack: Option<Ack>,
+    ) -> Result<(), RegistrationRefusal> {
         let pomelos = register.is_pomelos();
         let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
         let server_type = register.server_type.filter(fits);
@@ -162,14 +226,14 @@ impl Connection {
         server_type: &str,
         token: Option<&str>,
         remote: Option<IpAddr>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RegistrationRefusal> {
         let (attempt, access) = (self.attempt(Guess::Token, id), &self.master.access);
         // To compare costs nothing; the operator's own check does, and is not for everybody to keep busy.
         let attempt = if access.has_server_check() { Ok(attempt?) } else { attempt };
         let Err(refused) = access.monitor(id, server_type, token, remote).await else { return Ok(()) };
         settle(attempt?, Err::<(), _>(refused)).await.map_err(|refused| match refused {
             Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
-            other => Refusal::from(other),
+            other => RegistrationRefusal::from(other),
         })
     }
 
@@ -190,21 +254,21 @@ impl Connection {
 }
 
 /// Why a peer is not let in.
-pub(super) struct Refusal {
+pub(super) struct RegistrationRefusal {
     /// As in a failure.
     pub code: &'static str,
     pub why: String,
 }
 
-impl From<String> for Refusal {
+impl From<String> for RegistrationRefusal {
     fn from(why: String) -> Self {
-        Refusal { code: code::FORBIDDEN, why }
+        RegistrationRefusal { code: code::FORBIDDEN, why }
     }
 }
 
-impl From<Refused> for Refusal {
+impl From<Refused> for RegistrationRefusal {
     fn from(refused: Refused) -> Self {
-        Refusal { code: refused.code(), why: refused.to_string() }
+        RegistrationRefusal { code: refused.code(), why: refused.to_string() }
     }
 }
 
@@ -215,4 +279,15 @@ async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, Refused>) ->
         tokio::time::sleep(attempt.answer_after(guessed_wrong, Instant::now())).await;
     }
     outcome
+}
+
+/// What others are told about a server: what its monitor says, but for what is known better.
+pub(super) fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) -> Info {
+    let mut info = info.unwrap_or_default();
+    info.insert("id".into(), id.into());
+    info.insert("serverType".into(), server_type.into());
+    if let Some(pid) = pid {
+        info.insert("pid".into(), pid.into());
+    }
+    info
 }

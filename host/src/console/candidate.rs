@@ -1,0 +1,134 @@
+//! What can be told of a file without running it: which ids it has here, what it may import, its limits, whose place it would take.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::error::InstallError;
+use super::registry::{MAX_UNITS, Registry};
+use super::settings::Settings;
+use super::source::{Origin, Source};
+use super::table::{Table, Unit};
+use crate::plugin::{Compiled, Descriptor, Engine, Grants, IdDescriptor, Limits, Module};
+
+/// A version that has passed every check and waits for the swap.
+pub(super) struct Candidate {
+    pub source: Source,
+    pub module: Arc<Module>,
+    /// The module ids on this host.
+    pub ids: Vec<IdDescriptor>,
+    /// Those on hosts of the other role.
+    pub elsewhere: BTreeSet<String>,
+}
+
+impl Candidate {
+    /// Everything that can be told without running the file.
+    pub fn check(
+        registry: &Registry,
+        engine: &Engine,
+        source: Source,
+        compiled: &Arc<Compiled>,
+    ) -> Result<Candidate, InstallError> {
+        let (settings, identity) = (&registry.settings, &registry.identity);
+        let all = settings.ids(&source.name, &compiled.descriptor().ids);
+        let grants = grants(settings, &source, &all);
+        let first = all.first().map_or("", |id| &id.id);
+        grants.check(first, &compiled.inspection().imports)?;
+        let mut limits = limits(settings, &source, &all, compiled.descriptor());
+        limits.memory = limits.memory.min(engine.limits().max_memory);
+        let module = Arc::new(Module::new(engine, &source.name, compiled, limits)?);
+        let here =
+            |id: &IdDescriptor| id.applies_to(identity.role) && settings.applies_to(&id.id, &identity.server_type);
+        let (ids, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(here);
+        let elsewhere = elsewhere.into_iter().map(|id| id.id).collect();
+        let candidate = Candidate { source, module, ids, elsewhere };
+        candidate.replaced(settings, &registry.table.read())?;
+        Ok(candidate)
+    }
+
+    /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed. A built-in
+    /// module takes its place back from whatever file has it.
+    pub fn replaced(&self, settings: &Settings, table: &Table) -> Result<Vec<Arc<Unit>>, InstallError> {
+        let name = &self.source.name;
+        self.check_claims(settings, table)?;
+        let mut replaced: Vec<Arc<Unit>> = table.units.get(name).cloned().into_iter().collect();
+        for id in &self.ids {
+            let Some(unit) = table.slots.get(&id.id).map(|slot| &slot.unit) else { continue };
+            if replaced.iter().any(|known| known.name == unit.name) {
+                continue;
+            }
+            match &unit.origin {
+                Origin::File(_) if self.source.origin == Origin::BuiltIn => replaced.push(unit.clone()),
+                Origin::File(path) => {
+                    return Err(InstallError::Conflict { id: id.id.clone(), other: path.display().to_string() });
+                }
+                Origin::BuiltIn if !settings.replace_builtin => {
+                    return Err(InstallError::BuiltIn(id.id.clone()));
+                }
+                Origin::BuiltIn => replaced.push(unit.clone()),
+            }
+        }
+        let lost = |unit: &Arc<Unit>| {
+            let mut lost = table.slots.values().filter(|slot| slot.unit.name == unit.name);
+            lost.find(|slot| !self.ids.iter().any(|id| id.id == slot.descriptor.id)).map(|s| s.descriptor.id.clone())
+        };
+        let built_in = |unit: &&Arc<Unit>| unit.name != *name && unit.origin == Origin::BuiltIn;
+        if let Some(id) = replaced.iter().filter(built_in).find_map(lost) {
+            return Err(InstallError::Partial(id));
+        }
+        let new = usize::from(!table.units.contains_key(name));
+        if table.units.len() + new > MAX_UNITS {
+            return Err(InstallError::TooMany);
+        }
+        Ok(replaced)
+    }
+
+    /// Ids that the file has on hosts of the other role are claimed here as well: what is granted to a built-in module's id must not come to
+    /// whoever names it.
+    fn check_claims(&self, settings: &Settings, table: &Table) -> Result<(), InstallError> {
+        let Source { name, origin, .. } = &self.source;
+        if *origin == Origin::BuiltIn {
+            return Ok(());
+        }
+        let here = self.ids.iter().map(|id| &id.id);
+        for id in here.clone().chain(&self.elsewhere) {
+            if settings.built_in(id).is_some() && !settings.replace_builtin {
+                return Err(InstallError::BuiltIn(id.clone()));
+            }
+        }
+        let mut files = table.units.values().filter(|unit| unit.name != *name);
+        let other = files.find_map(|unit| match &unit.origin {
+            Origin::File(path) => here.clone().find(|id| unit.elsewhere.contains(*id)).map(|id| (id, path)),
+            Origin::BuiltIn => None,
+        });
+        match other {
+            Some((id, path)) => Err(InstallError::Conflict { id: id.clone(), other: path.display().to_string() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Limits of a file: those that the configuration gives the first of its ids that it gives any; and for a module that the program carries, those
+/// that it wants itself, where the configuration does not say otherwise.
+fn limits(settings: &Settings, source: &Source, ids: &[IdDescriptor], descriptor: &Descriptor) -> Limits {
+    let own = ids.iter().find_map(|id| settings.modules.get(&id.id).and_then(|module| module.limits.clone()));
+    let mut limits = own.unwrap_or_else(|| settings.limits.clone());
+    if source.origin == Origin::BuiltIn {
+        descriptor.limits.raise(&mut limits, &settings.limits);
+    }
+    limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
+    limits
+}
+
+/// What the file may import: what was granted to any of its ids, and, where it takes a built-in module's place, what that may.
+fn grants(settings: &Settings, source: &Source, ids: &[IdDescriptor]) -> Grants {
+    let mut grants = source.grants.clone();
+    for id in ids {
+        if let Some(module) = settings.modules.get(&id.id) {
+            grants.extend(&module.grants);
+        }
+        if let Some(built_in) = settings.built_in(&id.id).filter(|_| settings.replace_builtin) {
+            grants.extend(&built_in.source.grants);
+        }
+    }
+    grants
+}

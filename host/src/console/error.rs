@@ -1,0 +1,54 @@
+//! Why a file was refused.
+
+use super::registry::{Full, MAX_CONTEXTS, MAX_UNITS};
+use crate::failure::Failure;
+use crate::plugin::{LoadError, NotGranted};
+
+/// Why a file was refused. What ran before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The file itself.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What it imports.
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
+    /// Another file has the id.
+    #[error(
+        "it claims the module id `{id}`, which {other} answers to: remove one of the two, or give this one other ids"
+    )]
+    Conflict {
+        /// The id.
+        id: String,
+        /// The other file.
+        other: String,
+    },
+    /// The id is a built-in module's.
+    #[error(
+        "it claims the module id `{0}` of a built-in module: set `allow_replace_builtin = true` under [modules] in pomelo.toml if it shall take its place"
+    )]
+    BuiltIn(String),
+    /// It would take only some of a built-in module's ids.
+    #[error("it takes the place of a built-in module and lacks its module id `{0}`")]
+    Partial(String),
+    /// It cannot be instantiated.
+    #[error("it cannot be instantiated: {0}")]
+    Instantiate(Failure),
+    /// `start` failed.
+    #[error("`start` of module {id} failed: {failure}")]
+    Start {
+        /// The module id.
+        id: String,
+        /// What it failed with.
+        failure: Failure,
+    },
+    /// The table is full.
+    #[error("this host keeps {MAX_CONTEXTS} module ids and {max} files at most", max = MAX_UNITS)]
+    TooMany,
+}
+
+impl From<Full> for InstallError {
+    fn from(_: Full) -> Self {
+        InstallError::TooMany
+    }
+}

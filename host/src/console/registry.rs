@@ -1,0 +1,214 @@
+//! The registry: which module ids there are, what each has on this host, which are disabled, and which files were refused.
+//!
+//! It knows what is in force. How a version comes into force is the installer's affair (`install`, `swap`), and what calls modules unasked is that
+//! of `turns`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::settings::Settings;
+use super::table::Table;
+use crate::failure::{Failure, code};
+use crate::journal::Event;
+use crate::plugin::capability::Services;
+use crate::plugin::{Context, HostRole, Identity, Module, Neighbours, Store};
+
+/// The keeper's scope for what operators enabled and disabled. No module id has a space.
+const STATES: &str = "module states";
+const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
+
+/// Module ids that a host keeps a store for, present and past.
+pub(super) const MAX_CONTEXTS: usize = 1024;
+/// Files in force at the same time; and refusals that are kept.
+pub(super) const MAX_UNITS: usize = 256;
+
+/// What a host knows of its modules.
+pub(super) struct Registry {
+    pub identity: Arc<Identity>,
+    pub settings: Settings,
+    pub life: Life,
+    services: Arc<Services>,
+    /// The modules in force.
+    pub table: RwLock<Table>,
+    /// By module id. A context stays when its module is removed, so that a module that comes back finds its store. Bounded by [`MAX_CONTEXTS`].
+    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
+    /// Ids of disabled modules, loaded or not.
+    disabled: RwLock<BTreeSet<String>>,
+    /// By the file's name: its last refusal, until a version of it is accepted. Bounded by [`MAX_UNITS`].
+    refusals: Mutex<BTreeMap<String, FileRefusal>>,
+}
+
+/// How long the host lives, and what it still has to finish.
+#[derive(Clone, Default)]
+pub(super) struct Life {
+    /// Cancelled when the host begins to shut down.
+    pub shutdown: CancellationToken,
+    /// Calls, timers, feeds and lanes. The end of the host waits for them.
+    pub tasks: TaskTracker,
+}
+
+/// Why the newest file of a name is not in force.
+pub(super) struct FileRefusal {
+    /// The reason, as a sentence.
+    pub why: String,
+    /// Whether another file has an id that this one claims: once that file goes, this one is worth another try.
+    pub conflict: bool,
+}
+
+/// There is no room for one more module id.
+pub(super) struct Full;
+
+impl Registry {
+    pub fn new(identity: Identity, services: Services, settings: Settings) -> Self {
+        let mut disabled: BTreeSet<String> =
+            settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
+        // What an operator said last counts more than the configuration. A monitor is told by its master, so that only a master keeps it.
+        let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
+        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
+            if state == DISABLED {
+                disabled.insert(id);
+            } else {
+                disabled.remove(&id);
+            }
+        }
+        Registry {
+            identity: Arc::new(identity),
+            settings,
+            life: Life::default(),
+            services: Arc::new(services),
+            table: RwLock::default(),
+            contexts: Mutex::default(),
+            disabled: RwLock::new(disabled),
+            refusals: Mutex::default(),
+        }
+    }
+
+    /// What a module id has on this host; made at its first use.
+    pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, Full> {
+        let mut contexts = self.contexts.lock();
+        if let Some(context) = contexts.get(id) {
+            return Ok(context.clone());
+        }
+        if contexts.len() >= MAX_CONTEXTS {
+            return Err(Full);
+        }
+        let settings = self.settings.modules.get(id);
+        let limits = settings.and_then(|module| module.limits.as_ref()).unwrap_or(&self.settings.limits);
+        let store = match &self.settings.keeper {
+            Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
+            None => Store::new(limits.store),
+        };
+        let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
+        if let Some(built_in) = self.settings.built_in(id) {
+            grants.extend(&built_in.source.grants);
+        }
+        let context = Arc::new(Context::new(
+            id,
+            self.identity.clone(),
+            self.services.clone(),
+            settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
+            grants,
+            Arc::new(store),
+            self.neighbours(),
+        ));
+        contexts.insert(id.to_owned(), context.clone());
+        Ok(context)
+    }
+
+    /// The modules of this host, for those who do not keep it alive.
+    pub fn neighbours(self: &Arc<Self>) -> Arc<dyn Neighbours> {
+        Arc::new(Arc::downgrade(self))
+    }
+
+    /// Refuses a call of a disabled module.
+    pub fn check_enabled(&self, id: &str) -> Result<(), Failure> {
+        if self.disabled.read().contains(id) {
+            return Err(Failure::new(code::DISABLED, format!("module {id} is disabled")));
+        }
+        Ok(())
+    }
+
+    /// Enables or disables a module id, whether a module of it is loaded or not; whether that changed anything.
+    pub fn set_enabled(&self, id: &str, enable: bool) -> bool {
+        let mut disabled = self.disabled.write();
+        let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
+        if changed {
+            let state = if enable { ENABLED } else { DISABLED };
+            if let Some(keeper) = self.settings.keeper.as_ref().filter(|_| self.identity.role == HostRole::Master) {
+                keeper.put(STATES, id, Some(state.into()));
+            }
+            tracing::info!(module = id, enabled = enable, "a module was {state}");
+        }
+        changed
+    }
+
+    /// The ids of disabled modules.
+    pub fn disabled(&self) -> BTreeSet<String> {
+        self.disabled.read().clone()
+    }
+
+    /// Takes over which modules are disabled.
+    pub fn set_disabled(&self, ids: BTreeSet<String>) {
+        *self.disabled.write() = ids;
+    }
+
+    /// Keeps why a file was refused.
+    pub fn refuse(&self, file: &str, refusal: FileRefusal) {
+        let mut refusals = self.refusals.lock();
+        if refusals.len() < MAX_UNITS || refusals.contains_key(file) {
+            refusals.insert(file.to_owned(), refusal);
+        }
+    }
+
+    /// Forgets why a file was refused, since a version of it is accepted, or it is gone.
+    pub fn forget_refusal(&self, file: &str) {
+        self.refusals.lock().remove(file);
+    }
+
+    /// By file: why its newest version was refused.
+    pub fn refusals(&self) -> BTreeMap<String, String> {
+        self.refusals.lock().iter().map(|(file, refusal)| (file.clone(), refusal.why.clone())).collect()
+    }
+
+    /// Whether the newest version of a file was refused because another file has an id that it claims.
+    pub fn in_conflict(&self, file: &str) -> bool {
+        self.refusals.lock().get(file).is_some_and(|refusal| refusal.conflict)
+    }
+
+    /// Writes down what happened to this host's modules.
+    pub fn record(&self, event: Event) {
+        self.services.journal.record(event.server(&self.identity.server_id));
+    }
+
+    /// Writes down what was done to this host by a client, who is named instead of the host's server.
+    pub fn record_of_client(&self, event: Event) {
+        self.services.journal.record(event);
+    }
+}
+
+/// Weak, because every context has it and stands in the registry itself.
+impl Neighbours for Weak<Registry> {
+    fn ids(&self) -> Vec<String> {
+        let Some(registry) = self.upgrade() else { return Vec::new() };
+        let mut ids: Vec<_> = registry.table.read().slots.keys().cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn store(&self, id: &str) -> Option<Arc<Store>> {
+        let registry = self.upgrade()?;
+        let contexts = registry.contexts.lock();
+        contexts.get(id).map(|context| context.store.clone())
+    }
+
+    fn module(&self, id: &str) -> Option<Arc<Module>> {
+        let registry = self.upgrade()?;
+        let table = registry.table.read();
+        table.slots.get(id).map(|slot| slot.unit.module.clone())
+    }
+}

@@ -1,0 +1,108 @@
+//! What a registered client says. Whatever it asks, allowed or refused, comes into the admin log.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use super::super::MasterCore;
+use super::super::commands::Order;
+use super::{Connection, Registration, unanswered};
+use crate::admin_log::{Kind, Record};
+use crate::console::{Inbound, Reply};
+use crate::failure::{Failure, code};
+use crate::journal::{Event, kind};
+use crate::plugin::{Caller, Handler};
+use crate::trace::Trace;
+use crate::transport::Ack;
+use crate::wire::{Message, shown};
+
+impl Connection {
+    /// A message of a client's.
+    pub(super) fn client(&self, peer: &Registration, payload: &RawValue, ack: Option<Ack>) {
+        match Message::parse(payload) {
+            Err(error) => self.malformed(error),
+            Ok(Message::Request { id, module, body, depth: _, trace }) => {
+                let inbound = Inbound { trace, ..peer.says(Handler::Client, &module, body) };
+                self.ask(inbound, Box::new(peer.exchange.reply(Some(id), ack)));
+            }
+            Ok(Message::Notify { module, body }) => {
+                let wants_answer = ack.is_some();
+                let inbound = Inbound { wants_answer, ..peer.says(Handler::Client, &module, body) };
+                let reply: Reply = match wants_answer {
+                    true => Box::new(peer.exchange.reply(None, ack)),
+                    false => Box::new(unanswered(module.to_string(), peer.id.clone())),
+                };
+                self.ask(inbound, reply);
+            }
+            Ok(Message::Command { id, command, module, body }) => {
+                let module = module.as_deref();
+                let record = Record {
+                    module: module.map(shown),
+                    operation: Some(shown(&command)),
+                    ..Record::new(Kind::Command, peer.caller.clone())
+                };
+                let asked = Logged::new(&self.master, record, module);
+                let order = Order { command: &command, module, body, caller: &peer.caller };
+                let reply = asked.before(Box::new(peer.exchange.reply(id, ack)));
+                self.master.command(order, &self.waiting, &self.over, reply);
+            }
+            Ok(Message::Response { .. }) => {
+                tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients")
+            }
+        }
+    }
+
+    /// Hands a client's message to its module, and the outcome to the admin log as well.
+    fn ask(&self, inbound: Inbound<'_>, reply: Reply) {
+        // Here a request begins, unless the client has begun it.
+        let trace = Some(inbound.trace.unwrap_or_else(Trace::begin));
+        let inbound = Inbound { trace, ..inbound };
+        let kind = if inbound.wants_answer { Kind::Request } else { Kind::Notify };
+        let (caller, module) = (inbound.caller.clone(), inbound.module);
+        let admitted = self.master.console.admit(inbound);
+        let record = Record {
+            module: Some(shown(module)),
+            operation: admitted.asked.operation.as_deref().map(shown),
+            targets: admitted.asked.targets.iter().map(|target| shown(target)).collect(),
+            ..Record::new(kind, caller)
+        };
+        let asked = Logged::new(&self.master, record, Some(module));
+        admitted.dispatch(asked.before(reply));
+    }
+}
+
+/// Something that a client asked, until its outcome can be written down.
+struct Logged {
+    master: Arc<MasterCore>,
+    record: Record,
+    module: Option<String>,
+    came: Instant,
+}
+
+impl Logged {
+    fn new(master: &Arc<MasterCore>, record: Record, module: Option<&str>) -> Self {
+        Logged { master: master.clone(), record, module: module.map(str::to_owned), came: Instant::now() }
+    }
+
+    /// Writes down what came of it, before that goes to `reply`.
+    fn before(self, reply: Reply) -> Reply {
+        Box::new(move |outcome| {
+            let Logged { master, record, module, came } = self;
+            let failure = outcome.as_ref().err();
+            note_refusal(&master, &record.caller, module, failure);
+            // Of a failure only the code: its sentence may repeat parts of the message.
+            let failure = failure.map(|failure| failure.code.clone());
+            master.options.admin_log.take(Record { failure, took: came.elapsed(), ..record });
+            reply(outcome);
+        })
+    }
+}
+
+/// Writes into the journal what a client was not allowed to do.
+fn note_refusal(master: &MasterCore, caller: &Caller, module: Option<String>, failure: Option<&Failure>) {
+    if let Some(failure) = failure.filter(|failure| failure.code == code::FORBIDDEN) {
+        let event = Event::new(kind::REFUSAL, failure.message.clone()).client(caller.user.as_deref());
+        master.options.journal.record_some(Event { module, ..event });
+    }
+}

@@ -1,0 +1,69 @@
+//! What a registered monitor says: messages to modules, answers, that its server came or went, and events.
+
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use super::registration::described;
+use super::{Connection, Registration, unanswered};
+use crate::console::Inbound;
+use crate::journal::Report;
+use crate::plugin::Handler;
+use crate::wire::{Message, Register, Registered, Topic};
+
+/// What a registered monitor may say of its server, bytes: others are told all of it.
+const MAX_INFO: usize = 64 << 10;
+
+impl Connection {
+    /// A message of a monitor's.
+    pub(super) fn monitor(&self, peer: &Registration, payload: &RawValue) {
+        match Message::parse(payload) {
+            Err(error) => self.malformed(error),
+            Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
+            Ok(Message::Request { id, module, body, depth, trace }) => {
+                let inbound = Inbound { depth, trace, ..peer.says(Handler::Master, &module, body) };
+                let reply = peer.exchange.reply(Some(id), None);
+                self.master.console.dispatch(inbound, Box::new(reply));
+            }
+            Ok(Message::Notify { module, body }) => {
+                let inbound = Inbound { wants_answer: false, ..peer.says(Handler::Master, &module, body) };
+                let reply = unanswered(module.to_string(), peer.id.clone());
+                self.master.console.dispatch(inbound, Box::new(reply));
+            }
+            Ok(Message::Command { .. }) => {
+                tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")
+            }
+        }
+    }
+
+    /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
+    pub(super) fn present(&self, peer: &Registration, payload: &RawValue) {
+        if payload.get().len() > MAX_INFO {
+            return self.malformed(format!("what it says of its server has more than {MAX_INFO} bytes"));
+        }
+        match serde_json::from_str::<Register>(payload.get()) {
+            Ok(register) => {
+                let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
+                let info = described(register.info, &peer.id, server_type, register.pid);
+                self.answer(Topic::Reconnect, None, &Registered::ok(self.master.console.disabled()));
+                self.master.members.present(&peer.id, self.peer.id(), info);
+            }
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    /// Something happened where a monitor stands.
+    pub(super) fn reported(&self, peer: &Registration, payload: &RawValue) {
+        let report: Report = match serde_json::from_str(payload.get()) {
+            Ok(report) => report,
+            Err(error) => return self.malformed(error),
+        };
+        if !self.reports.lock().take(Instant::now()) {
+            metrics::counter!("pomelo_events_dropped_total").increment(1);
+            return;
+        }
+        let event = report.received(&peer.id);
+        tracing::info!(server = %peer.id, kind = %event.kind, module = event.module, "{}", event.message);
+        self.master.options.journal.record(event);
+    }
+}
