@@ -17,7 +17,7 @@ step "JavaScript peers"
 if ! command -v npm >/dev/null; then
     debian nodejs npm || { echo "npm is needed: install Node.js 18 or later" >&2 && exit 1; }
 fi
-npm --prefix tests/js ci --ignore-scripts --no-audit --no-fund
+npm --prefix tests/fixtures/js ci --ignore-scripts --no-audit --no-fund
 # The web page is tested in a real browser; CHROMIUM names one that is elsewhere.
 if ! [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
     debian chromium || { echo "chromium is needed: install it, or name it in CHROMIUM" >&2 && exit 1; }
@@ -43,7 +43,7 @@ build() {
 # What rustup's wasm32-wasip2 makes imports WASI, which the built-in modules are not granted: such a toolchain counts as none.
 plain() { [[ "$(bash modules/build.sh --toolchain)" != *wasip2* ]]; }
 if { plain && build; } || { debian rustc-web cargo-web rust-web-src lld-22 && plain && build; }; then
-    bash tests/outside/build.sh target/modules/outside
+    bash tests/fixtures/outside_module/build.sh target/modules/outside
     # The same compiler makes the same bytes of the same sources.
     if [ "$(bash modules/build.sh --toolchain)" = "$(cat modules/built/TOOLCHAIN)" ]; then
         for module in modules/built/*.wasm; do

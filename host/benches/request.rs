@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p pomelo-host --bench request`; only ratios within one run count. The client runs in the same process.
 
-#[path = "../../tests/fleet/mod.rs"]
+#[path = "../../tests/support/fleet/mod.rs"]
 mod fleet;
 #[path = "support/mod.rs"]
 mod support;

@@ -4,7 +4,7 @@
 //! `cargo run --release --example scale` measures all four; `-- 100` one of them. A thousand monitors need 1,100 file descriptors a process
 //! (`ulimit -n 4096`). `RUST_LOG=warn` shows what goes wrong.
 
-#[path = "../../tests/fleet/mod.rs"]
+#[path = "../../tests/support/fleet/mod.rs"]
 mod fleet;
 
 use std::io::{BufRead, BufReader, Read};

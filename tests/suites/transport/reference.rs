@@ -14,10 +14,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::support::{Probe, Server, closed, connect, frame, number, soon};
 
 fn scripts() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/js");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/js");
     assert!(
         folder.join("node_modules/socket.io-client").exists(),
-        "the packages of the reference implementation are missing: run `npm ci --ignore-scripts` in tests/js"
+        "the packages of the reference implementation are missing: run `npm ci --ignore-scripts` in tests/fixtures/js"
     );
     folder
 }

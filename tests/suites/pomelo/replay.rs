@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::support::eventually;
 use crate::wire::{Came, Wire};
 
-const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/pomelo/transcripts");
+const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/suites/pomelo/transcripts");
 
 /// What is compared of a payload: not figures and process ids, nor what the master says of itself.
 fn plain(value: &Value) -> Value {

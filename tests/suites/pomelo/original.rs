@@ -59,7 +59,7 @@ fn sees(file: &Path, servers: &[&str]) {
 /// What an administrator with npm's pomelo-admin is answered: to a command, or to a request of a module.
 fn asked(app: &App, arguments: &[&str]) -> Value {
     let mut asking = node();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/js/pomelo_command.js");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/js/pomelo_command.js");
     asking.args([script, &app.port.to_string()]).args(arguments);
     let done = run(asking);
     let answer = done.out.lines().last().and_then(|line| serde_json::from_str(line).ok());

@@ -30,7 +30,7 @@ fn read(name: &str) -> Vec<u8> {
     let path = directory.join(name);
     std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
-            "{} cannot be read ({error}): run modules/build.sh, and tests/outside/build.sh for `outside`",
+            "{} cannot be read ({error}): run modules/build.sh, and tests/fixtures/outside_module/build.sh for `outside`",
             path.display()
         )
     })

@@ -1,6 +1,6 @@
 //! W5: random interleavings of everything that can happen to members; at the end every view is the master's table.
 //!
-//! `VIEWS_SEED=n cargo test --test views` looks at one interleaving again; it fixes what happens and in which order, not the time that the
+//! `VIEWS_SEED=n cargo test --test view_convergence` looks at one interleaving again; it fixes what happens and in which order, not the time that the
 //! sockets take.
 
 use std::net::SocketAddr;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::support::{Done, Host, eventually, free_ports, pomelo, run, send};
 
 /// Where npm's packages are.
-const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/js/node_modules");
+const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/js/node_modules");
 /// The application's sources.
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/js/pomelo-app");
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/js/pomelo-app");
 /// What a process writes goes through here: no colours, and warnings of old packages are not ours.
 const QUIET: [(&str, &str); 3] = [("NODE_NO_WARNINGS", "1"), ("NO_COLOR", "1"), ("NODE_DISABLE_COLORS", "1")];
 

@@ -10,7 +10,7 @@ use crate::support::*;
 
 /// Sees to it that what drives the browser is there: it came to `package.json` later than the Socket.IO client did.
 fn driver() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/js");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/js");
     if folder.join("node_modules/playwright-core").exists() {
         return;
     }

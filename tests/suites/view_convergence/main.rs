@@ -1,11 +1,9 @@
 //! Every member's view of the cluster is the master's: W1 to W5 with a real master, real monitors, real sockets and the real watchdog.
 
-#[path = "views/burst.rs"]
 mod burst;
+#[path = "../../support/fleet/mod.rs"]
 mod fleet;
-#[path = "views/interleavings.rs"]
 mod interleavings;
-#[path = "views/messages.rs"]
 mod messages;
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! npm's `socket.io-client` as a client of the master: the scripts of `tests/js` make the checks and say what they have checked.
+//! npm's `socket.io-client` as a client of the master: the scripts of `tests/fixtures/js` make the checks and say what they have checked.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// Runs a script of `tests/js`; what it printed.
+/// Runs a script of `tests/fixtures/js`; what it printed.
 pub fn script(name: &str, arguments: &[&str]) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/js");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/js");
     assert!(
         folder.join("node_modules/socket.io-client").exists(),
-        "npm's socket.io-client is missing: run `npm ci --ignore-scripts` in tests/js"
+        "npm's socket.io-client is missing: run `npm ci --ignore-scripts` in tests/fixtures/js"
     );
     let mut node = Command::new("node");
     node.arg(name).args(arguments).current_dir(folder);

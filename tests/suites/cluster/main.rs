@@ -1,0 +1,27 @@
+//! Clusters of real processes: the finished program as master, monitors and command line, shell scripts as servers, npm's `socket.io-client` as a
+//! foreign client. Each test has a configuration, ports and a modules' directory of its own; whatever it started ends with it.
+
+mod access;
+mod adding;
+mod application;
+mod clients;
+mod command_line;
+mod console;
+mod demo;
+mod journal;
+mod lifecycle;
+mod loss;
+mod modules;
+mod monitors;
+mod observing;
+mod page;
+mod pipes;
+mod scripts_and_profiles;
+mod setting_up;
+mod shell;
+mod shutdown;
+mod ssh;
+#[path = "../../support/processes.rs"]
+mod support;
+mod twenty;
+mod watching;
