@@ -1,29 +1,25 @@
 //! `start`, `master` and `monitor`: commands that stay until they are told to end.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
-use crate::config::{Config, Launch, Origin, Ready, Settings};
+use crate::config::{Config, Origin, Ready, Settings};
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::master::starter::{Record, ServerStarter, Which};
 use crate::master::{Master, Own};
-use crate::monitor::supervised::{OwnProcess, Program, Supervised};
-use crate::monitor::{Monitor, Running};
-use crate::plugin::capability::Services;
+use crate::monitor::Monitor;
+use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{CredentialFiles, Modules};
 use crate::state_db::StateDb;
-use crate::supervise::{Ended, Phase, Status, print_lines};
-use crate::wire::Info;
+use crate::supervise::print_lines;
 
 /// How long calls under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -236,7 +232,20 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     // First of all: whoever holds the state is this server's monitor. A second one must neither run the program nor touch its view.
     let state = assemble::state(config.as_ref(), &arguments.id)?;
     let journal = Journal::new(KEPT_EVENTS);
-    let beside = Beside::new(&arguments, &journal, config.as_ref(), &server_type, &master, settings, &stop).await?;
+    let wanted = Wanted {
+        id: &arguments.id,
+        server_type: &server_type,
+        master: &master,
+        config: config.as_ref(),
+        command: arguments.command.clone(),
+        ready: arguments.ready.map(Ready::from),
+        journal: journal.clone(),
+    };
+    let no_port = |NoPort| Exit::usage(format!("--ready port: servers.json gives {} no port", arguments.id));
+    let beside = match wanted.program().map_err(no_port)? {
+        Some(program) => Beside::program(program, print_lines()).await?,
+        None => Beside::own_process(&arguments.id, &server_type, stop.clone()),
+    };
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
@@ -260,26 +269,11 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
     if arguments.pomelo_master.is_some() {
-        monitor.join_pomelo(master, beside.running);
+        monitor.join_pomelo(master, beside.running.clone());
     } else {
-        monitor.join(master, beside.running);
+        monitor.join(master, beside.running.clone());
     }
-    let mut ended = beside.ended;
-    let given_up = tokio::select! {
-        () = stop.cancelled() => false,
-        // The program has ended for good: by itself, or on purpose.
-        Ok(end) = ended.wait_for(Option::is_some) => *end == Some(Ended::GivenUp),
-    };
-    stop.cancel();
-    // The call that brought the end here is still to be answered. The program has its whole time to end meanwhile: whoever started this monitor
-    // does not wait for one after the other.
-    let ending = async {
-        if let Some(process) = &beside.services.process {
-            // Whatever has ended already is fine.
-            let _ = process.stop().await;
-        }
-    };
-    tokio::join!(monitor.shut_down(DRAIN), ending);
+    let given_up = beside.until_the_end(&monitor, &stop, DRAIN).await;
     if let Some(following) = following {
         let _ = following.await;
     }
@@ -292,101 +286,14 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a monitor stands beside: a program, or nothing but itself.
-struct Beside {
-    services: Services,
-    running: Running,
-    /// What the program adds to its server's `info`.
-    told: Option<watch::Receiver<Info>>,
-    /// Why the program stays down, once it does.
-    ended: watch::Receiver<Option<Ended>>,
-}
-
-impl Beside {
-    async fn new(
-        arguments: &MonitorArgs,
-        journal: &Journal,
-        config: Option<&Config>,
-        server_type: &str,
-        master: &str,
-        settings: &Settings,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let server = config.and_then(|config| config.server(&arguments.id));
-        let configured = config.zip(server).and_then(|(config, server)| Program::of(config, server));
-        let given = (!arguments.command.is_empty()).then(|| Launch {
-            command: arguments.command.clone(),
-            cwd: None,
-            env: BTreeMap::new(),
-        });
-        let program = match (configured, given) {
-            (Some(configured), None) => Program { master: master.to_owned(), journal: journal.clone(), ..configured },
-            (Some(configured), Some(launch)) => {
-                Program { master: master.to_owned(), launch, journal: journal.clone(), ..configured }
-            }
-            (None, Some(launch)) => Program {
-                id: arguments.id.clone(),
-                server_type: server_type.to_owned(),
-                master: master.to_owned(),
-                launch,
-                policy: settings.supervise.policy(settings.supervise.restart),
-                cpus: Vec::new(),
-                ready: settings.supervise.ready,
-                address: None,
-                ready_deadline: settings.supervise.ready_deadline,
-                output_lines: settings.supervise.output_lines,
-                logs: None,
-                crons: Vec::new(),
-                force: false,
-                dir: config.and_then(|config| config.data_dir(&arguments.id)),
-                journal: journal.clone(),
-            },
-            (None, None) => {
-                let own = Arc::new(OwnProcess::new(&arguments.id, server_type, stop.clone()));
-                let application = Some(own.application());
-                let services = Services { application, process: Some(own), ..Services::default() };
-                let running = watch::Sender::new(Some(std::process::id())).subscribe();
-                return Ok(Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() });
-            }
-        };
-        let program = match arguments.ready {
-            Some(ReadyArg::Port) if program.address.is_none() => {
-                return Err(Exit::usage(format!("--ready port: servers.json gives {} no port", arguments.id)));
-            }
-            Some(ReadyArg::Port) => Program { ready: Ready::Port, ..program },
-            Some(ReadyArg::Control) => Program { ready: Ready::Control, ..program },
-            Some(ReadyArg::Delay) => Program { ready: Ready::Delay, ..program },
-            None => program,
-        };
-        let supervised = Arc::new(Supervised::start(program, print_lines()).await?);
-        let (running, ended) = follow(supervised.status());
-        let told = Some(supervised.told());
-        let application = Some(supervised.application());
-        let services = Services { application, process: Some(supervised), ..Services::default() };
-        Ok(Beside { services, running, told, ended })
-    }
-}
-
-/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down once it does.
-fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<Ended>>) {
-    let (running, pid) = watch::channel(None);
-    let (end, ended) = watch::channel(None);
-    tokio::spawn(async move {
-        loop {
-            let phase = status.borrow_and_update().phase.clone();
-            running.send_replace(match phase {
-                Phase::Running(pid) => Some(pid),
-                _ => None,
-            });
-            if let Phase::Exited(why) = phase {
-                end.send_replace(Some(why));
-            }
-            if status.changed().await.is_err() {
-                return;
-            }
+impl From<ReadyArg> for Ready {
+    fn from(argument: ReadyArg) -> Self {
+        match argument {
+            ReadyArg::Delay => Ready::Delay,
+            ReadyArg::Port => Ready::Port,
+            ReadyArg::Control => Ready::Control,
         }
-    });
-    (pid, ended)
+    }
 }
 
 /// Cancels a token when standard input ends. A thread of its own reads it: it cannot be waited for in any other way, whatever it is.

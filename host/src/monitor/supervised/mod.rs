@@ -4,6 +4,7 @@
 //! master nor any module. Registering a server when its program runs, and deregistering it when it has ended, is for the monitor's link,
 //! which follows [`Supervised::status`].
 
+mod beside;
 mod contact;
 mod logs;
 mod own;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, code};
 
+pub use beside::{Beside, NoPort, Wanted};
 pub use own::OwnProcess;
 pub use program::{Program, StartError, Supervised, leftovers};
 

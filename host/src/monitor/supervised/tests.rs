@@ -133,3 +133,22 @@ async fn a_host_without_a_program_ends_itself_when_asked() {
     own.stop().await.unwrap();
     assert!(end.is_cancelled());
 }
+
+#[test]
+fn what_stands_beside_a_monitor_is_what_was_said_and_then_what_is_configured() {
+    let demo = crate::config::Config::demo().unwrap();
+    let configured = &demo.servers[0];
+    let wanted = |id, config, command: &[&str], ready| {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        Wanted { id, server_type: "chat", master: "10.0.0.1:1", config, command, ready, journal: Journal::default() }
+    };
+    assert!(wanted("new", None, &[], None).program().unwrap().is_none());
+    let new = wanted("new", None, &["chat", "-v"], Some(Ready::Control)).program().unwrap().unwrap();
+    assert_eq!((new.ready, new.launch.command), (Ready::Control, vec!["chat".to_owned(), "-v".to_owned()]));
+    assert_eq!(wanted("new", None, &["chat"], Some(Ready::Port)).program().unwrap_err(), NoPort);
+    let own = wanted(&configured.id, Some(&demo), &[], None).program().unwrap().unwrap();
+    assert_eq!(Some(&own.launch), configured.launch.as_ref());
+    assert_eq!((own.master.as_str(), own.address), ("10.0.0.1:1", configured.address()));
+    let other = wanted(&configured.id, Some(&demo), &["other"], Some(Ready::Port)).program().unwrap().unwrap();
+    assert_eq!((other.launch.command, other.ready), (vec!["other".to_owned()], Ready::Port));
+}

@@ -1,0 +1,171 @@
+//! What stands beside a monitor, put together: the program of its server, or this very process where there is none.
+//!
+//! It knows the configuration of servers, and what somebody said in its place. It knows no command line, and not how the master is reached.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{OwnProcess, Program, StartError, Supervised};
+use crate::config::{Config, Launch, Ready, Settings};
+use crate::journal::Journal;
+use crate::monitor::{Monitor, Running};
+use crate::plugin::capability::Services;
+use crate::supervise::{Ended, LineSink, Phase, Status};
+use crate::wire::Info;
+
+/// What is to stand beside a monitor: the program that the configuration has for the server, with what was said in place of it.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The server's id.
+    pub id: &'a str,
+    /// The server's type.
+    pub server_type: &'a str,
+    /// The master's `host:port`, which the program is told.
+    pub master: &'a str,
+    /// The configuration, where there is one; it need not have the server.
+    pub config: Option<&'a Config>,
+    /// The program and its arguments, in place of the configured ones; empty for those.
+    pub command: Vec<String>,
+    /// What says that the program is ready, in place of what the configuration says.
+    pub ready: Option<Ready>,
+    /// Where the program's ends and starts are written down.
+    pub journal: Journal,
+}
+
+/// A program counts as ready when its port is listened on, and the configuration gives it none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("servers.json gives it no port")]
+pub struct NoPort;
+
+/// What a monitor stands beside.
+pub struct Beside {
+    /// What the monitor's modules act on: `application` and `process`.
+    pub services: Services,
+    /// Whether the server runs.
+    pub running: Running,
+    /// What the program adds to its server's `info`; absent where there is no program.
+    pub told: Option<watch::Receiver<Info>>,
+    /// Why the program stays down, once it does.
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+impl Wanted<'_> {
+    /// The program; absent where there is none.
+    ///
+    /// # Errors
+    /// [`NoPort`].
+    pub fn program(self) -> Result<Option<Program>, NoPort> {
+        let server = self.config.and_then(|config| config.server(self.id));
+        let configured = self.config.zip(server).and_then(|(config, server)| Program::of(config, server));
+        let given = (!self.command.is_empty()).then(|| Launch {
+            command: self.command.clone(),
+            cwd: None,
+            env: BTreeMap::new(),
+        });
+        let program = match (configured, given) {
+            (None, None) => return Ok(None),
+            (Some(configured), None) => configured,
+            (Some(configured), Some(launch)) => Program { launch, ..configured },
+            (None, Some(launch)) => self.unconfigured(launch),
+        };
+        let ready = self.ready.unwrap_or(program.ready);
+        if self.ready == Some(Ready::Port) && program.address.is_none() {
+            return Err(NoPort);
+        }
+        Ok(Some(Program { master: self.master.to_owned(), ready, journal: self.journal, ..program }))
+    }
+
+    /// A program of which the configuration knows nothing but what it says of all.
+    fn unconfigured(&self, launch: Launch) -> Program {
+        let default = Settings::default();
+        let settings = &self.config.map_or(&default, |config| &config.settings).supervise;
+        Program {
+            id: self.id.to_owned(),
+            server_type: self.server_type.to_owned(),
+            master: self.master.to_owned(),
+            launch,
+            policy: settings.policy(settings.restart),
+            cpus: Vec::new(),
+            ready: settings.ready,
+            address: None,
+            ready_deadline: settings.ready_deadline,
+            output_lines: settings.output_lines,
+            logs: None,
+            crons: Vec::new(),
+            force: false,
+            dir: self.config.and_then(|config| config.data_dir(self.id)),
+            journal: Journal::default(),
+        }
+    }
+}
+
+impl Beside {
+    /// Starts a program, whose lines go to `output`.
+    ///
+    /// # Errors
+    /// As [`Supervised::start`].
+    pub async fn program(program: Program, output: LineSink) -> Result<Self, StartError> {
+        let supervised = Arc::new(Supervised::start(program, output).await?);
+        let (running, ended) = follow(supervised.status());
+        let told = Some(supervised.told());
+        let application = Some(supervised.application());
+        let services = Services { application, process: Some(supervised), ..Services::default() };
+        Ok(Beside { services, running, told, ended })
+    }
+
+    /// No program: modules act on this process, which is the server, and whose end by a module cancels `stop`.
+    pub fn own_process(id: &str, server_type: &str, stop: CancellationToken) -> Self {
+        let own = Arc::new(OwnProcess::new(id, server_type, stop));
+        let application = Some(own.application());
+        let services = Services { application, process: Some(own), ..Services::default() };
+        let running = watch::Sender::new(Some(std::process::id())).subscribe();
+        Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() }
+    }
+
+    /// Stays until `stop` is cancelled or the program has ended for good, cancels `stop` and ends both: the monitor, whose calls under way have
+    /// `drain` to be answered, and the program. Whether the program ended by itself and is not brought back.
+    pub async fn until_the_end(mut self, monitor: &Monitor, stop: &CancellationToken, drain: Duration) -> bool {
+        let given_up = tokio::select! {
+            () = stop.cancelled() => false,
+            // By itself, or on purpose.
+            Ok(end) = self.ended.wait_for(Option::is_some) => *end == Some(Ended::GivenUp),
+        };
+        stop.cancel();
+        // The call that brought the end here is still to be answered. The program has its whole time to end meanwhile, because whoever started this
+        // monitor does not wait for one after the other.
+        let ending = async {
+            if let Some(process) = &self.services.process {
+                // Whatever has ended already is fine.
+                let _ = process.stop().await;
+            }
+        };
+        tokio::join!(monitor.shut_down(drain), ending);
+        given_up
+    }
+}
+
+/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down once it does.
+fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<Ended>>) {
+    let (running, pid) = watch::channel(None);
+    let (end, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let phase = status.borrow_and_update().phase.clone();
+            running.send_replace(match phase {
+                Phase::Running(pid) => Some(pid),
+                _ => None,
+            });
+            if let Phase::Exited(why) = phase {
+                end.send_replace(Some(why));
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    (pid, ended)
+}
