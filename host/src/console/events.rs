@@ -5,18 +5,18 @@
 //! told in a form that no longer holds.
 
 use std::any::Any;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::dispatch::Inbound;
 use super::registry::Registry;
-use super::turns::Turns;
 use crate::plugin::{Caller, CallerRole, Handler};
 use crate::util::Backoff;
 
@@ -42,7 +42,7 @@ pub struct Batch {
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What tells a module id of server events. Dropping it ends it; a call that it has begun goes on.
-pub(super) struct Feed(AbortHandle);
+struct Feed(AbortHandle);
 
 impl Drop for Feed {
     fn drop(&mut self) {
@@ -50,13 +50,32 @@ impl Drop for Feed {
     }
 }
 
-impl Turns {
+/// The feeds of a registry's modules.
+#[derive(Default)]
+pub(super) struct Feeds {
+    source: OnceLock<Arc<dyn EventSource>>,
+    /// By module id.
+    feeds: Mutex<HashMap<String, Feed>>,
+}
+
+impl Feeds {
+    /// Gives the source. The first one stays.
+    pub fn set_source(&self, source: Arc<dyn EventSource>) {
+        // A second source would be a mistake of the program, without harm.
+        let _ = self.source.set(source);
+    }
+
+    /// Ends all feeds; calls that they have begun go on.
+    pub fn end(&self) {
+        self.feeds.lock().clear();
+    }
+
     /// Feeds those modules of the table that want server events, each under the first of its ids. An id that had a feed keeps it, and with it its
     /// position, whichever version or file answers to it now.
-    pub(super) fn feed(&self) {
-        let Some(source) = self.events.get() else { return };
+    pub fn follow(&self, registry: &Arc<Registry>) {
+        let Some(source) = self.source.get() else { return };
         let wanted: BTreeSet<String> = {
-            let table = self.registry.table.read();
+            let table = registry.table.read();
             let units = table.units.values().filter(|unit| unit.module.inspection().has(Handler::Events));
             units.filter_map(|unit| table.ids_of(&unit.name).into_iter().next()).collect()
         };
@@ -64,8 +83,8 @@ impl Turns {
         feeds.retain(|id, _| wanted.contains(id));
         for id in wanted {
             feeds.entry(id.clone()).or_insert_with(|| {
-                let feeding = feed(self.registry.clone(), id, source.clone());
-                Feed(self.registry.life.tasks.spawn(feeding).abort_handle())
+                let feeding = feed(registry.clone(), id, source.clone());
+                Feed(registry.life.tasks.spawn(feeding).abort_handle())
             });
         }
     }

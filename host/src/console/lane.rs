@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::registry::Life;
+use super::life::Life;
 
 type Job = BoxFuture<'static, ()>;
 

@@ -5,7 +5,7 @@
 //! | part | what it has | files |
 //! |---|---|---|
 //! | `Registry` | the table of module ids, what each id has on this host, what is disabled, what was refused | `registry`, `table`, `settings` |
-//! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `commands`, `observe` |
+//! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `life`, `commands`, `observe` |
 //! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap` |
 //! | `Turns` | what calls modules unasked: timers, feeds of server events, `start` | `turns`, `events`, `start` |
 //!
@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod install;
 mod lane;
+mod life;
 mod observe;
 mod permissions;
 mod registry;
@@ -91,8 +92,7 @@ impl Console {
 
     /// Gives the source of server events; to be called once, before [`Console::start`].
     pub fn set_events(&self, source: Arc<dyn EventSource>) {
-        // A second source would be a mistake of the program, without harm: the first one stays.
-        let _ = self.turns.events.set(source);
+        self.turns.feeds.set_source(source);
     }
 
     /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::life::Life;
 use super::settings::Settings;
 use super::table::Table;
 use crate::failure::{Failure, code};
@@ -41,15 +40,6 @@ pub(super) struct Registry {
     disabled: RwLock<BTreeSet<String>>,
     /// By the file's name: its last refusal, until a version of it is accepted. Bounded by [`MAX_UNITS`].
     refusals: Mutex<BTreeMap<String, FileRefusal>>,
-}
-
-/// How long the host lives, and what it still has to finish.
-#[derive(Clone, Default)]
-pub(super) struct Life {
-    /// Cancelled when the host begins to shut down.
-    pub shutdown: CancellationToken,
-    /// Calls, timers, feeds and lanes. The end of the host waits for them.
-    pub tasks: TaskTracker,
 }
 
 /// Why the newest file of a name is not in force.

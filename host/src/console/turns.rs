@@ -4,7 +4,7 @@
 //! It calls modules as everybody does, through the registry, and knows nothing of how they were installed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::dispatch::Inbound;
-use super::events::{EventSource, Feed};
+use super::events::Feeds;
 use super::registry::Registry;
 use crate::plugin::{Caller, CallerRole, Handler, HostRole};
 
@@ -24,9 +24,7 @@ pub(super) struct Turns {
     pub started: watch::Sender<bool>,
     /// By module id.
     timers: Mutex<HashMap<String, Timer>>,
-    /// By module id.
-    pub feeds: Mutex<HashMap<String, Feed>>,
-    pub events: OnceLock<Arc<dyn EventSource>>,
+    pub feeds: Feeds,
 }
 
 /// A module id's timer. Dropping it ends it; a call that it has begun goes on.
@@ -44,13 +42,7 @@ impl Drop for Timer {
 
 impl Turns {
     pub fn new(registry: Arc<Registry>) -> Self {
-        Turns {
-            registry,
-            started: watch::Sender::new(false),
-            timers: Mutex::default(),
-            feeds: Mutex::default(),
-            events: OnceLock::new(),
-        }
+        Turns { registry, started: watch::Sender::new(false), timers: Mutex::default(), feeds: Feeds::default() }
     }
 
     /// Whether the host has started.
@@ -61,7 +53,7 @@ impl Turns {
     /// Ends timers and feeds; calls that they have begun go on.
     pub fn end(&self) {
         self.timers.lock().clear();
-        self.feeds.lock().clear();
+        self.feeds.end();
     }
 
     /// Makes timers and feeds those of the table. A timer whose figures are what they were keeps its rhythm.
@@ -70,7 +62,7 @@ impl Turns {
         if !self.has_started() || self.registry.life.shutdown.is_cancelled() {
             return;
         }
-        self.feed();
+        self.feeds.follow(&self.registry);
         let role = self.registry.identity.role;
         let wanted: Vec<_> = {
             let table = self.registry.table.read();
