@@ -16,55 +16,10 @@ use super::engine::{Engine, Places};
 use super::instance::{Exports, Instance, Trapped};
 use super::profiling::Switch;
 use super::state::{CallState, State};
-use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
+use super::{Call, Context, Descriptor, Handler, Inspection, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::wire::null;
-
-/// A callback of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Handler {
-    /// On the master, for monitors and the `pull` timer.
-    Master,
-    /// On a monitor, for the master and the `push` timer.
-    Monitor,
-    /// On the master, for clients.
-    Client,
-    /// On the master, for changes of the server table.
-    Events,
-    /// Once per host and version.
-    Start,
-}
-
-impl Handler {
-    /// All callbacks.
-    pub const ALL: [Handler; 5] = [Handler::Master, Handler::Monitor, Handler::Client, Handler::Events, Handler::Start];
-
-    /// The callback's name, which is that of its interface.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Handler::Master => "master-handler",
-            Handler::Monitor => "monitor-handler",
-            Handler::Client => "client-handler",
-            Handler::Events => "server-events",
-            Handler::Start => "lifecycle",
-        }
-    }
-
-    pub(super) const fn export(self) -> &'static str {
-        match self {
-            Handler::Master => "pomelo:admin/master-handler@0.1.0",
-            Handler::Monitor => "pomelo:admin/monitor-handler@0.1.0",
-            Handler::Client => "pomelo:admin/client-handler@0.1.0",
-            Handler::Events => "pomelo:admin/server-events@0.1.0",
-            Handler::Start => "pomelo:admin/lifecycle@0.1.0",
-        }
-    }
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// A compiled version of a module.
 pub struct Module {
@@ -103,24 +58,6 @@ pub struct Figures {
     pub queued: usize,
     /// Warm instances that no call uses.
     pub idle: usize,
-}
-
-/// A call to be made.
-pub struct Call {
-    /// The module id under which the call came.
-    pub context: Arc<Context>,
-    /// Who called.
-    pub caller: Arc<Caller>,
-    /// The message, absent when a timer fired.
-    pub msg: Option<Box<RawValue>>,
-    /// Whether the caller waits for the answer.
-    pub wants_answer: bool,
-    /// In how many calls this one is nested.
-    pub depth: u8,
-    /// When it must have been answered.
-    pub deadline: Instant,
-    /// The store that the call sees.
-    pub store: StoreView,
 }
 
 impl Module {
@@ -207,14 +144,20 @@ impl Module {
         Ok(())
     }
 
-    /// Takes part in this version: it is not drained before the lease is given back. To be taken where it is certain that the version is still
-    /// the one in force.
-    pub fn lease(self: &Arc<Self>) -> Lease {
+    /// One more call takes part in this version, which is not drained before that call has ended.
+    pub(super) fn call_begins(&self) {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        Lease(self.clone())
     }
 
-    async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+    /// A call that [`Module::call_begins`] counted has ended.
+    pub(super) fn call_ended(&self) {
+        if self.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Calls a handler under the limits of the module.
+    pub(super) async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         let id = &call.context.id;
         if !self.inspection().has(handler) {
             let message = format!("module {id} does not have a {}", handler.as_str());
@@ -411,36 +354,6 @@ impl Module {
 impl Drop for Module {
     fn drop(&mut self) {
         self.engine.not_idle(self.idle.get_mut().len());
-    }
-}
-
-/// A part in a version of a module, for one call.
-pub struct Lease(Arc<Module>);
-
-impl Lease {
-    /// The version.
-    pub fn module(&self) -> &Arc<Module> {
-        &self.0
-    }
-
-    /// Calls a handler and waits for its answer, `null` for those that have none.
-    ///
-    /// # Errors
-    /// The handler's own failure, or the host's: a trap, a passed limit, no such handler.
-    pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
-        let arrived = Instant::now();
-        let context = call.context.clone();
-        let outcome = self.0.call_limited(handler, call).await;
-        context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
-        outcome
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.drained.notify_waiters();
-        }
     }
 }
 
