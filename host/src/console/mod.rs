@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, Engine, HostRole, Identity, Module, Neighbours, Store};
+use crate::plugin::{Context, Engine, HostRole, Identity, Module, ModulesInForce, Neighbours, Store};
 
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Inbound, Reply};
@@ -146,6 +146,11 @@ impl Console {
         Arc::new(self.downgrade())
     }
 
+    /// The versions in force on this host, for those who do not keep it alive.
+    pub fn modules_in_force(&self) -> Arc<dyn ModulesInForce> {
+        Arc::new(self.downgrade())
+    }
+
     /// Whether this host is shutting down.
     pub fn is_shutting_down(&self) -> bool {
         self.0.shutdown.is_cancelled()
@@ -175,7 +180,9 @@ impl Neighbours for Weak<Inner> {
         let contexts = console.contexts.lock();
         contexts.get(id).map(|context| context.store.clone())
     }
+}
 
+impl ModulesInForce for Weak<Inner> {
     fn module(&self, id: &str) -> Option<Arc<Module>> {
         let console = self.upgrade()?;
         let table = console.table.read();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::capability::Services;
-use super::{Grants, Identity, Module, Stats, Store};
+use super::{Grants, Identity, Stats, Store};
 
 /// The modules of the same host.
 pub trait Neighbours: Send + Sync {
@@ -15,10 +15,6 @@ pub trait Neighbours: Send + Sync {
     fn ids(&self) -> Vec<String>;
     /// The store of a module id.
     fn store(&self, id: &str) -> Option<Arc<Store>>;
-    /// The version in force of a module id.
-    fn module(&self, _id: &str) -> Option<Arc<Module>> {
-        None
-    }
 }
 
 /// What a module id has on a host.

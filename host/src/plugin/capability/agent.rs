@@ -6,16 +6,16 @@ use super::not_available;
 use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 use crate::wire::raw;
 
 /// Bytes that a logged line may have.
 const MAX_LINE: usize = 4096;
 
-impl types::Host for State {}
+impl types::Host for InstanceState {}
 
 // While a component is instantiated there is no call: then these answer with nothing rather than fail.
-impl Host for State {
+impl Host for InstanceState {
     fn role(&mut self) -> String {
         self.call().map(|call| call.context.identity.role.as_str().to_owned()).unwrap_or_default()
     }

@@ -10,7 +10,7 @@ use super::not_available;
 use crate::failure::Failure;
 use crate::plugin::Caller;
 use crate::plugin::bindings::pomelo::admin::{scripts::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub trait Scripts: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
 }
 
-impl State {
+impl InstanceState {
     fn scripts(&self) -> Result<Arc<dyn Scripts>, Failure> {
         let scripts = self.call()?.context.services.scripts.clone();
         scripts.ok_or_else(|| not_available("scripts", "this host runs no scripts"))
@@ -56,7 +56,7 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn names(&mut self) -> Result<Vec<String>, types::Failure> {
         let scripts = self.scripts()?;
         Ok(self.wait(scripts.names()).await?)
