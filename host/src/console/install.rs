@@ -10,7 +10,7 @@ use super::{Console, MAX_CONTEXTS};
 use crate::failure::Failure;
 use crate::journal::{Event, kind};
 use crate::plugin::{
-    Compiled, Context, Descriptor, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, Overlay, Store,
+    Compiled, Context, Descriptor, Grants, IdDescriptor, Limits, LoadError, Module, NotGranted, StagedChanges, Store,
 };
 
 /// Where a version came from.
@@ -110,7 +110,7 @@ pub(super) struct Candidate {
 }
 
 /// What a candidate's `start` stored under each of its ids, held back until the swap.
-pub(super) type Overlays = Vec<(Arc<Store>, Arc<Overlay>)>;
+pub(super) type Overlays = Vec<(Arc<Store>, Arc<StagedChanges>)>;
 
 impl Console {
     /// Installs a file: as a new module, or as the next version of one. Before [`Console::start`] no `start` is called.
@@ -300,7 +300,7 @@ impl Console {
         let settings = self.0.settings.modules.get(id);
         let limits = settings.and_then(|module| module.limits.as_ref()).unwrap_or(&self.0.settings.limits);
         let store = match &self.0.settings.keeper {
-            Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
+            Some(keeper) => Store::with_keeper(limits.store, id, keeper.clone()),
             None => Store::new(limits.store),
         };
         let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::install::{Candidate, Overlays};
 use super::table::Slot;
 use super::{Console, InstallError, Origin};
 use crate::failure::{Failure, code};
-use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Module, Overlay, StoreView};
+use crate::plugin::{Call, Caller, CallerRole, Context, Handler, Module, StagedChanges, StoreView};
 use crate::util::Backoff;
 
 /// How long a `start` that failed waits before it is called again: at first, and at most.
@@ -22,8 +22,8 @@ impl Console {
         let mut overlays = Vec::new();
         for id in &candidate.ids {
             let context = self.context(&id.id)?;
-            let overlay = Arc::new(Overlay::default());
-            let store = StoreView::held_back(context.store.clone(), overlay.clone());
+            let overlay = Arc::new(StagedChanges::default());
+            let store = StoreView::staged(context.store.clone(), overlay.clone());
             overlays.push((context.store.clone(), overlay));
             call_start(candidate.module.clone(), context, store)
                 .await

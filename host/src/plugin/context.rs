@@ -1,12 +1,10 @@
 //! What a module id has on a host, over all versions of the module: its store, its options, its grants, its figures.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
+use std::time::Instant;
 
 use super::capability::Services;
+use super::log_budget::LogBudget;
 use super::{Grants, Identity, Stats, Store};
 
 /// The modules of the same host.
@@ -35,8 +33,8 @@ pub struct Context {
     pub neighbours: Arc<dyn Neighbours>,
     /// Figures of the handlers.
     pub stats: Stats,
-    /// Lines that the module may still log in this second.
-    pub(super) lines: LineBudget,
+    /// Lines that the module may still log.
+    pub(super) log_budget: LogBudget,
 }
 
 impl Context {
@@ -60,38 +58,12 @@ impl Context {
             grants,
             store,
             neighbours,
-            lines: LineBudget::default(),
+            log_budget: LogBudget::new(Instant::now()),
         }
     }
 
     /// Whether what is set under a key outlives the process.
     pub fn is_durable(&self, key: &str) -> bool {
         self.store.is_durable(key)
-    }
-}
-
-/// Keeps a module that logs without pause from filling the log.
-#[derive(Debug, Default)]
-pub(super) struct LineBudget {
-    window: Mutex<Option<(Instant, u32)>>,
-    told: AtomicBool,
-}
-
-impl LineBudget {
-    /// Lines that a module may log in a second.
-    const LINES: u32 = 100;
-
-    /// Whether one more line may be logged; `Err(true)` where the loss is to be told, once a window.
-    pub fn take(&self, now: Instant) -> Result<(), bool> {
-        let mut window = self.window.lock();
-        let (_, used) = match window.as_mut() {
-            Some(open) if now.duration_since(open.0) < Duration::from_secs(1) => open,
-            _ => {
-                self.told.store(false, Ordering::Relaxed);
-                window.insert((now, 0))
-            }
-        };
-        *used = used.saturating_add(1);
-        if *used <= Self::LINES { Ok(()) } else { Err(!self.told.swap(true, Ordering::Relaxed)) }
     }
 }

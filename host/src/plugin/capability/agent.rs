@@ -7,6 +7,7 @@ use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
 use crate::plugin::instance_state::InstanceState;
+use crate::plugin::log_budget::{LINES, LineFate};
 use crate::wire::raw;
 
 /// Bytes that a logged line may have.
@@ -70,12 +71,15 @@ impl Host for InstanceState {
     fn log(&mut self, level: String, mut message: String) {
         let Ok(call) = self.call() else { return };
         let module = call.context.id.as_str();
-        match call.context.lines.take(Instant::now()) {
-            Ok(()) => {}
-            Err(true) => {
-                return tracing::warn!(module, "the module logs too much; what it logs in this second is left out");
+        match call.context.log_budget.take(Instant::now()) {
+            LineFate::Logged => {}
+            LineFate::LostAndTold => {
+                return tracing::warn!(
+                    module,
+                    "the module logs more than {LINES} lines a second; some of them are left out"
+                );
             }
-            Err(false) => return,
+            LineFate::Lost => return,
         }
         if message.len() > MAX_LINE {
             message.truncate(message.floor_char_boundary(MAX_LINE));
