@@ -21,6 +21,21 @@ pub enum Script {
     Content(Vec<u8>),
 }
 
+/// One run of a script.
+#[derive(Clone, Debug)]
+pub struct ScriptRun {
+    /// What is run.
+    pub script: Script,
+    /// What its handler is given as its message.
+    pub args: Box<RawValue>,
+    /// Who called the module that runs it.
+    pub caller: Arc<Caller>,
+    /// In how many calls the run is nested.
+    pub depth: u8,
+    /// When it must have been answered.
+    pub deadline: Instant,
+}
+
 /// What the interface `scripts` acts on.
 pub trait Scripts: Send + Sync + 'static {
     /// Names of the saved scripts.
@@ -29,15 +44,8 @@ pub trait Scripts: Send + Sync + 'static {
     fn get(&self, name: String) -> BoxFuture<'_, Result<Vec<u8>, Failure>>;
     /// Saves a script.
     fn save(&self, name: String, content: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Runs one once, for `caller`, who called the module that runs it; `depth` says how many calls this one is nested in.
-    fn run(
-        &self,
-        script: Script,
-        args: Box<RawValue>,
-        caller: Arc<Caller>,
-        depth: u8,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
+    /// Runs a script once and waits for its answer.
+    fn run(&self, run: ScriptRun) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
 }
 
 impl InstanceState {
@@ -51,7 +59,7 @@ impl InstanceState {
         let args = self.json(args)?;
         let (depth, deadline) = self.nested(std::time::Duration::MAX)?;
         let caller = self.call()?.caller.clone();
-        let answer = self.wait(scripts.run(script, args, caller, depth, deadline)).await?;
+        let answer = self.wait(scripts.run(ScriptRun { script, args, caller, depth, deadline })).await?;
         Ok(Box::<str>::from(answer).into())
     }
 }
