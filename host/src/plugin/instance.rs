@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{self, InstancePre};
 use wasmtime::Store;
+use wasmtime::component::{self, InstancePre};
 
 use super::bindings::exports::pomelo::admin::{
     client_handler, lifecycle, master_handler, monitor_handler, server_events,
