@@ -110,9 +110,9 @@ impl Agent {
         serde_json::from_str(&agent::caller()).unwrap_or_default()
     }
 
-    /// The id of the server or client that called. Fails with `bad-message` where the caller has none, as a timer.
+    /// The id of the server or client that called. Fails with `bad-message` where the caller has none, such as a timer.
     pub fn caller_id(&self) -> Result<String> {
-        /// Less than a whole caller, for the sake of the module's size.
+        /// Only the id, because code that reads a whole caller makes the module larger.
         #[derive(Deserialize)]
         struct Identified {
             id: String,
@@ -122,9 +122,9 @@ impl Agent {
         Ok(caller.id)
     }
 
-    /// The level of the user that called; absent where it was no client.
+    /// The level of the user that called. Absent where the caller is not a client.
     pub fn caller_level(&self) -> Option<u8> {
-        /// Less than a whole caller, for the sake of the module's size.
+        /// Only the level, because code that reads a whole caller makes the module larger.
         #[derive(Default, Deserialize)]
         struct Levelled {
             #[serde(default)]
@@ -168,7 +168,7 @@ impl Agent {
         Store::new()
     }
 
-    /// What the servers have told this module on the master last.
+    /// The last report of each server to this module, on the master.
     pub fn reports(&self) -> Reports<'_> {
         Reports::new(self)
     }
@@ -203,13 +203,13 @@ impl Agent {
         Scripts::new()
     }
 
-    /// Where time goes.
+    /// Profiles of this host's process and modules.
     pub fn profiler(&self) -> Profiler {
         Profiler::new()
     }
 
-    /// Sends something to the client that waits for the answer to this call, before the answer. Fails with `not-available` where it is no
-    /// client that waits.
+    /// Sends a message to the client that waits for the answer to this call, ahead of the answer. Fails with `not-available` where no client
+    /// waits for it.
     pub fn progress(&self, msg: &(impl Serialize + ?Sized)) -> Result {
         agent::progress(&json::encode(msg)?).map_err(from_host)
     }

@@ -54,12 +54,12 @@ impl Application {
         json::answer(application::call(name, &json::encode(args)?))
     }
 
-    /// Adds crons, or replaces those of the same id: objects with `id`, `time` and `action`. All or none.
+    /// Adds crons, or replaces those of the same id: objects with `id`, `time` and `action`. Where one of them is refused, none is added.
     pub fn add_crons(&self, crons: &[impl Serialize]) -> Result {
         application::add_crons(&json::encode(crons)?).map_err(from_host)
     }
 
-    /// Removes crons by id; the ids that were there.
+    /// Removes crons by id. Returns those ids that were there.
     pub fn remove_crons(&self, ids: &[String]) -> Result<Vec<String>> {
         application::remove_crons(ids).map_err(from_host)
     }

@@ -51,8 +51,8 @@ impl<'a> Cluster<'a> {
         json::answer(cluster::servers())
     }
 
-    /// The server table in a form of the module's own, made of an object with `rev`, `epoch` and `servers`, a map from id to `info`. A module
-    /// that only passes the servers on takes them as a `RawValue`. Fails with `bad-answer` where the table is not of that form.
+    /// The server table as a type of the module's own. It is read from an object with `rev`, `epoch` and `servers`, a map from id to `info`. A
+    /// module that only passes the servers on takes `servers` as a `RawValue`. Fails with `bad-answer` where the table is not of that form.
     pub fn table<T: DeserializeOwned>(&self) -> Result<T> {
         json::answer(cluster::servers())
     }
@@ -75,8 +75,8 @@ impl<'a> Cluster<'a> {
         json::answer(cluster::request(target, &self.id(), &json::encode(msg)?, millis(deadline)))
     }
 
-    /// Asks all that the targets name, at once, and waits for their answers, at most this long and never longer than this call may take.
-    /// One pair for each, in no order.
+    /// Asks all servers that the targets name, at once, and waits for their answers, at most this long and never longer than this call may
+    /// take. Returns one pair for each, in no order.
     ///
     /// A monitor that did not answer in time has the failure `timeout`; a target that names nobody is there under its own text with
     /// `not-found`; an answer that is not of the expected form is `bad-answer`.
@@ -91,13 +91,13 @@ impl<'a> Cluster<'a> {
         Ok(answers.into_iter().map(|(id, result)| (id, json::answer(result))).collect())
     }
 
-    /// Sends a request to all that the targets name, and does not wait. The host collects the answers and logs who failed or did not
+    /// Sends a request to all servers that the targets name, and does not wait. The host collects the answers and logs who failed or did not
     /// answer.
     pub fn tell(&self, targets: &[impl AsRef<str>], msg: &(impl Serialize + ?Sized)) -> Result {
         cluster::tell(&owned(targets), &self.id(), &json::encode(msg)?).map_err(from_host)
     }
 
-    /// Sends a message that is not answered to all that the targets name.
+    /// Sends a message that is not answered to all servers that the targets name.
     pub fn notify(&self, targets: &[impl AsRef<str>], msg: &(impl Serialize + ?Sized)) -> Result {
         cluster::notify(&owned(targets), &self.id(), &json::encode(msg)?).map_err(from_host)
     }

@@ -28,7 +28,8 @@ impl Failure {
         Self { code: code.into(), message: message.into() }
     }
 
-    /// The failure, of code `failed`, of all of several servers: what has become of none, such as `No server answered`, and each one's reason.
+    /// The failure of a request that failed on every server that was asked; its code is `failed`. The message is `what`, such as
+    /// `No server answered`, followed by each server's reason.
     pub fn of_all(what: impl Into<String>, reasons: &BTreeMap<String, String>) -> Self {
         let mut message = what.into();
         for (index, (id, reason)) in reasons.iter().enumerate() {

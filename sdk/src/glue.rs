@@ -32,7 +32,7 @@ pub fn outcome<E: Into<Failure>>(call: impl FnOnce(&Agent) -> Result<Result<(), 
     call(&Agent::new()).and_then(|result| result.map_err(Into::into)).map_err(to_host)
 }
 
-/// The message of a callback that wants one.
+/// The message of a callback that needs one.
 pub fn message<'a, T: Deserialize<'a>>(text: Option<&'a str>, callback: &Callback) -> Result<T> {
     let Some(text) = text else {
         return Err(bad_message(callback, "a message is wanted, and there is none"));
@@ -40,7 +40,7 @@ pub fn message<'a, T: Deserialize<'a>>(text: Option<&'a str>, callback: &Callbac
     serde_json::from_str(text).map_err(|error| bad_message(callback, &error.to_string()))
 }
 
-/// The message of a callback that can do without; JSON's `null` counts as none.
+/// The message of a callback whose message may be absent. JSON's `null` counts as absent.
 pub fn optional_message<'a, T: Deserialize<'a>>(text: Option<&'a str>, callback: &Callback) -> Result<Option<T>> {
     text.map_or(Ok(None), |text| message(Some(text), callback))
 }

@@ -1,7 +1,7 @@
 //! Write admin modules for the pomelo plugin host.
 //!
-//! A module is a struct and an `impl` with the callbacks it has. This one keeps the time of every server: every five seconds the master
-//! asks the monitors, caches what they answer, and gives the cache to clients.
+//! A module is a struct and an `impl` with the callbacks it has. This one keeps the time of every server. Every five seconds the master
+//! asks the monitors. It keeps what they answer, and gives that to clients.
 //!
 //! ```
 //! use pomelo_sdk::prelude::*;
@@ -51,20 +51,21 @@
 //! | `start` | once per host and version | none |
 //! | `server_events` | on the master, when servers come and go | `{"since", "rev", "epoch", "events"}` |
 //!
-//! A callback takes, in this order and all at will, `&self` or `&mut self`, an [`&Agent`](Agent), and a message: any type that serde can
-//! read, or an `Option` of one where the message may be absent. It returns a [`Result`] of anything that serde can write; `start` and
+//! A callback takes up to three arguments, in this order: `&self` or `&mut self`, an [`&Agent`](Agent), and a message. Each can be left out.
+//! A message is any type that serde can read, or an `Option` of one where the message may be absent. The callback returns a [`Result`] of anything that serde can write; `start` and
 //! `server_events` return a `Result` of `()`. A message that is not of the callback's type is answered with the failure `bad-message`.
 //!
 //! # State
-//! The host runs several instances of a module at a time and drops them as it likes. The fields of a struct whose callbacks take
-//! `&mut self` (it has to be `Default`) are a cache within one instance; what must be kept goes to [`Agent::store`].
+//! The host runs several instances of a module at a time, and may drop any of them between two calls. Callbacks that take `&mut self` can
+//! therefore use the struct's fields only as a cache of one instance (the struct has to be `Default`). What must be kept goes to
+//! [`Agent::store`].
 //!
 //! # Permissions
 //! A component imports what it uses, and the operator grants the imports: a module that never calls [`Agent::process`] needs no grant for it.
 //!
 //! # Logs
-//! The macros of the `log` crate write to the host's log; the prelude has the crate in scope. With the feature `tracing` those of `tracing`
-//! do as well.
+//! The macros of the `log` crate write to the host's log; the prelude has the crate in scope. With the feature `tracing`, the
+//! macros of `tracing` write there as well.
 
 #![deny(missing_docs)]
 

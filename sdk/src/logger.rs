@@ -1,6 +1,7 @@
-//! Carries what a module writes with the macros of `log` to the host's log, and the message of a panic before it traps.
+//! Writes to the host's log: what a module logs with the macros of `log`, and the message of a panic before the instance traps.
 //!
-//! A build that leaves the messages of panics out says so with `--cfg pomelo_silent_panics`, and nothing is needed for them.
+//! With `--cfg pomelo_silent_panics` the messages of panics are not logged. That is for builds of the standard library without these messages,
+//! so that the module has no code for them.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -10,10 +11,10 @@ struct Logger;
 
 static LOGGER: Logger = Logger;
 
-/// Called before every callback. It costs a load, and the linker drops the logger from a module that logs nothing.
+/// Called before every callback. After the first call it costs one load. The linker drops the logger from a module that logs nothing.
 pub(crate) fn install() {
     if log::max_level() == LevelFilter::Off && log::set_logger(&LOGGER).is_ok() {
-        // The host decides what it writes: which level that is can change while the module runs.
+        // Every level goes to the host, because the host decides what it writes, and may decide otherwise while the module runs.
         log::set_max_level(LevelFilter::Trace);
         #[cfg(all(target_arch = "wasm32", not(pomelo_silent_panics)))]
         std::panic::set_hook(Box::new(|panic| agent::log("error", &panic.to_string())));

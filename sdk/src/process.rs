@@ -27,18 +27,19 @@ impl Process {
         json::answer(process::stats())
     }
 
-    /// Stops it for good: asks it to end, kills its process group when the host's deadline has passed. Returns when it has ended; the host
-    /// then deregisters and ends too. For the master: returns at once, the host ends when the calls under way are answered.
+    /// Stops the process for good: asks it to end, and kills its process group when the host's deadline has passed. Returns when it has ended;
+    /// the host then deregisters and ends too. On the master this returns at once, and the host ends when the calls under way are answered.
     pub fn stop(&self) -> Result {
         process::stop().map_err(from_host)
     }
 
-    /// Kills its process group without asking, for good. As [`stop`](Process::stop) otherwise.
+    /// Kills the process group for good, without asking the process to end. Otherwise like [`stop`](Process::stop).
     pub fn kill(&self) -> Result {
         process::kill().map_err(from_host)
     }
 
-    /// Stops it and starts it again; the new process id, when it runs. The master cannot restart itself: `not-available`.
+    /// Stops the process and starts it again. Returns the new process id when the program runs. Fails with `not-available` on the master,
+    /// because a master cannot restart itself.
     pub fn restart(&self) -> Result<u32> {
         process::restart().map_err(from_host)
     }
@@ -53,8 +54,8 @@ impl Process {
         json::answer(process::usage())
     }
 
-    /// The newest lines, at most `lines`, that the program has written, or those after number `since`; where there are none yet, waits for one,
-    /// `wait` at most. An object: `lines`, of `{n, time, error, text}`, and `last`.
+    /// The newest lines that the program has written, at most `lines`; with `since`, those after that line's number. Where there is no such
+    /// line yet, waits for one, at most `wait`. The answer is an object: `lines`, of `{n, time, error, text}`, and `last`.
     pub fn output<T: DeserializeOwned>(&self, since: Option<u64>, lines: u32, wait: Duration) -> Result<T> {
         let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         json::answer(process::output(since, lines, wait))
@@ -82,19 +83,20 @@ impl Starter {
         Self { _private: () }
     }
 
-    /// Starts a server that is configured, or was added, and does not run; it is no longer kept down. Returns when it has joined. Fails with
+    /// Starts a server that is configured or was added, and does not run. The server is no longer kept down. Returns when it has joined. Fails with
     /// `not-available` where this host has no starter.
     pub fn start(&self, id: &str) -> Result {
         starter::start(id).map_err(from_host)
     }
 
-    /// Adds servers to those that are configured, and starts them. All are checked before any is started; what came of each, by id.
+    /// Adds servers to those that are configured, and starts them. All are checked before any is started. Returns the outcome of each, by id.
     pub fn add(&self, servers: &[impl Serialize]) -> Result<Vec<(String, Result)>> {
         let outcomes = starter::add(&json::encode(servers)?).map_err(from_host)?;
         Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(from_host))).collect())
     }
 
-    /// Keeps servers down that are stopped on purpose, also over a restart of the master, until they are started; or does so no more.
+    /// With `down`, keeps servers down that are stopped on purpose, until they are started; a restart of the master does not change that.
+    /// Without `down`, the servers are no longer kept down.
     pub fn hold(&self, ids: &[String], down: bool) -> Result {
         starter::hold(ids, down).map_err(from_host)
     }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Agent, Result};
 
-/// One key for each server: reports of several servers may be handled at once.
+/// Each server has a key of its own, because the reports of several servers may be handled at once.
 const PREFIX: &str = "report:";
 
-/// What the servers have told a module on the master last, one value each, in the module's [`store`](Agent::store): the cache of a `pull`
-/// module. A server that has left is not among them.
+/// The last report of each server to a module on the master: the cache of a `pull` module. The reports are kept in the module's
+/// [`store`](Agent::store). Those of servers that have left are not shown.
 #[derive(Debug)]
 pub struct Reports<'a> {
     agent: &'a Agent,
@@ -22,7 +22,7 @@ impl<'a> Reports<'a> {
         Self { agent }
     }
 
-    /// Keeps what the calling server reports. Who that is comes from its connection, whatever its message says. Fails as
+    /// Keeps what the calling server reports. Which server that is, its connection says, not its message. Fails as
     /// [`Agent::caller_id`] and [`Store::set`](crate::Store::set) do.
     pub fn keep(&self, report: &(impl Serialize + ?Sized)) -> Result {
         self.agent.store().set(&key(&self.agent.caller_id()?), report)
@@ -35,8 +35,8 @@ impl<'a> Reports<'a> {
         Ok(reports.map(|(key, report)| (server(&key).to_owned(), report)).filter(|(id, _)| present(id)).collect())
     }
 
-    /// Drops the reports of servers that have left. [`all`](Reports::all) leaves them out anyway, but they would stay in the store: to be
-    /// called at every turn of the timer.
+    /// Removes the reports of servers that have left. Call it at every turn of the timer, because these reports stay in the store otherwise,
+    /// although [`all`](Reports::all) leaves them out.
     pub fn forget_the_gone(&self) -> Result {
         let present = self.present()?;
         for (key, _) in self.agent.store().entries_text(PREFIX) {
@@ -47,13 +47,13 @@ impl<'a> Reports<'a> {
         Ok(())
     }
 
-    /// Asks the servers that have come for their first report, with an empty message: nobody has to wait for the next turn of the timer. To be
-    /// called by `server_events`. Fails as [`Cluster::notify`](crate::Cluster::notify) does.
+    /// Asks the servers that have come for their first report, with an empty message. Call it from `server_events`, so that a new server need
+    /// not wait for the next turn of the timer. Fails as [`Cluster::notify`](crate::Cluster::notify) does.
     pub fn ask_arrived(&self, arrivals: &Arrivals) -> Result {
         let came = |event: &&Event| event.event != "disconnect";
         let ids: Vec<_> = arrivals.events.iter().filter(came).map(|event| event.id.as_str()).collect();
         match self.agent.cluster().notify(&ids, &()) {
-            // Who has left again since needs no message.
+            // A server that has left again meanwhile needs no message.
             Err(failure) if failure.code() == "not-found" => Ok(()),
             outcome => outcome,
         }

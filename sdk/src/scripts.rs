@@ -1,4 +1,4 @@
-//! [`Scripts`] and [`Profiler`]: what is run once, and where time goes.
+//! [`Scripts`] and [`Profiler`]: programs that are run once, and profiles.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Scripts {
         scripts::get(name).map_err(from_host)
     }
 
-    /// Saves a script. Fails with `bad-message` for what is no plain file name, or no script.
+    /// Saves a script. Fails with `bad-message` where the name is not a plain file name, or the content is not a script.
     pub fn save(&self, name: &str, content: &[u8]) -> Result {
         scripts::save(name, content).map_err(from_host)
     }

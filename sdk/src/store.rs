@@ -6,11 +6,11 @@ use crate::bindings::store;
 use crate::failure::{Result, from_host};
 use crate::json;
 
-/// What a module keeps on this host: JSON text by key, over calls, traps and reloads.
+/// What a module keeps on this host: JSON text by key. It outlives calls, traps and reloads of the module.
 ///
-/// Every module id has a store of its own on every host. A key has at most 256 bytes, and the size of all is limited. Several instances
-/// of a module may use it at once: declare the callback `serial`, or use one key for each thing, or
-/// [`compare_and_swap`](Store::compare_and_swap).
+/// Every module id has a store of its own on every host. A key has at most 256 bytes, and the size of the whole store is limited. Several
+/// instances of a module may use the store at once. So that they do not undo each other's changes, declare the callback `serial`, use a key
+/// for each thing, or use [`compare_and_swap`](Store::compare_and_swap).
 #[derive(Debug)]
 pub struct Store {
     _private: (),
@@ -26,7 +26,7 @@ impl Store {
         store::get(key).map(|text| value(&text)).transpose()
     }
 
-    /// Sets a key. Fails with `store-full` where the store is, with `not-json` for what JSON cannot hold.
+    /// Sets a key. Fails with `store-full` where the store has no room left, with `not-json` for a value that JSON cannot hold.
     pub fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result {
         self.set_text(key, &json::encode(value)?)
     }
@@ -36,12 +36,12 @@ impl Store {
         store::get(key)
     }
 
-    /// Sets the text of a key. Fails with `store-full` where the store is.
+    /// Sets the text of a key. Fails with `store-full` where the store has no room left.
     pub fn set_text(&self, key: &str, text: &str) -> Result {
         store::set(key, text).map_err(from_host)
     }
 
-    /// Removes a key; whether it was there.
+    /// Removes a key. Returns whether the key was there.
     pub fn delete(&self, key: &str) -> bool {
         store::delete(key)
     }
@@ -56,13 +56,14 @@ impl Store {
         store::entries(prefix)
     }
 
-    /// Sets a key's text to `new` (`None`: removes the key) if it is `expected` now (`None`: it is not there); whether it was.
-    /// Fails with `store-full` where the store is.
+    /// Sets a key's text to `new` if its text is `expected`. `None` stands for a key that is not there, so that `new: None` removes the key.
+    /// Returns whether the key's text was `expected`. Fails with `store-full` where the store has no room left.
     pub fn compare_and_swap(&self, key: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool> {
         store::compare_and_swap(key, expected, new).map_err(from_host)
     }
 
-    /// Whether what is set under this key outlives the host's process: `#[module(durable(…))]` says so, and the host has a place for it.
+    /// Whether the value of this key outlives the host's process. It does where `#[module(durable(…))]` names the key and the host has a data
+    /// directory.
     pub fn durable(&self, key: &str) -> bool {
         store::durable(key)
     }

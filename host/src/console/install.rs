@@ -10,7 +10,7 @@ use super::source::{Origin, Source};
 use super::start::call_start;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
-use crate::plugin::{Compiled, Engine, Overlay, Store, StoreView};
+use crate::plugin::{Compiled, Engine, StagedChanges, Store, StoreView};
 
 /// Puts versions of files in force.
 #[derive(Clone)]
@@ -31,8 +31,8 @@ pub struct Installed {
     pub changed: bool,
 }
 
-/// What a candidate's `start` stored under each of its ids, held back until the swap.
-pub(super) type Overlays = Vec<(Arc<Store>, Arc<Overlay>)>;
+/// What a candidate's `start` stored under each of its ids, staged until the swap.
+pub(super) type Staged = Vec<(Arc<Store>, Arc<StagedChanges>)>;
 
 impl Installer {
     /// Installs a file: as a new module, or as the next version of one. Before [`Turns::start`] no `start` is called.
@@ -88,25 +88,25 @@ impl Installer {
         let candidate = Candidate::check(&self.registry, &self.engine, source, &compiled)?;
         candidate.module.warm_up().await.map_err(InstallError::Instantiate)?;
         let started = self.turns.has_started();
-        let overlays = if started { Some(self.start_candidate(&candidate).await?) } else { None };
+        let staged = if started { Some(self.start_candidate(&candidate).await?) } else { None };
         let ids = candidate.ids.iter().map(|id| id.id.clone()).collect();
-        self.put_in_force(candidate, overlays)?;
+        self.put_in_force(candidate, staged)?;
         Ok(Installed { ids, digest, changed: true })
     }
 
-    /// Calls the candidate's `start` under each of its ids, with what it stores held back.
-    async fn start_candidate(&self, candidate: &Candidate) -> Result<Overlays, InstallError> {
-        let mut overlays = Vec::new();
+    /// Calls the candidate's `start` under each of its ids, with what it stores staged.
+    async fn start_candidate(&self, candidate: &Candidate) -> Result<Staged, InstallError> {
+        let mut staged = Vec::new();
         for id in &candidate.ids {
             let context = self.registry.context(&id.id)?;
-            let overlay = Arc::new(Overlay::default());
-            let store = StoreView::held_back(context.store.clone(), overlay.clone());
-            overlays.push((context.store.clone(), overlay));
+            let changes = Arc::new(StagedChanges::default());
+            let store = StoreView::staged(context.store.clone(), changes.clone());
+            staged.push((context.store.clone(), changes));
             call_start(candidate.module.clone(), context, store)
                 .await
                 .map_err(|failure| InstallError::Start { id: id.id.clone(), failure })?;
         }
-        Ok(overlays)
+        Ok(staged)
     }
 
     /// Installs the modules carried inside the program. To be called before anything else is installed.

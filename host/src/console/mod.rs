@@ -39,7 +39,7 @@ use parking_lot::Mutex;
 
 use crate::failure::Failure;
 use crate::plugin::capability::Services;
-use crate::plugin::{Caller, Engine, Identity, Neighbours};
+use crate::plugin::{Caller, Engine, Identity, ModulesInForce, Neighbours};
 
 use install::Installer;
 use registry::Registry;
@@ -180,6 +180,11 @@ impl Console {
     /// The modules of this host, for those who do not keep it alive.
     pub fn neighbours(&self) -> Arc<dyn Neighbours> {
         self.registry.neighbours()
+    }
+
+    /// The versions in force on this host, for those who do not keep it alive.
+    pub fn modules_in_force(&self) -> Arc<dyn ModulesInForce> {
+        self.registry.modules_in_force()
     }
 
     /// Waits for the calls under way, at most for the time given, and ends timers, feeds and lanes. Calls that come later are refused.

@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::failure::{Failure, code};
 use crate::journal::Event;
 use crate::plugin::capability::Services;
-use crate::plugin::{Context, HostRole, Identity, Module, Neighbours, Store};
+use crate::plugin::{Context, HostRole, Identity, Module, ModulesInForce, Neighbours, Store};
 
 /// The keeper's scope for what operators enabled and disabled. No module id has a space.
 const STATES: &str = "module states";
@@ -90,7 +90,7 @@ impl Registry {
         let settings = self.settings.modules.get(id);
         let limits = settings.and_then(|module| module.limits.as_ref()).unwrap_or(&self.settings.limits);
         let store = match &self.settings.keeper {
-            Some(keeper) => Store::kept(limits.store, id, keeper.clone()),
+            Some(keeper) => Store::with_keeper(limits.store, id, keeper.clone()),
             None => Store::new(limits.store),
         };
         let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
@@ -112,6 +112,11 @@ impl Registry {
 
     /// The modules of this host, for those who do not keep it alive.
     pub fn neighbours(self: &Arc<Self>) -> Arc<dyn Neighbours> {
+        Arc::new(Arc::downgrade(self))
+    }
+
+    /// The versions in force on this host, for those who do not keep it alive.
+    pub fn modules_in_force(self: &Arc<Self>) -> Arc<dyn ModulesInForce> {
         Arc::new(Arc::downgrade(self))
     }
 
@@ -195,7 +200,9 @@ impl Neighbours for Weak<Registry> {
         let contexts = registry.contexts.lock();
         contexts.get(id).map(|context| context.store.clone())
     }
+}
 
+impl ModulesInForce for Weak<Registry> {
     fn module(&self, id: &str) -> Option<Arc<Module>> {
         let registry = self.upgrade()?;
         let table = registry.table.read();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::candidate::Candidate;
 use super::error::InstallError;
-use super::install::{Installer, Overlays};
+use super::install::{Installer, Staged};
 use super::lane::Lane;
 use super::registry::FileRefusal;
 use super::source::Origin;
@@ -22,8 +22,8 @@ const PROBATION: Duration = Duration::from_secs(10);
 impl Installer {
     /// The swap: from here on, new calls use the candidate. What it replaced ends in the background, or comes back if the candidate traps soon.
     ///
-    /// `overlays` are absent where `start` has not been called yet; it is called afterwards, if this host has started by now.
-    pub(super) fn put_in_force(&self, candidate: Candidate, overlays: Option<Overlays>) -> Result<(), InstallError> {
+    /// `staged` are absent where `start` has not been called yet; it is called afterwards, if this host has started by now.
+    pub(super) fn put_in_force(&self, candidate: Candidate, staged: Option<Staged>) -> Result<(), InstallError> {
         let contexts = candidate.ids.iter().map(|id| self.registry.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
         let mut table = self.registry.table.write();
         // What was true at the check may have changed while the candidate started.
@@ -50,20 +50,20 @@ impl Installer {
             let descriptor = self.registry.settings.timer(id);
             context.store.declare(candidate.module.descriptor());
             let operations = self.registry.settings.operations(&descriptor.id, candidate.module.descriptor());
-            let started = AtomicBool::new(overlays.is_some());
+            let started = AtomicBool::new(staged.is_some());
             let slot = Slot { context, unit: unit.clone(), descriptor, operations, started };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
         // Before anybody can call it: if it traps at once, that is told here as well.
         self.registry.forget_refusal(&unit.name);
-        let held_back = overlays.iter().flatten();
-        let undo: Vec<_> = held_back.map(|(store, overlay)| (store.clone(), store.commit(overlay))).collect();
+        let stored = staged.iter().flatten();
+        let undo: Vec<_> = stored.map(|(store, changes)| (store.clone(), store.commit(changes))).collect();
         let slots: Vec<_> = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, &unit)).cloned().collect();
         drop(table);
         self.turns.schedule();
         // The host may have begun to start its modules since the candidate was looked at.
-        if overlays.is_none() && self.turns.has_started() {
+        if staged.is_none() && self.turns.has_started() {
             let turns = self.turns.clone();
             self.registry.life.tasks.spawn(async move {
                 for slot in slots {

@@ -225,7 +225,7 @@ impl Master {
             Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
         let settings = Settings { keeper: own.keeper, ..settings };
         let own = Monitor::new(own_options, services, engine, settings).await?;
-        own.profile_also(console.neighbours());
+        own.profile_also(console.modules_in_force());
 
         let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));

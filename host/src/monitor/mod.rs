@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::console::{Console, InstallError, Settings};
 use crate::journal::Journal;
 use crate::plugin::capability::Services;
-use crate::plugin::{Engine, HostRole, Identity, Neighbours};
+use crate::plugin::{Engine, HostRole, Identity, ModulesInForce};
 use crate::profile::HostProfiler;
 use crate::scripts::{self, HostScripts};
 use crate::transport::Accept;
@@ -134,7 +134,7 @@ impl Monitor {
         let services = Services { scripts: services.scripts.or_else(|| Some(scripts.clone())), ..services };
         let console = Console::new(engine, identity, services, settings);
         scripts.set_modules(console.neighbours());
-        profiler.add_modules(console.neighbours());
+        profiler.add_modules(console.modules_in_force());
         console.install_built_in().await?;
         let observed = Arc::new(observe::Inner { link: link.clone(), console: console.clone() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -173,7 +173,7 @@ impl Monitor {
     }
 
     /// Lets the modules of another host of this process be profiled here as well.
-    pub fn profile_also(&self, modules: Arc<dyn Neighbours>) {
+    pub fn profile_also(&self, modules: Arc<dyn ModulesInForce>) {
         self.profiler.add_modules(modules);
     }
 

@@ -4,24 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings;
-use super::compiled::Shelf;
-use super::state::State;
+use super::call_permits::CallPermits;
+use super::instance_state::InstanceState;
+use super::shelf::Shelf;
 use super::{EngineLimits, MAX_DEPTH};
 
 /// What runs the modules of a process. Clones are the same engine.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(Arc<SharedEngine>);
 
-struct Inner {
+struct SharedEngine {
     wasmtime: wasmtime::Engine,
-    linker: Linker<State>,
+    linker: Linker<InstanceState>,
     shelf: Shelf,
-    places: Places,
+    permits: CallPermits,
     idle: AtomicUsize,
     max_idle: usize,
     limits: EngineLimits,
@@ -39,37 +39,6 @@ const TABLES: u32 = 8;
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly engine cannot be set up: {0:#}")]
 pub struct EngineError(#[from] wasmtime::Error);
-
-/// Places for calls, those of each depth apart: a call waits only for calls that are deeper than itself, so that no circle of waiting calls
-/// can arise, however few places there are.
-pub(super) struct Places {
-    places: Vec<Arc<Semaphore>>,
-    /// How many there are at depth 0, and at each deeper one.
-    sizes: [usize; 2],
-}
-
-impl Places {
-    /// `outer` places at depth 0, `inner` at each deeper one.
-    pub fn new(outer: usize, inner: usize) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        let places = (0..=MAX_DEPTH).map(|depth| places(if depth == 0 { outer } else { inner })).collect();
-        Places { places, sizes: [outer, inner] }
-    }
-
-    /// Places for one module: what it wants, but at most half of what all modules have at each depth, so that one whose calls all hang leaves
-    /// room for the others.
-    pub fn share(&self, instances: usize, reserve: usize) -> Self {
-        let half = |depth: usize| self.sizes[depth].div_ceil(2);
-        Places::new(instances.min(half(0)), reserve.min(half(1)))
-    }
-
-    /// Waits for a place. `depth` must be at most [`MAX_DEPTH`].
-    pub async fn take(&self, depth: u8) -> Option<OwnedSemaphorePermit> {
-        let places = self.places.get(usize::from(depth))?;
-        // The semaphores are never closed, so that only an unknown depth gives nothing.
-        places.clone().acquire_owned().await.ok()
-    }
-}
 
 impl Engine {
     /// An engine. `cache` is the directory for compiled code; without it a module is compiled at every start of the process.
@@ -116,11 +85,11 @@ impl Engine {
         Self::tick(&wasmtime)?;
         let inner = (total as usize / 4 / usize::from(MAX_DEPTH)).max(1);
         let outer = total as usize - inner * usize::from(MAX_DEPTH);
-        Ok(Engine(Arc::new(Inner {
+        Ok(Engine(Arc::new(SharedEngine {
             wasmtime,
             linker,
             shelf: Shelf::default(),
-            places: Places::new(outer, inner),
+            permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
             max_idle: total as usize,
             limits,
@@ -145,7 +114,7 @@ impl Engine {
         &self.0.wasmtime
     }
 
-    pub(super) fn linker(&self) -> &Linker<State> {
+    pub(super) fn linker(&self) -> &Linker<InstanceState> {
         &self.0.linker
     }
 
@@ -153,8 +122,8 @@ impl Engine {
         &self.0.shelf
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.0.places
+    pub(super) fn permits(&self) -> &CallPermits {
+        &self.0.permits
     }
 
     /// The limits that the engine was made with.

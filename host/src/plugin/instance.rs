@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use wasmtime::Store;
 use wasmtime::component::{self, InstancePre};
-use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::exports::pomelo::admin::{
     client_handler, lifecycle, master_handler, monitor_handler, server_events,
 };
-use super::engine::Engine;
-use super::profiling::Switch;
-use super::state::State;
-use super::{Handler, Inspection, Limits};
+use super::instance_state::InstanceState;
+use super::limited_store::limited_store;
+use super::sampling::SamplingSwitch;
+use super::{Engine, Handler, Inspection, Limits};
 use crate::failure::Failure;
 
 /// Where the exports stand in a compiled module; found once a version.
@@ -24,7 +24,7 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    pub fn new(pre: &InstancePre<State>, inspection: &Inspection) -> wasmtime::Result<Self> {
+    pub fn new(pre: &InstancePre<InstanceState>, inspection: &Inspection) -> wasmtime::Result<Self> {
         let has = |handler| inspection.has(handler);
         Ok(Exports {
             master: has(Handler::Master).then(|| master_handler::GuestIndices::new(pre)).transpose()?,
@@ -35,7 +35,7 @@ impl Exports {
         })
     }
 
-    fn load(&self, store: &mut Store<State>, instance: &component::Instance) -> wasmtime::Result<Guest> {
+    fn load(&self, store: &mut Store<InstanceState>, instance: &component::Instance) -> wasmtime::Result<Guest> {
         Ok(Guest {
             master: self.master.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
             monitor: self.monitor.as_ref().map(|export| export.load(&mut *store, instance)).transpose()?,
@@ -48,7 +48,7 @@ impl Exports {
 
 /// A live instance. It serves one call at a time, and is dropped after a trap.
 pub(super) struct Instance {
-    pub store: Store<State>,
+    pub store: Store<InstanceState>,
     guest: Guest,
 }
 
@@ -61,20 +61,6 @@ struct Guest {
     start: Option<lifecycle::Guest>,
 }
 
-/// A store under the limits of a module, whose guest is profiled while the switch is on.
-pub(super) fn limited_store(engine: &Engine, limits: &Limits, profiling: &Arc<Switch>) -> Store<State> {
-    let mut store = Store::new(engine.wasmtime(), State::new(limits));
-    store.limiter(|state| &mut state.memory);
-    store.set_epoch_deadline(1);
-    let profiling = profiling.clone();
-    store.epoch_deadline_callback(move |context| {
-        profiling.sample(&context);
-        // A long computation yields to the executor at each tick, and ends when its budget is used up.
-        if context.data().cpu.may_go_on() { Ok(UpdateDeadline::Yield(1)) } else { Ok(UpdateDeadline::Interrupt) }
-    });
-    store
-}
-
 /// Why a guest did not come back, and which limits it had run into.
 pub(super) struct Trapped {
     pub error: wasmtime::Error,
@@ -83,7 +69,7 @@ pub(super) struct Trapped {
 }
 
 impl Trapped {
-    pub fn new(error: wasmtime::Error, state: &State) -> Self {
+    pub fn new(error: wasmtime::Error, state: &InstanceState) -> Self {
         Trapped { error, cpu_exceeded: state.cpu.exceeded(), memory_exceeded: state.memory.exceeded }
     }
 }
@@ -91,12 +77,12 @@ impl Trapped {
 impl Instance {
     pub async fn new(
         engine: &Engine,
-        pre: &InstancePre<State>,
+        pre: &InstancePre<InstanceState>,
         exports: &Exports,
         limits: &Limits,
-        profiling: &Arc<Switch>,
+        sampling: &Arc<SamplingSwitch>,
     ) -> Result<Self, Trapped> {
-        let mut store = limited_store(engine, limits, profiling);
+        let mut store = limited_store(engine, limits, sampling);
         let clock = store.data().cpu.clone();
         let made = clock.measure(pre.instantiate_async(&mut store)).await;
         match made.and_then(|instance| exports.load(&mut store, &instance)) {

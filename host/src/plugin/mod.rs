@@ -14,10 +14,14 @@
 //! | `limits` | the limits of a module, with their defaults |
 //! | `compiled` | from a file's bytes to code and descriptor |
 //! | `cpu` | the CPU time of a call |
+//! | `handler` | the callbacks that a module may have |
+//! | `call`, `caller` | a call to be made, and who makes it |
 //! | `module` | a callable version of a module, and its calls |
+//! | `lease` | a call's part in a version |
 //! | `instance` | one live instance |
 //! | `profiling` | where the calls of a module spend their time |
 //! | `breaker` | puts a handler aside that keeps trapping |
+//! | `identity` | whose host this is |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
 //! | `store` | the module's store |
 //! | `keeper` | where a store's durable keys go |
@@ -28,32 +32,49 @@
 
 mod bindings;
 mod breaker;
+mod call;
+mod call_permits;
+mod caller;
 pub mod capability;
+mod compile;
 mod compiled;
 mod context;
 mod cpu;
 mod descriptor;
 mod engine;
 mod grants;
+mod handler;
+mod identity;
 mod inspect;
 mod instance;
+mod instance_state;
 mod keeper;
+mod lease;
+mod limited_store;
 mod limits;
+mod log_budget;
 mod module;
+mod pool;
 mod profiling;
-mod state;
+mod sampling;
+mod shelf;
 mod stats;
 mod store;
 
+pub use call::Call;
+pub use caller::{Caller, CallerRole, Progress, SendProgress};
 pub use compiled::{Compiled, LoadError};
-pub use context::{Caller, CallerRole, Context, HostRole, Identity, Neighbours, Progress, SendProgress};
+pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
 pub use grants::{Grants, NotGranted};
+pub use handler::Handler;
+pub use identity::{HostRole, Identity};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
+pub use lease::Lease;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
-pub use module::{Call, Figures, Handler, Lease, Module};
-pub use profiling::profile;
+pub use module::{Figures, Module};
+pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};
-pub use store::{Overlay, Store, StoreUndo, StoreView};
+pub use store::{StagedChanges, Store, StoreUndo, StoreView};

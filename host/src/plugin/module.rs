@@ -4,67 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::InstancePre;
 
 use super::breaker::Breaker;
-use super::compiled::{Compiled, LoadError};
-use super::engine::{Engine, Places};
-use super::instance::{Exports, Instance, Trapped};
-use super::profiling::Switch;
-use super::state::{CallState, State};
-use super::{Caller, Context, Descriptor, Inspection, Limits, MAX_DEPTH, StoreView};
+use super::call_permits::CallPermits;
+use super::instance::Trapped;
+use super::instance_state::CallState;
+use super::pool::InstancePool;
+use super::sampling::SamplingSwitch;
+use super::{Call, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::wire::null;
-
-/// A callback of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Handler {
-    /// On the master, for monitors and the `pull` timer.
-    Master,
-    /// On a monitor, for the master and the `push` timer.
-    Monitor,
-    /// On the master, for clients.
-    Client,
-    /// On the master, for changes of the server table.
-    Events,
-    /// Once per host and version.
-    Start,
-}
-
-impl Handler {
-    /// All callbacks.
-    pub const ALL: [Handler; 5] = [Handler::Master, Handler::Monitor, Handler::Client, Handler::Events, Handler::Start];
-
-    /// The callback's name, which is that of its interface.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Handler::Master => "master-handler",
-            Handler::Monitor => "monitor-handler",
-            Handler::Client => "client-handler",
-            Handler::Events => "server-events",
-            Handler::Start => "lifecycle",
-        }
-    }
-
-    pub(super) const fn export(self) -> &'static str {
-        match self {
-            Handler::Master => "pomelo:admin/master-handler@0.1.0",
-            Handler::Monitor => "pomelo:admin/monitor-handler@0.1.0",
-            Handler::Client => "pomelo:admin/client-handler@0.1.0",
-            Handler::Events => "pomelo:admin/server-events@0.1.0",
-            Handler::Start => "pomelo:admin/lifecycle@0.1.0",
-        }
-    }
-
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// A compiled version of a module.
 pub struct Module {
@@ -74,10 +27,9 @@ pub struct Module {
     compiled: Arc<Compiled>,
     /// Handlers that are called one at a time.
     serial: [bool; Handler::ALL.len()],
-    pre: InstancePre<State>,
-    exports: Exports,
+    pool: InstancePool,
     /// Places for calls under way, those that wait for others among them.
-    places: Places,
+    permits: CallPermits,
     /// Calls that run.
     runners: Arc<Semaphore>,
     queued: AtomicUsize,
@@ -86,9 +38,7 @@ pub struct Module {
     trap: tokio::sync::Notify,
     /// Told whenever the last call under way has ended.
     drained: tokio::sync::Notify,
-    idle: Mutex<Vec<Instance>>,
     breakers: [Breaker; Handler::ALL.len()],
-    profiling: Arc<Switch>,
     traps: AtomicUsize,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
@@ -105,24 +55,6 @@ pub struct Figures {
     pub idle: usize,
 }
 
-/// A call to be made.
-pub struct Call {
-    /// The module id under which the call came.
-    pub context: Arc<Context>,
-    /// Who called.
-    pub caller: Arc<Caller>,
-    /// The message, absent when a timer fired.
-    pub msg: Option<Box<RawValue>>,
-    /// Whether the caller waits for the answer.
-    pub wants_answer: bool,
-    /// In how many calls this one is nested.
-    pub depth: u8,
-    /// When it must have been answered.
-    pub deadline: Instant,
-    /// The store that the call sees.
-    pub store: StoreView,
-}
-
 impl Module {
     /// Makes a compiled file callable under limits.
     ///
@@ -130,23 +62,20 @@ impl Module {
     /// [`LoadError::Compile`] where the file asks for what the linker does not have.
     pub fn new(engine: &Engine, name: &str, compiled: &Arc<Compiled>, limits: Limits) -> Result<Self, LoadError> {
         let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
-        let exports = Exports::new(&pre, &compiled.inspection).map_err(LoadError::Compile)?;
+        let pool = InstancePool::new(engine, pre, &compiled.inspection, &limits).map_err(LoadError::Compile)?;
         Ok(Module {
             name: name.to_owned(),
             engine: engine.clone(),
             compiled: compiled.clone(),
             serial: Handler::ALL.map(|handler| compiled.descriptor.is_serial(handler)),
-            pre,
-            exports,
-            places: engine.places().share(limits.instances, limits.reserve),
+            pool,
+            permits: engine.permits().share(limits.instances, limits.reserve),
             runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
             queued: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             trap: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
-            idle: Mutex::default(),
             breakers: Default::default(),
-            profiling: Arc::default(),
             traps: AtomicUsize::new(0),
             ended: CancellationToken::new(),
             limits,
@@ -171,8 +100,8 @@ impl Module {
         &self.compiled
     }
 
-    pub(super) fn profiling(&self) -> &Arc<Switch> {
-        &self.profiling
+    pub(super) fn sampling(&self) -> &Arc<SamplingSwitch> {
+        self.pool.sampling()
     }
 
     /// The limits in force.
@@ -201,20 +130,26 @@ impl Module {
     pub async fn warm_up(&self) -> Result<(), Failure> {
         let wall = self.limits.wall;
         let late = || Failure::new(code::TIMEOUT, format!("instantiation did not end within {} ms", wall.as_millis()));
-        let made = tokio::time::timeout(wall, self.instantiate()).await.map_err(|_| late())?;
+        let made = tokio::time::timeout(wall, self.pool.instantiate()).await.map_err(|_| late())?;
         let instance = made.map_err(|error| self.failed("instantiation", &error))?;
-        self.put_back(instance);
+        self.pool.put_back(instance);
         Ok(())
     }
 
-    /// Takes part in this version: it is not drained before the lease is given back. To be taken where it is certain that the version is still
-    /// the one in force.
-    pub fn lease(self: &Arc<Self>) -> Lease {
+    /// One more call takes part in this version, which is not drained before that call has ended.
+    pub(super) fn call_begins(&self) {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        Lease(self.clone())
     }
 
-    async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+    /// A call that [`Module::call_begins`] counted has ended.
+    pub(super) fn call_ended(&self) {
+        if self.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Calls a handler under the limits of the module.
+    pub(super) async fn call_limited(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
         let id = &call.context.id;
         if !self.inspection().has(handler) {
             let message = format!("module {id} does not have a {}", handler.as_str());
@@ -238,9 +173,9 @@ impl Module {
             // A serial call is alone in its lane, and must not wait for a place besides: calls that hold the places may be waiting for those
             // behind it in the lane.
             let serial = self.serial[handler.index()];
-            let places = if serial { None } else { Some(self.enter(call.depth).await?) };
+            let permits = if serial { None } else { Some(self.enter(call.depth).await?) };
             let answer = self.run(handler, call).await;
-            drop(places);
+            drop(permits);
             answer
         };
         tokio::select! {
@@ -263,10 +198,10 @@ impl Module {
             let message = format!("{} calls wait for module {} already", self.limits.queue, self.name);
             return Err(Failure::new(code::BUSY, message));
         }
-        Ok([self.places.take(depth).await, self.engine.places().take(depth).await])
+        Ok([self.permits.take(depth).await, self.engine.permits().take(depth).await])
     }
 
-    async fn run(&self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+    async fn run(&self, handler: Handler, mut call: Call) -> Result<Box<RawValue>, Failure> {
         // The semaphore is never closed.
         let Ok(running) = self.runners.clone().acquire_owned().await else {
             return Err(Failure::new(code::BUSY, "the module is being removed"));
@@ -278,33 +213,22 @@ impl Module {
             self.trapped(handler, &failure, &context);
             failure
         };
-        let mut instance = match self.take_idle() {
-            Some(instance) => instance,
+        let mut instance = self.pool.take().await.map_err(|error| {
             // Where the engine has no room for one more instance, that is no fault of the module's.
-            None => self.instantiate().await.map_err(|error| {
-                match error.error.is::<wasmtime::PoolConcurrencyLimitError>() {
-                    true => Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())),
-                    false => trapped(error),
-                }
-            })?,
-        };
-        let state = CallState {
-            context: call.context,
-            caller: call.caller,
-            store: call.store,
-            wants_answer: call.wants_answer,
-            depth: call.depth,
-            deadline: call.deadline,
-            runners: self.runners.clone(),
-        };
+            match error.error.is::<wasmtime::PoolConcurrencyLimitError>() {
+                true => Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())),
+                false => trapped(error),
+            }
+        })?;
+        let msg = call.msg.take().map(|msg| String::from(Box::<str>::from(msg)));
+        let state = CallState::new(call, self.runners.clone());
         instance.store.data_mut().begin(state, running);
         instance.store.set_epoch_deadline(1);
-        let msg = call.msg.map(|msg| String::from(Box::<str>::from(msg)));
         let clock = instance.store.data().cpu.clone();
         let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
         let answer = answer.map_err(|error| trapped(Trapped::new(error, instance.store.data())))?;
         instance.store.data_mut().end();
-        self.put_back(instance);
+        self.pool.put_back(instance);
         self.breakers[handler.index()].ended();
         match answer? {
             None => Ok(null().to_owned()),
@@ -322,24 +246,6 @@ impl Module {
         RawValue::from_string(text).map_err(|error| {
             Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()))
         })
-    }
-
-    async fn instantiate(&self) -> Result<Instance, Trapped> {
-        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.profiling).await
-    }
-
-    fn take_idle(&self) -> Option<Instance> {
-        let instance = self.idle.lock().pop()?;
-        self.engine.not_idle(1);
-        Some(instance)
-    }
-
-    fn put_back(&self, instance: Instance) {
-        let mut idle = self.idle.lock();
-        // More than can run at once would only keep memory that others need.
-        if idle.len() < self.limits.running && !self.ended.is_cancelled() && self.engine.keep_idle() {
-            idle.push(instance);
-        }
     }
 
     fn trapped(&self, handler: Handler, failure: &Failure, context: &Context) {
@@ -380,7 +286,7 @@ impl Module {
         Figures {
             calls: self.under_way.load(Ordering::Relaxed),
             queued: self.queued.load(Ordering::Relaxed),
-            idle: self.idle.lock().len(),
+            idle: self.pool.idle(),
         }
     }
 
@@ -403,44 +309,7 @@ impl Module {
         };
         let _ = tokio::time::timeout(at_most, empty).await;
         self.ended.cancel();
-        let idle = std::mem::take(&mut *self.idle.lock());
-        self.engine.not_idle(idle.len());
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        self.engine.not_idle(self.idle.get_mut().len());
-    }
-}
-
-/// A part in a version of a module, for one call.
-pub struct Lease(Arc<Module>);
-
-impl Lease {
-    /// The version.
-    pub fn module(&self) -> &Arc<Module> {
-        &self.0
-    }
-
-    /// Calls a handler and waits for its answer, `null` for those that have none.
-    ///
-    /// # Errors
-    /// The handler's own failure, or the host's: a trap, a passed limit, no such handler.
-    pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
-        let arrived = Instant::now();
-        let context = call.context.clone();
-        let outcome = self.0.call_limited(handler, call).await;
-        context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
-        outcome
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.drained.notify_waiters();
-        }
+        self.pool.close();
     }
 }
 

@@ -9,43 +9,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
-use wasmtime::{AsContext, GuestProfiler};
+use wasmtime::GuestProfiler;
 
 #[cfg(doc)]
 use super::EngineLimits;
 use super::Module;
+use super::sampling::{INTERVAL, Recording, SamplingSwitch};
 use crate::failure::{Failure, code};
 
-/// Time from one look to the next while a profile is made.
-const INTERVAL: Duration = Duration::from_millis(1);
-/// Samples that a profile has at most: those of several calls that run at once for a minute. What comes after them is left out.
-const MAX_SAMPLES: usize = 100_000;
-
-/// Whether the calls of a module are being profiled, and into what. Shared by all its instances.
-#[derive(Default)]
-pub(super) struct Switch(Mutex<Option<Arc<Recording>>>);
-
-/// A profile in the making.
-struct Recording(Mutex<Option<Samples>>);
-
-struct Samples {
-    profiler: GuestProfiler,
-    taken: usize,
-}
-
-impl Switch {
-    /// Takes a sample of the guest that runs in a store, where a profile is being made. To be called while the guest is on the stack.
-    pub fn sample(&self, store: impl AsContext) {
-        let recording = self.0.lock().clone();
-        let Some(recording) = recording else { return };
-        if let Some(samples) = recording.0.lock().as_mut().filter(|samples| samples.taken < MAX_SAMPLES) {
-            samples.profiler.sample(store, INTERVAL);
-            samples.taken += 1;
-        }
-    }
+/// The versions of modules that are in force on a host of this process.
+pub trait ModulesInForce: Send + Sync {
+    /// The version in force of a module id.
+    fn module(&self, id: &str) -> Option<Arc<Module>>;
 }
 
 /// Profiles the calls of a module for the time given: those that run already and those that come. `modules` are its versions in force, one for each
@@ -63,7 +40,7 @@ pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) 
     let modules: Vec<_> = modules.into_iter().filter(|module| Arc::ptr_eq(module.compiled(), &file)).collect();
     let profiler = GuestProfiler::new_component(&engine, name, INTERVAL, file.component.clone(), [])
         .map_err(|error| failed(&error))?;
-    let recording = Arc::new(Recording(Mutex::new(Some(Samples { profiler, taken: 0 }))));
+    let recording = Recording::new(profiler);
     let on = On::new(name, &modules, &recording)?;
     let cancelled = CancellationToken::new();
     let _cancel = cancelled.clone().drop_guard();
@@ -75,10 +52,9 @@ pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) 
             engine.increment_epoch();
         }
         drop(on);
-        let samples = recording.0.lock().take();
         let mut profile = Vec::new();
-        if let Some(samples) = samples {
-            samples.profiler.finish(&mut profile)?;
+        if let Some(profiler) = recording.end() {
+            profiler.finish(&mut profile)?;
         }
         Ok(profile)
     };
@@ -88,18 +64,16 @@ pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) 
 }
 
 /// Keeps the switches of some modules on.
-struct On(Vec<Arc<Switch>>);
+struct On(Vec<Arc<SamplingSwitch>>);
 
 impl On {
     fn new(name: &str, modules: &[Arc<Module>], recording: &Arc<Recording>) -> Result<Self, Failure> {
         let mut on = On(Vec::new());
         for module in modules {
-            let mut switch = module.profiling().0.lock();
-            if switch.is_some() {
+            if !module.sampling().turn_on(recording) {
                 return Err(Failure::new(code::BUSY, format!("module {name} is being profiled already")));
             }
-            *switch = Some(recording.clone());
-            on.0.push(module.profiling().clone());
+            on.0.push(module.sampling().clone());
         }
         Ok(on)
     }
@@ -108,7 +82,7 @@ impl On {
 impl Drop for On {
     fn drop(&mut self) {
         for switch in &self.0 {
-            *switch.0.lock() = None;
+            switch.turn_off();
         }
     }
 }

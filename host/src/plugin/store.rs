@@ -18,12 +18,12 @@ const OVERHEAD: usize = 64;
 /// the process as well, where the host has a [`Keeper`].
 pub struct Store {
     limit: usize,
-    inner: Mutex<Inner>,
-    kept: Option<Kept>,
+    contents: Mutex<Contents>,
+    durable: Option<DurableKeys>,
 }
 
-/// Where durable keys go.
-struct Kept {
+/// The keys that outlive the process, and where they are kept.
+struct DurableKeys {
     id: String,
     keeper: Arc<dyn Keeper>,
     /// The durable keys by the descriptor in force.
@@ -31,20 +31,20 @@ struct Kept {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Contents {
     entries: BTreeMap<String, Arc<str>>,
     bytes: usize,
 }
 
-impl Kept {
+impl DurableKeys {
     fn is_durable(&self, key: &str) -> bool {
         self.descriptor.read().as_ref().is_some_and(|descriptor| descriptor.is_durable(key))
     }
 }
 
-/// Changes that are held back: those of a new version's `start`, until that version takes over.
+/// Changes of a store that are not carried out yet: those of a new version's `start`, until that version takes over.
 #[derive(Debug, Default)]
-pub struct Overlay(Mutex<BTreeMap<String, Option<Arc<str>>>>);
+pub struct StagedChanges(Mutex<BTreeMap<String, Option<Arc<str>>>>);
 
 /// What undoes a commit.
 pub struct StoreUndo(Vec<Undone>);
@@ -56,18 +56,18 @@ struct Undone {
     before: Option<Arc<str>>,
 }
 
-/// What a call sees: the store, or the store under an overlay.
+/// What a call sees of a store: the store itself, or the store with staged changes.
 #[derive(Clone)]
 pub struct StoreView {
     store: Arc<Store>,
-    overlay: Option<Arc<Overlay>>,
+    staged: Option<Arc<StagedChanges>>,
 }
 
 fn cost(key: &str, value: &str) -> usize {
     key.len() + value.len() + OVERHEAD
 }
 
-impl Inner {
+impl Contents {
     /// What the store would hold with changes carried out, bytes.
     fn bytes_with(&self, changes: &BTreeMap<String, Option<Arc<str>>>) -> usize {
         let cost_of = |key: &str, value: Option<&Arc<str>>| value.map_or(0, |value| cost(key, value));
@@ -76,9 +76,9 @@ impl Inner {
         self.bytes + added - gone
     }
 
-    fn put(&mut self, kept: Option<&Kept>, key: &str, value: Option<Arc<str>>) {
-        if let Some(kept) = kept.filter(|kept| kept.is_durable(key)) {
-            kept.keeper.put(&kept.id, key, value.clone());
+    fn put(&mut self, durable: Option<&DurableKeys>, key: &str, value: Option<Arc<str>>) {
+        if let Some(durable) = durable.filter(|durable| durable.is_durable(key)) {
+            durable.keeper.put(&durable.id, key, value.clone());
         }
         let old = match value {
             Some(value) => {
@@ -113,30 +113,30 @@ impl Inner {
 impl Store {
     /// An empty store for at most `limit` bytes, which nothing outlives.
     pub fn new(limit: usize) -> Self {
-        Store { limit, inner: Mutex::default(), kept: None }
+        Store { limit, contents: Mutex::default(), durable: None }
     }
 
     /// A store with what the keeper has of the module `id`.
-    pub fn kept(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Self {
-        let mut inner = Inner::default();
+    pub fn with_keeper(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Self {
+        let mut contents = Contents::default();
         for (key, value) in keeper.load(id) {
-            inner.put(None, &key, Some(value.into()));
+            contents.put(None, &key, Some(value.into()));
         }
-        let kept = Kept { id: id.to_owned(), keeper, descriptor: RwLock::default() };
-        Store { limit, inner: Mutex::new(inner), kept: Some(kept) }
+        let durable = DurableKeys { id: id.to_owned(), keeper, descriptor: RwLock::default() };
+        Store { limit, contents: Mutex::new(contents), durable: Some(durable) }
     }
 
     /// From now on the durable keys are those of this descriptor.
     pub fn declare(&self, descriptor: &Descriptor) {
-        let Some(kept) = &self.kept else { return };
-        let inner = self.inner.lock();
-        let before = kept.descriptor.write().replace(descriptor.clone());
-        for (key, value) in &inner.entries {
+        let Some(durable) = &self.durable else { return };
+        let contents = self.contents.lock();
+        let before = durable.descriptor.write().replace(descriptor.clone());
+        for (key, value) in &contents.entries {
             // Before the first descriptor, everything in the store was loaded from the keeper.
             let was = before.as_ref().is_none_or(|before| before.is_durable(key));
             match (was, descriptor.is_durable(key)) {
-                (false, true) => kept.keeper.put(&kept.id, key, Some(value.clone())),
-                (true, false) => kept.keeper.put(&kept.id, key, None),
+                (false, true) => durable.keeper.put(&durable.id, key, Some(value.clone())),
+                (true, false) => durable.keeper.put(&durable.id, key, None),
                 _ => {}
             }
         }
@@ -144,26 +144,26 @@ impl Store {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Arc<str>> {
-        self.inner.lock().entries.get(key).cloned()
+        self.contents.lock().entries.get(key).cloned()
     }
 
     /// Whether what is set under a key outlives the process.
     pub fn is_durable(&self, key: &str) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.is_durable(key))
+        self.durable.as_ref().is_some_and(|durable| durable.is_durable(key))
     }
 
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
-        self.inner.lock().bytes
+        self.contents.lock().bytes
     }
 
-    /// Carries out what an overlay holds, and returns what undoes it.
-    pub fn commit(&self, overlay: &Overlay) -> StoreUndo {
-        let mut inner = self.inner.lock();
+    /// Carries out staged changes, and returns what undoes them.
+    pub fn commit(&self, staged: &StagedChanges) -> StoreUndo {
+        let mut contents = self.contents.lock();
         let mut undo = Vec::new();
-        for (key, value) in std::mem::take(&mut *overlay.0.lock()) {
-            let before = inner.entries.get(&key).cloned();
-            inner.put(self.kept.as_ref(), &key, value.clone());
+        for (key, value) in std::mem::take(&mut *staged.0.lock()) {
+            let before = contents.entries.get(&key).cloned();
+            contents.put(self.durable.as_ref(), &key, value.clone());
             undo.push(Undone { key, wrote: value, before });
         }
         StoreUndo(undo)
@@ -171,14 +171,14 @@ impl Store {
 
     /// Undoes a commit, but for keys that were changed again since.
     pub fn undo(&self, StoreUndo(changes): StoreUndo) {
-        let mut inner = self.inner.lock();
+        let mut contents = self.contents.lock();
         for Undone { key, wrote, before } in changes {
-            let untouched = match (inner.entries.get(&key), &wrote) {
+            let untouched = match (contents.entries.get(&key), &wrote) {
                 (Some(now), Some(wrote)) => Arc::ptr_eq(now, wrote),
                 (now, wrote) => now.is_none() && wrote.is_none(),
             };
             if untouched {
-                inner.put(self.kept.as_ref(), &key, before);
+                contents.put(self.durable.as_ref(), &key, before);
             }
         }
     }
@@ -187,17 +187,17 @@ impl Store {
 impl StoreView {
     /// A view that reads and writes the store itself.
     pub fn direct(store: Arc<Store>) -> Self {
-        StoreView { store, overlay: None }
+        StoreView { store, staged: None }
     }
 
-    /// A view whose changes go to the overlay.
-    pub fn held_back(store: Arc<Store>, overlay: Arc<Overlay>) -> Self {
-        StoreView { store, overlay: Some(overlay) }
+    /// A view that reads the store with the staged changes, and stages what it changes.
+    pub fn staged(store: Arc<Store>, staged: Arc<StagedChanges>) -> Self {
+        StoreView { store, staged: Some(staged) }
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Arc<str>> {
-        let over = self.overlay.as_ref().and_then(|overlay| overlay.0.lock().get(key).cloned());
+        let over = self.staged.as_ref().and_then(|staged| staged.0.lock().get(key).cloned());
         over.unwrap_or_else(|| self.store.get(key))
     }
 
@@ -225,21 +225,21 @@ impl StoreView {
 
     /// Changes a key where `wanted` agrees to its present value, in one step.
     fn change(&self, key: &str, new: Option<&str>, wanted: impl Fn(Option<&str>) -> bool) -> Result<bool, Failure> {
-        let mut inner = self.store.inner.lock();
-        let mut overlay = self.overlay.as_ref().map(|overlay| overlay.0.lock());
-        let over = overlay.as_ref().and_then(|changes| changes.get(key));
-        let now = over.map_or_else(|| inner.entries.get(key), |change| change.as_ref());
+        let mut contents = self.store.contents.lock();
+        let mut staged = self.staged.as_ref().map(|staged| staged.0.lock());
+        let over = staged.as_ref().and_then(|changes| changes.get(key));
+        let now = over.map_or_else(|| contents.entries.get(key), |change| change.as_ref());
         if !wanted(now.map(|value| &**value)) {
             return Ok(false);
         }
         if let Some(value) = new {
-            inner.check(self.store.limit, key, value)?;
+            contents.check(self.store.limit, key, value)?;
         }
         let new = new.map(Arc::from);
-        match overlay.as_mut() {
+        match staged.as_mut() {
             Some(changes) => {
                 let before = changes.insert(key.to_owned(), new);
-                if inner.bytes_with(changes) > self.store.limit.max(inner.bytes) {
+                if contents.bytes_with(changes) > self.store.limit.max(contents.bytes) {
                     match before {
                         Some(before) => changes.insert(key.to_owned(), before),
                         None => changes.remove(key),
@@ -250,22 +250,22 @@ impl StoreView {
                     ));
                 }
             }
-            None => inner.put(self.store.kept.as_ref(), key, new),
+            None => contents.put(self.store.durable.as_ref(), key, new),
         }
         Ok(true)
     }
 
     /// Keys that begin with `prefix` and their values, ordered by key.
     pub fn entries(&self, prefix: &str) -> Vec<(String, String)> {
-        let inner = self.store.inner.lock();
+        let contents = self.store.contents.lock();
         let from = |key: &String| key.starts_with(prefix);
-        let mut found: BTreeMap<&String, &Arc<str>> = inner
+        let mut found: BTreeMap<&String, &Arc<str>> = contents
             .entries
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(key, _)| from(key))
             .collect();
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.0.lock());
-        for (key, change) in overlay.iter().flat_map(|changes| changes.iter()).filter(|(key, _)| from(key)) {
+        let staged = self.staged.as_ref().map(|staged| staged.0.lock());
+        for (key, change) in staged.iter().flat_map(|changes| changes.iter()).filter(|(key, _)| from(key)) {
             match change {
                 Some(value) => found.insert(key, value),
                 None => found.remove(key),
@@ -313,14 +313,14 @@ mod tests {
         let now = StoreView::direct(store.clone());
         now.set("kept", Some("old")).unwrap();
         now.set("gone", Some("old")).unwrap();
-        let overlay = Arc::new(Overlay::default());
-        let start = StoreView::held_back(store.clone(), overlay.clone());
+        let staged = Arc::new(StagedChanges::default());
+        let start = StoreView::staged(store.clone(), staged.clone());
         start.set("kept", Some("new")).unwrap();
         start.set("gone", None).unwrap();
         start.set("made", Some("new")).unwrap();
         assert_eq!(start.entries("").len(), 2);
         assert_eq!((start.get("gone"), now.get("gone").as_deref()), (None, Some("old")));
-        let undo = store.commit(&overlay);
+        let undo = store.commit(&staged);
         assert_eq!((now.get("kept").as_deref(), now.get("gone")), (Some("new"), None));
         store.undo(undo);
         assert_eq!(now.entries(""), [("gone".into(), "old".into()), ("kept".into(), "old".into())]);

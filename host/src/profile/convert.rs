@@ -12,8 +12,6 @@ use fxprof_processed_profile::{
 };
 use serde_json::value::RawValue;
 
-use super::perf::FREQUENCY;
-
 /// Samples and threads that a profile has at most. What comes after them is left out.
 const MAX_SAMPLES: usize = 100_000;
 const MAX_THREADS: usize = 1024;
@@ -23,6 +21,8 @@ pub(super) struct Converter {
     profile: Profile,
     process: ProcessHandle,
     pid: u32,
+    /// CPU time that a sample stands for.
+    share: CpuDelta,
     user: CategoryHandle,
     kernel: CategoryHandle,
     threads: HashMap<u32, ThreadHandle>,
@@ -51,16 +51,29 @@ struct Head<'a> {
 }
 
 impl Converter {
-    /// A profile without samples, of that process, that begins at that time.
-    pub fn new(pid: u32, began: SystemTime) -> Self {
+    /// A profile without samples, of that process, that begins at that time; `frequency` is how many samples a second are taken of each thread.
+    pub fn new(pid: u32, frequency: u32, began: SystemTime) -> Self {
         let name = format!("process {pid}");
-        let mut profile = Profile::new(&name, began.into(), SamplingInterval::from_hz(FREQUENCY as f32));
+        let mut profile = Profile::new(&name, began.into(), SamplingInterval::from_hz(frequency as f32));
         let user = profile.add_category("User", CategoryColor::Yellow);
         let kernel = profile.add_category("Kernel", CategoryColor::Orange);
         let process = profile.add_process(&name, pid, Timestamp::from_nanos_since_reference(0));
         profile.set_symbolicated(true);
         let threads = HashMap::new();
-        Converter { profile, process, pid, user, kernel, threads, origin: None, sample: None, samples: 0, end: 0 }
+        let share = CpuDelta::from_nanos(1_000_000_000 / u64::from(frequency.max(1)));
+        Converter {
+            profile,
+            process,
+            pid,
+            share,
+            user,
+            kernel,
+            threads,
+            origin: None,
+            sample: None,
+            samples: 0,
+            end: 0,
+        }
     }
 
     /// Whether there is no room for more.
@@ -113,8 +126,7 @@ impl Converter {
     fn end_sample(&mut self) {
         let Some(Sample { thread, at, frames }) = self.sample.take() else { return };
         let stack = self.profile.intern_stack_frames(thread, frames.into_iter().rev());
-        let share = CpuDelta::from_nanos(1_000_000_000 / u64::from(FREQUENCY));
-        self.profile.add_sample(thread, Timestamp::from_nanos_since_reference(at), stack, share, 1);
+        self.profile.add_sample(thread, Timestamp::from_nanos_since_reference(at), stack, self.share, 1);
         self.samples += 1;
     }
 
@@ -187,7 +199,7 @@ mod tests {
     fn p_profiler_samples_become_threads_with_stacks() {
         let text = "server 7/7 10.000001: \n\t 1 inner (/bin/server)\n\t 2 main (/bin/server)\n\n\
                     worker 7/8 10.002: \n\t 3 work (/bin/server)\n\nserver 7/7 10.004001: \n\t 2 main (/bin/server)\n";
-        let mut converter = Converter::new(7, SystemTime::UNIX_EPOCH);
+        let mut converter = Converter::new(7, 499, SystemTime::UNIX_EPOCH);
         text.lines().for_each(|line| converter.line(line));
         let profile: Value = serde_json::from_str(converter.finish().unwrap().get()).unwrap();
         let threads = profile["threads"].as_array().unwrap();

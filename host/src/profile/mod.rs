@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Process, Profiler};
-use crate::plugin::{Neighbours, profile};
+use crate::plugin::{ModulesInForce, profile};
 
 /// The longest time that is profiled.
 pub const MAX_DURATION: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub const MAX_DURATION: Duration = Duration::from_secs(60);
 /// What the interface `profiler` acts on. One profile is made at a time.
 pub struct HostProfiler {
     process: Option<Arc<dyn Process>>,
-    modules: Mutex<Vec<Arc<dyn Neighbours>>>,
+    modules: Mutex<Vec<Arc<dyn ModulesInForce>>>,
     turn: Semaphore,
 }
 
@@ -41,7 +41,7 @@ impl HostProfiler {
     }
 
     /// Adds the modules of a host of this process.
-    pub fn add_modules(&self, modules: Arc<dyn Neighbours>) {
+    pub fn add_modules(&self, modules: Arc<dyn ModulesInForce>) {
         self.modules.lock().push(modules);
     }
 

@@ -15,7 +15,7 @@ use super::convert::Converter;
 use crate::failure::{Failure, code};
 
 /// Samples a second of each running thread. No round number, so that a program's own rhythm is not met every time.
-pub(super) const FREQUENCY: u32 = 499;
+const FREQUENCY: u32 = 499;
 /// Time that `perf` may take beyond that of the profile, for each of its two runs.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is started.
@@ -84,7 +84,7 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
     let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| failed(&"`perf script` cannot be read"))?);
     // Beside what is wanted: a pipe that nobody empties would hold it up.
     let errors = child.stderr.take().map(|errors| tokio::spawn(beginning(errors)));
-    let mut converter = Converter::new(pid, began);
+    let mut converter = Converter::new(pid, FREQUENCY, began);
     let mut line = Vec::new();
     loop {
         line.clear();

@@ -26,10 +26,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure::{Failure, code};
-use crate::plugin::capability::{Script, Scripts, Services};
+use crate::plugin::capability::{Script, ScriptRun, Scripts, Services};
 use crate::plugin::{
-    Call, Caller, Compiled, Context, Engine, Grants, Handler, Identity, Limits, LoadError, Module, Neighbours,
-    NotGranted, Store, StoreView,
+    Call, Compiled, Context, Engine, Grants, Handler, Identity, Limits, LoadError, Module, Neighbours, NotGranted,
+    Store, StoreView,
 };
 
 pub use content::MAX_SIZE;
@@ -62,7 +62,8 @@ pub struct HostScripts {
     compiled: Mutex<VecDeque<([u8; 32], Arc<Compiled>)>>,
     /// One for all scripts of this host, in memory.
     store: Arc<Store>,
-    places: Semaphore,
+    /// As many as scripts may be compiled or run at the same time.
+    permits: Semaphore,
 }
 
 impl HostScripts {
@@ -79,7 +80,7 @@ impl HostScripts {
             saved: saved::Saved::new(directory),
             compiled: Mutex::default(),
             store: Arc::new(Store::new(limits.store)),
-            places: Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
         }
     }
@@ -91,12 +92,12 @@ impl HostScripts {
     }
 
     /// The right to compile or run one more.
-    fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    fn permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
         let full = |_| {
             let message = format!("{} scripts are compiled or run on this server already", self.limits.running);
             Failure::new(code::BUSY, message)
         };
-        self.places.try_acquire().map_err(full)
+        self.permits.try_acquire().map_err(full)
     }
 
     /// Does something with the saved scripts on a thread that may wait.
@@ -145,15 +146,9 @@ impl HostScripts {
         Ok(compiled)
     }
 
-    async fn run_once(
-        &self,
-        script: Script,
-        args: Box<RawValue>,
-        caller: Arc<Caller>,
-        depth: u8,
-        deadline: Instant,
-    ) -> Result<Box<RawValue>, Failure> {
-        let _place = self.place()?;
+    async fn run_once(&self, run: ScriptRun) -> Result<Box<RawValue>, Failure> {
+        let ScriptRun { script, args, caller, depth, deadline } = run;
+        let _permit = self.permit()?;
         let (label, name, content) = match script {
             Script::Saved(label) => {
                 let wanted = label.clone();
@@ -201,22 +196,15 @@ impl Scripts for HostScripts {
     fn save(&self, name: String, content: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
             saved::check_name(&name)?;
-            let _place = self.place()?;
+            let _permit = self.permit()?;
             self.prepare(&name, content.clone()).await?;
             self.with_saved(move |saved| saved.save(&name, content)).await
         }
         .boxed()
     }
 
-    fn run(
-        &self,
-        script: Script,
-        args: Box<RawValue>,
-        caller: Arc<Caller>,
-        depth: u8,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
-        self.run_once(script, args, caller, depth, deadline).boxed()
+    fn run(&self, run: ScriptRun) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        self.run_once(run).boxed()
     }
 }
 

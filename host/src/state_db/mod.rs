@@ -25,24 +25,24 @@ const ENTRIES: TableDefinition<(&str, &str), &str> = TableDefinition::new("entri
 
 /// A database file, open in this process alone. What is still to be written is written when the last handle is dropped, or by
 /// [`StateDb::flush`].
-pub struct StateDb(Arc<OpenDatabase>);
+pub struct StateDb(Arc<StateFile>);
 
-struct OpenDatabase {
+struct StateFile {
     path: PathBuf,
     database: Arc<Database>,
-    waiting: Arc<Waiting>,
+    queue: Arc<WriteQueue>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    changes: Mutex<Changes>,
+struct WriteQueue {
+    changes: Mutex<PendingWrites>,
     more: Condvar,
     written: Condvar,
 }
 
 #[derive(Default)]
-struct Changes {
+struct PendingWrites {
     entries: BTreeMap<(String, String), Option<Arc<str>>>,
     /// Whether a transaction is under way.
     writing: bool,
@@ -89,24 +89,24 @@ impl StateDb {
         let path = directory.join(FILE);
         let opened = |source: redb::Error| StateError::Open { path: path.clone(), source: Box::new(source) };
         let database = Database::create(&path).map_err(|error| opened(error.into()))?;
-        let waiting = Arc::new(Waiting::default());
+        let queue = Arc::new(WriteQueue::default());
         let database = Arc::new(database);
         // The table must be there before it is read.
         write(&database, &BTreeMap::new()).map_err(opened)?;
         let writer = {
-            let (database, waiting, path) = (database.clone(), waiting.clone(), path.clone());
-            std::thread::Builder::new().name("state".into()).spawn(move || waiting.write_all(&database, &path))
+            let (database, queue, path) = (database.clone(), queue.clone(), path.clone());
+            std::thread::Builder::new().name("state".into()).spawn(move || queue.write_all(&database, &path))
         };
         let writer = writer.map_err(|error| opened(redb::Error::Io(error)))?;
-        Ok(StateDb(Arc::new(OpenDatabase { path, database, waiting, writer: Mutex::new(Some(writer)) })))
+        Ok(StateDb(Arc::new(StateFile { path, database, queue, writer: Mutex::new(Some(writer)) })))
     }
 
     /// Waits until all that was put before is on the disk, five seconds at most; whether it is. Blocks the thread, some milliseconds as a rule.
     pub fn flush(&self) -> bool {
-        let (waiting, until) = (&self.0.waiting, Instant::now() + FLUSH);
-        let mut changes = waiting.changes.lock();
+        let (queue, until) = (&self.0.queue, Instant::now() + FLUSH);
+        let mut changes = queue.changes.lock();
         while changes.writing || !changes.entries.is_empty() {
-            if waiting.written.wait_until(&mut changes, until).timed_out() {
+            if queue.written.wait_until(&mut changes, until).timed_out() {
                 return false;
             }
         }
@@ -115,39 +115,39 @@ impl StateDb {
 
     /// What keeps the keys of one host of this process: the master and its own monitor have scopes of the same names.
     pub fn of(&self, host: &str) -> Arc<dyn Keeper> {
-        Arc::new(Part { state: self.0.clone(), host: host.to_owned() })
+        Arc::new(HostKeeper { file: self.0.clone(), host: host.to_owned() })
     }
 }
 
 /// The part of the database that belongs to one host.
-struct Part {
-    state: Arc<OpenDatabase>,
+struct HostKeeper {
+    file: Arc<StateFile>,
     host: String,
 }
 
-impl Part {
+impl HostKeeper {
     fn scope(&self, scope: &str) -> String {
         format!("{}/{scope}", self.host)
     }
 }
 
-impl Keeper for Part {
+impl Keeper for HostKeeper {
     fn load(&self, scope: &str) -> Vec<(String, String)> {
         let scope = self.scope(scope);
-        read(&self.state.database, &scope).unwrap_or_else(|error| {
-            tracing::error!(file = %self.state.path.display(), %error, "what a module had stored cannot be read");
+        read(&self.file.database, &scope).unwrap_or_else(|error| {
+            tracing::error!(file = %self.file.path.display(), %error, "what a module had stored cannot be read");
             Vec::new()
         })
     }
 
     fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>) {
-        let waiting = &self.state.waiting;
-        waiting.changes.lock().entries.insert((self.scope(scope), key.to_owned()), value);
-        waiting.more.notify_one();
+        let queue = &self.file.queue;
+        queue.changes.lock().entries.insert((self.scope(scope), key.to_owned()), value);
+        queue.more.notify_one();
     }
 }
 
-impl Waiting {
+impl WriteQueue {
     /// Writes what waits, until it is over and nothing waits.
     fn write_all(&self, database: &Database, path: &Path) {
         loop {
@@ -169,8 +169,8 @@ impl Waiting {
                 metrics::counter!("pomelo_state_errors_total").increment(1);
                 tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it will be tried again");
                 // What was put since is newer.
-                for (place, value) in entries {
-                    changes.entries.entry(place).or_insert(value);
+                for (row, value) in entries {
+                    changes.entries.entry(row).or_insert(value);
                 }
                 if changes.over {
                     self.written.notify_all();
@@ -183,10 +183,10 @@ impl Waiting {
     }
 }
 
-impl Drop for OpenDatabase {
+impl Drop for StateFile {
     fn drop(&mut self) {
-        self.waiting.changes.lock().over = true;
-        self.waiting.more.notify_one();
+        self.queue.changes.lock().over = true;
+        self.queue.more.notify_one();
         if let Some(writer) = self.writer.lock().take() {
             // A writer that panicked has nothing more to write.
             let _ = writer.join();
@@ -198,8 +198,8 @@ fn read(database: &Database, scope: &str) -> Result<Vec<(String, String)>, redb:
     let table = database.begin_read()?.open_table(ENTRIES)?;
     let mut found = Vec::new();
     for entry in table.range((scope, "")..)? {
-        let (place, value) = entry?;
-        let (of, key) = place.value();
+        let (row, value) = entry?;
+        let (of, key) = row.value();
         if of != scope {
             break;
         }

@@ -46,7 +46,7 @@ impl Kind {
 /// A callback as the author wrote it.
 pub struct Callback {
     pub kind: Kind,
-    /// Its `#[cfg]` attributes, which hold for what is generated as well.
+    /// Its `#[cfg]` attributes. The generated code has them too.
     pub cfgs: Vec<Attribute>,
     pub span: Span,
     pub returns: Span,
@@ -62,7 +62,7 @@ pub struct Message {
     pub optional: bool,
 }
 
-/// The callback that a function is, or none: an `impl` may have functions of its own.
+/// The callback that a function is. Absent for any other function, because an `impl` may have functions that are not callbacks.
 pub fn read(function: &ImplItemFn) -> syn::Result<Option<Callback>> {
     let name = function.sig.ident.to_string();
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) else {

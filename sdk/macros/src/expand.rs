@@ -18,7 +18,7 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let callbacks = callbacks(&item)?;
     module.check(|kind| callbacks.iter().any(|callback| callback.kind == kind))?;
 
-    // The two are those of the crate that is being compiled.
+    // Cargo sets them to those of the crate that is being compiled.
     let package = |name: &str| std::env::var(name).unwrap_or_default();
     let descriptor = module.descriptor(&package("CARGO_PKG_NAME"), &package("CARGO_PKG_VERSION"));
     let ids = module.ids.iter().map(|id| id.id.as_str()).collect::<Vec<_>>().join("/");
@@ -34,7 +34,7 @@ pub fn module(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> 
         #[allow(clippy::all, clippy::pedantic)]
         const _: () = {
             enum Export {}
-            // What the host calls is in use, also where nothing is exported.
+            // On other targets nothing is exported, and the compiler would warn of types that nothing uses.
             const _: ::std::option::Option<Export> = ::std::option::Option::None;
             const _: ::std::option::Option<#ty> = ::std::option::Option::None;
             #describe
@@ -126,7 +126,7 @@ fn export(callback: &Callback, item: &ItemImpl, ids: &str) -> TokenStream {
     let agent = callback.agent.then(|| quote!(agent,));
     let msg = callback.message.as_ref().map(|_| quote!(msg,));
     let call = if callback.receiver {
-        // The host makes one call at a time of an instance, so nobody else has borrowed it.
+        // Nobody else has borrowed the state, because the host makes one call of an instance at a time.
         quote_spanned!(callback.returns=> STATE.with_borrow_mut(|state| #ty::#function(state, #agent #msg)))
     } else {
         quote_spanned!(callback.returns=> #ty::#function(#agent #msg))

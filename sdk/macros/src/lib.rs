@@ -14,8 +14,8 @@ mod tests;
 
 use proc_macro::TokenStream;
 
-/// Makes an admin module of an `impl`: exports those of `master_handler`, `monitor_handler`, `client_handler`, `start` and `server_events`
-/// that are in it, and describes the module to the host.
+/// Makes an admin module of an `impl`. The callbacks that are in it are exported: `master_handler`, `monitor_handler`, `client_handler`, `start`
+/// and `server_events`. The arguments describe the module to the host.
 ///
 /// | argument | meaning |
 /// |---|---|
@@ -24,11 +24,11 @@ use proc_macro::TokenStream;
 /// | `pull` or `push` | It has a timer: the master calls `master_handler`, or the monitor calls `monitor_handler`, without a message. |
 /// | `interval = 5`, `delay = 1` | Seconds between two turns of the timer, at least 1; and before the first. |
 /// | `id("a", roles(…), pull, …)` | For a module with several ids: one for each, with the arguments above inside. |
-/// | `level = 2` | The highest level of a user who may ask `client_handler` for anything. Level 1, which may do everything, where this is absent. |
-/// | `operations(by = "signal", list = 2)` | The operation is what the message's member `signal` says; level 2 may ask for `list`, level 1 for the rest. `"*" = 2` means what is not listed. |
-/// | `serial(master_handler, …)` | Calls of these callbacks run one at a time, all of them together in the order of their arrival. With `start` among them, messages that come while it runs wait for it. |
-/// | `limits(wall_ms = 60000, …)` | Limits that the module needs, where it is more than every module has: `cpu_ms`, `wall_ms`, `memory_mib`, `answer_kib`. Only the modules that the host carries are given them unasked. |
-/// | `durable("key", "prefix*")` | Keys of the store that outlive the host's process; a trailing `*` stands for any ending. |
+/// | `level = 2` | The highest level of a user who may ask `client_handler` for anything. Where this is absent, only level 1 may, which may do everything. |
+/// | `operations(by = "signal", list = 2)` | The operation is what the message's member `signal` says; level 2 may ask for `list`, level 1 for the rest. `"*" = 2` sets the level of the operations that are not listed. |
+/// | `serial(master_handler, …)` | Calls of these callbacks run one at a time, in the order of their arrival, whichever of the callbacks they are for. With `start` among them, messages that come while `start` runs wait for it. |
+/// | `limits(wall_ms = 60000, …)` | Limits that the module needs where the common ones are too low: `cpu_ms`, `wall_ms`, `memory_mib`, `answer_kib`. Only the built-in modules get them without the operator's configuration. |
+/// | `durable("key", "prefix*")` | Keys of the store that outlive the host's process. A `*` at the end stands for any ending. |
 /// | `version = "2.0.0"` | The module's version; the package's where this is absent. |
 ///
 /// See the documentation of `pomelo_sdk` for what the callbacks look like.

@@ -38,7 +38,7 @@ impl Module {
     pub fn read(arguments: &[Argument]) -> Result<Self> {
         let mut module = Self::default();
         let mut single: Option<Id> = None;
-        // What belongs to `id = "…"`, wherever it stands.
+        // The arguments that belong to `id = "…"`, before and after it.
         let mut of_id = Vec::new();
         for (index, argument) in arguments.iter().enumerate() {
             let is_id_list = argument.name == "id" && matches!(argument.value, Value::List(_));
@@ -96,7 +96,7 @@ impl Module {
         Ok(self)
     }
 
-    /// Checks that the callbacks which the attribute speaks of are there.
+    /// Checks that the `impl` has the callbacks that the attribute names.
     pub fn check(&self, has: impl Fn(Kind) -> bool) -> Result<()> {
         for id in &self.ids {
             if let Some((kind, callback)) = id.timer.kind

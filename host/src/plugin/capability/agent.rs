@@ -6,16 +6,17 @@ use super::not_available;
 use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
+use crate::plugin::log_budget::{LINES, LineFate};
 use crate::wire::raw;
 
 /// Bytes that a logged line may have.
 const MAX_LINE: usize = 4096;
 
-impl types::Host for State {}
+impl types::Host for InstanceState {}
 
 // While a component is instantiated there is no call: then these answer with nothing rather than fail.
-impl Host for State {
+impl Host for InstanceState {
     fn role(&mut self) -> String {
         self.call().map(|call| call.context.identity.role.as_str().to_owned()).unwrap_or_default()
     }
@@ -70,12 +71,15 @@ impl Host for State {
     fn log(&mut self, level: String, mut message: String) {
         let Ok(call) = self.call() else { return };
         let module = call.context.id.as_str();
-        match call.context.lines.take(Instant::now()) {
-            Ok(()) => {}
-            Err(true) => {
-                return tracing::warn!(module, "the module logs too much; what it logs in this second is left out");
+        match call.context.log_budget.take(Instant::now()) {
+            LineFate::Logged => {}
+            LineFate::LostAndTold => {
+                return tracing::warn!(
+                    module,
+                    "the module logs more than {LINES} lines a second; some of them are left out"
+                );
             }
-            Err(false) => return,
+            LineFate::Lost => return,
         }
         if message.len() > MAX_LINE {
             message.truncate(message.floor_char_boundary(MAX_LINE));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{not_available, unavailable};
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{application::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 use crate::wire::Info;
 
 /// What the interface `application` acts on. Views are maps from server id to [`Info`].
@@ -50,7 +50,7 @@ pub trait Application: Send + Sync + 'static {
     }
 }
 
-impl State {
+impl InstanceState {
     fn application(&self) -> Result<Arc<dyn Application>, Failure> {
         let application = self.call()?.context.services.application.clone();
         application.ok_or_else(|| not_available("application", "this host serves no application"))
@@ -61,7 +61,7 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, Fa
     serde_json::from_str(text).map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed {what}: {error}")))
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn add_servers(&mut self, servers: String) -> Result<(), types::Failure> {
         let application = self.application()?;
         let servers = parse(&servers, "servers")?;

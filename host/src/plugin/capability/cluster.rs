@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{cluster::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
@@ -41,7 +41,7 @@ pub trait Cluster: Send + Sync + 'static {
 /// How long a `tell`'s answer is waited for in the background is the host's affair; how long a module may ask to wait is bounded here.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-impl State {
+impl InstanceState {
     fn cluster(&self, module: &str) -> Result<Arc<dyn Cluster>, Failure> {
         let cluster = self.call()?.context.services.cluster.clone();
         let cluster = cluster.ok_or_else(|| not_available("cluster", "only a master has it"))?;
@@ -54,7 +54,7 @@ fn milliseconds(deadline: u32) -> Duration {
     Duration::from_millis(deadline.into()).min(LONGEST)
 }
 
-impl Host for State {
+impl Host for InstanceState {
     fn servers(&mut self) -> Result<String, types::Failure> {
         let id = self.call()?.context.id.clone();
         Ok(String::from(Box::<str>::from(self.cluster(&id)?.servers())))

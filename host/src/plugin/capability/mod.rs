@@ -24,7 +24,7 @@ pub use application::Application;
 pub use cluster::{Answers, Cluster, Targets};
 pub use process::{LastExit, Process, Stats};
 pub use profiler::Profiler;
-pub use scripts::{Script, Scripts};
+pub use scripts::{Script, ScriptRun, Scripts};
 pub use starter::{Outcomes, Starter};
 pub use uplink::Uplink;
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{not_available, unavailable};
 use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{process::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 use crate::wire::raw;
 
 /// What the interface `process` acts on.
@@ -81,14 +81,14 @@ pub struct LastExit {
     pub lines: Vec<String>,
 }
 
-impl State {
+impl InstanceState {
     fn process(&self) -> Result<Arc<dyn Process>, Failure> {
         let process = self.call()?.context.services.process.clone();
         process.ok_or_else(|| not_available("process", "this host stands beside no process"))
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     fn stats(&mut self) -> Result<String, types::Failure> {
         Ok(Box::<str>::from(raw(&self.process()?.stats()?)).into())
     }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{profiler::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
 /// What the interface `profiler` acts on. The answers are JSON in the Firefox Profiler's format.
 pub trait Profiler: Send + Sync + 'static {
@@ -19,7 +19,7 @@ pub trait Profiler: Send + Sync + 'static {
     fn guest(&self, module: String, duration: Duration) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
 }
 
-impl State {
+impl InstanceState {
     fn profiler(&self, duration_ms: u32) -> Result<(Arc<dyn Profiler>, Duration), Failure> {
         let profiler = self.call()?.context.services.profiler.clone();
         let profiler = profiler.ok_or_else(|| not_available("profiler", "this host profiles nothing"))?;
@@ -43,7 +43,7 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn cpu(&mut self, duration_ms: u32) -> Result<String, types::Failure> {
         let (profiler, duration) = self.profiler(duration_ms)?;
         let profile = self.wait(profiler.cpu(duration)).await?;

@@ -10,7 +10,7 @@ use super::not_available;
 use crate::failure::Failure;
 use crate::plugin::Caller;
 use crate::plugin::bindings::pomelo::admin::{scripts::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -21,6 +21,21 @@ pub enum Script {
     Content(Vec<u8>),
 }
 
+/// One run of a script.
+#[derive(Clone, Debug)]
+pub struct ScriptRun {
+    /// What is run.
+    pub script: Script,
+    /// What its handler is given as its message.
+    pub args: Box<RawValue>,
+    /// Who called the module that runs it.
+    pub caller: Arc<Caller>,
+    /// In how many calls the run is nested.
+    pub depth: u8,
+    /// When it must have been answered.
+    pub deadline: Instant,
+}
+
 /// What the interface `scripts` acts on.
 pub trait Scripts: Send + Sync + 'static {
     /// Names of the saved scripts.
@@ -29,18 +44,11 @@ pub trait Scripts: Send + Sync + 'static {
     fn get(&self, name: String) -> BoxFuture<'_, Result<Vec<u8>, Failure>>;
     /// Saves a script.
     fn save(&self, name: String, content: Vec<u8>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Runs one once, for `caller`, who called the module that runs it; `depth` says how many calls this one is nested in.
-    fn run(
-        &self,
-        script: Script,
-        args: Box<RawValue>,
-        caller: Arc<Caller>,
-        depth: u8,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
+    /// Runs a script once and waits for its answer.
+    fn run(&self, run: ScriptRun) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
 }
 
-impl State {
+impl InstanceState {
     fn scripts(&self) -> Result<Arc<dyn Scripts>, Failure> {
         let scripts = self.call()?.context.services.scripts.clone();
         scripts.ok_or_else(|| not_available("scripts", "this host runs no scripts"))
@@ -51,12 +59,12 @@ impl State {
         let args = self.json(args)?;
         let (depth, deadline) = self.nested(std::time::Duration::MAX)?;
         let caller = self.call()?.caller.clone();
-        let answer = self.wait(scripts.run(script, args, caller, depth, deadline)).await?;
+        let answer = self.wait(scripts.run(ScriptRun { script, args, caller, depth, deadline })).await?;
         Ok(Box::<str>::from(answer).into())
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn names(&mut self) -> Result<Vec<String>, types::Failure> {
         let scripts = self.scripts()?;
         Ok(self.wait(scripts.names()).await?)

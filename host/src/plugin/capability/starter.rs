@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 use crate::wire::Info;
 
 /// What came of each server, by id.
@@ -25,14 +25,14 @@ pub trait Starter: Send + Sync + 'static {
     fn servers(&self) -> Vec<String>;
 }
 
-impl State {
+impl InstanceState {
     fn starter(&self) -> Result<Arc<dyn Starter>, Failure> {
         let starter = self.call()?.context.services.starter.clone();
         starter.ok_or_else(|| not_available("starter", "this host starts no servers"))
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn start(&mut self, id: String) -> Result<(), types::Failure> {
         let starter = self.starter()?;
         Ok(self.wait(starter.start(id)).await?)

@@ -2,9 +2,9 @@
 
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{store::Host, types};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
-impl Host for State {
+impl Host for InstanceState {
     fn get(&mut self, key: String) -> Option<String> {
         self.call().ok()?.store.get(&key).map(|value| value.to_string())
     }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::not_available;
 use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{types, uplink::Host};
-use crate::plugin::state::State;
+use crate::plugin::instance_state::InstanceState;
 
 /// What the interface `uplink` acts on.
 pub trait Uplink: Send + Sync + 'static {
@@ -25,7 +25,7 @@ pub trait Uplink: Send + Sync + 'static {
     fn notify(&self, module: String, msg: Box<RawValue>) -> Result<(), Failure>;
 }
 
-impl State {
+impl InstanceState {
     fn uplink(&self, module: &str) -> Result<Arc<dyn Uplink>, Failure> {
         let uplink = self.call()?.context.services.uplink.clone();
         let uplink = uplink.ok_or_else(|| not_available("uplink", "only a monitor has it"))?;
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for InstanceState {
     async fn request(&mut self, module: String, msg: String, deadline_ms: u32) -> Result<String, types::Failure> {
         let uplink = self.uplink(&module)?;
         let msg = self.json(msg)?;

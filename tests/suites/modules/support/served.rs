@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
 use parking_lot::Mutex;
 use pomelo_host::failure::{Failure, code};
-use pomelo_host::plugin::Caller;
-use pomelo_host::plugin::capability::{Application, Process, Profiler, Script, Scripts, Services, Stats};
+use pomelo_host::plugin::capability::{Application, Process, Profiler, Script, ScriptRun, Scripts, Services, Stats};
 use pomelo_host::wire::{Info, raw};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -184,14 +183,7 @@ impl Scripts for Served {
         ready(Ok(())).boxed()
     }
 
-    fn run(
-        &self,
-        script: Script,
-        args: Box<RawValue>,
-        _: Arc<Caller>,
-        _: u8,
-        _: Instant,
-    ) -> BoxFuture<'_, Outcome<Box<RawValue>>> {
+    fn run(&self, ScriptRun { script, args, .. }: ScriptRun) -> BoxFuture<'_, Outcome<Box<RawValue>>> {
         let Script::Content(content) = script else { panic!("no script was saved") };
         self.note("run", serde_json::from_str(args.get()).expect("JSON"));
         ready(Ok(raw(&json!({"ran": String::from_utf8_lossy(&content)})))).boxed()

@@ -9,13 +9,13 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::cpu::CpuClock;
-use super::{Caller, Context, Limits, MAX_DEPTH, StoreView};
+use super::{Call, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
 
 /// The data of an instance's wasmtime store.
-pub(super) struct State {
+pub(super) struct InstanceState {
     /// The call under way. Absent between calls, and while a component is instantiated or described.
-    pub call: Option<CallState>,
+    serves: Option<CallState>,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuClock>,
     /// The right to run; given back while the call waits for others.
@@ -27,13 +27,15 @@ pub(super) struct State {
 
 /// The call that an instance serves.
 pub(super) struct CallState {
-    pub context: Arc<Context>,
-    pub caller: Arc<Caller>,
-    pub store: StoreView,
-    pub wants_answer: bool,
-    pub depth: u8,
-    pub deadline: Instant,
-    pub runners: Arc<Semaphore>,
+    call: Call,
+    /// Gives the right to run.
+    runners: Arc<Semaphore>,
+}
+
+impl CallState {
+    pub fn new(call: Call, runners: Arc<Semaphore>) -> Self {
+        CallState { call, runners }
+    }
 }
 
 /// Refuses memory past the instance's limit.
@@ -44,10 +46,10 @@ pub(super) struct MemoryLimiter {
     pub exceeded: bool,
 }
 
-impl State {
+impl InstanceState {
     pub fn new(limits: &Limits) -> Self {
-        State {
-            call: None,
+        InstanceState {
+            serves: None,
             memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
             cpu: CpuClock::new(limits.cpu),
             running: None,
@@ -58,17 +60,16 @@ impl State {
 
     /// Makes the instance ready for a call that has the right to run.
     pub fn begin(&mut self, call: CallState, running: OwnedSemaphorePermit) {
-        self.call = Some(call);
+        self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
-        self.memory.exceeded = false;
         // A call before this one may have been refused memory and done without.
         self.memory.exceeded = false;
     }
 
     /// Ends the call.
     pub fn end(&mut self) {
-        self.call = None;
+        self.serves = None;
         self.running = None;
     }
 
@@ -76,10 +77,9 @@ impl State {
     ///
     /// # Errors
     /// A failure where there is none: a component that asks its host for something while it is instantiated.
-    pub fn call(&self) -> Result<&CallState, Failure> {
-        self.call
-            .as_ref()
-            .ok_or_else(|| Failure::new(code::NOT_AVAILABLE, "nothing can be asked of the host outside a call"))
+    pub fn call(&self) -> Result<&Call, Failure> {
+        let outside = || Failure::new(code::NOT_AVAILABLE, "nothing can be asked of the host outside a call");
+        self.serves.as_ref().map(|served| &served.call).ok_or_else(outside)
     }
 
     /// Waits for something on behalf of the guest. The right to run is given back meanwhile, so that calls that wait keep none of those
@@ -87,9 +87,9 @@ impl State {
     pub async fn wait<T>(&mut self, what: impl Future<Output = T>) -> T {
         self.running = None;
         let done = what.await;
-        if let Some(call) = &self.call {
+        if let Some(served) = &self.serves {
             // The semaphore is never closed; without a permit the call would only run uncounted.
-            self.running = call.runners.clone().acquire_owned().await.ok();
+            self.running = served.runners.clone().acquire_owned().await.ok();
         }
         done
     }
@@ -159,7 +159,7 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-impl WasiView for State {
+impl WasiView for InstanceState {
     /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is
     /// made at first use, since most modules import nothing of WASI.
     fn ctx(&mut self) -> WasiCtxView<'_> {

@@ -1,0 +1,26 @@
+//! A call of a handler: everything that is known of it before it is made.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use super::{Caller, Context, StoreView};
+
+/// A call to be made.
+pub struct Call {
+    /// The module id under which the call came.
+    pub context: Arc<Context>,
+    /// Who called.
+    pub caller: Arc<Caller>,
+    /// The message, absent when a timer fired.
+    pub msg: Option<Box<RawValue>>,
+    /// Whether the caller waits for the answer.
+    pub wants_answer: bool,
+    /// In how many calls this one is nested.
+    pub depth: u8,
+    /// When it must have been answered.
+    pub deadline: Instant,
+    /// The store that the call sees.
+    pub store: StoreView,
+}

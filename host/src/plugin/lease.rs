@@ -1,0 +1,46 @@
+//! A call's part in a version of a module.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use super::{Call, Handler, Module};
+use crate::failure::Failure;
+
+/// A part in a version of a module, for one call.
+pub struct Lease(Arc<Module>);
+
+impl Module {
+    /// Takes part in this version: it is not drained before the lease is given back. To be taken where it is certain that the version is still
+    /// the one in force.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.call_begins();
+        Lease(self.clone())
+    }
+}
+
+impl Lease {
+    /// The version.
+    pub fn module(&self) -> &Arc<Module> {
+        &self.0
+    }
+
+    /// Calls a handler and waits for its answer, `null` for those that have none.
+    ///
+    /// # Errors
+    /// The handler's own failure, or the host's: a trap, a passed limit, no such handler.
+    pub async fn call(self, handler: Handler, call: Call) -> Result<Box<RawValue>, Failure> {
+        let arrived = Instant::now();
+        let context = call.context.clone();
+        let outcome = self.0.call_limited(handler, call).await;
+        context.stats.ended(handler, arrived.elapsed(), outcome.as_ref().err());
+        outcome
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.call_ended();
+    }
+}

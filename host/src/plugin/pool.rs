@@ -1,0 +1,99 @@
+//! The warm instances of one version of a module. It knows how an instance is made and how many may be idle; it does not know calls.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use wasmtime::component::InstancePre;
+
+use super::instance::{Exports, Instance, Trapped};
+use super::instance_state::InstanceState;
+use super::sampling::SamplingSwitch;
+use super::{Engine, Inspection, Limits};
+
+/// Makes the instances of a module and keeps those that no call uses.
+pub(super) struct InstancePool {
+    engine: Engine,
+    pre: InstancePre<InstanceState>,
+    exports: Exports,
+    limits: Limits,
+    sampling: Arc<SamplingSwitch>,
+    idle: Mutex<IdleInstances>,
+}
+
+#[derive(Default)]
+struct IdleInstances {
+    instances: Vec<Instance>,
+    /// Whether the version was replaced: nothing is kept any more.
+    closed: bool,
+}
+
+impl InstancePool {
+    /// An empty pool. Fails where a handler that the file exports is not of the form that it should have.
+    pub fn new(
+        engine: &Engine,
+        pre: InstancePre<InstanceState>,
+        inspection: &Inspection,
+        limits: &Limits,
+    ) -> wasmtime::Result<Self> {
+        let exports = Exports::new(&pre, inspection)?;
+        Ok(InstancePool {
+            engine: engine.clone(),
+            pre,
+            exports,
+            limits: limits.clone(),
+            sampling: Arc::default(),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// What profiles the calls of all these instances.
+    pub fn sampling(&self) -> &Arc<SamplingSwitch> {
+        &self.sampling
+    }
+
+    /// An idle instance, or a new one.
+    pub async fn take(&self) -> Result<Instance, Trapped> {
+        let idle = self.idle.lock().instances.pop();
+        match idle {
+            Some(instance) => {
+                self.engine.not_idle(1);
+                Ok(instance)
+            }
+            None => self.instantiate().await,
+        }
+    }
+
+    /// A new instance.
+    pub async fn instantiate(&self) -> Result<Instance, Trapped> {
+        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.sampling).await
+    }
+
+    /// Keeps an instance for the next call, or drops it where enough are idle.
+    pub fn put_back(&self, instance: Instance) {
+        let mut idle = self.idle.lock();
+        // More than can run at once would only keep memory that others need.
+        if idle.instances.len() < self.limits.running && !idle.closed && self.engine.keep_idle() {
+            idle.instances.push(instance);
+        }
+    }
+
+    /// How many instances are idle.
+    pub fn idle(&self) -> usize {
+        self.idle.lock().instances.len()
+    }
+
+    /// Drops the idle instances, and from now on those that are put back.
+    pub fn close(&self) {
+        let dropped = {
+            let mut idle = self.idle.lock();
+            idle.closed = true;
+            std::mem::take(&mut idle.instances)
+        };
+        self.engine.not_idle(dropped.len());
+    }
+}
+
+impl Drop for InstancePool {
+    fn drop(&mut self) {
+        self.engine.not_idle(self.idle.get_mut().instances.len());
+    }
+}
