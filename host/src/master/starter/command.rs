@@ -5,8 +5,9 @@
 //! monitor elsewhere finds its token in the configuration there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::time::Duration;
 
+use super::path::absolute;
 use super::pomelo::App;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server, Ssh};
@@ -15,6 +16,8 @@ use crate::monitor;
 use crate::supervise::{Input, Output, Policy, Spec};
 use crate::wire::raw;
 
+/// What a monitor may take beyond its program's deadline, to tell its master and end.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
 /// Options of `ssh` that stand behind the configured ones, so that those win: it asks nobody for a password, and notices when the other side has gone.
 const SSH: [&str; 8] =
     ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"];
@@ -75,7 +78,7 @@ impl Commands {
         // It may have been named on the command line, instead of what the monitors would read in the configuration.
         here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
         there.push("--attached".into());
-        policy.stop_deadline += super::monitors::MARGIN;
+        policy.stop_deadline += MARGIN;
         Ok(Commands { here, env, there, ssh, policy, pomelo: App::new(config)? })
     }
 
@@ -137,11 +140,4 @@ impl Commands {
         command.extend(["-T".into(), "--".into(), destination, line.to_owned()]);
         Ok(command)
     }
-}
-
-pub(super) fn absolute(dir: &Path, what: &str) -> Result<String, Failure> {
-    // Arguments are texts here, and monitors run where this host does not always.
-    let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
-    let unusable = || format!("no monitors can be started: the path of {what} is not Unicode");
-    dir.ok_or_else(|| Failure::new(code::NOT_AVAILABLE, unusable()))
 }

@@ -2,10 +2,12 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `monitors` | the monitors, each under a supervisor: start, add, end |
+//! | `monitors` | the monitors, each under a supervisor: start, end |
+//! | `add` | servers that are added while the cluster runs |
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
 //! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
-//! | `ports` | whether the ports of a server are free |
+//! | `path` | paths as they stand on command lines |
+//! | `place` | where a server is to run, and whether its ports are free there |
 //! | `record` | what outlives the process: servers that are kept down, servers that were added |
 //! | `joined` | what modules see: answers when a server has joined |
 //!
@@ -17,11 +19,13 @@
 //! Only a monitor that is proved dead is started again: here its process has ended, elsewhere the state in its data directory is open to a new one,
 //! which ends at once otherwise and is tried again later.
 
+mod add;
 mod command;
 mod joined;
 mod monitors;
+mod path;
+mod place;
 mod pomelo;
-mod ports;
 mod record;
 
 #[cfg(test)]

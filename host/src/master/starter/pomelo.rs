@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::command::absolute;
+use super::path::absolute;
 use crate::config::{Config, Origin, Server};
 use crate::failure::Failure;
 use crate::supervise::{Input, Output, Policy, Restart, Spec};
