@@ -84,9 +84,10 @@ impl Members {
             let seen = lost.present && !alive(members) && !table.losses.closing;
             if seen && (table.losses.alarm.is_some() || self.raises_the_alarm(table)) {
                 for member in table.servers.get_mut(id).into_iter().flatten() {
-                    member.held |= member.connection() == connection;
+                    member.retained |= member.connection() == connection;
                 }
-                metrics::gauge!("pomelo_servers_held").set(held(table).len() as f64);
+                // The metric keeps the name that dashboards know.
+                metrics::gauge!("pomelo_servers_held").set(retained(table).len() as f64);
                 return;
             }
             if seen {
@@ -133,10 +134,10 @@ impl Members {
 
     /// Removes servers that vanished and are kept, those of the given ids or all; which.
     pub fn forget(&self, ids: &[String], why: &str) -> Vec<String> {
-        let mut gone = held(&self.table.lock());
+        let mut gone = retained(&self.table.lock());
         gone.retain(|id| ids.is_empty() || ids.contains(id));
         for id in &gone {
-            self.change(id, LOST, |members| members.retain(|member| !member.held));
+            self.change(id, LOST, |members| members.retain(|member| !member.retained));
         }
         self.look_whether_it_is_over(|| format!("{} servers that vanished were removed: {why}", gone.len()));
         gone
@@ -152,7 +153,7 @@ impl Members {
         if table.losses.alarm.is_none() {
             return;
         }
-        let (kept, lost) = (held(&table), table.servers.values().any(|members| !alive(members)));
+        let (kept, lost) = (retained(&table), table.servers.values().any(|members| !alive(members)));
         metrics::gauge!("pomelo_servers_held").set(kept.len() as f64);
         // One whose time of grace is not over yet will be looked at when it is.
         if kept.is_empty() && !lost {
@@ -163,8 +164,8 @@ impl Members {
     }
 
     /// The ids of servers that vanished and are kept.
-    pub fn held(&self) -> Vec<String> {
-        held(&self.table.lock())
+    pub fn retained(&self) -> Vec<String> {
+        retained(&self.table.lock())
     }
 
     /// From here on connections end since this host does, and that is no loss.
@@ -173,7 +174,7 @@ impl Members {
     }
 }
 
-fn held(table: &Table) -> Vec<String> {
-    let kept = table.servers.iter().filter(|(_, members)| members.iter().any(|member| member.held));
+fn retained(table: &Table) -> Vec<String> {
+    let kept = table.servers.iter().filter(|(_, members)| members.iter().any(|member| member.retained));
     kept.map(|(id, _)| id.clone()).collect()
 }

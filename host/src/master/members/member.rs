@@ -31,7 +31,7 @@ pub struct Member {
     /// Whether the connection is lost and the place only kept.
     pub(super) lost: bool,
     /// Whether the place is kept beyond the time of grace, since so many were lost at once.
-    pub(super) held: bool,
+    pub(super) retained: bool,
     /// Whether the server runs.
     pub(super) present: bool,
 }
@@ -74,7 +74,7 @@ impl Member {
             returned,
             since: 0,
             lost: false,
-            held: false,
+            retained: false,
             present: true,
         }
     }

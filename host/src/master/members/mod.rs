@@ -104,14 +104,14 @@ impl Members {
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
             Some(place) => {
                 let old = std::mem::replace(&mut members[place], member);
-                // Who is held is gone as far as anybody can tell; now the id has somebody who is there.
-                members.retain(|member| !member.held);
+                // Who is retained after a mass loss is gone as far as anybody can tell; now the id has somebody who is there.
+                members.retain(|member| !member.retained);
                 Ok(Some(old))
             }
             None => {
                 let (address, first) = (member.address(), primary(members).map(Member::address));
                 members.push(member);
-                members.retain(|member| !member.held);
+                members.retain(|member| !member.retained);
                 if let Some(first) = first.filter(|_| members.len() > 1) {
                     let what = format!("the monitor at {address} stands behind the one at {first}");
                     tracing::info!(server = %id, "{what}");

@@ -108,14 +108,14 @@ async fn a_server_that_does_not_run_is_not_in_the_table_and_can_be_asked() {
 }
 
 #[tokio::test]
-async fn w5_a_slave_that_comes_back_takes_the_place_of_a_first_one_that_is_only_held() {
+async fn w5_a_slave_that_comes_back_takes_the_place_of_a_first_one_that_is_only_retained() {
     let members = nobody(Duration::ZERO);
     let [(first, _a), (slave, _b), (back, _c)] = [1, 2, 2].map(|port| member("s", port));
     let connection = back.connection();
     members.join(first).unwrap();
     members.join(slave).unwrap();
     for member in &mut members.table.lock().servers.get_mut("s").unwrap()[..1] {
-        (member.lost, member.held) = (true, true);
+        (member.lost, member.retained) = (true, true);
     }
     members.join(back).unwrap();
     assert_eq!(port(&members, "s"), Some(2.into()));
@@ -198,7 +198,7 @@ async fn w5_half_of_the_fleet_or_two_servers_are_no_mass_loss() {
         let _joined = lose(&members, count, lost);
         let left = usize::from(count) - lost;
         until(&members, |ids| ids.len() == left).await;
-        assert!(members.held().is_empty());
+        assert!(members.retained().is_empty());
     }
 }
 
@@ -207,7 +207,7 @@ async fn w5_those_who_said_that_they_leave_have_not_vanished() {
     let members = with_hold(Duration::from_secs(3600));
     let joined = lose(&members, 4, 0);
     joined.iter().for_each(|(id, connection, _)| members.leave(id, *connection, false));
-    assert!(members.snapshot().servers.is_empty() && members.held().is_empty());
+    assert!(members.snapshot().servers.is_empty() && members.retained().is_empty());
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn w5_the_operator_can_have_those_who_vanished_forgotten() {
     let members = with_hold(Duration::from_secs(3600));
     let _joined = lose(&members, 4, 4);
     alarms(&members, 1).await;
-    while members.held().len() < 4 {
+    while members.retained().len() < 4 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(members.forget(&["s2".into(), "nobody".into()], "asked"), ["s2"]);

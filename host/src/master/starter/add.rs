@@ -53,7 +53,7 @@ impl ServerStarter {
             roster.config.servers.extend(servers);
         }
         let kept = async {
-            self.record.hold(&ids, false).await?;
+            self.record.set_kept_down(&ids, false).await?;
             self.record.written().await
         };
         if let Err(failure) = kept.await {

@@ -111,7 +111,7 @@ impl ServerStarter {
     pub fn servers(&self) -> Vec<String> {
         let roster = self.roster.lock();
         let ids = roster.config.servers.iter().map(|server| server.id.clone());
-        ids.filter(|id| !self.record.is_held(id)).collect()
+        ids.filter(|id| !self.record.is_kept_down(id)).collect()
     }
 
     /// The type of a server that is configured or was added.
@@ -128,9 +128,9 @@ impl ServerStarter {
     }
 
     /// Keeps servers down that are stopped on purpose, also over a restart of the master; or does so no more. Others' ids are passed over.
-    pub(super) async fn hold(&self, ids: &[String], down: bool) -> Result<(), Failure> {
+    pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let known: Vec<String> = ids.iter().filter(|id| !down || self.knows(id)).cloned().collect();
-        self.record.hold(&known, down).await
+        self.record.set_kept_down(&known, down).await
     }
 
     /// Starts the servers that are meant, all at once, but for those that are kept down; the outcome of each, in the order of the configuration.
@@ -156,8 +156,8 @@ impl ServerStarter {
             }
             _ => {}
         }
-        let (held, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_held(id));
-        for id in held {
+        let (kept_down, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_kept_down(id));
+        for id in kept_down {
             tracing::info!(server = %id, "stays down, since it was stopped on purpose: `pomelo restart {id}` starts it");
         }
         Ok(join_all(ids.into_iter().map(|id| async move {
@@ -169,9 +169,9 @@ impl ServerStarter {
 
     /// Starts a server that is down; it is no more kept down.
     pub(super) async fn start(&self, id: &str) -> Result<(), Failure> {
-        let held = self.record.is_held(id);
+        let kept_down = self.record.is_kept_down(id);
         self.start_one(id).await?;
-        if held { self.hold(&[id.to_owned()], false).await } else { Ok(()) }
+        if kept_down { self.set_kept_down(&[id.to_owned()], false).await } else { Ok(()) }
     }
 
     /// Ends all monitors, and by them their programs; kills what has not ended within `deadline`. Nothing can be started after it.
