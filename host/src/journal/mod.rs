@@ -20,9 +20,9 @@ use ring::Ring;
 
 /// A journal. Clones are the same one; the default one keeps nothing.
 #[derive(Clone, Default)]
-pub struct Journal(Option<Arc<Inner>>);
+pub struct Journal(Option<Arc<SharedRing>>);
 
-struct Inner {
+struct SharedRing {
     ring: Mutex<Ring>,
     /// Number of the newest event.
     last: watch::Sender<u64>,
@@ -47,24 +47,24 @@ fn each<S: Serializer>(events: &[Arc<Event>], serializer: S) -> Result<S::Ok, S:
 impl Journal {
     /// A journal of the newest `limit` events.
     pub fn new(limit: usize) -> Self {
-        Journal(Some(Arc::new(Inner { ring: Mutex::new(Ring::new(limit)), last: watch::Sender::new(0) })))
+        Journal(Some(Arc::new(SharedRing { ring: Mutex::new(Ring::new(limit)), last: watch::Sender::new(0) })))
     }
 
     /// Writes an event down. Its number is given here, and its time unless it has one.
     pub fn record(&self, event: Event) {
         metrics::counter!("pomelo_events_total", "kind" => kind::known(&event.kind)).increment(1);
-        let Some(inner) = &self.0 else { return };
+        let Some(shared) = &self.0 else { return };
         // Told under the lock, so that the number of the newest never goes back.
-        let mut ring = inner.ring.lock();
+        let mut ring = shared.ring.lock();
         let last = ring.push(event);
-        inner.last.send_replace(last);
+        shared.last.send_replace(last);
     }
 
     /// As [`Journal::record`], for what strangers can bring about as often as they like: only some of it in a second is kept, so that it cannot push
     /// everything else out.
     pub fn record_some(&self, event: Event) {
-        let Some(inner) = &self.0 else { return };
-        if inner.ring.lock().has_room_for_one_more() {
+        let Some(shared) = &self.0 else { return };
+        if shared.ring.lock().has_room_for_one_more() {
             self.record(event);
         } else {
             metrics::counter!("pomelo_events_dropped_total").increment(1);
@@ -75,15 +75,15 @@ impl Journal {
     /// is new then.
     pub fn page(&self, since: u64) -> Page {
         match &self.0 {
-            Some(inner) => inner.ring.lock().page(since),
+            Some(shared) => shared.ring.lock().page(since),
             None => Page { events: Vec::new(), last: 0, missed: 0 },
         }
     }
 
     /// As [`Journal::page`]; where there is nothing new yet, waits for it, at most for the time given.
     pub async fn next(&self, since: u64, at_most: Duration) -> Page {
-        if let Some(inner) = &self.0 {
-            let mut last = inner.last.subscribe();
+        if let Some(shared) = &self.0 {
+            let mut last = shared.last.subscribe();
             let newer = last.wait_for(|last| *last != since && *last > 0);
             // The sender is part of the journal.
             let _ = tokio::time::timeout(at_most, newer).await;

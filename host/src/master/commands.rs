@@ -36,14 +36,14 @@ pub(super) struct Order<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Events {
+struct EventsBody {
     since: u64,
     wait: u64,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Forget {
+struct ForgetBody {
     ids: Vec<String>,
 }
 
@@ -93,8 +93,8 @@ impl MasterCore {
     }
 
     fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {
-        let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<Events>());
-        let (Events { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
+        let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<EventsBody>());
+        let (EventsBody { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
             (Err(failure), _) => return reply(Err(failure)),
             (Ok(_), Err(_)) => {
                 let message = format!("{MAX_WAITING} commands of this connection wait for events already");
@@ -120,7 +120,7 @@ impl MasterCore {
 
     fn forget(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
         self.console.permits(asked.command, asked.caller)?;
-        let Forget { ids } = asked.body()?;
+        let ForgetBody { ids } = asked.body()?;
         let by = asked.caller.user.as_deref().unwrap_or("?");
         Ok(raw(&self.members.forget(&ids, &format!("{by} said so"))))
     }

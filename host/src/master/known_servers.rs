@@ -31,11 +31,11 @@ const SCOPE: &str = "returning servers";
 pub(super) struct KnownServers {
     policy: Reconnect,
     keeper: Option<Arc<dyn Keeper>>,
-    state: Mutex<State>,
+    lists: Mutex<Lists>,
 }
 
 #[derive(Default)]
-struct State {
+struct Lists {
     known: BTreeMap<String, Known>,
     waiting: BTreeMap<String, Waiting>,
     /// Ids that the operator admits, and until when.
@@ -115,46 +115,46 @@ impl KnownServers {
         let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
         // What another version has written in another form is as good as nothing.
         let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
-        KnownServers { policy, keeper, state: Mutex::new(State { known, ..State::default() }) }
+        KnownServers { policy, keeper, lists: Mutex::new(Lists { known, ..Lists::default() }) }
     }
 
     /// A server was let in. Where that gives it the right to, it may come back.
     pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: SystemTime) {
-        let mut state = self.state.lock();
-        state.waiting.remove(comer.id);
-        let (by, address) = match (trust, state.known.get(comer.id)) {
+        let mut lists = self.lists.lock();
+        lists.waiting.remove(comer.id);
+        let (by, address) = match (trust, lists.known.get(comer.id)) {
             (Trust::Given(by), _) => (by, comer.address),
             // What it has shown, and where, stays what it was.
             (Trust::Known, Some(known)) => (known.by.clone(), known.address),
             (Trust::Known, None) | (Trust::Passing, _) => return,
         };
-        state.admitted.remove(comer.id);
+        lists.admitted.remove(comer.id);
         let known = Known { server_type: comer.server_type.to_owned(), by, address, seen: seconds(now) };
         let fresh = |old: &Known| {
             (&old.server_type, &old.by, old.address) == (&known.server_type, &known.by, known.address)
                 && known.seen.saturating_sub(old.seen) < REFRESHED
         };
-        if state.known.get(comer.id).is_some_and(fresh) {
+        if lists.known.get(comer.id).is_some_and(fresh) {
             return;
         }
-        let oldest = |state: &State| state.known.iter().min_by_key(|(_, known)| known.seen).map(|(id, _)| id.clone());
-        if state.known.len() >= MAX_KNOWN
-            && !state.known.contains_key(comer.id)
-            && let Some(oldest) = oldest(&state)
+        let oldest = |lists: &Lists| lists.known.iter().min_by_key(|(_, known)| known.seen).map(|(id, _)| id.clone());
+        if lists.known.len() >= MAX_KNOWN
+            && !lists.known.contains_key(comer.id)
+            && let Some(oldest) = oldest(&lists)
         {
-            state.known.remove(&oldest);
+            lists.known.remove(&oldest);
             self.keep(&oldest, None);
         }
         self.keep(comer.id, serde_json::to_string(&known).ok());
-        state.known.insert(comer.id.to_owned(), known);
+        lists.known.insert(comer.id.to_owned(), known);
     }
 
     /// Forgets those that have shown a token which is valid no longer: the question is asked with a server type and a digest.
     pub fn retain(&self, valid: impl Fn(&str, &str) -> bool) {
-        let mut state = self.state.lock();
+        let mut lists = self.lists.lock();
         // Servers of a type share a few tokens: each is looked at once.
         let mut asked: BTreeMap<(String, String), bool> = BTreeMap::new();
-        state.known.retain(|id, known| {
+        lists.known.retain(|id, known| {
             let By::Token(digest) = &known.by else { return true };
             let question = (known.server_type.clone(), digest.clone());
             let valid = *asked.entry(question).or_insert_with(|| valid(&known.server_type, digest));
@@ -174,9 +174,9 @@ impl KnownServers {
 
     /// Why a server may come back without a token. One that may not is noted as waiting.
     pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> Option<Trust> {
-        let mut state = self.state.lock();
-        state.expire(now);
-        let known = state.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
+        let mut lists = self.lists.lock();
+        lists.expire(now);
+        let known = lists.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
         let is_known = match self.policy {
             Reconnect::Known => known.is_some_and(|known| known.address == comer.address),
             Reconnect::KnownId | Reconnect::Any => known.is_some(),
@@ -184,9 +184,9 @@ impl KnownServers {
         };
         if is_known {
             return Some(Trust::Known);
-        } else if state.admitted.contains_key(comer.id) {
+        } else if lists.admitted.contains_key(comer.id) {
             return Some(Trust::Given(By::Operator));
-        } else if state.all.is_some() || self.policy == Reconnect::Any {
+        } else if lists.all.is_some() || self.policy == Reconnect::Any {
             return Some(Trust::Passing);
         }
         let now = seconds(now);
@@ -197,37 +197,37 @@ impl KnownServers {
             last: now,
             tries: 0,
         };
-        let since = state.waiting.get(comer.id).map_or((now, 0), |before| (before.since, before.tries));
+        let since = lists.waiting.get(comer.id).map_or((now, 0), |before| (before.since, before.tries));
         let waiting = Waiting { since: since.0, tries: since.1.saturating_add(1), ..new };
-        state.waiting.insert(comer.id.to_owned(), waiting);
-        if state.waiting.len() > MAX_WAITING {
-            let oldest = state.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
-            oldest.map(|id| state.waiting.remove(&id));
+        lists.waiting.insert(comer.id.to_owned(), waiting);
+        if lists.waiting.len() > MAX_WAITING {
+            let oldest = lists.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
+            oldest.map(|id| lists.waiting.remove(&id));
         }
         None
     }
 
     /// Lets ids, or all where none is given, come back for a time. False where that would be too many ids.
     pub fn admit(&self, ids: &[String], time: Duration, now: SystemTime) -> bool {
-        let (mut state, until) = (self.state.lock(), now + time);
-        state.expire(now);
-        if state.admitted.len() + ids.len() > MAX_ADMITTED {
+        let (mut lists, until) = (self.lists.lock(), now + time);
+        lists.expire(now);
+        if lists.admitted.len() + ids.len() > MAX_ADMITTED {
             return false;
         }
         if ids.is_empty() {
-            state.all = Some(until);
+            lists.all = Some(until);
         }
-        state.admitted.extend(ids.iter().map(|id| (id.clone(), until)));
+        lists.admitted.extend(ids.iter().map(|id| (id.clone(), until)));
         true
     }
 
     /// Who waits.
     pub fn waiting(&self) -> BTreeMap<String, Waiting> {
-        self.state.lock().waiting.clone()
+        self.lists.lock().waiting.clone()
     }
 }
 
-impl State {
+impl Lists {
     fn expire(&mut self, now: SystemTime) {
         self.admitted.retain(|_, until| *until > now);
         self.all = self.all.filter(|until| *until > now);

@@ -46,7 +46,7 @@ use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, MassLoss, Member, Members, Refusal, Snapshot};
+pub use members::{Entry, JoinError, MassLoss, Member, Members, Snapshot};
 use starter::ServerStarter;
 
 /// What a master needs to know.
@@ -99,7 +99,7 @@ pub struct Own {
 
 /// A running master.
 pub struct Master {
-    inner: Arc<MasterCore>,
+    core: Arc<MasterCore>,
     own: Monitor,
     address: SocketAddr,
     stop: CancellationToken,
@@ -230,7 +230,7 @@ impl Master {
         let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(MasterCore {
+        let core = Arc::new(MasterCore {
             options,
             access,
             login_throttle: login_throttle::LoginThrottle::default(),
@@ -241,14 +241,14 @@ impl Master {
             stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
-        let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
-        let pages = crate::observe::pages(crate::observe::host(&inner), inner.options.observe.clone());
+        let gate = Arc::new(session::Gate(Arc::downgrade(&core)));
+        let pages = crate::observe::pages(crate::observe::host(&core), core.options.observe.clone());
         let pages = pages.merge(crate::web::pages());
         let listener = Listener::bind(requested, limits, gate.clone(), pages)
             .await
             .map_err(|source| StartError::Listen { address: requested, source })?;
         let address = listener.local_addr();
-        Ok(Master { inner, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
+        Ok(Master { core, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
     }
 
     /// Lets peers in, the master's own monitor first; schedules the timers and calls each module's `start`, on the master's own monitor as soon as
@@ -259,9 +259,9 @@ impl Master {
             self.own.join_in_memory(gate);
             self.tasks.spawn(listener.serve(self.stop.clone()));
         }
-        self.inner.console.start().await;
+        self.core.console.start().await;
         self.own.registered().await;
-        *self.inner.stage.lock() = observe::Stage::Serving;
+        *self.core.stage.lock() = observe::Stage::Serving;
     }
 
     /// Where the master listens.
@@ -271,31 +271,31 @@ impl Master {
 
     /// The master's console service, and that of its own monitor.
     pub fn consoles(&self) -> [Console; 2] {
-        [self.inner.console.clone(), self.own.console().clone()]
+        [self.core.console.clone(), self.own.console().clone()]
     }
 
     /// What changes who may connect while the master runs.
     pub fn access(&self) -> ReplaceAccess {
-        ReplaceAccess(Arc::downgrade(&self.inner))
+        ReplaceAccess(Arc::downgrade(&self.core))
     }
 
     /// Who is connected.
     pub fn members(&self) -> &Arc<Members> {
-        &self.inner.members
+        &self.core.members
     }
 
     /// Ends the master: calls under way are answered, at most within the time given, peers are told, sockets are closed.
     pub async fn shut_down(self, at_most: Duration) {
-        *self.inner.stage.lock() = observe::Stage::Ending;
-        self.inner.members.close();
-        self.inner.console.shut_down(at_most).await;
+        *self.core.stage.lock() = observe::Stage::Ending;
+        self.core.members.close();
+        self.core.console.shut_down(at_most).await;
         self.own.shut_down(at_most).await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         // Nobody asks any more.
-        let inner = self.inner;
-        let closed = tokio::task::spawn_blocking(move || inner.options.admin_log.close());
+        let core = self.core;
+        let closed = tokio::task::spawn_blocking(move || core.options.admin_log.close());
         if tokio::time::timeout(at_most, closed).await.is_err() {
             tracing::error!("the end of the admin log could not be written in time");
         }

@@ -47,9 +47,9 @@ pub enum Outgoing {
 
 /// A handle to a connected peer; clones are the same peer.
 #[derive(Clone)]
-pub struct Peer(Arc<Inner>);
+pub struct Peer(Arc<PeerState>);
 
-struct Inner {
+struct PeerState {
     id: u64,
     transport: Transport,
     remote: Option<SocketAddr>,
@@ -87,7 +87,7 @@ impl Peer {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let (outbox, frames) = mpsc::channel(capacity.max(1));
         let cut = CancellationToken::new();
-        let peer = Peer(Arc::new(Inner {
+        let peer = Peer(Arc::new(PeerState {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             transport,
             remote,

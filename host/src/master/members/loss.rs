@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::primary;
-use super::{LOST, Member, Members, Table};
+use super::{LOST, Member, Members, MemberTable};
 use crate::journal::{Event, kind};
 use crate::transport::Transport;
 
@@ -53,7 +53,7 @@ fn alive(members: &[Member]) -> bool {
     members.iter().any(|member| !member.lost)
 }
 
-impl Table {
+impl MemberTable {
     /// How many servers others see, and how many of them are lost; those removed within the window count as both.
     fn figures(&mut self, window: Duration, now: Instant) -> (usize, usize) {
         let servers = &self.servers;
@@ -98,7 +98,7 @@ impl Members {
     }
 
     /// Whether a large part of the fleet is lost; the alarm is raised if so.
-    fn raises_the_alarm(self: &Arc<Self>, table: &mut Table) -> bool {
+    fn raises_the_alarm(self: &Arc<Self>, table: &mut MemberTable) -> bool {
         let (all, lost) = table.figures(self.mass_loss.window, Instant::now());
         if lost < FEWEST || lost as f64 <= self.mass_loss.share * all as f64 {
             return false;
@@ -174,7 +174,7 @@ impl Members {
     }
 }
 
-fn retained(table: &Table) -> Vec<String> {
+fn retained(table: &MemberTable) -> Vec<String> {
     let kept = table.servers.iter().filter(|(_, members)| members.iter().any(|member| member.retained));
     kept.map(|(id, _)| id.clone()).collect()
 }

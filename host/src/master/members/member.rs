@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Refusal;
 use crate::exchange::Exchange;
 use crate::wire::{Capabilities, Info, raw};
 
@@ -36,6 +35,20 @@ pub struct Member {
     pub(super) present: bool,
 }
 
+/// Why a peer cannot become a member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// A client chose an id that is taken.
+    #[error("a client of this id is connected already")]
+    ClientId,
+    /// Too many monitors under one id.
+    #[error("too many monitors are registered under this server id")]
+    Slaves,
+    /// The id belongs to servers of another type.
+    #[error("a server of this id and of type `{0}` is registered already")]
+    Type(String),
+}
+
 /// Monitors that may stand behind the primary of one id.
 pub(super) const MAX_SLAVES: usize = 16;
 
@@ -45,12 +58,12 @@ pub(super) fn primary(members: &[Member]) -> Option<&Member> {
 }
 
 /// The place of a new monitor among those of its id: that of the one at the same address, else behind all.
-pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, Refusal> {
+pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, JoinError> {
     if let Some(other) = members.iter().find(|other| other.server_type != new.server_type) {
-        return Err(Refusal::Type(other.server_type.clone()));
+        return Err(JoinError::Type(other.server_type.clone()));
     }
     let same = members.iter().position(|other| other.address() == new.address());
-    if same.is_none() && members.len() > MAX_SLAVES { Err(Refusal::Slaves) } else { Ok(same) }
+    if same.is_none() && members.len() > MAX_SLAVES { Err(JoinError::Slaves) } else { Ok(same) }
 }
 
 impl Member {

@@ -24,13 +24,13 @@ use crate::transport::Peer;
 use crate::wire::{Info, raw};
 
 pub use loss::MassLoss;
-pub use member::Member;
+pub use member::{JoinError, Member};
 use member::{place, primary};
 pub use query::{Entry, Snapshot};
 
 /// Who is connected to a master.
 pub struct Members {
-    table: Mutex<Table>,
+    table: Mutex<MemberTable>,
     changed: watch::Sender<u64>,
     epoch: String,
     grace: Duration,
@@ -39,7 +39,7 @@ pub struct Members {
 }
 
 #[derive(Default)]
-struct Table {
+struct MemberTable {
     rev: u64,
     /// Monitors by server id, the oldest first. No list is empty.
     servers: BTreeMap<String, Vec<Member>>,
@@ -52,20 +52,6 @@ struct Table {
 struct Client {
     peer: Peer,
     user: String,
-}
-
-/// Why a peer cannot become a member.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A client chose an id that is taken.
-    #[error("a client of this id is connected already")]
-    ClientId,
-    /// Too many monitors under one id.
-    #[error("too many monitors are registered under this server id")]
-    Slaves,
-    /// The id belongs to servers of another type.
-    #[error("a server of this id and of type `{0}` is registered already")]
-    Type(String),
 }
 
 /// Why a server is no longer in the table.
@@ -89,7 +75,7 @@ impl Members {
     ///
     /// # Errors
     /// As [`Members::join`].
-    pub fn admits(&self, member: &Member) -> Result<(), Refusal> {
+    pub fn admits(&self, member: &Member) -> Result<(), JoinError> {
         let table = self.table.lock();
         table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
     }
@@ -98,8 +84,8 @@ impl Members {
     /// address under a taken id becomes a slave.
     ///
     /// # Errors
-    /// [`Refusal::Slaves`], [`Refusal::Type`].
-    pub fn join(&self, member: Member) -> Result<(), Refusal> {
+    /// [`JoinError::Slaves`], [`JoinError::Type`].
+    pub fn join(&self, member: Member) -> Result<(), JoinError> {
         let id = member.id.clone();
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
             Some(place) => {
@@ -209,11 +195,11 @@ impl Members {
     /// Takes an id for a client's connection.
     ///
     /// # Errors
-    /// [`Refusal::ClientId`].
-    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), Refusal> {
+    /// [`JoinError::ClientId`].
+    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), JoinError> {
         let mut table = self.table.lock();
         if table.clients.contains_key(id) {
-            return Err(Refusal::ClientId);
+            return Err(JoinError::ClientId);
         }
         table.clients.insert(id.to_owned(), Client { peer: peer.clone(), user: user.to_owned() });
         Ok(())

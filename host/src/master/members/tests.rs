@@ -46,7 +46,7 @@ async fn r4_an_id_belongs_to_one_type_of_server() {
     for port in [1, 2] {
         let (other, _b) = member("s", port);
         let refusal = members.join(Member { server_type: "gate".into(), ..other }).unwrap_err();
-        assert_eq!(refusal, Refusal::Type("chat".into()));
+        assert_eq!(refusal, JoinError::Type("chat".into()));
     }
     members.leave("s", connection, false);
     let (other, _c) = member("s", 2);

@@ -30,7 +30,7 @@ use tower::ServiceExt;
 pub use options::Options;
 pub(super) use stream::Connection;
 
-use self::origin::Rule;
+use self::origin::OriginRule;
 use self::stream::Stream;
 use super::Accept;
 use super::mqtt;
@@ -51,7 +51,7 @@ pub struct Listener {
 /// What all connections share.
 struct Door {
     options: Options,
-    rule: Rule,
+    rule: OriginRule,
     server: Server,
     mqtt: mqtt::server::Server,
     sessions: Arc<Sessions>,
@@ -71,7 +71,7 @@ impl Listener {
     ) -> io::Result<Listener> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        let rule = Rule::new(address, &options.allowed_hosts);
+        let rule = OriginRule::new(address, &options.allowed_hosts);
         let sessions = Arc::new(Sessions::new(options.ping_interval + options.ping_timeout));
         let tasks = TaskTracker::new();
         let mqtt = mqtt::server::Server::new(&options, accept.clone());

@@ -12,16 +12,16 @@ use axum::http::{HeaderMap, Uri, header};
 
 /// The rule of one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct OriginRule {
     allowed: Vec<String>,
     loopback: bool,
 }
 
-impl Rule {
+impl OriginRule {
     /// The rule for a listener on that address with further names.
     pub(super) fn new(bound: SocketAddr, allowed: &[String]) -> Self {
         let allowed = allowed.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Rule { allowed, loopback: bound.ip().is_loopback() }
+        OriginRule { allowed, loopback: bound.ip().is_loopback() }
     }
 
     /// Checks a request that came to `local`.
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn foreign_pages_and_names_are_refused() {
         let check = |bound: &str, origin: Option<&str>, host: Option<&str>, good: bool| {
-            let rule = Rule::new(bound.parse().unwrap(), &["Admin.example".into()]);
+            let rule = OriginRule::new(bound.parse().unwrap(), &["Admin.example".into()]);
             let mut headers = HeaderMap::new();
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());

@@ -104,7 +104,7 @@ async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), 
     write.write_all(&hello).await?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| odd(ended.to_string()))?;
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| odd(error.to_string()))?;
     match codec::decode(&packet, length) {
         Ok(Packet::Connack(0)) => Ok((input, write)),
         Ok(Packet::Connack(code)) => Err(ConnectError::Refused(code)),

@@ -14,7 +14,7 @@ const KEPT: usize = 64 << 10;
 
 /// Why no packet comes.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ReadError {
     /// The other side closed the connection.
     #[error("the connection was closed")]
     Eof,
@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     /// The next packet, of at most `limit` bytes of payload. Can be dropped while it waits: nothing is lost.
-    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), Ended> {
+    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), ReadError> {
         loop {
             let wanted = match codec::length(&self.buffer, limit())? {
                 Some(length) if self.buffer.len() >= length.total => {
@@ -52,7 +52,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
             }
             self.buffer.reserve(wanted.min(CHUNK.max(self.buffer.len())));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(Ended::Eof);
+                return Err(ReadError::Eof);
             }
         }
     }
@@ -102,7 +102,7 @@ mod tests {
                 room = room.max(input.buffer.capacity());
                 match packet {
                     Ok((packet, _)) => packets.push(packet.to_vec()),
-                    Err(Ended::Bad(bad)) => return (packets, Some(bad), room),
+                    Err(ReadError::Bad(bad)) => return (packets, Some(bad), room),
                     Err(_) => return (packets, None, room),
                 }
             }

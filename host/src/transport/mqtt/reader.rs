@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Bad, Packet, Payload};
-use super::input::{Ended, Input};
+use super::input::{ReadError, Input};
 use crate::transport::{Closed, Peer, Session};
 
 /// Which end of the connection this is.
@@ -46,8 +46,8 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             };
             let (packet, length) = match packet {
                 Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
-                Ok(Err(Ended::Bad(bad))) => break self.refuse(&bad),
-                Ok(Err(ended)) => break Closed::Lost(ended.to_string()),
+                Ok(Err(ReadError::Bad(bad))) => break self.refuse(&bad),
+                Ok(Err(error)) => break Closed::Lost(error.to_string()),
                 Ok(Ok(packet)) => packet,
             };
             match (codec::decode(&packet, length), &self.side) {

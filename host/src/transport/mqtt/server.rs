@@ -122,7 +122,7 @@ fn frames(direction: &'static str) -> Counter {
 
 /// Takes CONNECT and answers it: a pomelo server whose first connection is not answered at once gives up for good.
 async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> Result<(OwnedWriteHalf, u16), String> {
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| ended.to_string())?;
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
         Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
         Ok(_) => Err(Bad::Header(packet[0]).to_string()),

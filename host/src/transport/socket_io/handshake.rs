@@ -125,10 +125,10 @@ fn host_and_port(address: &str) -> Option<&str> {
 /// A refusal is `{"message": …}`; other servers may send other forms.
 fn refusal_text(json: &str) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct RefusalPacket {
         message: String,
     }
-    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: Refusal| refusal.message)
+    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: RefusalPacket| refusal.message)
 }
 
 async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {

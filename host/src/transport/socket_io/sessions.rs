@@ -17,24 +17,24 @@ use crate::transport::listener::Connection;
 /// The table. Its size is bounded by the number of connections that the listener allows, and by how many sessions can end within the time
 /// of one ping.
 pub(in crate::transport) struct Sessions {
-    table: Mutex<Table>,
+    table: Mutex<SessionTable>,
     /// For how long the Engine.IO layer may still know a session that has ended.
     remember: Duration,
 }
 
 #[derive(Default)]
-struct Table {
+struct SessionTable {
     connections: HashMap<u64, Arc<Connection>>,
-    sessions: HashMap<Sid, State>,
+    sessions: HashMap<Sid, SessionState>,
 }
 
-impl Table {
+impl SessionTable {
     fn carrying(&self, session: Sid) -> Vec<Arc<Connection>> {
         self.connections.values().filter(|connection| connection.session() == Some(session)).cloned().collect()
     }
 }
 
-enum State {
+enum SessionState {
     Live(Peer),
     Ended(Instant),
 }
@@ -59,8 +59,8 @@ impl Sessions {
     pub(in crate::transport) fn request(&self, connection: &Connection, session: Sid) -> bool {
         let table = self.table.lock();
         let peer = match table.sessions.get(&session) {
-            Some(State::Ended(_)) => return false,
-            Some(State::Live(peer)) => Some(peer.clone()),
+            Some(SessionState::Ended(_)) => return false,
+            Some(SessionState::Live(peer)) => Some(peer.clone()),
             // It has not joined the namespace yet, or never existed.
             None => None,
         };
@@ -77,7 +77,7 @@ impl Sessions {
         for connection in table.carrying(session) {
             connection.carries(session, Some(peer.clone()));
         }
-        table.sessions.insert(session, State::Live(peer.clone()));
+        table.sessions.insert(session, SessionState::Live(peer.clone()));
     }
 
     /// The connections that carry a session.
@@ -91,8 +91,8 @@ impl Sessions {
         let now = Instant::now();
         table
             .sessions
-            .retain(|_, state| !matches!(state, State::Ended(since) if now.duration_since(*since) > self.remember));
-        table.sessions.insert(session, State::Ended(now));
+            .retain(|_, state| !matches!(state, SessionState::Ended(since) if now.duration_since(*since) > self.remember));
+        table.sessions.insert(session, SessionState::Ended(now));
         table.carrying(session)
     }
 
@@ -100,8 +100,8 @@ impl Sessions {
     pub(in crate::transport) fn peers(&self) -> Vec<Peer> {
         let table = self.table.lock();
         let live = table.sessions.values().filter_map(|state| match state {
-            State::Live(peer) => Some(peer.clone()),
-            State::Ended(_) => None,
+            SessionState::Live(peer) => Some(peer.clone()),
+            SessionState::Ended(_) => None,
         });
         live.collect()
     }
