@@ -5,8 +5,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::numbered;
-
 /// A file of lines, of bounded size, with a bounded number of older ones beside it. Only its owner may read it.
 pub(super) struct Rotating {
     path: PathBuf,
@@ -97,4 +95,11 @@ impl Rotating {
 
 fn begin(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// The name of an older file: `FILE.NUMBER`.
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
 }

@@ -9,7 +9,7 @@ mod file;
 mod record;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -218,13 +218,6 @@ impl std::fmt::Debug for AdminLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("AdminLog").field(&self.0.is_some()).finish()
     }
-}
-
-/// The name of an older file: `FILE.NUMBER`.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 pub use event::{Event, Report, kind};
+pub use ring::Page;
 use ring::Ring;
 
 /// A journal. Clones are the same one; the default one keeps nothing.
@@ -26,22 +26,6 @@ struct SharedRing {
     ring: Mutex<Ring>,
     /// Number of the newest event.
     last: watch::Sender<u64>,
-}
-
-/// Some of the events in a journal.
-#[derive(Clone, Debug, Serialize)]
-pub struct Page {
-    /// The oldest first.
-    #[serde(serialize_with = "each")]
-    pub events: Vec<Arc<Event>>,
-    /// Number of the last of them: where the next page begins.
-    pub last: u64,
-    /// Events before them that the reader has not seen and that are no longer kept.
-    pub missed: u64,
-}
-
-fn each<S: Serializer>(events: &[Arc<Event>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(events.iter().map(|event| &**event))
 }
 
 impl Journal {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Event, Page};
+use serde::{Serialize, Serializer};
+
+use super::event::Event;
 use crate::util::TokenBucket;
 
 /// The text that one page holds, bytes; more goes into the next. An answer has to fit into a frame of a client.
@@ -12,6 +14,23 @@ const PAGE_TEXT: usize = 256 << 10;
 /// Events of the kind that strangers can bring about, at once and in a second.
 const STRANGERS: u32 = 20;
 
+/// Some of the events in a journal.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page {
+    /// The oldest first.
+    #[serde(serialize_with = "each")]
+    pub events: Vec<Arc<Event>>,
+    /// Number of the last of them: where the next page begins.
+    pub last: u64,
+    /// Events before them that the reader has not seen and that are no longer kept.
+    pub missed: u64,
+}
+
+fn each<S: Serializer>(events: &[Arc<Event>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(events.iter().map(|event| &**event))
+}
+
+/// The newest events, the oldest first.
 pub(super) struct Ring {
     events: VecDeque<Arc<Event>>,
     limit: usize,

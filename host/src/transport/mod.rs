@@ -6,6 +6,7 @@
 pub mod listener;
 pub mod memory;
 pub mod mqtt;
+mod options;
 mod peer;
 pub mod socket_io;
 

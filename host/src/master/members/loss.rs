@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::primary;
-use super::{LOST, Member, Members, MemberTable};
+use super::{LOST, Member, MemberTable, Members};
 use crate::journal::{Event, kind};
 use crate::transport::Transport;
 

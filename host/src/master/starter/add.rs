@@ -23,7 +23,8 @@ impl ServerStarter {
         let again: Vec<String> = {
             let roster = self.roster.lock();
             let named = added.iter().filter_map(|info| info.get("id")?.as_str());
-            let down = |id: &&str| roster.added.contains(*id) && !running.iter().any(|up| up == id) && roster.is_down(id);
+            let down =
+                |id: &&str| roster.added.contains(*id) && !running.iter().any(|up| up == id) && roster.is_down(id);
             named.filter(down).map(str::to_owned).collect()
         };
         config.servers.retain(|server| !again.contains(&server.id));

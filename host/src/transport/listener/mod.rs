@@ -3,7 +3,6 @@
 //! The accept loop is our own: one task a connection, so that a silent peer holds up nobody. It knows how to end any connection at any moment
 //! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
-mod options;
 mod origin;
 mod stream;
 
@@ -27,14 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-pub use options::Options;
-pub(super) use stream::Connection;
+pub use super::options::Options;
 
 use self::origin::OriginRule;
 use self::stream::Stream;
 use super::Accept;
 use super::mqtt;
-use super::socket_io::server::{Handshake, Server, is_socket_io, session_of};
+use super::socket_io::connection::Connection;
+use super::socket_io::engine_session::EngineSession;
+use super::socket_io::server::{Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
 
 /// Where a request came from, in the extensions of every request that a mounted page is given.
@@ -196,8 +196,8 @@ impl Door {
             {
                 return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
             }
-            let handshake = Handshake::new(connection, request.uri());
-            request.extensions_mut().insert(Arc::new(handshake));
+            let session = EngineSession::new(connection, request.uri());
+            request.extensions_mut().insert(Arc::new(session));
         }
         let response = self.server.service().oneshot(request).await?;
         Ok(response.map(Body::new))

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Bad, Packet, Payload};
-use super::input::{ReadError, Input};
+use super::input::{Input, ReadError};
 use crate::transport::{Closed, Peer, Session};
 
 /// Which end of the connection this is.

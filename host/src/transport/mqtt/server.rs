@@ -20,7 +20,7 @@ use super::codec::{self, Bad, Packet};
 use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
-use crate::transport::listener::Options;
+use crate::transport::options::Options;
 use crate::transport::{Accept, Peer, Transport};
 
 /// Bytes that a CONNECT may have.

@@ -13,7 +13,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::client::Options;
 use super::packet;
 
 /// Bytes that are read at a time. The WebSocket's own default, 128 KiB, is filled with zeros before every read.
@@ -45,7 +44,6 @@ pub enum ConnectError {
     Refused(String),
 }
 
-/// What a server says first.
 fn hint(status: u16) -> &'static str {
     match status {
         403 => ": the master does not know itself under this name: `allowed_hosts` in [network] of pomelo.toml",
@@ -53,6 +51,7 @@ fn hint(status: u16) -> &'static str {
     }
 }
 
+/// What a server says first.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Open {
@@ -69,10 +68,10 @@ impl Open {
     }
 }
 
-/// Connects, and joins the namespace. It sets no time limit.
+/// Connects, and joins the namespace. `max_frame` is the largest frame that the server may send, in bytes. It sets no time limit.
 pub(super) async fn handshake(
     address: &str,
-    options: &Options,
+    max_frame: usize,
 ) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
     let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
     let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
@@ -82,7 +81,7 @@ pub(super) async fn handshake(
     let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
         .into_client_request()
         .map_err(|_| ConnectError::Address(address.to_owned()))?;
-    let size = Some(options.max_frame.saturating_add(1 << 10));
+    let size = Some(max_frame.saturating_add(1 << 10));
     let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size).read_buffer_size(READ_BUFFER);
     let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
         |error| match error {

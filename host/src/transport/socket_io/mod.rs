@@ -4,6 +4,8 @@
 //! peer for certain. [`client`] is our own, on the same codecs. Neither knows what a topic means.
 
 pub mod client;
+pub(super) mod connection;
+pub(super) mod engine_session;
 mod handshake;
 mod packet;
 pub(super) mod server;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 
+use super::connection::Connection;
 use crate::transport::Peer;
-use crate::transport::listener::Connection;
 
 /// The table. Its size is bounded by the number of connections that the listener allows, and by how many sessions can end within the time
 /// of one ping.
@@ -89,9 +89,9 @@ impl Sessions {
     pub(super) fn end(&self, session: Sid) -> Vec<Arc<Connection>> {
         let mut table = self.table.lock();
         let now = Instant::now();
-        table
-            .sessions
-            .retain(|_, state| !matches!(state, SessionState::Ended(since) if now.duration_since(*since) > self.remember));
+        table.sessions.retain(
+            |_, state| !matches!(state, SessionState::Ended(since) if now.duration_since(*since) > self.remember),
+        );
         table.sessions.insert(session, SessionState::Ended(now));
         table.carrying(session)
     }

@@ -14,7 +14,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, TransportType};
 use tokio::time::timeout;
 
-use super::server::{Handshake, Shared};
+use super::engine_session::{EngineSession, ServerContext};
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
 
 /// The sending side of a peer, and its end.
@@ -22,8 +22,8 @@ pub(super) struct Writer {
     pub(super) socket: Arc<Socket>,
     pub(super) peer: Peer,
     pub(super) session: Arc<dyn Session>,
-    pub(super) handshake: Arc<Handshake>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Arc<EngineSession>,
+    pub(super) context: Arc<ServerContext>,
     pub(super) sent: Counter,
 }
 
@@ -31,7 +31,7 @@ impl Writer {
     /// Runs until the connection has ended, and tells the session.
     pub(super) async fn run(self, mut outbox: Outbox) {
         let flush = self.write(&mut outbox).await;
-        let how = match (self.peer.closed_because(), self.handshake.left.get()) {
+        let how = match (self.peer.closed_because(), self.engine.left.get()) {
             (Some(why), _) => Closed::Ours(why),
             (None, Some(DisconnectReason::ClientNSDisconnect)) => Closed::Left,
             (None, reason) => Closed::Lost(reason.map_or_else(|| "the connection is gone".into(), |r| r.to_string())),
@@ -39,13 +39,13 @@ impl Writer {
         // From here on sending fails and nothing is handed up.
         drop(outbox);
         self.peer.ended();
-        self.handshake.silence();
+        self.engine.silence();
         // Tells the client, and takes the socket out of the namespace; it fails where the buffer is full, as it may be for one that is cut.
         let _ = self.socket.clone().disconnect();
         if flush {
-            let _ = timeout(self.shared.options.flush_time, self.taken()).await;
+            let _ = timeout(self.context.options.flush_time, self.taken()).await;
         }
-        for connection in self.shared.sessions.end(self.socket.id) {
+        for connection in self.context.sessions.end(self.socket.id) {
             connection.cut.cancel();
         }
         tracing::debug!(peer = ?self.peer, ?how, "a peer is gone");
@@ -58,7 +58,7 @@ impl Writer {
         if self.socket.transport_type() == TransportType::Polling {
             return std::future::pending().await;
         }
-        for connection in self.shared.sessions.carrying(self.socket.id) {
+        for connection in self.context.sessions.carrying(self.socket.id) {
             connection.gone.cancelled().await;
         }
     }
@@ -72,7 +72,7 @@ impl Writer {
             biased;
             () = cut.as_mut() => return false,
             () = over.as_mut() => return self.left(),
-            () = self.handshake.ready.notified() => {}
+            () = self.engine.ready.notified() => {}
         }
         loop {
             let item = tokio::select! {
@@ -110,8 +110,8 @@ impl Writer {
     /// Waits until the namespace was left. socketioxide does not tell of it where the connection ends in the middle of joining; where the
     /// session has one connection for good, its end is therefore enough.
     async fn over(&self) {
-        let over = self.handshake.over.cancelled();
-        if !self.handshake.stays {
+        let over = self.engine.over.cancelled();
+        if !self.engine.stays {
             return over.await;
         }
         let mut over = pin!(over);
@@ -119,14 +119,14 @@ impl Writer {
             biased;
             () = over.as_mut() => {}
             // The reason is usually known a moment later.
-            () = self.handshake.connection.gone.cancelled() => {
-                let _ = timeout(self.shared.options.flush_time, over).await;
+            () = self.engine.connection.gone.cancelled() => {
+                let _ = timeout(self.context.options.flush_time, over).await;
             }
         }
     }
 
     /// A client that says that it leaves closes the connection itself.
     fn left(&self) -> bool {
-        self.handshake.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
+        self.engine.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
     }
 }

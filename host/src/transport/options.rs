@@ -1,4 +1,4 @@
-//! Every limit of the listener.
+//! Every limit of a [`Listener`](super::Listener), and of the connections that it accepts.
 
 use std::time::Duration;
 
