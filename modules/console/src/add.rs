@@ -2,9 +2,9 @@
 
 use pomelo_sdk::prelude::*;
 
+use crate::answer::Answer;
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
 use crate::ask::Reasons;
-use crate::client::Answer;
 
 /// Looks at the form of all that is to be added; whether a server is possible and its ports are free the starter checks, before it starts any.
 pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {

@@ -6,7 +6,7 @@ use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::Message;
+use crate::message::Message;
 
 /// Why each of some servers failed.
 pub type Reasons = BTreeMap<String, String>;

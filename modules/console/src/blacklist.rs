@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::{Arguments, bad};
-use crate::ask::{Reasons, command, reason};
-use crate::client::{Answer, Options};
+use crate::ask::command;
+use crate::message::Message;
 
 /// Patterns in one command.
 const MAX_PATTERNS: usize = 1000;
@@ -30,16 +30,8 @@ pub fn blacklist(agent: &Agent, args: Arguments) -> Result<Answer> {
         return Err(Failure::new("not-found", "No frontend server is connected."));
     }
     let message = Message { blacklist: Some(patterns), ..Message::new("blacklist") };
-    let (mut done, mut failed) = (Vec::new(), Reasons::new());
-    let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in command(agent, &frontends, &message, timeout)? {
-        match answer {
-            Ok(_) => done.push(id),
-            Err(failure) => drop(failed.insert(id, reason(&failure))),
-        }
-    }
-    done.sort_unstable();
-    Answer::done("given the addresses", done, failed)
+    let timeout = agent.options::<ConsoleOptions>()?.timeout;
+    Answer::of_outcomes("given the addresses", command(agent, &frontends, &message, timeout)?)
 }
 
 /// The patterns, where each is one.

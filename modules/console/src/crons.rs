@@ -2,10 +2,10 @@
 
 use pomelo_sdk::prelude::*;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
-use crate::ask::{Reasons, command, reason};
-use crate::client::{Answer, Options};
+use crate::ask::command;
+use crate::message::Message;
 
 /// Whom a cron is for: one of the two.
 const TARGETS: [&str; 2] = ["serverId", "serverType"];
@@ -41,16 +41,8 @@ fn pass_on(agent: &Agent, signal: &str, cron: Pairs, what: &str) -> Result<Answe
         (None, server_type) => ["type:", server_type.map_or("", String::as_str)].concat(),
     };
     let message = Message { cron: Some(cron), ..Message::new(signal) };
-    let (mut done, mut failed) = (Vec::new(), Reasons::new());
-    let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in command(agent, &[target], &message, timeout)? {
-        match answer {
-            Ok(_) => done.push(id),
-            Err(failure) => drop(failed.insert(id, reason(&failure))),
-        }
-    }
-    done.sort_unstable();
-    Answer::done(what, done, failed)
+    let timeout = agent.options::<ConsoleOptions>()?.timeout;
+    Answer::of_outcomes(what, command(agent, &[target], &message, timeout)?)
 }
 
 #[cfg(test)]

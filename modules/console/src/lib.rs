@@ -21,6 +21,7 @@
 //! the others do.
 
 mod add;
+mod answer;
 mod arguments;
 mod ask;
 mod blacklist;
@@ -28,14 +29,14 @@ mod client;
 mod crons;
 mod figures;
 mod logs;
+mod message;
 mod monitor;
 mod restart;
 mod stop_kill;
 
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use arguments::Pairs;
+use message::Message;
 
 struct Console;
 
@@ -48,31 +49,4 @@ impl Console {
     fn monitor_handler(agent: &Agent, message: Message) -> Result<monitor::Answer> {
         monitor::handle(agent, message)
     }
-}
-
-/// From the master to a monitor.
-#[derive(Default, Serialize, Deserialize)]
-struct Message {
-    signal: String,
-    /// With `addCron` and `removeCron`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cron: Option<Pairs>,
-    /// With `blacklist`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    blacklist: Option<Vec<String>>,
-    /// With `logs`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    logs: Option<logs::Wanted>,
-}
-
-impl Message {
-    fn new(signal: &str) -> Self {
-        Self { signal: signal.to_owned(), ..Self::default() }
-    }
-}
-
-/// The failure for a signal that there is not.
-fn unknown(signal: &str) -> Failure {
-    const SIGNALS: &str = ": it is list, add, stop, kill, restart, logs, addCron, removeCron or blacklist.";
-    Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())
 }

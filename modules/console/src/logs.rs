@@ -1,29 +1,14 @@
 //! `logs`: what a server's program writes.
 
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Message;
 use crate::arguments::bad;
 use crate::ask::{ask, is_unknown, reason};
+use crate::message::{Message, Wanted};
 
 /// Lines where nobody says how many.
 const LINES: u32 = 100;
-
-/// Which lines are wanted.
-#[derive(Default, Serialize, Deserialize)]
-pub struct Wanted {
-    /// At most so many, the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lines: Option<u32>,
-    /// Those after this number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
-    /// How long to wait for one, milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<u64>,
-}
 
 /// On the master: asks the server's monitor. The wait ends early enough for the answer to come back within this call.
 pub fn forward(agent: &Agent, id: Option<String>, wanted: Wanted) -> Result<Box<RawValue>> {

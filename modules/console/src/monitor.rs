@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::arguments::bad;
 use crate::figures::Figures;
-use crate::{Message, logs, unknown};
+use crate::logs;
+use crate::message::{Message, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]

@@ -3,13 +3,13 @@
 use pomelo_sdk::prelude::*;
 use serde_json::value::RawValue;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions, nothing_done};
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
-use crate::client::{Answer, Options, nothing_done};
+use crate::message::Message;
 use crate::stop_kill::{end_some, send};
 
 pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
-    let timeout = agent.options::<Options>()?.stop_timeout;
+    let timeout = agent.options::<ConsoleOptions>()?.stop_timeout;
     let (master, named) = (agent.server_id(), !ids.is_empty());
     let (targets, mut failed) = match server_type {
         _ if named => single(ids),

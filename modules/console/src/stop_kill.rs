@@ -3,13 +3,13 @@
 use pomelo_sdk::prelude::*;
 use serde::de::IgnoredAny;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions, nothing_done};
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
-use crate::client::{Answer, Options, nothing_done};
+use crate::message::Message;
 
 pub fn stop(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
     let status = if ids.is_empty() { "all" } else { "part" };
-    let Ended { ended, failed } = end(agent, ids, "stop")?;
+    let EndedServers { ended, failed } = end(agent, ids, "stop")?;
     if ended.is_empty() && !failed.is_empty() {
         return Err(nothing_done("stopped", &failed));
     }
@@ -25,14 +25,14 @@ pub fn kill(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
 }
 
 /// What came of an attempt to end servers.
-struct Ended {
+struct EndedServers {
     ended: Vec<String>,
     failed: Reasons,
 }
 
 /// Ends servers, or all of them; the master last. Those that are named stay down, whatever becomes of the master; where all end, the cluster does,
 /// and its next start is that of all.
-fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
+fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<EndedServers> {
     let master = agent.server_id();
     let all = ids.is_empty();
     let ids = if all { everyone(agent)? } else { ids };
@@ -43,7 +43,7 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
     }
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
-    let timeout = agent.options::<Options>()?.stop_timeout;
+    let timeout = agent.options::<ConsoleOptions>()?.stop_timeout;
     let send = |ids: &[String], signal: &str| send(agent, ids, signal, timeout);
     let (mut ended, mut up) = (Vec::new(), Vec::new());
     for ids in [first, last] {
@@ -65,7 +65,7 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
         hold(agent, &up, false)?;
     }
     ended.sort_unstable();
-    Ok(Ended { ended, failed })
+    Ok(EndedServers { ended, failed })
 }
 
 /// The servers that are to run, and those that do: the monitor of a server that does not run at the moment can be asked as well.

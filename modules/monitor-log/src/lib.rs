@@ -15,7 +15,7 @@
 //! The log's name is checked on the master, because a server of pomelo puts it into a shell command; the monitor's module and its host check it
 //! again.
 //!
-//! Options: `max-lines` (1000), the most that a client is given; `timeout` (2000), how long a server is waited for, in milliseconds.
+//! LogOptions: `max-lines` (1000), the most that a client is given; `timeout` (2000), how long a server is waited for, in milliseconds.
 
 mod lines;
 mod name;
@@ -64,13 +64,13 @@ struct Body {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-struct Options {
+struct LogOptions {
     max_lines: u32,
     /// Milliseconds.
     timeout: u64,
 }
 
-impl Default for Options {
+impl Default for LogOptions {
     fn default() -> Self {
         Self { max_lines: 1000, timeout: 2_000 }
     }
@@ -81,7 +81,7 @@ const DEFAULT_LINES: u32 = 100;
 #[module(id = "monitorLog")]
 impl MonitorLog {
     fn client_handler(agent: &Agent, command: Command) -> Result<Box<RawValue>> {
-        let options = agent.options::<Options>()?;
+        let options = agent.options::<LogOptions>()?;
         let server_id = command.server_id.unwrap_or_default();
         let logfile = command.logfile.unwrap_or_default();
         if server_id.is_empty() || logfile.is_empty() {

@@ -28,10 +28,7 @@ struct Report {
 impl NodeInfo {
     fn master_handler(agent: &Agent, msg: Option<Report>) -> Result {
         match msg {
-            None => {
-                agent.reports().forget_the_gone()?;
-                agent.cluster().notify(&["*"], &())
-            }
+            None => agent.reports().ask_all(),
             Some(report) => agent.reports().keep(figures(&report.body)?),
         }
     }

@@ -40,10 +40,7 @@ struct Told {
 impl SystemInfo {
     fn master_handler(agent: &Agent, msg: Option<Told>) -> Result {
         match msg {
-            None => {
-                agent.reports().forget_the_gone()?;
-                agent.cluster().notify(&["*"], &())
-            }
+            None => agent.reports().ask_all(),
             Some(told) => agent.reports().keep(&told.body.figures(&agent.caller_id()?)?),
         }
     }

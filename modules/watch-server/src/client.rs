@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::gather::{Gathered, frontends, servers};
-use crate::{Question, bad, shown, text, unknown};
+use crate::question::{Question, bad, text, unknown};
+use crate::shown;
 
 /// From a client.
 #[derive(Deserialize)]
@@ -42,12 +43,12 @@ pub enum Answer {
 
 #[derive(Deserialize)]
 #[serde(default)]
-struct Options {
+struct WatchOptions {
     /// Milliseconds.
     timeout: u64,
 }
 
-impl Default for Options {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self { timeout: 2_000 }
     }
@@ -65,7 +66,7 @@ pub fn handle(agent: &Agent, command: Option<Command>) -> Result<Answer> {
     let (comd, context) = (comd.as_str(), context.as_str());
     // What is left is for the answer: this call's own deadline must not come first.
     let longest = agent.time_left() * 9 / 10;
-    let timeout = Duration::from_millis(agent.options::<Options>()?.timeout).min(longest);
+    let timeout = Duration::from_millis(agent.options::<WatchOptions>()?.timeout).min(longest);
     let question = Question { comd, context: Some(context), param };
     match comd {
         "servers" => servers(agent, &question, timeout).map(Answer::Several),

@@ -6,7 +6,7 @@ use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Members, Question};
+use crate::question::{Members, Question};
 
 /// What came of asking several servers.
 #[derive(Default, Serialize)]
@@ -19,7 +19,7 @@ pub struct Gathered {
 
 /// What the master knows of a server.
 #[derive(Deserialize)]
-struct Place {
+struct ServerInfo {
     #[serde(default)]
     host: Option<Box<RawValue>>,
     #[serde(default)]
@@ -28,7 +28,7 @@ struct Place {
     frontend: Option<Box<RawValue>>,
 }
 
-impl Place {
+impl ServerInfo {
     /// Whether players connect to it. Command lines have no truth but as a text.
     fn is_frontend(&self) -> bool {
         self.frontend.as_ref().is_some_and(|frontend| matches!(frontend.get(), "true" | "\"true\""))
@@ -43,11 +43,11 @@ struct Answered {
 
 /// A row for each server. Where it is the master knows best.
 pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
-    let mut places = agent.cluster().servers::<Place>()?.servers;
+    let mut infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let mut gathered = gather(agent, &["*"], question, timeout)?;
     for (id, row) in &mut gathered.msg {
         row.insert("serverId".to_owned(), to_raw_value(id)?);
-        if let Some(Place { host, port, .. }) = places.remove(id) {
+        if let Some(ServerInfo { host, port, .. }) = infos.remove(id) {
             row.extend(host.map(|host| ("host".to_owned(), host)));
             row.extend(port.map(|port| ("port".to_owned(), port)));
         }
@@ -57,14 +57,14 @@ pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> R
 
 /// What the frontend servers say, all or one.
 pub fn frontends(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
-    let places = agent.cluster().servers::<Place>()?.servers;
+    let infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let context = question.context.unwrap_or_default();
     if context == "all" {
-        let ids: Vec<_> = places.iter().filter(|(_, place)| place.is_frontend()).map(|(id, _)| id.as_str()).collect();
+        let ids: Vec<_> = infos.iter().filter(|(_, info)| info.is_frontend()).map(|(id, _)| id.as_str()).collect();
         return gather(agent, &ids, question, timeout);
     }
-    match places.get(context) {
-        Some(place) if place.is_frontend() => {
+    match infos.get(context) {
+        Some(info) if info.is_frontend() => {
             let Answered { body } = agent.cluster().request(context, question, timeout)?;
             Ok(Gathered { msg: [(context.to_owned(), body)].into(), ..Gathered::default() })
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn p_watchserver_tells_a_frontend_server_by_a_word_or_a_text() {
-        let frontend = |info: &str| serde_json::from_str::<Place>(info).unwrap().is_frontend();
+        let frontend = |info: &str| serde_json::from_str::<ServerInfo>(info).unwrap().is_frontend();
         assert!(frontend(r#"{"frontend":true}"#) && frontend(r#"{"frontend":"true","host":"h","port":"1"}"#));
         assert!(!frontend("{}") && !frontend(r#"{"frontend":false}"#) && !frontend(r#"{"frontend":"false"}"#));
     }

@@ -28,13 +28,12 @@
 mod client;
 mod gather;
 mod monitor;
+mod question;
 mod shown;
 
-use std::collections::BTreeMap;
-
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+
+use question::Question;
 
 struct WatchServer;
 
@@ -64,35 +63,4 @@ impl WatchServer {
     fn monitor_handler(agent: &Agent, question: Question<String>) -> Result<monitor::Answer> {
         monitor::handle(agent, question)
     }
-}
-
-/// The members of an object, as they are.
-type Members = BTreeMap<String, Box<RawValue>>;
-
-/// From the master to a monitor.
-#[derive(Serialize, Deserialize)]
-struct Question<T> {
-    comd: T,
-    /// What a server of pomelo looks up itself by.
-    #[serde(default)]
-    context: Option<T>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    param: Option<Box<RawValue>>,
-}
-
-/// The text that a command takes.
-fn text(param: Option<&RawValue>, what: &str) -> Result<String> {
-    let text = param.and_then(|param| serde_json::from_str::<String>(param.get()).ok());
-    text.filter(|text| !text.is_empty()).ok_or_else(|| bad(&["`param` is ", what, "."]))
-}
-
-fn bad(message: &[&str]) -> Failure {
-    Failure::new("bad-message", message.concat())
-}
-
-/// The failure for a command that there is not.
-fn unknown(comd: &str) -> Failure {
-    const COMMANDS: &str = "servers, connections, logins, modules, status, config, proxy, handler, components, settings, cpu, memory, get, \
-                            set, enable, disable or run";
-    Failure::new("unknown-comd", ["There is no command ", comd, ": it is ", COMMANDS, "."].concat())
 }

@@ -4,7 +4,7 @@ use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Members, Question, bad, text, unknown};
+use crate::question::{Members, Question, bad, text, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use pomelo_sdk::{Failure, Result};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::Members;
+use crate::question::Members;
 
 /// Parts of names, in small letters, that say that a value is secret.
 const SECRET: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "apikey", "private"];
