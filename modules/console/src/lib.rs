@@ -42,7 +42,7 @@ struct Console;
 
 #[module(id = "__console__", operations(by = "signal", list = 2))]
 impl Console {
-    fn client_handler(agent: &Agent, command: client::Command) -> Result<client::Answer> {
+    fn client_handler(agent: &Agent, command: client::Command) -> Result<answer::Answer> {
         client::handle(agent, command)
     }
 
