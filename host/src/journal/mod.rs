@@ -92,7 +92,7 @@ mod tests {
         page.events.iter().map(|event| event.n).collect()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn events_are_numbered_kept_within_bounds_and_waited_for() {
         let journal = Journal::new(3);
         assert!(journal.next(0, Duration::ZERO).await.events.is_empty());

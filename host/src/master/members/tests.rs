@@ -77,7 +77,7 @@ async fn r4_the_same_address_replaces_the_connection_that_is_there() {
     assert_eq!((members.snapshot().rev, members.count()), (2, (1, 0)), "the old one's end changes nothing");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_a_connection_that_is_back_within_its_grace_is_no_change_of_who_is_there() {
     let members = nobody(Duration::from_millis(20));
     let (old, _old) = member("s", 1);
@@ -179,7 +179,7 @@ async fn alarms(members: &Members, count: usize) -> Vec<String> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_when_more_than_half_vanish_at_once_the_table_stays_until_the_hold_is_over() {
     let members = with_hold(Duration::from_millis(100));
     let _joined = lose(&members, 5, 3);
@@ -191,7 +191,7 @@ async fn w5_when_more_than_half_vanish_at_once_the_table_stays_until_the_hold_is
     assert_eq!(members.snapshot().servers.into_keys().collect::<Vec<_>>(), ["s3", "s4"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_half_of_the_fleet_or_two_servers_are_no_mass_loss() {
     for (count, lost) in [(6, 3), (2, 2)] {
         let members = with_hold(Duration::from_secs(3600));
@@ -202,7 +202,7 @@ async fn w5_half_of_the_fleet_or_two_servers_are_no_mass_loss() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_those_who_said_that_they_leave_have_not_vanished() {
     let members = with_hold(Duration::from_secs(3600));
     let joined = lose(&members, 4, 0);
@@ -210,7 +210,7 @@ async fn w5_those_who_said_that_they_leave_have_not_vanished() {
     assert!(members.snapshot().servers.is_empty() && members.retained().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_servers_that_come_back_end_the_alarm() {
     let members = with_hold(Duration::from_secs(3600));
     let _joined = lose(&members, 4, 3);
@@ -229,7 +229,7 @@ async fn w5_servers_that_come_back_end_the_alarm() {
     assert_eq!((members.snapshot().servers.len(), members.count().0), (4, 4));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_the_operator_can_have_those_who_vanished_forgotten() {
     let members = with_hold(Duration::from_secs(3600));
     let _joined = lose(&members, 4, 4);
@@ -244,7 +244,7 @@ async fn w5_the_operator_can_have_those_who_vanished_forgotten() {
     assert_eq!(alarms(&members, 2).await.len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn w5_losses_that_come_one_after_another_are_seen_as_one() {
     let members = with_hold(Duration::from_secs(3600));
     let joined = lose(&members, 6, 0);
