@@ -1,7 +1,7 @@
-//! The command `admit`: lets servers of pomelo's come back that this master does not know.
+//! The command `admit`: lets servers of pomelo's come back although this master does not know them.
 //!
-//! Its body: `ids`, the servers, or `all`; `seconds`, for how long, 300 by default. Without either nothing changes. The answer: `waiting`, the servers
-//! that tried to come back and were not let in.
+//! Its body: `ids`, the servers, or `all`; `seconds`, for how long, 300 by default. Without `ids` and `all` nothing changes. The answer: `waiting`, the
+//! servers that tried to come back and were not let in.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ struct AdmitAnswer {
 }
 
 impl MasterCore {
-    /// Carries it out for a caller.
+    /// Carries out the command for a caller.
     ///
     /// # Errors
     /// `forbidden`, `bad-message`, `busy` where too many ids are admitted already.

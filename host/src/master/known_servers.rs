@@ -1,9 +1,11 @@
-//! Who comes back without a token.
+//! Which servers may come back without a token.
 //!
-//! The `reconnect` of a pomelo 2.x server carries none. Where tokens are asked for, such a server is let in where it registered with a valid one before, which
-//! is remembered beyond the process, for as long as that token is valid: a restarted master takes its fleet back. So is one that the operator has
-//! admitted by its name. Others are noted as waiting, and their connections are closed without an answer, so that they try again, every minute at
-//! most, until the operator admits them. Whom a rule for all lets in is not known by that.
+//! The `reconnect` of a pomelo 2.x server carries no token. If tokens are required, such a server is let in if it is known: it has registered with a
+//! valid token before, or the operator has admitted it by its id. Known servers are kept in the database, so that a restarted master takes its fleet
+//! back, and are forgotten when their token is removed.
+//!
+//! Other servers are listed as waiting. Their connections are closed without an answer, because a pomelo server that gets an answer gives up, while one
+//! without tries again, every minute or sooner, until the operator admits it. A rule that lets all servers in makes none of them known.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{Reconnect, Tokens};
 use crate::plugin::Keeper;
 
-/// Servers that are remembered; above it the one that was seen longest ago is forgotten.
+/// Servers that are remembered. If there are more, the one that was seen longest ago is forgotten.
 const MAX_KNOWN: usize = 8192;
-/// Servers that are shown as waiting; above it the one that tried longest ago is left out.
+/// Servers that are listed as waiting. If there are more, the one that tried longest ago is left out.
 const MAX_WAITING: usize = 1024;
 /// Ids that may be admitted at a time.
 const MAX_ADMITTED: usize = 1024;
-/// What is remembered is written again when it is older than this.
+/// Seconds after which a server's time of `seen` is written anew.
 const REFRESHED: u64 = 3600;
 /// The keeper's scope. No module id has a space.
 const SCOPE: &str = "returning servers";
@@ -34,6 +36,7 @@ pub(super) struct KnownServers {
     lists: Mutex<Lists>,
 }
 
+/// The known, the waiting and the admitted servers.
 #[derive(Default)]
 struct Lists {
     known: BTreeMap<String, Known>,
@@ -47,11 +50,11 @@ struct Lists {
 /// Why a server is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// It may be known from now on.
+    /// It is known from now on, by this.
     Given(By),
-    /// It is known.
+    /// It was known before.
     Known,
-    /// All are let in.
+    /// All servers are let in at the moment. That makes none known.
     Passing,
 }
 
@@ -66,7 +69,7 @@ pub(super) enum By {
 }
 
 impl Trust {
-    /// Of a server that shows a valid token.
+    /// The trust in a server that shows a valid token.
     pub fn of(token: &str) -> Self {
         Trust::Given(By::Token(Tokens::digest(token)))
     }
@@ -77,16 +80,15 @@ impl Trust {
 #[serde(rename_all = "camelCase")]
 struct Known {
     server_type: String,
-    /// Why.
     by: By,
-    /// Where from.
+    /// The address that it came from when it became known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     address: Option<IpAddr>,
-    /// When last, seconds since 1970.
+    /// When it was let in last, seconds since 1970.
     seen: u64,
 }
 
-/// A server that comes back and is not let in.
+/// A server that tried to come back and was not let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Waiting {
@@ -110,21 +112,21 @@ pub(super) struct Comer<'a> {
 }
 
 impl KnownServers {
-    /// What is known is read from the keeper.
+    /// Reads the known servers from the keeper.
     pub fn new(policy: Reconnect, keeper: Option<Arc<dyn Keeper>>) -> Self {
         let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
-        // What another version has written in another form is as good as nothing.
+        // An entry that cannot be read was written by another version in another form, and is ignored.
         let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
         KnownServers { policy, keeper, lists: Mutex::new(Lists { known, ..Lists::default() }) }
     }
 
-    /// A server was let in. Where that gives it the right to, it may come back.
+    /// A server was let in. It is known from now on if its trust says so.
     pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: SystemTime) {
         let mut lists = self.lists.lock();
         lists.waiting.remove(comer.id);
         let (by, address) = match (trust, lists.known.get(comer.id)) {
             (Trust::Given(by), _) => (by, comer.address),
-            // What it has shown, and where, stays what it was.
+            // What made it known, and where it came from then, stay as they were.
             (Trust::Known, Some(known)) => (known.by.clone(), known.address),
             (Trust::Known, None) | (Trust::Passing, _) => return,
         };
@@ -149,7 +151,7 @@ impl KnownServers {
         lists.known.insert(comer.id.to_owned(), known);
     }
 
-    /// Forgets those that have shown a token which is valid no longer: the question is asked with a server type and a digest.
+    /// Forgets the servers that are known by a token which is no longer valid. `valid` is asked with a server type and a token's digest.
     pub fn retain(&self, valid: impl Fn(&str, &str) -> bool) {
         let mut lists = self.lists.lock();
         // Servers of a type share a few tokens: each is looked at once.
@@ -159,7 +161,7 @@ impl KnownServers {
             let question = (known.server_type.clone(), digest.clone());
             let valid = *asked.entry(question).or_insert_with(|| valid(&known.server_type, digest));
             if !valid {
-                tracing::info!(server = %id, "the token that it has shown is valid no longer: it does not come back without one");
+                tracing::info!(server = %id, "the token by which it is known is no longer valid: it needs a token to come back");
                 self.keep(id, None);
             }
             valid
@@ -172,7 +174,7 @@ impl KnownServers {
         }
     }
 
-    /// Why a server may come back without a token. One that may not is noted as waiting.
+    /// Why a server may come back without a token. A server that may not is listed as waiting.
     pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> Option<Trust> {
         let mut lists = self.lists.lock();
         lists.expire(now);
@@ -207,7 +209,7 @@ impl KnownServers {
         None
     }
 
-    /// Lets ids, or all where none is given, come back for a time. False where that would be too many ids.
+    /// Lets the servers of these ids come back for a time, or all if no id is given. False if too many ids would be admitted.
     pub fn admit(&self, ids: &[String], time: Duration, now: SystemTime) -> bool {
         let (mut lists, until) = (self.lists.lock(), now + time);
         lists.expire(now);
@@ -221,7 +223,7 @@ impl KnownServers {
         true
     }
 
-    /// Who waits.
+    /// The waiting servers by id.
     pub fn waiting(&self) -> BTreeMap<String, Waiting> {
         self.lists.lock().waiting.clone()
     }

@@ -5,15 +5,15 @@
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
 //! | `commands` | `events` and `forget`, and commands that are passed on |
-//! | `admit_command` | the command `admit`, that lets such servers in |
-//! | `known_servers` | who of pomelo's servers comes back without a token |
+//! | `known_servers` | which of pomelo's servers may come back without a token |
+//! | `admit_command` | the command `admit`, which lets unknown ones come back |
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
 //! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
-//! Knows no module by name: what the cluster can be asked is the modules' affair.
+//! This part knows no module by name, because modules define what the cluster can be asked.
 
 mod admit_command;
 mod cluster;
@@ -67,11 +67,11 @@ pub struct Options {
     pub pending: usize,
     /// How long the answers to a `tell` are waited for. Default 10 s.
     pub tell_deadline: Duration,
-    /// How long a connection lost in silence keeps its place. Default 500 ms.
+    /// How long a server whose connection was lost stays in the table. Default 500 ms.
     pub grace: Duration,
-    /// When so many servers are lost that they are kept for a while.
+    /// When so many servers are lost at once that they stay in the table for longer.
     pub mass_loss: MassLoss,
-    /// What happens is written down here.
+    /// Where events are written.
     pub journal: Journal,
     /// Metrics, and who may see them.
     pub observe: crate::observe::Options,
@@ -81,7 +81,7 @@ pub struct Options {
     pub reconnect: Reconnect,
     /// The configured servers' types by their ids, the master's own among them.
     pub configured: BTreeMap<String, String>,
-    /// Where it is written down what clients ask for.
+    /// Where the requests of clients are written.
     pub admin_log: AdminLog,
 }
 
@@ -93,7 +93,7 @@ pub struct Own {
     pub process: Arc<dyn Process>,
     /// Where the master's own monitor keeps what outlives the process.
     pub keeper: Option<Arc<dyn Keeper>>,
-    /// What is said of scripts.
+    /// Settings of scripts.
     pub scripts: scripts::Settings,
 }
 
@@ -104,7 +104,7 @@ pub struct Master {
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// The port until it is opened, and who is to be let in by it.
+    /// The port and what lets peers in, until the port is opened.
     closed: Mutex<Option<(Listener, Arc<session::Gate>)>>,
 }
 
@@ -115,17 +115,17 @@ struct MasterCore {
     known_servers: known_servers::KnownServers,
     members: Arc<Members>,
     console: Console,
-    /// Knows servers that the configuration does not.
+    /// Knows the servers that were added, which the configuration does not name.
     starter: Option<Arc<ServerStarter>>,
     /// How far the master is.
     stage: Mutex<observe::Stage>,
-    /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
-    /// with the master's state.
+    /// Held while a module is enabled or disabled and the monitors are told, and while a monitor that registers is told which modules are disabled. So
+    /// every monitor ends with the master's state.
     commands: Mutex<()>,
 }
 
 impl MasterCore {
-    /// Whoever has registered with a token that is valid no longer does not come back without one.
+    /// Forgets the servers that are known by a token which is no longer valid.
     fn forget_revoked(&self) {
         self.known_servers.retain(|server_type, digest| self.access.has_token(server_type, digest));
     }
@@ -135,8 +135,8 @@ impl MasterCore {
 pub struct ReplaceAccess(Weak<MasterCore>);
 
 impl ReplaceAccess {
-    /// Takes other users and tokens. Clients whose user is gone, or has another password or level, are disconnected; monitors stay, and show their
-    /// token when they register the next time. Who may come back without one since it has shown one before no longer may where that one is gone.
+    /// Replaces the users and tokens. Clients whose user was removed, or got another password or level, are disconnected. Monitors stay connected, and
+    /// show their token when they register the next time. A server that is known by a token which was removed needs a token to come back.
     pub fn set(&self, users: Users, tokens: Tokens) {
         let Some(master) = self.0.upgrade() else { return };
         let changed = master.access.replace(users, tokens);
@@ -172,8 +172,8 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 impl Master {
-    /// Loads the built-in modules and takes the port, so that one that is taken is found early. Nobody is let in before
-    /// [`Master::run_modules`], which is called when the modules of the modules' directory have been loaded as well.
+    /// Loads the built-in modules and binds the port, so that a port that is taken is found early. No peer is let in before
+    /// [`Master::run_modules`], which is to be called when the modules' directory has been loaded as well.
     ///
     /// # Errors
     /// [`StartError`].
@@ -293,7 +293,7 @@ impl Master {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        // Nobody asks any more.
+        // No client asks any more, so that the log is complete.
         let core = self.core;
         let closed = tokio::task::spawn_blocking(move || core.options.admin_log.close());
         if tokio::time::timeout(at_most, closed).await.is_err() {

@@ -1,4 +1,4 @@
-//! How a master is: metrics that are states, and health.
+//! A master's health, and its metrics that are states.
 
 use metrics::gauge;
 
@@ -10,9 +10,9 @@ use crate::observe::{Health, Observed};
 pub(super) enum Stage {
     /// Modules are being started.
     Starting,
-    /// It does what it is for.
+    /// It serves.
     Serving,
-    /// Calls under way are answered, and nothing else.
+    /// It only answers the calls under way.
     Ending,
 }
 
@@ -23,7 +23,7 @@ impl Observed for MasterCore {
             Stage::Ending => Health::not("shutting-down", "the master is shutting down"),
             Stage::Serving => match self.members.retained() {
                 retained if retained.is_empty() => Health::ok(),
-                // The master itself is well, and can be asked.
+                // The status stays `ok`, because the master itself works.
                 retained => Health {
                     problems: vec![format!("servers that vanished are kept: {}", retained.join(", "))],
                     ..Health::ok()

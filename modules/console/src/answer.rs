@@ -32,7 +32,7 @@ pub enum Answer {
     Restarted(Vec<String>),
     /// To `logs`: what the host says of the program's output.
     Logs(Box<RawValue>),
-    /// To `add`, `addCron`, `removeCron` and `blacklist`: which servers have it done, and why the others have not.
+    /// To `add`, `addCron`, `removeCron` and `blacklist`: the servers that have done it, and why the others have not.
     Done {
         status: &'static str,
         done: Vec<String>,
@@ -41,7 +41,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Of a signal that some servers were to follow. None of them having done so is a failure.
+    /// The answer to a signal that some servers were to follow. It is a failure if none of them did.
     pub fn done(what: &str, done: Vec<String>, failed: Reasons) -> Result<Self> {
         if done.is_empty() && !failed.is_empty() {
             return Err(nothing_done(what, &failed));
@@ -50,7 +50,7 @@ impl Answer {
         Ok(Answer::Done { status, done, failed })
     }
 
-    /// As [`Answer::done`], of what each server answered.
+    /// As [`Answer::done`], from what each server answered.
     pub fn of_outcomes<T>(what: &str, outcomes: Vec<(String, Result<T>)>) -> Result<Self> {
         let (mut done, mut failed) = (Vec::new(), Reasons::new());
         for (id, outcome) in outcomes {
@@ -68,8 +68,9 @@ impl Answer {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ConsoleOptions {
-    /// Milliseconds.
+    /// How long most signals wait for a monitor, milliseconds.
     pub timeout: u64,
+    /// How long `stop`, `kill` and `restart` wait for one, milliseconds.
     pub stop_timeout: u64,
 }
 
@@ -79,7 +80,7 @@ impl Default for ConsoleOptions {
     }
 }
 
-/// The failure where no server did what was asked.
+/// The failure for a signal that no server followed.
 pub fn nothing_done(what: &str, failed: &Reasons) -> Failure {
     Failure::of_all(["No server was ", what].concat(), failed)
 }

@@ -1,4 +1,4 @@
-//! The master's side: what a client's command comes to.
+//! The master's side: finds the signal of a client's command.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
 }
 
 fn list(agent: &Agent) -> Result<Answer> {
-    /// The id in it is not read: the host knows who answered.
+    /// The id in the answer is not read, because the host knows who answered.
     #[derive(Deserialize)]
     struct Listed {
         body: Box<RawValue>,

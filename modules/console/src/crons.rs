@@ -1,4 +1,4 @@
-//! `addCron` and `removeCron`.
+//! `addCron` and `removeCron`: change the crons of servers.
 
 use pomelo_sdk::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::arguments::{Arguments, Pairs, bad, pairs, require};
 use crate::ask::command;
 use crate::message::Message;
 
-/// Whom a cron is for: one of the two.
+/// The keys that say which servers a cron is for. A cron has one of them.
 const TARGETS: [&str; 2] = ["serverId", "serverType"];
 
 pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {
@@ -20,7 +20,7 @@ pub fn remove(agent: &Agent, args: Arguments) -> Result<Answer> {
     pass_on(agent, "removeCron", cron, "rid of the cron")
 }
 
-/// Whether a cron has what it needs and nothing else. What its time means the monitors know, and whether the application has its action.
+/// Checks that a cron has what it needs and nothing else. The monitors check its time, and whether the application has its action.
 fn check(args: Arguments, keys: &[&str]) -> Result<Pairs> {
     let cron = pairs(args.one()?)?;
     require(&cron, keys)?;
@@ -30,7 +30,7 @@ fn check(args: Arguments, keys: &[&str]) -> Result<Pairs> {
     }
     match cron.keys().find(|key| !keys.contains(&key.as_str()) && !TARGETS.contains(&key.as_str())) {
         None => Ok(cron),
-        Some(key) => Err(bad(&["`", key, "` is nothing that is known of a cron here."].concat())),
+        Some(key) => Err(bad(&["`", key, "` is nothing that a cron has here."].concat())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The console: what an operator asks of the cluster. A client's message names a `signal`:
+//! The console answers what an operator asks of the cluster. A client's message names a `signal`:
 //!
 //! | signal | members | answer |
 //! |---|---|---|
@@ -12,13 +12,20 @@
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |
 //!
-//! `status` is `ok`, as pomelo's is, or `part` where some servers failed; where all did, the answer is a failure that names them.
+//! `status` is `ok`, as pomelo's is, or `part` if some servers failed. If all failed, the answer is a failure that names them.
 //!
-//! The master passes the signal on to the monitors' consoles, which act on the process and the application that they stand beside; what a monitor
-//! is sent has pomelo's form. Where the master is among those to be ended it is the last, since it has to carry the others' answers.
+//! The master passes the signal on to the consoles of the monitors. A monitor's console acts on the process and the application that the monitor stands
+//! beside. What a monitor is sent has pomelo's form. If the master itself is to end, it ends last, because it has to carry the answers of the others.
 //!
-//! Options, in milliseconds: `timeout` (2000), how long `list` and what concerns applications wait for a monitor; `stop-timeout` (10000), how long
-//! the others do.
+//! Options, in milliseconds: `timeout` (2000), how long the master waits for a monitor at `list`, `addCron`, `removeCron` and `blacklist`;
+//! `stop-timeout` (10000), how long it waits at `stop`, `kill` and `restart`.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `client`, `monitor` | the master's and a monitor's side: from a message to its signal |
+//! | `add`, `stop_kill`, `restart`, `logs`, `crons`, `blacklist` | one signal each, or two |
+//! | `ask` | asking the monitors, and what their failures mean |
+//! | `message`, `answer`, `arguments`, `figures` | the forms of what is sent |
 
 mod add;
 mod answer;

@@ -26,7 +26,7 @@ impl Message {
     }
 }
 
-/// Which lines are wanted.
+/// Which lines of a log are wanted.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// At most so many, the newest.
@@ -40,7 +40,7 @@ pub struct Wanted {
     pub wait: Option<u64>,
 }
 
-/// The failure for a signal that there is not.
+/// The failure for an unknown signal.
 pub fn unknown(signal: &str) -> Failure {
     const SIGNALS: &str = ": it is list, add, stop, kill, restart, logs, addCron, removeCron or blacklist.";
     Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())

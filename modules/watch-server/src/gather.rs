@@ -1,4 +1,4 @@
-//! What several servers answered.
+//! Asks several servers, and gathers their answers.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::question::{Members, Question};
 pub struct Gathered {
     /// What each answered, an object.
     msg: BTreeMap<String, Members>,
-    /// Who did not answer, and why.
+    /// Why each of the others did not answer.
     missing: BTreeMap<String, String>,
 }
 
-/// What the master knows of a server.
+/// What the master knows of a server, as far as it is needed here.
 #[derive(Deserialize)]
 struct ServerInfo {
     #[serde(default)]
@@ -29,19 +29,19 @@ struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// Whether players connect to it. Command lines have no truth but as a text.
+    /// Whether players connect to it. The value may be a text, because it may come from a command line.
     fn is_frontend(&self) -> bool {
         self.frontend.as_ref().is_some_and(|frontend| matches!(frontend.get(), "true" | "\"true\""))
     }
 }
 
-/// The body of an answer. The id beside it is not read: the host knows who answered.
+/// The body of an answer. The id beside it is not read, because the host knows who answered.
 #[derive(Deserialize)]
 struct Answered {
     body: Members,
 }
 
-/// A row for each server. Where it is the master knows best.
+/// A row for each server. Its host and port are those that the master has.
 pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
     let mut infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let mut gathered = gather(agent, &["*"], question, timeout)?;
@@ -55,7 +55,7 @@ pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> R
     Ok(gathered)
 }
 
-/// What the frontend servers say, all or one.
+/// What one frontend server answers, or all.
 pub fn frontends(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
     let infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let context = question.context.unwrap_or_default();
@@ -89,7 +89,7 @@ fn gather(agent: &Agent, targets: &[&str], question: &Question<&str>, timeout: D
     if gathered.msg.is_empty() { Err(nobody(&gathered.missing)) } else { Ok(gathered) }
 }
 
-/// Clients that only look at what was answered would see nothing at all.
+/// The failure if no server answered, because a client that reads only `msg` would see nothing.
 fn nobody(missing: &BTreeMap<String, String>) -> Failure {
     Failure::of_all("No server answered", missing)
 }

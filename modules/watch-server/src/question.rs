@@ -6,21 +6,21 @@ use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The members of an object, as they are.
+/// The members of an object, not parsed.
 pub type Members = BTreeMap<String, Box<RawValue>>;
 
 /// From the master to a monitor.
 #[derive(Serialize, Deserialize)]
 pub struct Question<T> {
     pub comd: T,
-    /// What a server of pomelo looks up itself by.
+    /// A server's id or `all`. A server of pomelo finds itself by it.
     #[serde(default)]
     pub context: Option<T>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub param: Option<Box<RawValue>>,
 }
 
-/// The text that a command takes.
+/// The text that a command takes. `what` says in the failure what it is.
 pub fn text(param: Option<&RawValue>, what: &str) -> Result<String> {
     let text = param.and_then(|param| serde_json::from_str::<String>(param.get()).ok());
     text.filter(|text| !text.is_empty()).ok_or_else(|| bad(&["`param` is ", what, "."]))
@@ -31,7 +31,7 @@ pub fn bad(message: &[&str]) -> Failure {
     Failure::new("bad-message", message.concat())
 }
 
-/// The failure for a command that there is not.
+/// The failure for an unknown command.
 pub fn unknown(comd: &str) -> Failure {
     const COMMANDS: &str = "servers, connections, logins, modules, status, config, proxy, handler, components, settings, cpu, memory, get, \
                             set, enable, disable or run";

@@ -1,8 +1,8 @@
-//! Both sides against a model of the host, with every order of events that the host allows.
+//! Tests of both sides against a model of the host, with every order of events that the host allows.
 //!
-//! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` beside it; each of the two is a thread
-//! that stops at every call to the host, so that they interleave at these calls. Frames to the monitor stay in order and are delayed at
-//! will. A list of numbers, made and shrunk by proptest, decides what happens next. `PROPTEST_CASES=10000` looks longer.
+//! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` runs beside it. Each of the two is a thread that stops at
+//! every call to the host, so that they interleave at these calls. Frames to the monitor stay in order, and may be delayed. A list of numbers, which proptest
+//! makes and shrinks, decides what happens next. `PROPTEST_CASES=10000` tries more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use crate::{master, monitor};
 /// The id of the monitor under test, and of a server of pomelo 2.x.
 const OURS: &str = "ours";
 const PLAIN: &str = "plain";
-/// In the place of the number of a thread of our monitor.
+/// Stands in the place of a thread's number for the server of pomelo 2.x.
 const PLAIN_ASKS: usize = usize::MAX;
 
 /// What comes to the monitor.
@@ -39,9 +39,9 @@ enum Job {
 enum ThreadState {
     /// Stopped at a call to the host, and could go on.
     Ready,
-    /// For the master's answer.
+    /// Waits for the master's answer.
     Waits,
-    /// For the next order, or for the next attempt to start.
+    /// Waits for the next order, or for the next attempt to start.
     Idle,
     Ended,
 }

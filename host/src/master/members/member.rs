@@ -17,19 +17,19 @@ pub struct Member {
     pub server_type: String,
     /// What the others are told about the server.
     pub info: Arc<Info>,
-    /// The same as JSON: it is told to every other server.
+    /// The same as JSON text, because every other server is told of it.
     pub(super) text: Arc<RawValue>,
     /// The way to the monitor.
     pub exchange: Exchange,
     /// What it understands beyond pomelo's messages.
     pub capabilities: Arc<Capabilities>,
-    /// Whether it was here before.
+    /// Whether it comes back instead of coming for the first time.
     pub returned: bool,
-    /// The table's revision since which this is so.
+    /// The table's revision since which its entry is as it is; 0 for one that has none yet.
     pub since: u64,
-    /// Whether the connection is lost and the place only kept.
+    /// Whether its connection is lost and only its place is kept.
     pub(super) lost: bool,
-    /// Whether the place is kept beyond the time of grace, since so many were lost at once.
+    /// Whether its place is kept beyond the time of grace, because many were lost at once.
     pub(super) retained: bool,
     /// Whether the server runs.
     pub(super) present: bool,
@@ -57,7 +57,7 @@ pub(super) fn primary(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.present)
 }
 
-/// The place of a new monitor among those of its id: that of the one at the same address, else behind all.
+/// The place of a new monitor among those of its id: the place of the monitor at the same address, if there is one, else behind all.
 pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, JoinError> {
     if let Some(other) = members.iter().find(|other| other.server_type != new.server_type) {
         return Err(JoinError::Type(other.server_type.clone()));
@@ -97,7 +97,7 @@ impl Member {
         Member { present: false, ..self }
     }
 
-    /// Where the server is: with its id, what tells one monitor under an id from another.
+    /// The address of its server, `host:port`. It tells the monitors of one id from each other.
     pub(super) fn address(&self) -> String {
         let text = |name: &str| match self.info.get(name) {
             Some(Value::String(text)) => text.clone(),
@@ -107,7 +107,7 @@ impl Member {
         format!("{}:{}", text("host"), text("port"))
     }
 
-    /// Whether its connection is lost and its place only kept: nothing can be sent to it.
+    /// Whether its connection is lost and only its place is kept, so that nothing can be sent to it.
     pub fn is_lost(&self) -> bool {
         self.lost
     }

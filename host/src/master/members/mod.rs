@@ -1,8 +1,9 @@
-//! Who is connected: the servers' monitors, and clients. The server table has a revision that grows with every change that others can see.
+//! Which peers are connected: the servers' monitors, and clients. The server table has a revision, which grows with every change that other servers
+//! can see.
 //!
-//! Several monitors may stand under one id: the first whose server runs is the primary, and its `info` is in the table; the others are slaves. A
-//! connection that was lost in silence keeps its place for a while, so that a short break is no change, and for longer where a large part of the
-//! fleet is lost at once (`loss`). A monitor whose server does not run is connected, can be asked, and is not in the table.
+//! Several monitors may register under one id. The first whose server runs is the primary, whose `info` is in the table; the others are slaves. A
+//! monitor whose connection was lost keeps its place for a while, so that a short break changes nothing. It keeps the place for longer if a large part
+//! of the fleet is lost at once (`loss`). A monitor whose server does not run is connected and can be asked, but is not in the table.
 
 mod loss;
 mod member;
@@ -28,7 +29,7 @@ pub use member::{JoinError, Member};
 use member::{place, primary};
 pub use query::{Entry, Snapshot};
 
-/// Who is connected to a master.
+/// The peers that are connected to a master.
 pub struct Members {
     table: Mutex<MemberTable>,
     changed: watch::Sender<u64>,
@@ -59,14 +60,14 @@ const GONE: &str = "it said so";
 const LOST: &str = "its connection was lost";
 
 impl Members {
-    /// Nobody. A lost connection keeps its place for `grace`, or longer as `mass_loss` says; what happens is written into `journal`.
+    /// No members yet. A monitor whose connection is lost keeps its place for `grace`, or longer as `mass_loss` says. Events are written into `journal`.
     pub fn new(grace: Duration, mass_loss: MassLoss, journal: Journal) -> Self {
-        // A word that no other process of a master has drawn: with it, a monitor tells a new table from an old one.
+        // Random, so that a monitor tells the table of this process from that of an earlier one.
         let epoch = format!("{:016x}", rand::random::<u64>());
         Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace, mass_loss, journal }
     }
 
-    /// The word that tells this process's table from those of others.
+    /// The word that tells this process's table from that of another process.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -80,8 +81,8 @@ impl Members {
         table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
     }
 
-    /// Lets a monitor in. One with the same id, host and port takes the place of the connection that is there, which is cut; another
-    /// address under a taken id becomes a slave.
+    /// Lets a monitor in. If a monitor of the same id, host and port is there, the new one takes its place and the old connection is cut. A monitor at
+    /// another address under a taken id becomes a slave.
     ///
     /// # Errors
     /// [`JoinError::Slaves`], [`JoinError::Type`].
@@ -90,7 +91,7 @@ impl Members {
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
             Some(place) => {
                 let old = std::mem::replace(&mut members[place], member);
-                // Who is retained after a mass loss is gone as far as anybody can tell; now the id has somebody who is there.
+                // A monitor that is retained after a mass loss is most likely gone, and now the id has one that is there.
                 members.retain(|member| !member.retained);
                 Ok(Some(old))
             }
@@ -114,12 +115,12 @@ impl Members {
         Ok(())
     }
 
-    /// A monitor's connection is over. `lost`: it broke, and may come back within the time of grace; else it said that it leaves.
+    /// A monitor's connection is over. `lost`: it broke, and the monitor may come back within the time of grace. Else the monitor said that it leaves.
     pub fn leave(self: &Arc<Self>, id: &str, connection: u64, lost: bool) {
         if lost && !self.grace.is_zero() {
             let mut table = self.table.lock();
             let place = table.servers.get_mut(id).and_then(|m| m.iter_mut().find(|m| m.connection() == connection));
-            // Not there: another connection has taken its place.
+            // If it is not there, another connection has taken its place.
             let Some(member) = place else { return };
             member.lost = true;
             let (members, id) = (self.clone(), id.to_owned());
@@ -136,7 +137,7 @@ impl Members {
         self.change(id, why, |members| members.retain(|member| member.connection() != connection));
     }
 
-    /// A monitor's server does not run any more.
+    /// A monitor's server no longer runs.
     pub fn absent(&self, id: &str, connection: u64) {
         self.change(id, "its program does not run", |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
@@ -149,17 +150,17 @@ impl Members {
     pub fn present(&self, id: &str, connection: u64, info: Info) {
         self.change(id, GONE, |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
-                // One that was never seen comes for the first time.
+                // A server that was never in the table does not return.
                 member.returned |= member.since > 0;
                 (member.present, member.text, member.info) = (true, raw(&info).into(), Arc::new(info));
-                // Whatever it was before, this is a new entry.
+                // 0 makes it a new entry, whatever the server was before.
                 member.since = 0;
             }
         });
     }
 
-    /// Changes the monitors of an id. The table gets a new revision if that changes what others see: the primary of the id. `gone` says why there is
-    /// none any more, if that comes of it.
+    /// Changes the monitors of an id. The table gets a new revision if the id's primary changes, because other servers see only that. `gone` says why the
+    /// id has no primary any more, for the case that it has none afterwards.
     fn change<T>(&self, id: &str, gone: &str, change: impl FnOnce(&mut Vec<Member>) -> T) -> T {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -213,7 +214,7 @@ impl Members {
         }
     }
 
-    /// The connections of clients whose user the question is answered with yes for.
+    /// The connections of the clients whose user fulfils the condition.
     pub fn clients_of(&self, user: impl Fn(&str) -> bool) -> Vec<Peer> {
         let table = self.table.lock();
         table.clients.values().filter(|client| user(&client.user)).map(|client| client.peer.clone()).collect()

@@ -13,12 +13,12 @@ use crate::wire::Info;
 const MAX_ADDED: usize = 10_000;
 
 impl ServerStarter {
-    /// Adds servers and starts them. All are checked before any is started: who they are, what they name, whether their ports are free. `running`
-    /// are servers that are connected. One that cannot be started is not there afterwards; the others stay until they are stopped by name, and
-    /// come back with a new master.
+    /// Adds servers and starts them. All are checked before any is started: their ids, what they name, whether their ports are free. `running` are the
+    /// servers that are connected. A server that cannot be started is not added. The others belong to the cluster from then on, also with a new
+    /// master.
     pub(super) async fn add(&self, added: &[Info], running: &[String]) -> Result<Outcomes, Failure> {
         let _adding = self.adding.lock().await;
-        // The place of one that was added before and is down can be taken.
+        // The id of a server that was added before and is down can be added anew.
         let mut config = self.roster.lock().config.clone();
         let again: Vec<String> = {
             let roster = self.roster.lock();
@@ -43,7 +43,7 @@ impl ServerStarter {
                 let what = format!("at most {MAX_ADDED} servers can be added; {} are there", roster.added.len());
                 return Err(Failure::new(code::BUSY, what));
             }
-            // They may have been started meanwhile.
+            // Those that are added anew may have been started meanwhile.
             if let Some(id) = again.iter().find(|id| !roster.is_down(id)) {
                 return Err(Failure::new(code::BUSY, format!("{id} was added before, and is being started")));
             }
@@ -71,7 +71,7 @@ impl ServerStarter {
         .await)
     }
 
-    /// Takes a server away that was added and could not be started.
+    /// Removes a server that was added and could not be started.
     async fn forget(&self, id: &str) {
         let monitor = {
             let mut roster = self.roster.lock();
@@ -81,7 +81,7 @@ impl ServerStarter {
             roster.monitors.remove(id)
         };
         if let Some(monitor) = monitor {
-            // Whatever has ended already is fine.
+            // An error means that it has ended already.
             let _ = monitor.stop().await;
         }
     }

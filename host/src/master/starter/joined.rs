@@ -1,4 +1,5 @@
-//! What modules see of the starter: it answers when a server has joined, so that whoever is told that it was started finds it in the cluster.
+//! The starter as modules see it. It answers when a server has joined, so that a client which is told that a server was started finds it in the
+//! cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::wire::Info;
 /// How long a server that was started may take to join.
 const JOIN: Duration = Duration::from_secs(7);
 
-/// A starter that knows who is connected.
+/// A starter that waits for servers to join.
 pub(in crate::master) struct UntilJoined {
     starter: Arc<ServerStarter>,
     members: Arc<Members>,
@@ -30,7 +31,7 @@ impl UntilJoined {
         UntilJoined { starter, members, kept_down_at: Mutex::default() }
     }
 
-    /// Follows the table: a server that is kept down and joins was started by somebody, who wants it up. Ends with the members.
+    /// Follows the table. A server that is kept down and joins was started by somebody on purpose: it is no longer kept down. Ends with the members.
     pub async fn follow(self: Arc<Self>) {
         let mut revision = self.members.revision();
         while revision.changed().await.is_ok() {
@@ -48,7 +49,7 @@ impl UntilJoined {
                 kept_down.into_iter().filter(is_back).collect()
             };
             if let Err(failure) = self.starter.set_kept_down(&back, false).await {
-                tracing::error!(%failure, "servers that are back will be kept down by the next master");
+                tracing::error!(%failure, "servers that have joined again will be kept down by the next master, because that could not be written");
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::plugin::capability::Outcomes;
 use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, recorder};
 
-/// How long a monitor that is about to end may take: the calls under way on it are answered first.
+/// How long a monitor may take to end: it answers the calls under way first.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Which servers to start.
@@ -38,18 +38,18 @@ pub struct ServerStarter {
     guard: Arc<Guard>,
     journal: Journal,
     pub(super) roster: Mutex<Roster>,
-    /// Held while servers are added, until they are started: another addition finds them up.
+    /// Held while servers are added, until they are started, so that another addition finds them running.
     pub(super) adding: tokio::sync::Mutex<()>,
 }
 
 /// The servers that the starter knows, and the monitors that it runs.
 pub(super) struct Roster {
-    /// With the servers that were added among its own.
+    /// The servers that were added stand among its own.
     pub(super) config: Config,
-    /// Ids of those.
+    /// Ids of the servers that were added.
     pub(super) added: BTreeSet<String>,
     pub(super) monitors: HashMap<String, Supervisor>,
-    /// From here on nothing is started.
+    /// Set when nothing is to be started any more.
     closing: bool,
 }
 
@@ -77,7 +77,7 @@ impl ServerStarter {
         let commands = Commands::new(config, master, program, policy)?;
         let (mut config, mut added) = (config.clone(), BTreeSet::new());
         for (id, info) in record.added() {
-            // One that the configuration has meanwhile is the configuration's.
+            // A server that the configuration names by now is no longer an added one.
             match config.server(&id).is_none().then(|| config.added(&[info], &[], master)) {
                 Some(Ok(servers)) => {
                     added.extend(servers.iter().map(|server| server.id.clone()));
@@ -127,13 +127,13 @@ impl ServerStarter {
         self.roster.lock().config.server(id).is_some()
     }
 
-    /// Keeps servers down that are stopped on purpose, also over a restart of the master; or does so no more. Others' ids are passed over.
+    /// Says whether servers are kept down, also over a restart of the master. Ids of unknown servers are ignored.
     pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let known: Vec<String> = ids.iter().filter(|id| !down || self.knows(id)).cloned().collect();
         self.record.set_kept_down(&known, down).await
     }
 
-    /// Starts the servers that are meant, all at once, but for those that are kept down; the outcome of each, in the order of the configuration.
+    /// Starts the servers that are meant, all at once, but for those that are kept down. Gives the outcome of each, in the order of the configuration.
     ///
     /// # Errors
     /// `not-found` where none is meant.
@@ -158,7 +158,7 @@ impl ServerStarter {
         }
         let (kept_down, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_kept_down(id));
         for id in kept_down {
-            tracing::info!(server = %id, "stays down, since it was stopped on purpose: `pomelo restart {id}` starts it");
+            tracing::info!(server = %id, "stays down, because it was stopped on purpose: `pomelo restart {id}` starts it");
         }
         Ok(join_all(ids.into_iter().map(|id| async move {
             let outcome = self.start_one(&id).await;
@@ -167,14 +167,14 @@ impl ServerStarter {
         .await)
     }
 
-    /// Starts a server that is down; it is no more kept down.
+    /// Starts a server that is down. It is no longer kept down.
     pub(super) async fn start(&self, id: &str) -> Result<(), Failure> {
         let kept_down = self.record.is_kept_down(id);
         self.start_one(id).await?;
         if kept_down { self.set_kept_down(&[id.to_owned()], false).await } else { Ok(()) }
     }
 
-    /// Ends all monitors, and by them their programs; kills what has not ended within `deadline`. Nothing can be started after it.
+    /// Ends all monitors, which end their programs. Kills what has not ended within `deadline`. Nothing can be started afterwards.
     pub async fn stop_all(&self, deadline: Duration) {
         let monitors: Vec<Supervisor> = {
             let mut roster = self.roster.lock();
@@ -192,13 +192,13 @@ impl ServerStarter {
     pub async fn all_down(&self) {
         let monitors: Vec<_> = self.roster.lock().monitors.values().map(Supervisor::status).collect();
         join_all(monitors.into_iter().map(|mut status| async move {
-            // A supervisor that is gone has no monitor any more.
+            // An error means that the supervisor is gone, and its monitor with it.
             let _ = status.wait_for(|status| matches!(status.phase, Phase::Exited(_))).await;
         }))
         .await;
     }
 
-    /// Whether a server is reached through `ssh`. Where it is to run here its ports must be free, and may take so long to become it.
+    /// Whether a server is started through `ssh`. If it is to run on this machine, its ports must become free `within` this time.
     pub(super) async fn reach(&self, server: &Server, within: Duration) -> Result<bool, Failure> {
         let (ssh_is_configured, data_dir) = {
             let roster = self.roster.lock();
@@ -219,7 +219,7 @@ impl ServerStarter {
         };
         let server = server.ok_or_else(|| self.unknown(&format!("no server `{id}`"), |server| &server.id))?;
         if let Some(monitor) = &monitor {
-            // One whose server was just stopped is about to end: it has answered, and tells its master goodbye.
+            // The monitor of a server that was just stopped has answered, and is about to end.
             let down = |status: &Status| status.pid().is_none();
             let _ = tokio::time::timeout(ENDING, monitor.status().wait_for(down)).await;
             let up = monitor.status().borrow().pid();

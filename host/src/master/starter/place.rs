@@ -35,7 +35,7 @@ pub(super) async fn is_by_ssh(server: &Server, ssh_is_configured: bool) -> Resul
     }
 }
 
-/// Whether a host is this machine: one of its addresses can be bound here, and no others can.
+/// Whether a host is this machine. A socket can be bound only to an address of this machine.
 async fn is_local(host: &str) -> bool {
     let Ok(Ok(addresses)) = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await else {
         return false;
@@ -85,7 +85,7 @@ async fn busy(server: &Server) -> Vec<u16> {
         else {
             continue;
         };
-        // Bound and let go at once. Whatever else may be wrong with an address, the program will say.
+        // Bound and let go at once. Other errors than a taken port are reported by the program itself.
         let taken = |address| TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
         if addresses.into_iter().any(taken) {
             busy.push(port);
@@ -94,7 +94,7 @@ async fn busy(server: &Server) -> Vec<u16> {
     busy
 }
 
-/// As [`busy`], of a server that was running a moment ago: its process may need that long to end.
+/// As [`busy`], but waits up to `within` until none is busy, because the process of a server that ran a moment ago may need that long to end.
 async fn still_busy(server: &Server, within: Duration) -> Vec<u16> {
     let until = tokio::time::Instant::now() + within;
     loop {

@@ -1,4 +1,4 @@
-//! What the starter keeps beyond the process: servers that were stopped on purpose, and servers that were added.
+//! What the starter keeps in the master's database: servers that were stopped on purpose, and servers that were added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::plugin::Keeper;
 use crate::state_db::StateDb;
 use crate::wire::Info;
 
-/// Whose keys these are in the database of the master.
+/// The name under which the database has these keys.
 const HOST: &str = "starter";
 /// Scope of the ids of servers that are kept down. It keeps the word that existing databases have.
 const KEPT_DOWN: &str = "held";
@@ -45,10 +45,10 @@ impl Record {
         self.kept_down.lock().iter().cloned().collect()
     }
 
-    /// Notes that servers are stopped on purpose, or are no more.
+    /// Notes whether servers are kept down.
     ///
     /// # Errors
-    /// `failed` where that cannot be written; then all is as before.
+    /// `failed` if that cannot be written. Then all is as before.
     pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let changed: Vec<&String> = {
             let mut kept_down = self.kept_down.lock();
@@ -69,7 +69,7 @@ impl Record {
                     kept_down.insert((*id).clone())
                 };
             }
-            // What waits to be written is written later, with its last value.
+            // What waits to be written gets the old value back.
             put(!down);
         }
         outcome
@@ -93,7 +93,7 @@ impl Record {
         self.put(ADDED, id, info.map(|info| crate::wire::raw(info).get().into()));
     }
 
-    /// Waits until all of it is on the disk: whoever is answered then can rely on it, even if the machine loses its power.
+    /// Waits until all changes are on the disk, so that an answer after it holds even if the machine loses its power.
     pub(super) async fn written(&self) -> Result<(), Failure> {
         let Some((state, _)) = &self.database else { return Ok(()) };
         let state = state.clone();

@@ -1,4 +1,4 @@
-//! A TCP connection of the listener, wrapped so that it can be ended at any moment and cannot be held up by its peer.
+//! A TCP connection of the listener, wrapped so that it can be ended at any moment and so that its peer cannot stall it.
 
 use std::io;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::transport::socket_io::connection::Connection;
 use crate::transport::socket_io::sessions::Sessions;
 
-/// The wrapped socket. Dropping it closes the connection and gives its place back.
+/// The wrapped socket. Dropping it closes the connection and gives its permit back.
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
     sessions: Arc<Sessions>,
-    // Reading and writing are polled by different tasks, and a future wakes one task only.
+    // Two, because reading and writing are polled by different tasks and a future wakes only one task.
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Runs while a write waits for the peer.
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Lets a write go on, or fail where the connection was cut or the peer has taken nothing for too long.
+    /// Polls a write. It fails if the connection was cut or the peer has taken nothing for too long.
     fn watch_write<T>(
         &mut self,
         context: &mut Context<'_>,

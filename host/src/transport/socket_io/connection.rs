@@ -23,11 +23,11 @@ pub(in crate::transport) struct Connection {
     pub gone: CancellationToken,
     /// The Socket.IO session that it carries, and its peer once there is one.
     carried: Mutex<Option<(Sid, Option<Peer>)>>,
-    /// Bytes read since the last request began.
+    /// Bytes that were read since the last request began.
     read: AtomicUsize,
-    /// How many these may be while the peer has not been registered.
+    /// The most of them while the peer has not registered.
     limit: usize,
-    /// The frame limit of a peer that has not been registered.
+    /// The frame limit of a peer that has not registered.
     first_frame_limit: usize,
 }
 
@@ -58,7 +58,7 @@ impl Connection {
         self.read.store(0, Ordering::Relaxed);
     }
 
-    /// The connection carries that session now.
+    /// From now on the connection carries this session.
     pub(super) fn carries(&self, session: Sid, peer: Option<Peer>) {
         *self.carried.lock() = Some((session, peer));
     }
@@ -73,8 +73,8 @@ impl Connection {
         self.carried.lock().as_ref().and_then(|(_, peer)| peer.clone())
     }
 
-    /// Counts what was read. False where a peer that has not been registered has sent more than it may: the layers above collect a
-    /// message up to their own, high limit before they hand it on, and a stranger must not fill memory with that.
+    /// Counts bytes that were read. False if a peer that has not registered has sent more than it may. The layers above collect a message up to their own,
+    /// high limit before they hand it on, and a stranger must not fill memory with that.
     pub(in crate::transport) fn count(&self, bytes: usize) -> bool {
         if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
             return true;

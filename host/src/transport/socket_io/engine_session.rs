@@ -26,13 +26,13 @@ pub(super) struct ServerContext {
 /// An Engine.IO session. It travels in the extensions of the session's first request.
 pub(in crate::transport) struct EngineSession {
     pub(super) connection: Arc<Connection>,
-    /// Whether the session has this one connection for good, which it has when it begins with a WebSocket.
+    /// Whether the session keeps this one connection. It does if it begins with a WebSocket.
     pub(super) stays: bool,
     /// Made when the session has become a peer.
     pub(super) receiver: OnceLock<Receiver>,
-    /// The socket may send now.
+    /// Notified when the socket may send.
     pub(super) ready: Notify,
-    /// How the namespace was left, with the token to wait for it.
+    /// How the client left the namespace. `over` is cancelled then.
     pub(super) left: OnceLock<DisconnectReason>,
     pub(super) over: CancellationToken,
 }
@@ -41,14 +41,14 @@ pub(in crate::transport) struct EngineSession {
 pub(super) struct Receiver {
     pub(super) peer: Peer,
     pub(super) session: Arc<dyn Session>,
-    /// Whether the session may still be told of frames. It is held during the call: a polling client can send two requests at once, and
-    /// nothing may follow the session's end.
+    /// Whether the session may still be told of frames. Locked during the call, because a polling client can send two requests at once, and no frame may
+    /// follow the session's end.
     pub(super) open: Mutex<bool>,
     pub(super) received: Counter,
 }
 
 impl EngineSession {
-    /// For a request that came over that connection.
+    /// A session for a first request that came over that connection.
     pub(in crate::transport) fn new(connection: Arc<Connection>, uri: &Uri) -> Self {
         EngineSession {
             connection,
@@ -60,7 +60,7 @@ impl EngineSession {
         }
     }
 
-    /// Nothing is handed to the session any more.
+    /// From now on no frame is handed to the session.
     pub(super) fn silence(&self) {
         if let Some(receiver) = self.receiver.get() {
             *receiver.open.lock() = false;

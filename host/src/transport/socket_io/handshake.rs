@@ -1,4 +1,4 @@
-//! How our client comes to a namespace, and why it may not.
+//! How our client connects and joins the namespace, and why it may fail.
 
 use std::io;
 use std::net::SocketAddr;
@@ -76,7 +76,7 @@ pub(super) async fn handshake(
     let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
     let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
     let remote = stream.peer_addr().ok();
-    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
     let _ = stream.set_nodelay(true);
     let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
         .into_client_request()
@@ -107,7 +107,7 @@ pub(super) async fn handshake(
             "2" => send(&mut socket, EnginePacket::Pong.into()).await?,
             text if text.starts_with("40") => return Ok((socket, remote, open)),
             "1" | "41" => return Err(ConnectError::Refused("it closes the connection".into())),
-            // What else comes before we are admitted is for nobody.
+            // Other packets that come before we are admitted mean nothing to us.
             _ => {}
         }
     }
@@ -121,7 +121,7 @@ fn host_and_port(address: &str) -> Option<&str> {
     (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
 }
 
-/// A refusal is `{"message": …}`; other servers may send other forms.
+/// The sentence of a refusal. It is `{"message": …}`; other servers may send other forms, which are shown as they are.
 fn refusal_text(json: &str) -> String {
     #[derive(Deserialize)]
     struct RefusalPacket {

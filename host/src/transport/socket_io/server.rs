@@ -1,7 +1,7 @@
 //! The server side of Socket.IO.
 //!
-//! socketioxide speaks the protocol; this part holds it to what a [`Session`](crate::transport::Session) is promised. Events are handled in the read loop, in order,
-//! by a [`MessageHandler`] of our own: closures would each become a task. What is sent goes through the [`Writer`].
+//! socketioxide speaks the protocol. This part adds what a [`Session`](crate::transport::Session) is promised. A [`MessageHandler`] of our own handles
+//! events in the read loop, in order; closures would each become a task. What is sent goes through the [`Writer`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub(in crate::transport) fn session_of(uri: &Uri) -> Option<Sid> {
 
 /// The Socket.IO layer on top of the mounted pages.
 pub(in crate::transport) struct Server {
-    // A clone shares the sessions, but the service is not Sync.
+    // In a lock, because the service is not `Sync`. Its clones share the sessions.
     service: Mutex<SocketIoService<Router>>,
 }
 
@@ -62,8 +62,8 @@ impl Server {
             .ping_timeout(options.ping_timeout)
             .connect_timeout(options.handshake_time)
             .upgrade_timeout(options.handshake_time)
-            // Pings share this buffer, and a ping that finds it full ends the connection. It is therefore as large as our own outbox: who
-            // fills it is cut anyway.
+            // Pings share this buffer, and a ping that finds it full ends the connection. It is as large as our own outbox, because a peer
+            // that fills as much is cut anyway.
             .max_buffer_size(options.outbox.max(128))
             .max_payload(message as u64)
             .ws_max_message_size(message)
@@ -109,7 +109,7 @@ fn frames(direction: &'static str) -> Counter {
     metrics::counter!("pomelo_frames_total", "transport" => "socket_io", "direction" => direction)
 }
 
-/// Marks our own handlers: socketioxide tells handler kinds apart by a type.
+/// Marks our own handlers, because socketioxide tells kinds of handlers apart by a type.
 enum OwnHandler {}
 
 #[derive(Clone)]
@@ -125,7 +125,7 @@ impl ConnectHandler<LocalAdapter, OwnHandler> for OnConnect {
         }
     }
 
-    /// Runs before the client is told that it is connected, so that no event can come before there is a handler for it.
+    /// Runs before the client is told that it is connected, so that no event can come before its handler is there.
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket>,
@@ -180,7 +180,7 @@ impl DisconnectHandler<LocalAdapter, OwnHandler> for OnDisconnect {
         if reason == DisconnectReason::PacketParsingError {
             metrics::counter!("pomelo_peers_cut_total", "reason" => "malformed").increment(1);
         }
-        // The first reason stands.
+        // If a reason is set already, it stays.
         let _ = self.engine.left.set(reason);
         self.engine.over.cancel();
         defer(socket);
