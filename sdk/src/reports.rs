@@ -47,6 +47,13 @@ impl<'a> Reports<'a> {
         Ok(())
     }
 
+    /// Drops the reports of servers that have left, and asks all others for a new one, with an empty message: to be called at every turn of the
+    /// timer. Fails as [`Cluster::notify`](crate::Cluster::notify) does.
+    pub fn ask_all(&self) -> Result {
+        self.forget_the_gone()?;
+        self.agent.cluster().notify(&["*"], &())
+    }
+
     /// Asks the servers that have come for their first report, with an empty message. Call it from `server_events`, so that a new server need
     /// not wait for the next turn of the timer. Fails as [`Cluster::notify`](crate::Cluster::notify) does.
     pub fn ask_arrived(&self, arrivals: &Arrivals) -> Result {

@@ -5,8 +5,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::numbered;
-
 /// A file of lines, of bounded size, with a bounded number of older ones beside it. Only its owner may read it.
 pub(super) struct Rotating {
     path: PathBuf,
@@ -20,7 +18,7 @@ pub(super) struct Rotating {
 }
 
 impl Rotating {
-    /// Opens the file at its end. A last line that was cut short by a crash is ended.
+    /// Opens the file at its end. If a crash cut the last line short, ends that line.
     pub fn open(path: &Path, max: u64, keep: u32) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
@@ -49,7 +47,7 @@ impl Rotating {
             return Ok(());
         }
         if self.size > 0 && self.size + lines.len() as u64 > self.max {
-            // A trail that grows too long is better than one with a gap.
+            // If no new file can be begun this one grows on, because a trail that is too long is better than one with a gap.
             match self.rotate() {
                 Ok(()) => self.stuck = false,
                 Err(error) if !self.stuck => {
@@ -60,7 +58,7 @@ impl Rotating {
             }
         }
         if let Err(error) = self.file.write_all(lines) {
-            // Half a line would spoil the one that follows. Where even this fails, the next line that is written begins anew.
+            // Half a line would spoil the one that follows. An error here is ignored, because nothing better can be done.
             let _ = self.file.set_len(self.size);
             return Err(error);
         }
@@ -72,17 +70,17 @@ impl Rotating {
         self.file.sync_data()
     }
 
-    /// Begins a new file, renames this one and those before it, and puts the new one into its place. Where that fails half way, nothing is lost, this
-    /// file can still be written, and the next attempt goes on where this one ended.
+    /// Begins a new file, renames this one and the older ones, and puts the new one into its place. If that fails half way, nothing is lost: this file can
+    /// still be written, and the next attempt goes on from there.
     fn rotate(&mut self) -> io::Result<()> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".new");
         let new = PathBuf::from(name);
         let file = begin(&new)?;
         file.set_len(0)?;
-        // Where it is not there, it has been renamed already.
+        // If it is not there, an attempt that failed has renamed it already.
         if self.keep > 0 && self.path.try_exists()? {
-            // Only as many are moved as it takes: what a failed attempt has moved is not moved again, until it would fall off the end.
+            // Only the files before the first free number are moved, so that what a failed attempt has moved is not moved again.
             let free = (1..self.keep).find(|number| !numbered(&self.path, *number).exists()).unwrap_or(self.keep);
             for number in (1..free).rev() {
                 fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1))?;
@@ -97,4 +95,11 @@ impl Rotating {
 
 fn begin(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// The name of an older file: `FILE.NUMBER`.
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
 }

@@ -1,15 +1,15 @@
 //! The admin log: one line of JSON for each thing that a client asked of the master, allowed or refused, and for each login.
 //!
-//! Who asks never waits for the disk: records go through a bounded queue to a thread of its own. Where the disk cannot keep up, or fails, records
-//! are counted instead of kept, and the next line that can be written says how many are missing: an audit trail has no silent gaps. Refused
-//! registrations, which strangers can bring about as often as they like, are kept at a rate at which they cannot roll the rest away;
-//! the others are counted in the same manner. Bodies, passwords and tokens are never part of a record. Knows no socket and no module.
+//! Requests never wait for the disk: records go through a bounded queue to a thread of its own. If the disk cannot keep up, or fails, records are counted
+//! instead of kept. The next line that can be written says how many are missing, because an audit trail must have no silent gaps. Strangers can cause
+//! refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest out; the others are counted in the same way.
+//! Bodies, passwords and tokens are never part of a record. This part knows no socket and no module.
 
 mod file;
 mod record;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -24,15 +24,15 @@ use crate::util::TokenBucket;
 
 pub use record::{Kind, Record};
 
-/// Refused registrations that are kept when they come all at once.
+/// Refused registrations that are kept if they come all at once.
 const REFUSALS: u32 = 128;
-/// In this time one more is kept. At about a kilobyte a line, the default files hold more than a day of it.
+/// The time after which one more is kept. With about a kilobyte a line, the default files hold more than a day of them.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the admin log is written, and how much of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The file. Its directory is made if need be; older files stand beside it as `FILE.1` (the youngest), `FILE.2`, ….
+    /// The file. Its directory is made if it is missing. Older files stand beside it as `FILE.1` (the youngest), `FILE.2`, ….
     pub file: PathBuf,
     /// Bytes after which a new file is begun. Default 16 MiB.
     pub max_bytes: u64,
@@ -57,7 +57,7 @@ pub struct OpenError {
     source: io::Error,
 }
 
-/// The admin log. The default writes to the program's log only.
+/// The admin log. The default one writes only to the program's log.
 #[derive(Default)]
 pub struct AdminLog(Option<Writer>);
 
@@ -68,17 +68,17 @@ struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Records that are counted instead of kept, until a line says so.
+/// Counts of records that are not kept, until a line says so.
 #[derive(Default)]
 struct Missing {
-    /// What the disk could not take.
+    /// Records that the disk could not take.
     lost: AtomicU64,
-    /// Refused registrations beyond what is kept of them.
+    /// Refused registrations that are not kept.
     refused: AtomicU64,
 }
 
 impl Missing {
-    /// Appends the lines that say so, and begins to count anew.
+    /// Appends the lines that say how many are missing, and counts from 0 again.
     fn tell(&self, text: &mut Vec<u8>) -> (u64, u64) {
         let told = (self.lost.swap(0, Ordering::Relaxed), self.refused.swap(0, Ordering::Relaxed));
         for (kind, records) in [("lost", told.0), ("refused", told.1)] {
@@ -96,10 +96,10 @@ enum Message {
 }
 
 impl AdminLog {
-    /// Opens the file, or begins it, and the thread that writes to it.
+    /// Opens or creates the file, and starts the thread that writes to it.
     ///
     /// # Errors
-    /// Where the file or its directory cannot be made or written.
+    /// If the file or its directory cannot be made or written.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let failed = |source| OpenError { path: options.file.clone(), source };
         let file = Rotating::open(&options.file, options.max_bytes, options.keep).map_err(failed)?;
@@ -123,7 +123,7 @@ impl AdminLog {
         }
     }
 
-    /// [`AdminLog::take`] for a registration that was refused: only so many are kept, the others are counted.
+    /// [`AdminLog::take`] for a registration that was refused. Only some are kept, the others are counted.
     pub fn take_refusal(&self, record: Record) {
         if let Some(writer) = &self.0
             && !writer.refusals.lock().take(Instant::now())
@@ -134,11 +134,11 @@ impl AdminLog {
         self.take(record);
     }
 
-    /// Writes what waits, and ends. Records that come later are lost.
+    /// Writes the records that wait, and ends. Later records are lost.
     pub fn close(&self) {
         let Some(writer) = &self.0 else { return };
         let Some(thread) = writer.thread.lock().take() else { return };
-        // The thread is there until it is told to end: there will be room.
+        // Waits for room in the queue, which the thread makes, because it runs until it is told to end.
         let _ = writer.queue.send(Message::End);
         if thread.join().is_err() {
             tracing::error!("the admin log's thread has ended before its time");
@@ -160,7 +160,7 @@ fn count_lost(lost: &AtomicU64, records: u64) {
 /// Bytes that are gathered before they are written.
 const BATCH: usize = 64 * 1024;
 
-/// Writes records until the end is told. What waits is written at once, in one go.
+/// Writes records until it is told to end. Records that wait together are written together.
 fn write(records: &Receiver<Message>, mut file: Rotating, missing: &Missing) {
     let (mut text, mut failing) = (Vec::new(), false);
     loop {
@@ -184,7 +184,7 @@ fn write(records: &Receiver<Message>, mut file: Rotating, missing: &Missing) {
             }
         }
         if over {
-            // Nothing comes after it that could say so.
+            // No later line could say how many are missing.
             let rest = missing.tell(&mut text);
             told = (told.0 + rest.0, told.1 + rest.1);
         }
@@ -218,13 +218,6 @@ impl std::fmt::Debug for AdminLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("AdminLog").field(&self.0.is_some()).finish()
     }
-}
-
-/// The name of an older file: `FILE.NUMBER`.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::plugin::{Caller, CallerRole};
 
-/// What was asked for.
+/// What kind of thing a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -19,26 +19,26 @@ pub enum Kind {
     Notify,
     /// A command to the host itself.
     Command,
-    /// A registration: of a client always, of a monitor where it was refused.
+    /// A registration: every one of a client, and those of monitors that were refused.
     Register,
 }
 
 /// One thing that was asked of the master, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// When it came.
+    /// When the message came.
     pub time: SystemTime,
     /// What it was.
     pub kind: Kind,
-    /// Who asked. Of a refused registration: who the peer said it was.
+    /// Who asked. For a refused registration, who the peer said it was.
     pub caller: Arc<Caller>,
     /// The module, for requests, notifies and some commands.
     pub module: Option<String>,
     /// The operation of the module, or the command.
     pub operation: Option<String>,
-    /// The servers that it was about, as far as the message names them in the usual way.
+    /// The servers that the message names in the usual members.
     pub targets: Vec<String>,
-    /// The code of the failure; absent where all went well.
+    /// The code of the failure; absent if there was none.
     pub failure: Option<Cow<'static, str>>,
     /// Why a registration was refused.
     pub reason: Option<String>,
@@ -77,7 +77,7 @@ struct Line<'a> {
 }
 
 impl Record {
-    /// A record of something that came just now.
+    /// A record of a message that came just now.
     pub fn new(kind: Kind, caller: Arc<Caller>) -> Self {
         Record {
             time: SystemTime::now(),
@@ -115,13 +115,13 @@ impl Record {
         push(text, &line);
     }
 
-    /// Says the same in the program's log: in detail only where it is not kept in a file.
+    /// Writes the record to the program's log: at level `info`, or at `debug` if a file keeps it.
     pub(super) fn trace(&self, kept: bool) {
         let (caller, kind) = (&*self.caller, self.kind);
         let (user, from) = (caller.user.as_deref(), caller.address.as_deref());
         let (module, operation, failure) = (self.module.as_deref(), self.operation.as_deref(), self.failure.as_deref());
         if kind == Kind::Register {
-            // The session says it with the peer.
+            // The session logs registrations, with the peer.
         } else if kept {
             tracing::debug!(target: "pomelo::admin", ?kind, user, from, module, operation, failure, "asked by a client");
         } else {
@@ -130,7 +130,7 @@ impl Record {
     }
 }
 
-/// Appends the line that says how many records are missing before it, and by its kind why.
+/// Appends the line that says how many records are missing before it. Its kind says why.
 pub(super) fn missing_line(text: &mut Vec<u8>, time: SystemTime, kind: &'static str, records: u64) {
     #[derive(Serialize)]
     struct Missing {

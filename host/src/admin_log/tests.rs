@@ -1,8 +1,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value;
 
+use super::file::numbered;
 use super::*;
 use crate::plugin::{Caller, CallerRole};
 

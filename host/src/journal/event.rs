@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 /// The kinds of events that the host itself writes. The set is open: readers must expect others.
 pub mod kind {
-    /// A server is in the table.
+    /// A server has joined: it is in the server table.
     pub const JOIN: &str = "join";
-    /// A server is no longer in the table.
+    /// A server has left the server table.
     pub const LEAVE: &str = "leave";
-    /// A further monitor stands behind the one that is in the table under its id.
+    /// A further monitor has registered under the id of one that is there.
     pub const SLAVE: &str = "slave";
-    /// A program ended; `code` or `signal`, and `lines`, say how.
+    /// A program ended. `code` or `signal`, and `lines`, say how.
     pub const EXIT: &str = "exit";
     /// A program was started again.
     pub const RESTART: &str = "restart";
     /// A program ended and stays down.
     pub const GIVEN_UP: &str = "given-up";
-    /// A new version of a module is in force, or a module's file is gone.
+    /// A new version of a module has taken over, or a module's file is gone.
     pub const RELOAD: &str = "reload";
     /// A new version trapped at once, and the one before it is back.
     pub const ROLLBACK: &str = "rollback";
@@ -31,7 +31,7 @@ pub mod kind {
     pub const ENABLE: &str = "enable";
     /// A module was disabled.
     pub const DISABLE: &str = "disable";
-    /// Somebody should look: a large part of the fleet vanished, or that is over.
+    /// The operator should look: a large part of the fleet vanished, or that is over.
     pub const ALARM: &str = "alarm";
     /// A monitor serves metrics and health at an address.
     pub const HTTP: &str = "http";
@@ -41,7 +41,7 @@ pub mod kind {
         JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, HTTP,
     ];
 
-    /// The kind as a metric's label: what others made up is `other`.
+    /// The kind as a metric's label. A kind that is not listed here is `other`.
     pub fn known(kind: &str) -> &'static str {
         ALL.iter().find(|known| **known == kind).copied().unwrap_or("other")
     }
@@ -60,7 +60,7 @@ const MAX_KIND: usize = 64;
 /// One thing that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its number in the journal that it stands in, from 1.
+    /// Its number in its journal, from 1.
     #[serde(default)]
     pub n: u64,
     /// When, milliseconds since 1970-01-01 00:00 UTC by the journal's clock.
@@ -74,10 +74,10 @@ pub struct Event {
     /// The module that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// The client that brought it about: its user's name.
+    /// The user whose client caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// A sentence.
+    /// A sentence that says what happened.
     pub message: String,
     /// The code with which a program ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct Event {
     pub lines: Vec<String>,
 }
 
-/// An event as a monitor tells it to its master. What it says of `n`, `time`, `server` and `client` does not count.
+/// An event as a monitor reports it to its master. The master ignores its `n`, `time`, `server` and `client`.
 #[derive(Serialize, Deserialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -116,7 +116,7 @@ impl Event {
         Event { module: Some(id.into()), ..self }
     }
 
-    /// Names the user who brought it about.
+    /// Names the user whose client caused it.
     pub fn client(self, user: Option<&str>) -> Self {
         Event { client: user.map(str::to_owned), ..self }
     }
@@ -126,7 +126,7 @@ impl Event {
         Event { code, signal, lines, ..self }
     }
 
-    /// With its number, its time, and all its texts within bounds.
+    /// The event with its number, its time, and all its texts cut to their bounds.
     pub(super) fn numbered(mut self, n: u64) -> Self {
         self.n = n;
         if self.time == 0 {
@@ -144,20 +144,20 @@ impl Event {
         self
     }
 
-    /// About how many bytes it takes in an answer.
+    /// About how many bytes the event takes in an answer.
     pub(super) fn size(&self) -> usize {
-        // Escaping at most doubles what people and programs write; names and figures take the rest.
+        // Escaping at most doubles what people and programs write. Names and numbers take the rest.
         150 + 2 * (self.message.len() + self.lines.iter().map(|line| line.len() + 3).sum::<usize>())
     }
 
-    /// What a monitor tells its master of it.
+    /// The report that a monitor sends of it.
     pub fn report(&self) -> Report {
         Report { event: self.clone(), ago: now().saturating_sub(self.time) }
     }
 }
 
 impl Report {
-    /// The event, as told by the monitor of that server now. A kind that is no word in kebab-case becomes `other`.
+    /// The event, reported by the monitor of that server at `now`. A kind that is no word in kebab-case becomes `other`.
     pub fn of(self, server: &str, now: u64) -> Event {
         let kind = &self.event.kind;
         let is_word = (1..=MAX_KIND).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');

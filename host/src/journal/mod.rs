@@ -1,8 +1,8 @@
-//! What has happened in a cluster: joins, exits, restarts, reloads, refusals, alarms.
+//! The journal: what has happened in a cluster, such as joins, exits, restarts, reloads, refusals and alarms.
 //!
-//! The newest events stand in a ring of fixed length, each with a running number, so that a reader can go on from the last that it has seen, and
-//! wait for more. A master has such a journal for operators; a monitor has one that its link reads, so that what happened while the master was
-//! away is told when it is back. This part knows neither who writes nor who reads.
+//! The newest events stand in a ring of fixed length. Each has a running number, so that a reader can go on after the last event that it has seen, and
+//! can wait for more. A master has such a journal for operators. A monitor has one that its link reads, so that the master learns what happened while it
+//! was away. This part knows neither who writes nor who reads.
 
 mod event;
 mod ring;
@@ -12,78 +12,63 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 pub use event::{Event, Report, kind};
+pub use ring::Page;
 use ring::Ring;
 
-/// A journal. Clones are the same one; the default one keeps nothing.
+/// A journal. Clones are the same journal. The default one keeps nothing.
 #[derive(Clone, Default)]
-pub struct Journal(Option<Arc<Inner>>);
+pub struct Journal(Option<Arc<SharedRing>>);
 
-struct Inner {
+/// What the clones of a journal share.
+struct SharedRing {
     ring: Mutex<Ring>,
     /// Number of the newest event.
     last: watch::Sender<u64>,
 }
 
-/// Some of the events in a journal.
-#[derive(Clone, Debug, Serialize)]
-pub struct Page {
-    /// The oldest first.
-    #[serde(serialize_with = "each")]
-    pub events: Vec<Arc<Event>>,
-    /// Number of the last of them: where the next page begins.
-    pub last: u64,
-    /// Events before them that the reader has not seen and that are no longer kept.
-    pub missed: u64,
-}
-
-fn each<S: Serializer>(events: &[Arc<Event>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(events.iter().map(|event| &**event))
-}
-
 impl Journal {
     /// A journal of the newest `limit` events.
     pub fn new(limit: usize) -> Self {
-        Journal(Some(Arc::new(Inner { ring: Mutex::new(Ring::new(limit)), last: watch::Sender::new(0) })))
+        Journal(Some(Arc::new(SharedRing { ring: Mutex::new(Ring::new(limit)), last: watch::Sender::new(0) })))
     }
 
-    /// Writes an event down. Its number is given here, and its time unless it has one.
+    /// Writes an event. The journal sets its number, and its time unless it has one.
     pub fn record(&self, event: Event) {
         metrics::counter!("pomelo_events_total", "kind" => kind::known(&event.kind)).increment(1);
-        let Some(inner) = &self.0 else { return };
-        // Told under the lock, so that the number of the newest never goes back.
-        let mut ring = inner.ring.lock();
+        let Some(shared) = &self.0 else { return };
+        // Sent under the lock, so that the number of the newest event never goes back.
+        let mut ring = shared.ring.lock();
         let last = ring.push(event);
-        inner.last.send_replace(last);
+        shared.last.send_replace(last);
     }
 
-    /// As [`Journal::record`], for what strangers can bring about as often as they like: only some of it in a second is kept, so that it cannot push
+    /// As [`Journal::record`], for events that strangers can cause as often as they like. Only some of them in a second are kept, so that they cannot push
     /// everything else out.
     pub fn record_some(&self, event: Event) {
-        let Some(inner) = &self.0 else { return };
-        if inner.ring.lock().has_room_for_one_more() {
+        let Some(shared) = &self.0 else { return };
+        if shared.ring.lock().has_room_for_one_more() {
             self.record(event);
         } else {
             metrics::counter!("pomelo_events_dropped_total").increment(1);
         }
     }
 
-    /// The events after number `since`, as many as fit into one answer. A number that is not reached yet is that of an earlier process: everything
-    /// is new then.
+    /// The events after number `since`, as many as fit into one answer. A number that is not reached yet comes from an earlier process: then all events are
+    /// new.
     pub fn page(&self, since: u64) -> Page {
         match &self.0 {
-            Some(inner) => inner.ring.lock().page(since),
+            Some(shared) => shared.ring.lock().page(since),
             None => Page { events: Vec::new(), last: 0, missed: 0 },
         }
     }
 
-    /// As [`Journal::page`]; where there is nothing new yet, waits for it, at most for the time given.
+    /// As [`Journal::page`]. If there is no new event yet, waits for one, at most for the time given.
     pub async fn next(&self, since: u64, at_most: Duration) -> Page {
-        if let Some(inner) = &self.0 {
-            let mut last = inner.last.subscribe();
+        if let Some(shared) = &self.0 {
+            let mut last = shared.last.subscribe();
             let newer = last.wait_for(|last| *last != since && *last > 0);
             // The sender is part of the journal.
             let _ = tokio::time::timeout(at_most, newer).await;
@@ -108,7 +93,7 @@ mod tests {
         page.events.iter().map(|event| event.n).collect()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn events_are_numbered_kept_within_bounds_and_waited_for() {
         let journal = Journal::new(3);
         assert!(journal.next(0, Duration::ZERO).await.events.is_empty());

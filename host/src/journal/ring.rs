@@ -4,19 +4,38 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Event, Page};
+use serde::{Serialize, Serializer};
+
+use super::event::Event;
 use crate::util::TokenBucket;
 
-/// The text that one page holds, bytes; more goes into the next. An answer has to fit into a frame of a client.
+/// The text that one page holds, bytes. More goes into the next page, because an answer has to fit into a frame of a client.
 const PAGE_TEXT: usize = 256 << 10;
-/// Events of the kind that strangers can bring about, at once and in a second.
+/// Events that strangers cause: as many are kept at once, and as many in a second.
 const STRANGERS: u32 = 20;
 
+/// Some of the events in a journal.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page {
+    /// The events, the oldest first.
+    #[serde(serialize_with = "each")]
+    pub events: Vec<Arc<Event>>,
+    /// Number of the last event of the page, after which the next page begins.
+    pub last: u64,
+    /// How many events before the page the reader has not seen, because they are no longer kept.
+    pub missed: u64,
+}
+
+fn each<S: Serializer>(events: &[Arc<Event>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(events.iter().map(|event| &**event))
+}
+
+/// The newest events, the oldest first.
 pub(super) struct Ring {
     events: VecDeque<Arc<Event>>,
     limit: usize,
     last: u64,
-    /// Of that kind, events that may still come.
+    /// The events that strangers may still cause.
     strangers: TokenBucket,
 }
 
@@ -30,7 +49,7 @@ impl Ring {
         }
     }
 
-    /// Takes an event in; its number.
+    /// Adds an event, and gives its number.
     pub fn push(&mut self, event: Event) -> u64 {
         self.last += 1;
         if self.events.len() == self.limit {
@@ -40,11 +59,12 @@ impl Ring {
         self.last
     }
 
-    /// Whether one more event of that kind may come; it is counted.
+    /// Whether one more event that a stranger causes may be kept. It counts as kept then.
     pub fn has_room_for_one_more(&mut self) -> bool {
         self.strangers.take(Instant::now())
     }
 
+    /// The events after number `since`, as many as fit into one page.
     pub fn page(&self, since: u64) -> Page {
         let since = if since > self.last { 0 } else { since };
         let before = self.last - self.events.len() as u64;

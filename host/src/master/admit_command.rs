@@ -1,7 +1,7 @@
-//! The command `admit`: lets servers of pomelo's come back that this master does not know.
+//! The command `admit`: lets servers of pomelo's come back although this master does not know them.
 //!
-//! Its body: `ids`, the servers, or `all`; `seconds`, for how long, 300 by default. Without either nothing changes. The answer: `waiting`, the servers
-//! that tried to come back and were not let in.
+//! Its body: `ids`, the servers, or `all`; `seconds`, for how long, 300 by default. Without `ids` and `all` nothing changes. The answer: `waiting`, the
+//! servers that tried to come back and were not let in.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -22,27 +22,27 @@ const LONGEST: u64 = 86_400;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Body {
+struct AdmitBody {
     ids: Vec<String>,
     all: bool,
     seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct AdmitAnswer {
     waiting: BTreeMap<String, Waiting>,
 }
 
 impl MasterCore {
-    /// Carries it out for a caller.
+    /// Carries out the command for a caller.
     ///
     /// # Errors
     /// `forbidden`, `bad-message`, `busy` where too many ids are admitted already.
     pub(super) fn admit(&self, body: Option<&RawValue>, caller: &Caller) -> Result<Box<RawValue>, Failure> {
         self.console.permits(ADMIT, caller)?;
         let bad = |what: String| Failure::new(code::BAD_MESSAGE, format!("the body of `{ADMIT}`: {what}"));
-        let body = body.map_or_else(|| Ok(Body::default()), |body| serde_json::from_str(body.get()));
-        let Body { ids, all, seconds } = body.map_err(|error| bad(error.to_string()))?;
+        let body = body.map_or_else(|| Ok(AdmitBody::default()), |body| serde_json::from_str(body.get()));
+        let AdmitBody { ids, all, seconds } = body.map_err(|error| bad(error.to_string()))?;
         // pomelo's servers try again every minute at most.
         let seconds = seconds.unwrap_or(300);
         if !(1..=LONGEST).contains(&seconds) {
@@ -62,6 +62,6 @@ impl MasterCore {
             let user = caller.user.as_deref();
             tracing::info!(user, ?ids, all, seconds, "servers without a token are admitted");
         }
-        Ok(raw(&Answer { waiting: self.known_servers.waiting() }))
+        Ok(raw(&AdmitAnswer { waiting: self.known_servers.waiting() }))
     }
 }

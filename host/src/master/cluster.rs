@@ -1,4 +1,4 @@
-//! What modules on the master ask of the cluster.
+//! The capability `cluster` of the modules on the master: requests to the monitors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::exchange::Sent;
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Answers, Cluster, Targets};
 
-/// The master's way to its monitors.
+/// Sends the requests of modules to the monitors.
 pub struct MasterCluster {
     members: Arc<Members>,
     configured: Configured,
@@ -47,7 +47,7 @@ impl MasterCluster {
                 true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
                 false => member.exchange.send(module, msg, depth),
             };
-            // It was not asked, which is not the same as one that was and left.
+            // `disconnected` is for a server that was asked and left. This one was not asked.
             let sent = sent.map_err(|failure| match &*failure.code {
                 code::DISCONNECTED => Failure::new(code::UNREACHABLE, format!("{} cannot be reached", member.id)),
                 _ => failure,
@@ -107,7 +107,7 @@ impl Cluster for MasterCluster {
             for (id, answer) in collect(sent, deadline).await {
                 match answer {
                     Ok(_) => {}
-                    // Who has left by now needs no message, and is no failure.
+                    // A server that has left needs no message, so that this is no failure.
                     Err(failure)
                         if [code::DISCONNECTED, code::UNREACHABLE, code::NOT_FOUND].contains(&&*failure.code) =>
                     {
@@ -124,7 +124,7 @@ impl Cluster for MasterCluster {
     fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure> {
         let (members, nobody) = self.members.resolve(&targets);
         for member in members {
-            // Who is leaving misses what it would not have read.
+            // A server that is leaving would not have read it.
             if let Err(failure) = member.exchange.notify(&module, &msg) {
                 tracing::debug!(server = %member.id, %module, %failure, "a server could not be notified");
             }

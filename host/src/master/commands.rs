@@ -1,10 +1,10 @@
-//! Commands of clients: those of the console service, which concern every host's modules, and those that only a master has.
+//! Commands of clients: those of the console service, which concern the modules of every host, and those that only a master has.
 //!
 //! | command | body | answer |
 //! |---|---|---|
-//! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once where there are newer ones, else when there are or the wait is over |
-//! | `admit` | see there | |
-//! | `forget` | `ids`, or none for all | the ids of the servers that had vanished, were kept, and are now removed |
+//! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
+//! | `admit` | see `admit_command` | |
+//! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,19 +36,19 @@ pub(super) struct Order<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Events {
+struct EventsBody {
     since: u64,
     wait: u64,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Forget {
+struct ForgetBody {
     ids: Vec<String>,
 }
 
 impl Order<'_> {
-    /// The body, all of whose members may be left out.
+    /// The body. Each of its members may be left out.
     fn body<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, Failure> {
         let body = self.body.filter(|body| body.get() != "null");
         let parsed = body.map_or_else(|| Ok(T::default()), |body| serde_json::from_str(body.get()));
@@ -57,7 +57,7 @@ impl Order<'_> {
 }
 
 impl MasterCore {
-    /// Carries out a command, on the monitors as well where it concerns them. `waiting` bounds those that wait, `over` ends them.
+    /// Carries out a command, and passes it on to the monitors if it concerns them. `waiting` bounds the commands that wait, `over` ends them.
     pub fn command(
         self: &Arc<Self>,
         asked: Order<'_>,
@@ -86,15 +86,15 @@ impl MasterCore {
     fn pass_on(&self, command: &str, module: &str) {
         for member in self.members.all() {
             if member.capabilities.has(crate::wire::Capabilities::COMMANDS) {
-                // Who is leaving is told when it registers again.
+                // A monitor that is leaving is told when it registers again.
                 let _ = member.exchange.command(command, module, null());
             }
         }
     }
 
     fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {
-        let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<Events>());
-        let (Events { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
+        let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<EventsBody>());
+        let (EventsBody { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
             (Err(failure), _) => return reply(Err(failure)),
             (Ok(_), Err(_)) => {
                 let message = format!("{MAX_WAITING} commands of this connection wait for events already");
@@ -120,7 +120,7 @@ impl MasterCore {
 
     fn forget(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
         self.console.permits(asked.command, asked.caller)?;
-        let Forget { ids } = asked.body()?;
+        let ForgetBody { ids } = asked.body()?;
         let by = asked.caller.user.as_deref().unwrap_or("?");
         Ok(raw(&self.members.forget(&ids, &format!("{by} said so"))))
     }

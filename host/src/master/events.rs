@@ -1,7 +1,7 @@
-//! Changes of the server table, as modules are told of them.
+//! The changes of the server table that modules are told of.
 //!
-//! Every server is told of every change, so that a burst in which all of `n` servers come costs `n` messages a batch, and their number of batches
-//! has to be kept down: changes are gathered for a window of time, which grows with the table.
+//! Changes are gathered for a window of time and told as one batch, because every server is told of every change: a batch costs `n` messages in a
+//! table of `n` servers. The window grows with the table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +14,17 @@ use super::members::{Members, Snapshot};
 use crate::console::{Batch, EventSource, Position};
 use crate::wire::raw;
 
-/// The server table's changes: the difference between what a module was told last and what is.
+/// The server table's changes: the difference between the table that a module was told last and the table as it is.
 ///
-/// So a module that is slow, or that failed, misses nothing, and nothing is kept for it but the table it knows.
+/// So a module that is slow, or that failed, misses nothing. Nothing is kept for it but the table that it was told.
 pub struct TableEvents {
     members: Arc<Members>,
-    /// Changes that come within this time after a batch travel together in the next, and within [`PER_SERVER`] more for each server.
+    /// Changes within this time after a batch make the next batch together. [`PER_SERVER`] is added for each server.
     window: Duration,
 }
 
-/// What it costs to tell one server of a batch, at both ends, with a margin: what follows a batch at once would only queue up behind it.
+/// The time that it takes to tell one server of a batch, at both ends, with a margin. A batch that came earlier would only queue up behind the one
+/// before.
 const PER_SERVER: Duration = Duration::from_micros(250);
 
 /// What a module has been told.
@@ -56,7 +57,7 @@ fn is_empty(capabilities: &&[String]) -> bool {
 }
 
 impl TableEvents {
-    /// The events of a table. What comes within `window` after a batch, and a quarter of a millisecond more for each server, is told together.
+    /// The events of a table. Changes within `window` after a batch, and a quarter of a millisecond more for each server, are told together.
     pub fn new(members: Arc<Members>, window: Duration) -> Self {
         TableEvents { members, window }
     }

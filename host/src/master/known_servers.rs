@@ -1,9 +1,11 @@
-//! Who comes back without a token.
+//! Which servers may come back without a token.
 //!
-//! The `reconnect` of a pomelo 2.x server carries none. Where tokens are asked for, such a server is let in where it registered with a valid one before, which
-//! is remembered beyond the process, for as long as that token is valid: a restarted master takes its fleet back. So is one that the operator has
-//! admitted by its name. Others are noted as waiting, and their connections are closed without an answer, so that they try again, every minute at
-//! most, until the operator admits them. Whom a rule for all lets in is not known by that.
+//! The `reconnect` of a pomelo 2.x server carries no token. If tokens are required, such a server is let in if it is known: it has registered with a
+//! valid token before, or the operator has admitted it by its id. Known servers are kept in the database, so that a restarted master takes its fleet
+//! back, and are forgotten when their token is removed.
+//!
+//! Other servers are listed as waiting. Their connections are closed without an answer, because a pomelo server that gets an answer gives up, while one
+//! without tries again, every minute or sooner, until the operator admits it. A rule that lets all servers in makes none of them known.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{Reconnect, Tokens};
 use crate::plugin::Keeper;
 
-/// Servers that are remembered; above it the one that was seen longest ago is forgotten.
+/// Servers that are remembered. If there are more, the one that was seen longest ago is forgotten.
 const MAX_KNOWN: usize = 8192;
-/// Servers that are shown as waiting; above it the one that tried longest ago is left out.
+/// Servers that are listed as waiting. If there are more, the one that tried longest ago is left out.
 const MAX_WAITING: usize = 1024;
 /// Ids that may be admitted at a time.
 const MAX_ADMITTED: usize = 1024;
-/// What is remembered is written again when it is older than this.
+/// Seconds after which a server's time of `seen` is written anew.
 const REFRESHED: u64 = 3600;
 /// The keeper's scope. No module id has a space.
 const SCOPE: &str = "returning servers";
@@ -31,11 +33,12 @@ const SCOPE: &str = "returning servers";
 pub(super) struct KnownServers {
     policy: Reconnect,
     keeper: Option<Arc<dyn Keeper>>,
-    state: Mutex<State>,
+    lists: Mutex<Lists>,
 }
 
+/// The known, the waiting and the admitted servers.
 #[derive(Default)]
-struct State {
+struct Lists {
     known: BTreeMap<String, Known>,
     waiting: BTreeMap<String, Waiting>,
     /// Ids that the operator admits, and until when.
@@ -47,11 +50,11 @@ struct State {
 /// Why a server is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// It may be known from now on.
+    /// It is known from now on, by this.
     Given(By),
-    /// It is known.
+    /// It was known before.
     Known,
-    /// All are let in.
+    /// All servers are let in at the moment. That makes none known.
     Passing,
 }
 
@@ -66,7 +69,7 @@ pub(super) enum By {
 }
 
 impl Trust {
-    /// Of a server that shows a valid token.
+    /// The trust in a server that shows a valid token.
     pub fn of(token: &str) -> Self {
         Trust::Given(By::Token(Tokens::digest(token)))
     }
@@ -77,16 +80,15 @@ impl Trust {
 #[serde(rename_all = "camelCase")]
 struct Known {
     server_type: String,
-    /// Why.
     by: By,
-    /// Where from.
+    /// The address that it came from when it became known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     address: Option<IpAddr>,
-    /// When last, seconds since 1970.
+    /// When it was let in last, seconds since 1970.
     seen: u64,
 }
 
-/// A server that comes back and is not let in.
+/// A server that tried to come back and was not let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Waiting {
@@ -110,56 +112,56 @@ pub(super) struct Comer<'a> {
 }
 
 impl KnownServers {
-    /// What is known is read from the keeper.
+    /// Reads the known servers from the keeper.
     pub fn new(policy: Reconnect, keeper: Option<Arc<dyn Keeper>>) -> Self {
         let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
-        // What another version has written in another form is as good as nothing.
+        // An entry that cannot be read was written by another version in another form, and is ignored.
         let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
-        KnownServers { policy, keeper, state: Mutex::new(State { known, ..State::default() }) }
+        KnownServers { policy, keeper, lists: Mutex::new(Lists { known, ..Lists::default() }) }
     }
 
-    /// A server was let in. Where that gives it the right to, it may come back.
+    /// A server was let in. It is known from now on if its trust says so.
     pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: SystemTime) {
-        let mut state = self.state.lock();
-        state.waiting.remove(comer.id);
-        let (by, address) = match (trust, state.known.get(comer.id)) {
+        let mut lists = self.lists.lock();
+        lists.waiting.remove(comer.id);
+        let (by, address) = match (trust, lists.known.get(comer.id)) {
             (Trust::Given(by), _) => (by, comer.address),
-            // What it has shown, and where, stays what it was.
+            // What made it known, and where it came from then, stay as they were.
             (Trust::Known, Some(known)) => (known.by.clone(), known.address),
             (Trust::Known, None) | (Trust::Passing, _) => return,
         };
-        state.admitted.remove(comer.id);
+        lists.admitted.remove(comer.id);
         let known = Known { server_type: comer.server_type.to_owned(), by, address, seen: seconds(now) };
         let fresh = |old: &Known| {
             (&old.server_type, &old.by, old.address) == (&known.server_type, &known.by, known.address)
                 && known.seen.saturating_sub(old.seen) < REFRESHED
         };
-        if state.known.get(comer.id).is_some_and(fresh) {
+        if lists.known.get(comer.id).is_some_and(fresh) {
             return;
         }
-        let oldest = |state: &State| state.known.iter().min_by_key(|(_, known)| known.seen).map(|(id, _)| id.clone());
-        if state.known.len() >= MAX_KNOWN
-            && !state.known.contains_key(comer.id)
-            && let Some(oldest) = oldest(&state)
+        let oldest = |lists: &Lists| lists.known.iter().min_by_key(|(_, known)| known.seen).map(|(id, _)| id.clone());
+        if lists.known.len() >= MAX_KNOWN
+            && !lists.known.contains_key(comer.id)
+            && let Some(oldest) = oldest(&lists)
         {
-            state.known.remove(&oldest);
+            lists.known.remove(&oldest);
             self.keep(&oldest, None);
         }
         self.keep(comer.id, serde_json::to_string(&known).ok());
-        state.known.insert(comer.id.to_owned(), known);
+        lists.known.insert(comer.id.to_owned(), known);
     }
 
-    /// Forgets those that have shown a token which is valid no longer: the question is asked with a server type and a digest.
+    /// Forgets the servers that are known by a token which is no longer valid. `valid` is asked with a server type and a token's digest.
     pub fn retain(&self, valid: impl Fn(&str, &str) -> bool) {
-        let mut state = self.state.lock();
+        let mut lists = self.lists.lock();
         // Servers of a type share a few tokens: each is looked at once.
         let mut asked: BTreeMap<(String, String), bool> = BTreeMap::new();
-        state.known.retain(|id, known| {
+        lists.known.retain(|id, known| {
             let By::Token(digest) = &known.by else { return true };
             let question = (known.server_type.clone(), digest.clone());
             let valid = *asked.entry(question).or_insert_with(|| valid(&known.server_type, digest));
             if !valid {
-                tracing::info!(server = %id, "the token that it has shown is valid no longer: it does not come back without one");
+                tracing::info!(server = %id, "the token by which it is known is no longer valid: it needs a token to come back");
                 self.keep(id, None);
             }
             valid
@@ -172,11 +174,11 @@ impl KnownServers {
         }
     }
 
-    /// Why a server may come back without a token. One that may not is noted as waiting.
+    /// Why a server may come back without a token. A server that may not is listed as waiting.
     pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> Option<Trust> {
-        let mut state = self.state.lock();
-        state.expire(now);
-        let known = state.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
+        let mut lists = self.lists.lock();
+        lists.expire(now);
+        let known = lists.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
         let is_known = match self.policy {
             Reconnect::Known => known.is_some_and(|known| known.address == comer.address),
             Reconnect::KnownId | Reconnect::Any => known.is_some(),
@@ -184,9 +186,9 @@ impl KnownServers {
         };
         if is_known {
             return Some(Trust::Known);
-        } else if state.admitted.contains_key(comer.id) {
+        } else if lists.admitted.contains_key(comer.id) {
             return Some(Trust::Given(By::Operator));
-        } else if state.all.is_some() || self.policy == Reconnect::Any {
+        } else if lists.all.is_some() || self.policy == Reconnect::Any {
             return Some(Trust::Passing);
         }
         let now = seconds(now);
@@ -197,37 +199,37 @@ impl KnownServers {
             last: now,
             tries: 0,
         };
-        let since = state.waiting.get(comer.id).map_or((now, 0), |before| (before.since, before.tries));
+        let since = lists.waiting.get(comer.id).map_or((now, 0), |before| (before.since, before.tries));
         let waiting = Waiting { since: since.0, tries: since.1.saturating_add(1), ..new };
-        state.waiting.insert(comer.id.to_owned(), waiting);
-        if state.waiting.len() > MAX_WAITING {
-            let oldest = state.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
-            oldest.map(|id| state.waiting.remove(&id));
+        lists.waiting.insert(comer.id.to_owned(), waiting);
+        if lists.waiting.len() > MAX_WAITING {
+            let oldest = lists.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
+            oldest.map(|id| lists.waiting.remove(&id));
         }
         None
     }
 
-    /// Lets ids, or all where none is given, come back for a time. False where that would be too many ids.
+    /// Lets the servers of these ids come back for a time, or all if no id is given. False if too many ids would be admitted.
     pub fn admit(&self, ids: &[String], time: Duration, now: SystemTime) -> bool {
-        let (mut state, until) = (self.state.lock(), now + time);
-        state.expire(now);
-        if state.admitted.len() + ids.len() > MAX_ADMITTED {
+        let (mut lists, until) = (self.lists.lock(), now + time);
+        lists.expire(now);
+        if lists.admitted.len() + ids.len() > MAX_ADMITTED {
             return false;
         }
         if ids.is_empty() {
-            state.all = Some(until);
+            lists.all = Some(until);
         }
-        state.admitted.extend(ids.iter().map(|id| (id.clone(), until)));
+        lists.admitted.extend(ids.iter().map(|id| (id.clone(), until)));
         true
     }
 
-    /// Who waits.
+    /// The waiting servers by id.
     pub fn waiting(&self) -> BTreeMap<String, Waiting> {
-        self.state.lock().waiting.clone()
+        self.lists.lock().waiting.clone()
     }
 }
 
-impl State {
+impl Lists {
     fn expire(&mut self, now: SystemTime) {
         self.admitted.retain(|_, until| *until > now);
         self.all = self.all.filter(|until| *until > now);
@@ -239,124 +241,4 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Memory(Mutex<BTreeMap<String, String>>);
-
-    impl Keeper for Memory {
-        fn load(&self, _: &str) -> Vec<(String, String)> {
-            self.0.lock().clone().into_iter().collect()
-        }
-
-        fn put(&self, _: &str, key: &str, value: Option<Arc<str>>) {
-            match value {
-                Some(value) => drop(self.0.lock().insert(key.into(), value.to_string())),
-                None => drop(self.0.lock().remove(key)),
-            }
-        }
-    }
-
-    fn at(second: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(second)
-    }
-
-    fn comer<'a>(id: &'a str, server_type: &'a str, address: &str) -> Comer<'a> {
-        Comer { id, server_type, address: address.parse().ok() }
-    }
-
-    #[test]
-    fn a3_who_registered_before_comes_back_from_where_it_was_even_to_a_restarted_master() {
-        let keeper = Arc::new(Memory::default());
-        let check = |policy, expected: [bool; 4]| {
-            let known_servers = KnownServers::new(policy, Some(keeper.clone()));
-            let comers = [
-                comer("chat-1", "chat", "10.0.0.1"),
-                comer("chat-1", "chat", "10.0.0.2"),
-                comer("chat-1", "gate", "10.0.0.1"),
-                comer("chat-2", "chat", "10.0.0.1"),
-            ];
-            assert_eq!(comers.map(|comer| known_servers.admits(comer, at(9)).is_some()), expected, "{policy:?}");
-        };
-        let first = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
-        first.remember(comer("chat-1", "chat", "10.0.0.1"), Trust::of("token"), at(1));
-        check(Reconnect::Known, [true, false, false, false]);
-        check(Reconnect::KnownId, [true, true, false, false]);
-        check(Reconnect::Any, [true; 4]);
-        check(Reconnect::Never, [false; 4]);
-    }
-
-    #[test]
-    fn a3_who_waits_is_shown_and_admitted_for_a_time() {
-        let known_servers = KnownServers::new(Reconnect::Known, None);
-        let chat = comer("chat-1", "chat", "10.0.0.1");
-        assert_eq!([known_servers.admits(chat, at(1)), known_servers.admits(chat, at(2))], [None, None]);
-        let waiting = &known_servers.waiting()["chat-1"];
-        assert_eq!((waiting.since, waiting.last, waiting.tries), (1, 2, 2));
-        assert!(known_servers.admit(&["chat-1".into()], Duration::from_secs(10), at(3)));
-        assert_eq!(known_servers.admits(chat, at(13)), None, "the time is over");
-        assert!(known_servers.admit(&["chat-1".into()], Duration::from_secs(10), at(14)));
-        let trust = known_servers.admits(chat, at(15)).unwrap();
-        known_servers.remember(chat, trust, at(15));
-        assert!(known_servers.waiting().is_empty());
-        assert_eq!(known_servers.admits(chat, at(99)), Some(Trust::Known));
-        assert!(known_servers.admit(&[], Duration::from_secs(10), at(100)));
-        assert!(known_servers.admits(comer("any", "gate", "10.0.0.9"), at(101)).is_some());
-        assert_eq!(known_servers.admits(comer("more", "gate", "10.0.0.9"), at(111)), None);
-    }
-
-    #[test]
-    fn a3_whom_a_rule_for_all_lets_in_is_not_known_by_that() {
-        let keeper = Arc::new(Memory::default());
-        let chat = comer("chat-1", "chat", "10.0.0.1");
-        for (policy, admitted) in [(Reconnect::Any, false), (Reconnect::Known, true), (Reconnect::KnownId, true)] {
-            let known_servers = KnownServers::new(policy, Some(keeper.clone()));
-            assert!(!admitted || known_servers.admit(&[], Duration::from_secs(10), at(1)));
-            let trust = known_servers.admits(chat, at(2)).unwrap();
-            known_servers.remember(chat, trust, at(2));
-            assert!(keeper.0.lock().is_empty(), "{policy:?}");
-        }
-    }
-
-    #[test]
-    fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_change_by_what() {
-        let keeper = Arc::new(Memory::default());
-        let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
-        let (chat, gate) = (comer("chat-1", "chat", "10.0.0.1"), comer("gate-1", "gate", "10.0.0.1"));
-        known_servers.remember(chat, Trust::of("old"), at(1));
-        assert!(known_servers.admit(&["gate-1".into()], Duration::from_secs(10), at(1)));
-        let trust = known_servers.admits(gate, at(2)).unwrap();
-        known_servers.remember(gate, trust, at(2));
-        // It comes back again and again, from elsewhere as well.
-        let elsewhere = comer("chat-1", "chat", "10.0.0.2");
-        let trust = known_servers.admits(elsewhere, at(3)).unwrap();
-        known_servers.remember(elsewhere, trust, at(2 * REFRESHED));
-        // A restarted master knows by what.
-        let restarted = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
-        assert_eq!(restarted.admits(elsewhere, at(4)), None);
-        restarted.retain(|server_type, digest| (server_type, digest) == ("chat", &*Tokens::digest("old")));
-        assert_eq!(restarted.admits(chat, at(5)), Some(Trust::Known));
-        restarted.retain(|_, _| false);
-        assert_eq!((restarted.admits(chat, at(6)), restarted.admits(gate, at(6))), (None, Some(Trust::Known)));
-        assert_eq!(keeper.0.lock().keys().collect::<Vec<_>>(), ["gate-1"]);
-    }
-
-    #[test]
-    fn only_so_many_are_remembered_waiting_and_admitted() {
-        let keeper = Arc::new(Memory::default());
-        let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
-        for n in 0..=MAX_KNOWN as u64 {
-            known_servers.remember(comer(&format!("chat-{n}"), "chat", ""), Trust::of("token"), at(n));
-        }
-        assert_eq!(keeper.0.lock().len(), MAX_KNOWN);
-        assert_eq!(known_servers.admits(comer("chat-0", "chat", ""), at(1)), None, "the oldest went first");
-        for n in 0..2 * MAX_WAITING as u64 {
-            known_servers.admits(comer(&format!("new-{n}"), "chat", ""), at(n));
-        }
-        assert_eq!(known_servers.waiting().len(), MAX_WAITING);
-        let ids: Vec<String> = (0..=MAX_ADMITTED).map(|n| n.to_string()).collect();
-        assert!(!known_servers.admit(&ids, Duration::from_secs(1), at(1)));
-        assert!(known_servers.admit(&ids[1..], Duration::from_secs(1), at(1)));
-    }
-}
+mod tests;

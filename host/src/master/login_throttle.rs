@@ -1,13 +1,14 @@
 //! Slows down those who guess passwords and tokens.
 //!
-//! What counts is an address with the name that it tries: a user's, or a server's id. After a wrong answer the next ones of the same address and
-//! name go out later and later, right passwords as well: whoever guesses over many connections learns nothing from which of them is answered first.
-//! Only so many may wait, and more are refused without a look at what they show. An operator elsewhere is not locked out by a stranger's guesses, nor,
-//! as a rule, a user by those for another one. A right token does not wait: it is nothing that can be guessed, and a server must not be kept out by
-//! another one of its machine that is set up wrongly. For the same reason servers and users are counted apart.
+//! A guesser is an address with the name that it tries: a user's name or a server's id. After a wrong guess, the answers to the next logins of this
+//! guesser wait longer and longer. Right passwords wait as well, so that nobody learns from the time of an answer which of many guesses was right. Only
+//! a few logins may wait; further ones are refused before their password or token is looked at.
 //!
-//! Names are told apart by a hash of a few bits, under a key that no peer knows: an address can neither fill the table nor gain much by trying many
-//! names.
+//! - An operator at another address is not locked out by a stranger's guesses. Nor, as a rule, is a user by guesses for another user.
+//! - A right token does not wait, because tokens cannot be guessed and another server of the same machine may be set up wrongly. For the same reason
+//!   servers and users are counted apart.
+//! - Names are told apart by a hash of a few bits, under a key that no peer knows. So an address can neither fill the table nor gain much by trying
+//!   many names.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,12 +25,12 @@ const LONGEST: Duration = Duration::from_secs(8);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Logins of one guesser that may wait. With the longest wait, that is one guess in two seconds.
 const MAX_WAITING: u32 = 4;
-/// What the names that one address tries are told apart by.
+/// Into how many classes the names that one address tries are hashed.
 const NAMES: u64 = 16;
 /// Guessers that are remembered: addresses with names.
 const MAX_GUESSERS: usize = 16 * 1024;
 
-/// Wrong passwords and tokens by where they came from.
+/// Wrong passwords and tokens by guesser.
 #[derive(Default)]
 pub(super) struct LoginThrottle {
     guessers: Mutex<HashMap<Guesser, Failures>>,
@@ -71,7 +72,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl LoginThrottle {
-    /// A login begins. Absent where too many of that address and name wait already: what it shows must then not be looked at.
+    /// A login begins. Absent if too many of that address and name wait already: the password or token must not be looked at then.
     pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, now: Instant) -> Option<Attempt<'_>> {
         let guesser = (network(address), guess, self.hasher.hash_one(name) % NAMES);
         let mut guessers = self.guessers.lock();
@@ -93,10 +94,10 @@ impl LoginThrottle {
 }
 
 impl Attempt<'_> {
-    /// How long the answer is to wait. The attempt is to be kept until then.
+    /// How long the answer must wait. The attempt must be kept until then.
     pub fn answer_after(&self, guessed_wrong: bool, now: Instant) -> Duration {
         let mut guessers = self.all.guessers.lock();
-        // It may have been pushed out by others.
+        // Other guessers may have pushed this one out of the table.
         let failures = guessers.entry(self.guesser).or_insert(Failures { count: 0, answered: now, under_way: 1 });
         failures.forget(now);
         if failures.count == 0 && !guessed_wrong {
@@ -104,7 +105,7 @@ impl Attempt<'_> {
         }
         let pause = (FIRST * (1 << failures.count.min(8))).min(LONGEST);
         failures.count = failures.count.saturating_add(u32::from(guessed_wrong));
-        // One after another: guessing over many connections is hardly quicker than over one.
+        // The waits follow one another, so that guessing over many connections is hardly quicker than over one.
         failures.answered = (failures.answered.max(now) + pause).min(now + LONGEST);
         failures.answered - now
     }
@@ -122,7 +123,7 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// What one guesser has: an address, or the 64 bits that an IPv6 network shares.
+/// The part of an address that one guesser has: an IPv4 address, or the 64 bits of an IPv6 network.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),

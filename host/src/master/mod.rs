@@ -5,15 +5,15 @@
 //! | `session` | one connection: registration, then messages to modules |
 //! | `members` | who is connected, and the server table |
 //! | `commands` | `events` and `forget`, and commands that are passed on |
-//! | `admit_command` | the command `admit`, that lets such servers in |
-//! | `known_servers` | who of pomelo's servers comes back without a token |
+//! | `known_servers` | which of pomelo's servers may come back without a token |
+//! | `admit_command` | the command `admit`, which lets unknown ones come back |
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
 //! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
-//! Knows no module by name: what the cluster can be asked is the modules' affair.
+//! This part knows no module by name, because modules define what the cluster can be asked.
 
 mod admit_command;
 mod cluster;
@@ -46,7 +46,7 @@ use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, MassLoss, Member, Members, Refusal, Snapshot};
+pub use members::{Entry, JoinError, MassLoss, Member, Members, Snapshot};
 use starter::ServerStarter;
 
 /// What a master needs to know.
@@ -67,11 +67,11 @@ pub struct Options {
     pub pending: usize,
     /// How long the answers to a `tell` are waited for. Default 10 s.
     pub tell_deadline: Duration,
-    /// How long a connection lost in silence keeps its place. Default 500 ms.
+    /// How long a server whose connection was lost stays in the table. Default 500 ms.
     pub grace: Duration,
-    /// When so many servers are lost that they are kept for a while.
+    /// When so many servers are lost at once that they stay in the table for longer.
     pub mass_loss: MassLoss,
-    /// What happens is written down here.
+    /// Where events are written.
     pub journal: Journal,
     /// Metrics, and who may see them.
     pub observe: crate::observe::Options,
@@ -81,7 +81,7 @@ pub struct Options {
     pub reconnect: Reconnect,
     /// The configured servers' types by their ids, the master's own among them.
     pub configured: BTreeMap<String, String>,
-    /// Where it is written down what clients ask for.
+    /// Where the requests of clients are written.
     pub admin_log: AdminLog,
 }
 
@@ -93,18 +93,18 @@ pub struct Own {
     pub process: Arc<dyn Process>,
     /// Where the master's own monitor keeps what outlives the process.
     pub keeper: Option<Arc<dyn Keeper>>,
-    /// What is said of scripts.
+    /// Settings of scripts.
     pub scripts: scripts::Settings,
 }
 
 /// A running master.
 pub struct Master {
-    inner: Arc<MasterCore>,
+    core: Arc<MasterCore>,
     own: Monitor,
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// The port until it is opened, and who is to be let in by it.
+    /// The port and what lets peers in, until the port is opened.
     closed: Mutex<Option<(Listener, Arc<session::Gate>)>>,
 }
 
@@ -115,17 +115,17 @@ struct MasterCore {
     known_servers: known_servers::KnownServers,
     members: Arc<Members>,
     console: Console,
-    /// Knows servers that the configuration does not.
+    /// Knows the servers that were added, which the configuration does not name.
     starter: Option<Arc<ServerStarter>>,
     /// How far the master is.
     stage: Mutex<observe::Stage>,
-    /// Held while which modules are disabled changes and is passed on, and while a monitor is told and becomes a member: so that every monitor ends
-    /// with the master's state.
+    /// Held while a module is enabled or disabled and the monitors are told, and while a monitor that registers is told which modules are disabled. So
+    /// every monitor ends with the master's state.
     commands: Mutex<()>,
 }
 
 impl MasterCore {
-    /// Whoever has registered with a token that is valid no longer does not come back without one.
+    /// Forgets the servers that are known by a token which is no longer valid.
     fn forget_revoked(&self) {
         self.known_servers.retain(|server_type, digest| self.access.has_token(server_type, digest));
     }
@@ -135,8 +135,8 @@ impl MasterCore {
 pub struct ReplaceAccess(Weak<MasterCore>);
 
 impl ReplaceAccess {
-    /// Takes other users and tokens. Clients whose user is gone, or has another password or level, are disconnected; monitors stay, and show their
-    /// token when they register the next time. Who may come back without one since it has shown one before no longer may where that one is gone.
+    /// Replaces the users and tokens. Clients whose user was removed, or got another password or level, are disconnected. Monitors stay connected, and
+    /// show their token when they register the next time. A server that is known by a token which was removed needs a token to come back.
     pub fn set(&self, users: Users, tokens: Tokens) {
         let Some(master) = self.0.upgrade() else { return };
         let changed = master.access.replace(users, tokens);
@@ -172,8 +172,8 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 impl Master {
-    /// Loads the built-in modules and takes the port, so that one that is taken is found early. Nobody is let in before
-    /// [`Master::run_modules`], which is called when the modules of the modules' directory have been loaded as well.
+    /// Loads the built-in modules and binds the port, so that a port that is taken is found early. No peer is let in before
+    /// [`Master::run_modules`], which is to be called when the modules' directory has been loaded as well.
     ///
     /// # Errors
     /// [`StartError`].
@@ -230,7 +230,7 @@ impl Master {
         let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
-        let inner = Arc::new(MasterCore {
+        let core = Arc::new(MasterCore {
             options,
             access,
             login_throttle: login_throttle::LoginThrottle::default(),
@@ -241,14 +241,14 @@ impl Master {
             stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
-        let gate = Arc::new(session::Gate(Arc::downgrade(&inner)));
-        let pages = crate::observe::pages(crate::observe::host(&inner), inner.options.observe.clone());
+        let gate = Arc::new(session::Gate(Arc::downgrade(&core)));
+        let pages = crate::observe::pages(crate::observe::host(&core), core.options.observe.clone());
         let pages = pages.merge(crate::web::pages());
         let listener = Listener::bind(requested, limits, gate.clone(), pages)
             .await
             .map_err(|source| StartError::Listen { address: requested, source })?;
         let address = listener.local_addr();
-        Ok(Master { inner, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
+        Ok(Master { core, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
     }
 
     /// Lets peers in, the master's own monitor first; schedules the timers and calls each module's `start`, on the master's own monitor as soon as
@@ -259,9 +259,9 @@ impl Master {
             self.own.join_in_memory(gate);
             self.tasks.spawn(listener.serve(self.stop.clone()));
         }
-        self.inner.console.start().await;
+        self.core.console.start().await;
         self.own.registered().await;
-        *self.inner.stage.lock() = observe::Stage::Serving;
+        *self.core.stage.lock() = observe::Stage::Serving;
     }
 
     /// Where the master listens.
@@ -271,31 +271,31 @@ impl Master {
 
     /// The master's console service, and that of its own monitor.
     pub fn consoles(&self) -> [Console; 2] {
-        [self.inner.console.clone(), self.own.console().clone()]
+        [self.core.console.clone(), self.own.console().clone()]
     }
 
     /// What changes who may connect while the master runs.
     pub fn access(&self) -> ReplaceAccess {
-        ReplaceAccess(Arc::downgrade(&self.inner))
+        ReplaceAccess(Arc::downgrade(&self.core))
     }
 
     /// Who is connected.
     pub fn members(&self) -> &Arc<Members> {
-        &self.inner.members
+        &self.core.members
     }
 
     /// Ends the master: calls under way are answered, at most within the time given, peers are told, sockets are closed.
     pub async fn shut_down(self, at_most: Duration) {
-        *self.inner.stage.lock() = observe::Stage::Ending;
-        self.inner.members.close();
-        self.inner.console.shut_down(at_most).await;
+        *self.core.stage.lock() = observe::Stage::Ending;
+        self.core.members.close();
+        self.core.console.shut_down(at_most).await;
         self.own.shut_down(at_most).await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        // Nobody asks any more.
-        let inner = self.inner;
-        let closed = tokio::task::spawn_blocking(move || inner.options.admin_log.close());
+        // No client asks any more, so that the log is complete.
+        let core = self.core;
+        let closed = tokio::task::spawn_blocking(move || core.options.admin_log.close());
         if tokio::time::timeout(at_most, closed).await.is_err() {
             tracing::error!("the end of the admin log could not be written in time");
         }

@@ -1,4 +1,4 @@
-//! How a master is: metrics that are states, and health.
+//! A master's health, and its metrics that are states.
 
 use metrics::gauge;
 
@@ -10,9 +10,9 @@ use crate::observe::{Health, Observed};
 pub(super) enum Stage {
     /// Modules are being started.
     Starting,
-    /// It does what it is for.
+    /// It serves.
     Serving,
-    /// Calls under way are answered, and nothing else.
+    /// It only answers the calls under way.
     Ending,
 }
 
@@ -21,11 +21,11 @@ impl Observed for MasterCore {
         match *self.stage.lock() {
             Stage::Starting => Health::not("starting", "the modules are being started"),
             Stage::Ending => Health::not("shutting-down", "the master is shutting down"),
-            Stage::Serving => match self.members.held() {
-                held if held.is_empty() => Health::ok(),
-                // The master itself is well, and can be asked.
-                held => Health {
-                    problems: vec![format!("servers that vanished are kept: {}", held.join(", "))],
+            Stage::Serving => match self.members.retained() {
+                retained if retained.is_empty() => Health::ok(),
+                // The status stays `ok`, because the master itself works.
+                retained => Health {
+                    problems: vec![format!("servers that vanished are kept: {}", retained.join(", "))],
                     ..Health::ok()
                 },
             },
@@ -43,7 +43,7 @@ impl Observed for MasterCore {
             ("pomelo_servers", servers),
             ("pomelo_clients", clients),
             ("pomelo_monitors", monitors.len()),
-            ("pomelo_servers_held", self.members.held().len()),
+            ("pomelo_servers_held", self.members.retained().len()),
             ("pomelo_outbox_frames", sum),
             ("pomelo_outbox_frames_max", max),
             ("pomelo_requests_under_way", under_way),

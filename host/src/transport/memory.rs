@@ -1,8 +1,7 @@
 //! A connection inside this process: how the master reaches its own monitor.
 //!
-//! It keeps what the sockets promise: frames in order, one bounded outbox a direction, a close that delivers what was sent before it, and
-//! each session told of the end exactly once. There is nobody here who could fall silent, so there are neither pings nor frame limits, and
-//! nobody asks for an acknowledgement.
+//! It promises what sockets promise: frames in order, a bounded outbox for each direction, a close that delivers what was sent before it, and one call
+//! of `closed` for each session. It has no pings and no frame limits, because neither side can fall silent. Neither side asks for acknowledgements.
 
 use std::sync::Arc;
 
@@ -11,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Accept, Closed, Outbox, Outgoing, Peer, Session, Transport};
 
-/// Connects a new session to `accept`. Both outboxes hold at most `capacity` frames. The returned peer is the one that `make_session` was
-/// given: what is sent with it reaches the accepted session.
+/// Connects a new session to `accept`. Each outbox holds at most `capacity` frames. The returned peer is the one that `make_session` was given. What is
+/// sent with it reaches the accepted session.
 ///
 /// Must be called within a Tokio runtime.
 pub fn pair(accept: &dyn Accept, capacity: usize, make_session: impl FnOnce(Peer) -> Arc<dyn Session>) -> Peer {
@@ -26,8 +25,8 @@ pub fn pair(accept: &dyn Accept, capacity: usize, make_session: impl FnOnce(Peer
     near
 }
 
-/// Takes frames from the sender's outbox to the receiver's session until one of them ends the connection. All calls of one session come
-/// from this one task, so that nothing can follow its `closed`.
+/// Carries frames from the sender's outbox to the receiver's session, until one of them ends the connection. All calls of one session come from this
+/// one task, so that no frame can follow its `closed`.
 async fn carry(sender: Outbox, receiver_cut: CancellationToken, receiver: Peer, session: Arc<dyn Session>) {
     let Outbox { mut frames, cut: sender_cut } = sender;
     let how = loop {
@@ -35,10 +34,10 @@ async fn carry(sender: Outbox, receiver_cut: CancellationToken, receiver: Peer, 
             Next::ReceiverEnded => break Closed::Ours(receiver.closed_because().unwrap_or_default()),
             Next::SenderCut => break Closed::Lost("the other side ended the connection".into()),
             Next::Outgoing(Outgoing::Frame(frame)) => session.frame(frame.topic.as_str(), &frame.payload, None),
-            // Nobody was given an acknowledgement to send.
+            // Cannot come: no frame of this transport asks for an acknowledgement.
             Next::Outgoing(Outgoing::Ack(..)) => {}
             Next::Outgoing(Outgoing::Close) => {
-                // The sender's own session is served by the other task: this is how it learns that the rest was delivered.
+                // The other task serves the sender's own session. By this it learns that everything was delivered.
                 sender_cut.cancel();
                 break Closed::Left;
             }
@@ -64,7 +63,7 @@ async fn next(
         () = sender_cut.cancelled() => Next::SenderCut,
         item = frames.recv() => match item {
             Some(item) => Next::Outgoing(item),
-            // Every handle is gone: nothing can be sent in this direction, but the other may go on.
+            // Every handle is gone, so that nothing can be sent in this direction. The other direction may go on.
             None => tokio::select! {
                 () = receiver_cut.cancelled() => Next::ReceiverEnded,
                 () = sender_cut.cancelled() => Next::SenderCut,

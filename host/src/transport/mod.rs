@@ -1,11 +1,12 @@
-//! Connections: what carries frames between a master and its peers.
+//! Connections, which carry frames between a master and its peers.
 //!
-//! A transport hands frames up in the order in which they came and takes frames to be sent through a bounded outbox. It never looks into a
-//! payload, and nothing above it can tell which transport a peer uses but by [`Peer::transport`].
+//! A transport hands frames up in the order in which they came, and takes the frames to be sent from a bounded outbox. It never looks into a payload.
+//! Only [`Peer::transport`] tells the layers above which transport a peer uses.
 
 pub mod listener;
 pub mod memory;
 pub mod mqtt;
+mod options;
 mod peer;
 pub mod socket_io;
 
@@ -18,13 +19,13 @@ use crate::wire::Topic;
 pub use listener::Listener;
 pub use peer::{Ack, Outbox, Outgoing, Peer, SendError, Transport};
 
-/// One side of a connection: whoever is told what comes in.
+/// The side of a connection that receives frames.
 pub trait Session: Send + Sync + 'static {
-    /// A frame came. Frames of one connection come one after another; the function must not block, for the connection reads nothing
-    /// meanwhile. `topic` may be any text a peer sent. Where the peer asked for an acknowledgement, `ack` is the way to give it.
+    /// A frame came. Frames of one connection come one after another. The function must not block, because the connection reads nothing meanwhile.
+    /// `topic` may be any text that a peer sent. `ack` is there if the peer asked for an acknowledgement.
     fn frame(&self, topic: &str, payload: &RawValue, ack: Option<Ack>);
 
-    /// The connection is over; nothing comes after this. Called exactly once.
+    /// The connection is over. Called exactly once, as the last call.
     fn closed(&self, how: Closed);
 }
 
@@ -33,7 +34,7 @@ pub trait Session: Send + Sync + 'static {
 pub enum Closed {
     /// The peer said that it leaves (Socket.IO disconnect packet, MQTT DISCONNECT).
     Left,
-    /// The connection broke or fell silent.
+    /// The connection broke or fell silent, and how.
     Lost(String),
     /// This side closed it, and why.
     Ours(String),
@@ -45,14 +46,14 @@ pub trait Accept: Send + Sync + 'static {
     fn accept(&self, peer: Peer) -> Arc<dyn Session>;
 }
 
-/// A frame: what it is about, and its JSON text. Frames to many peers share the text.
+/// A frame: its topic, and its JSON text. Frames to many peers share the text.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// What it is about.
+    /// Its topic.
     pub topic: Topic,
     /// JSON text.
     pub payload: Arc<RawValue>,
-    /// Whether pomelo-admin's wire carries the text once more as a JSON string. Whoever makes the payload says so; other transports carry the
-    /// text as it is.
+    /// Whether pomelo-admin's wire carries the text as a JSON string. Other transports carry the text as it is. Whoever makes the
+    /// payload decides it.
     pub quoted: bool,
 }

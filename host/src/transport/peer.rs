@@ -26,7 +26,7 @@ pub enum Transport {
 /// Why a frame could not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The peer does not keep up; it has been cut, for no frame may be skipped.
+    /// The peer does not keep up. It has been cut, because no frame may be skipped.
     #[error("the peer does not keep up with what it is sent")]
     Full,
     /// The connection is over.
@@ -41,15 +41,15 @@ pub enum Outgoing {
     Frame(Frame),
     /// An acknowledgement to send: its id on the transport, and the JSON text.
     Ack(i64, Box<RawValue>),
-    /// Everything before this is to be sent, then the connection is to be closed.
+    /// The connection is to be closed when everything before this has been sent.
     Close,
 }
 
-/// A handle to a connected peer; clones are the same peer.
+/// A handle to a connected peer. Clones are handles to the same peer.
 #[derive(Clone)]
-pub struct Peer(Arc<Inner>);
+pub struct Peer(Arc<PeerState>);
 
-struct Inner {
+struct PeerState {
     id: u64,
     transport: Transport,
     remote: Option<SocketAddr>,
@@ -77,7 +77,7 @@ pub struct Ack {
 }
 
 impl Peer {
-    /// A peer and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that it may send at first.
+    /// A peer, and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that the peer may send at first.
     pub fn new(
         transport: Transport,
         remote: Option<SocketAddr>,
@@ -87,7 +87,7 @@ impl Peer {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let (outbox, frames) = mpsc::channel(capacity.max(1));
         let cut = CancellationToken::new();
-        let peer = Peer(Arc::new(Inner {
+        let peer = Peer(Arc::new(PeerState {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             transport,
             remote,
@@ -110,7 +110,7 @@ impl Peer {
         self.0.transport
     }
 
-    /// Where the peer is; absent inside this process.
+    /// The peer's address; absent inside this process.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.0.remote
     }
@@ -123,7 +123,7 @@ impl Peer {
     /// Puts a frame into the outbox.
     ///
     /// # Errors
-    /// [`SendError::Full`] where the outbox is full: the peer has been cut then.
+    /// [`SendError::Full`] if the outbox is full; the peer has been cut then. [`SendError::Closed`] if the connection is over.
     pub fn send(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
         self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: false }))
     }
@@ -149,19 +149,19 @@ impl Peer {
         })
     }
 
-    /// Sends what is in the outbox, then closes the connection. Frames that come after are not sent.
+    /// Closes the connection when what is in the outbox has been sent. Later frames are not sent.
     pub fn close(&self, why: impl Into<String>) {
         if self.0.closing.swap(true, Ordering::AcqRel) {
             return;
         }
         self.0.why.lock().get_or_insert(why.into());
-        // A peer whose outbox is full would not take the rest in time either.
+        // A peer whose outbox is full is cut, because it would not take the rest in time.
         if self.0.outbox.try_send(Outgoing::Close).is_err() {
             self.0.cut.cancel();
         }
     }
 
-    /// Whether this side has asked for the end of the connection: what comes in then is no longer handed up.
+    /// Whether this side has asked for the end of the connection. Frames that come in then are no longer handed up.
     pub fn is_closing(&self) -> bool {
         self.0.closing.load(Ordering::Acquire)
     }
@@ -173,7 +173,7 @@ impl Peer {
         self.0.cut.cancel();
     }
 
-    /// The connection has ended by itself: sending fails from now on.
+    /// The connection has ended. Sending fails from now on.
     pub(super) fn ended(&self) {
         self.0.closing.store(true, Ordering::Release);
         self.0.cut.cancel();
@@ -198,7 +198,7 @@ impl Peer {
         self.0.frame_limit.load(Ordering::Relaxed)
     }
 
-    /// Sets it: low before registration, higher after.
+    /// Sets the largest frame in bytes: low before registration, higher after it.
     pub fn set_frame_limit(&self, bytes: usize) {
         self.0.frame_limit.store(bytes, Ordering::Relaxed);
     }

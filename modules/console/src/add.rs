@@ -1,12 +1,12 @@
-//! `add`: servers that the configuration does not name.
+//! `add`: starts servers that the configuration does not name.
 
 use pomelo_sdk::prelude::*;
 
+use crate::answer::Answer;
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
 use crate::ask::Reasons;
-use crate::client::Answer;
 
-/// Looks at the form of all that is to be added; whether a server is possible and its ports are free the starter checks, before it starts any.
+/// Checks the form of all servers that are to be added. The starter checks whether each is possible and its ports are free, before it starts any.
 pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {
     let servers: Vec<Pairs> = args.several().into_iter().map(server).collect::<Result<_>>()?;
     if servers.is_empty() {
@@ -22,14 +22,14 @@ pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {
     Answer::done("added", done, failed)
 }
 
-/// One server, or with `clusterCount` several that are alike, whose ids are made.
+/// One server; with `clusterCount` several that are alike, whose ids the starter makes.
 fn server(words: Vec<String>) -> Result<Pairs> {
     let server = pairs(words)?;
     let counted = server.contains_key("clusterCount");
     let id: &[&str] = if counted { &[] } else { &["id"] };
     require(&server, &[id, &["serverType", "host", "port"]].concat())?;
     if counted && server.contains_key("id") {
-        return Err(bad("Either `id` or `clusterCount`: the ids of a cluster are made."));
+        return Err(bad("Either `id` or `clusterCount`: with `clusterCount` the ids are made."));
     }
     for key in ["port", "clientPort"] {
         if let Some(port) = server.get(key) {

@@ -1,11 +1,11 @@
-//! `key=value`, as pomelo's tools send it.
+//! Arguments of the form `key=value`, as pomelo's tools send them.
 
 use std::collections::BTreeMap;
 
 use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 
-/// What a command has behind its name: words, or a list of words for each of several things.
+/// What stands behind a command's name: the words of one thing, or a list of words for each of several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Arguments {
@@ -31,7 +31,7 @@ impl Arguments {
         }
     }
 
-    /// The words, where there can be only one thing.
+    /// The words, for a command that takes one thing.
     pub fn one(self) -> Result<Vec<String>> {
         match self {
             Self::One(words) => Ok(words),
@@ -55,7 +55,7 @@ pub fn pairs(words: Vec<String>) -> Result<Pairs> {
     Ok(pairs)
 }
 
-/// Checks that keys are there.
+/// Checks that the keys are there.
 pub fn require(pairs: &Pairs, keys: &[&str]) -> Result {
     let missing: Vec<&str> = keys.iter().copied().filter(|key| !pairs.contains_key(*key)).collect();
     if missing.is_empty() {

@@ -1,4 +1,4 @@
-//! Asking the monitors, and what their failures mean.
+//! Asks the monitors, and says what their failures mean.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::Message;
+use crate::message::Message;
 
 /// Why each of some servers failed.
 pub type Reasons = BTreeMap<String, String>;
 
 const NO_SUCH_SERVER: &str = "There is no such server.";
 
-/// Passes a signal on; nobody to ask is no failure.
+/// Passes a signal on. It is no failure if there are no targets.
 pub fn ask<T: DeserializeOwned>(
     agent: &Agent,
     targets: &[impl AsRef<str>],
@@ -23,12 +23,12 @@ pub fn ask<T: DeserializeOwned>(
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    // What is left is for the answer: this call's own deadline must not come first.
+    // A tenth of the time is left for the answer, because this call's own deadline must not come first.
     let left = agent.time_left() * 9 / 10;
     agent.cluster().request_many(targets, message, Duration::from_millis(timeout).min(left))
 }
 
-/// Has a signal followed that servers of pomelo 2.x follow without an answer: they are notified, and count as having done so. Others are asked.
+/// Passes on a signal that servers of pomelo 2.x follow without an answer. They are notified, and count as having followed it. Others are asked.
 pub fn command(
     agent: &Agent,
     targets: &[String],
@@ -63,7 +63,7 @@ pub fn command(
     Ok(outcomes)
 }
 
-/// The ids, each once. What would name several servers is no id, and has failed.
+/// The ids, each once. A target that would name several servers is no id, and stands among the failures.
 pub fn single(ids: Vec<String>) -> (Vec<String>, Reasons) {
     let (mut ids, several): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id != "*" && !id.starts_with("type:"));
     ids.sort_unstable();

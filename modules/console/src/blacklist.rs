@@ -1,20 +1,20 @@
-//! `blacklist`: addresses that frontend servers are to turn away.
+//! `blacklist`: tells frontend servers which addresses to turn away.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::{Arguments, bad};
-use crate::ask::{Reasons, command, reason};
-use crate::client::{Answer, Options};
+use crate::ask::command;
+use crate::message::Message;
 
 /// Patterns in one command.
 const MAX_PATTERNS: usize = 1000;
 
 pub fn blacklist(agent: &Agent, args: Arguments) -> Result<Answer> {
-    /// A frontend server says so in its `info`, as a boolean or as pomelo's text.
+    /// `frontend` is a boolean, or a text as pomelo has it.
     #[derive(Deserialize)]
     struct Info {
         #[serde(default)]
@@ -30,19 +30,11 @@ pub fn blacklist(agent: &Agent, args: Arguments) -> Result<Answer> {
         return Err(Failure::new("not-found", "No frontend server is connected."));
     }
     let message = Message { blacklist: Some(patterns), ..Message::new("blacklist") };
-    let (mut done, mut failed) = (Vec::new(), Reasons::new());
-    let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in command(agent, &frontends, &message, timeout)? {
-        match answer {
-            Ok(_) => done.push(id),
-            Err(failure) => drop(failed.insert(id, reason(&failure))),
-        }
-    }
-    done.sort_unstable();
-    Answer::done("given the addresses", done, failed)
+    let timeout = agent.options::<ConsoleOptions>()?.timeout;
+    Answer::of_outcomes("given the addresses", command(agent, &frontends, &message, timeout)?)
 }
 
-/// The patterns, where each is one.
+/// Checks each pattern.
 fn check(patterns: Vec<String>) -> Result<Vec<String>> {
     if patterns.is_empty() || patterns.len() > MAX_PATTERNS {
         return Err(bad("A blacklist has from 1 to 1000 addresses or patterns."));
@@ -52,14 +44,14 @@ fn check(patterns: Vec<String>) -> Result<Vec<String>> {
         Some(pattern) => Err(bad(&[
             "`",
             pattern,
-            "` is no address, no network such as 10.0.0.0/8, and no pattern such as 10.0.*.*; nor may it mean everybody.",
+            "` is no address, no network such as 10.0.0.0/8, and no pattern such as 10.0.*.*, or it means every address.",
         ]
         .concat())),
     }
 }
 
-/// An IPv4 or IPv6 address, a network of such, or four parts of an IPv4 address some of which are `*`. What means every address is none: pomelo's
-/// servers take patterns for regular expressions, and nothing that is one only by accident is to pass.
+/// Whether a text is an IPv4 or IPv6 address, a network, or the four parts of an IPv4 address of which some are `*`. A text that means every address is
+/// no pattern. Nothing else passes, because pomelo's servers read patterns as regular expressions.
 fn is_pattern(pattern: &str) -> bool {
     if let Some((address, bits)) = pattern.split_once('/') {
         let longest = match address.parse() {
@@ -73,7 +65,7 @@ fn is_pattern(pattern: &str) -> bool {
     if pattern.contains('*') {
         let parts: Vec<&str> = pattern.split('.').collect();
         return parts.iter().any(|part| *part != "*")
-            // Any number in the place of a `*` makes an address.
+            // The text is a pattern if a number in the place of each `*` makes it an address.
             && parts.iter().map(|part| if *part == "*" { "0" } else { part }).collect::<Vec<_>>().join(".").parse::<Ipv4Addr>().is_ok();
     }
     pattern.parse::<IpAddr>().is_ok()

@@ -1,13 +1,13 @@
-//! `addCron` and `removeCron`.
+//! `addCron` and `removeCron`: change the crons of servers.
 
 use pomelo_sdk::prelude::*;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
-use crate::ask::{Reasons, command, reason};
-use crate::client::{Answer, Options};
+use crate::ask::command;
+use crate::message::Message;
 
-/// Whom a cron is for: one of the two.
+/// The keys that say which servers a cron is for. A cron has one of them.
 const TARGETS: [&str; 2] = ["serverId", "serverType"];
 
 pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {
@@ -20,7 +20,7 @@ pub fn remove(agent: &Agent, args: Arguments) -> Result<Answer> {
     pass_on(agent, "removeCron", cron, "rid of the cron")
 }
 
-/// Whether a cron has what it needs and nothing else. What its time means the monitors know, and whether the application has its action.
+/// Checks that a cron has what it needs and nothing else. The monitors check its time, and whether the application has its action.
 fn check(args: Arguments, keys: &[&str]) -> Result<Pairs> {
     let cron = pairs(args.one()?)?;
     require(&cron, keys)?;
@@ -30,7 +30,7 @@ fn check(args: Arguments, keys: &[&str]) -> Result<Pairs> {
     }
     match cron.keys().find(|key| !keys.contains(&key.as_str()) && !TARGETS.contains(&key.as_str())) {
         None => Ok(cron),
-        Some(key) => Err(bad(&["`", key, "` is nothing that is known of a cron here."].concat())),
+        Some(key) => Err(bad(&["`", key, "` is nothing that a cron has here."].concat())),
     }
 }
 
@@ -41,16 +41,8 @@ fn pass_on(agent: &Agent, signal: &str, cron: Pairs, what: &str) -> Result<Answe
         (None, server_type) => ["type:", server_type.map_or("", String::as_str)].concat(),
     };
     let message = Message { cron: Some(cron), ..Message::new(signal) };
-    let (mut done, mut failed) = (Vec::new(), Reasons::new());
-    let timeout = agent.options::<Options>()?.timeout;
-    for (id, answer) in command(agent, &[target], &message, timeout)? {
-        match answer {
-            Ok(_) => done.push(id),
-            Err(failure) => drop(failed.insert(id, reason(&failure))),
-        }
-    }
-    done.sort_unstable();
-    Answer::done(what, done, failed)
+    let timeout = agent.options::<ConsoleOptions>()?.timeout;
+    Answer::of_outcomes(what, command(agent, &[target], &message, timeout)?)
 }
 
 #[cfg(test)]

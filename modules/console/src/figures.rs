@@ -21,7 +21,7 @@ pub struct Stats {
     last_exit: Option<Box<RawValue>>,
 }
 
-/// What pomelo's tools expect, with `cpu`, `restarts`, `state` and `lastExit` besides.
+/// The members that pomelo's tools expect, and `cpu`, `restarts`, `state` and `lastExit`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
@@ -64,9 +64,9 @@ impl Figures {
     }
 }
 
-/// By way of integers, since the formatting of floating-point numbers is a fifth of a small module.
+/// A number with two decimals. It is formatted as integers, because the code that formats floating-point numbers is a fifth of a small module.
 fn two_decimals(value: f64) -> String {
-    // A cast takes what is not a number, or negative, for 0.
+    // The cast makes 0 of a negative number and of NaN.
     let hundredths = (value * 100.0 + 0.5) as u64;
     let mut text = (hundredths / 100).to_string();
     text.push_str(if hundredths % 100 < 10 { ".0" } else { "." });

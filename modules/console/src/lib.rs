@@ -1,4 +1,4 @@
-//! The console: what an operator asks of the cluster. A client's message names a `signal`:
+//! The console answers what an operator asks of the cluster. A client's message names a `signal`:
 //!
 //! | signal | members | answer |
 //! |---|---|---|
@@ -12,15 +12,23 @@
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |
 //!
-//! `status` is `ok`, as pomelo's is, or `part` where some servers failed; where all did, the answer is a failure that names them.
+//! `status` is `ok`, as pomelo's is, or `part` if some servers failed. If all failed, the answer is a failure that names them.
 //!
-//! The master passes the signal on to the monitors' consoles, which act on the process and the application that they stand beside; what a monitor
-//! is sent has pomelo's form. Where the master is among those to be ended it is the last, since it has to carry the others' answers.
+//! The master passes the signal on to the consoles of the monitors. A monitor's console acts on the process and the application that the monitor stands
+//! beside. What a monitor is sent has pomelo's form. If the master itself is to end, it ends last, because it has to carry the answers of the others.
 //!
-//! Options, in milliseconds: `timeout` (2000), how long `list` and what concerns applications wait for a monitor; `stop-timeout` (10000), how long
-//! the others do.
+//! Options, in milliseconds: `timeout` (2000), how long the master waits for a monitor at `list`, `addCron`, `removeCron` and `blacklist`;
+//! `stop-timeout` (10000), how long it waits at `stop`, `kill` and `restart`.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `client`, `monitor` | the master's and a monitor's side: from a message to its signal |
+//! | `add`, `stop_kill`, `restart`, `logs`, `crons`, `blacklist` | one signal each, or two |
+//! | `ask` | asking the monitors, and what their failures mean |
+//! | `message`, `answer`, `arguments`, `figures` | the forms of what is sent |
 
 mod add;
+mod answer;
 mod arguments;
 mod ask;
 mod blacklist;
@@ -28,51 +36,24 @@ mod client;
 mod crons;
 mod figures;
 mod logs;
+mod message;
 mod monitor;
 mod restart;
 mod stop_kill;
 
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use arguments::Pairs;
+use message::Message;
 
 struct Console;
 
 #[module(id = "__console__", operations(by = "signal", list = 2))]
 impl Console {
-    fn client_handler(agent: &Agent, command: client::Command) -> Result<client::Answer> {
+    fn client_handler(agent: &Agent, command: client::Command) -> Result<answer::Answer> {
         client::handle(agent, command)
     }
 
     fn monitor_handler(agent: &Agent, message: Message) -> Result<monitor::Answer> {
         monitor::handle(agent, message)
     }
-}
-
-/// From the master to a monitor.
-#[derive(Default, Serialize, Deserialize)]
-struct Message {
-    signal: String,
-    /// With `addCron` and `removeCron`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cron: Option<Pairs>,
-    /// With `blacklist`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    blacklist: Option<Vec<String>>,
-    /// With `logs`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    logs: Option<logs::Wanted>,
-}
-
-impl Message {
-    fn new(signal: &str) -> Self {
-        Self { signal: signal.to_owned(), ..Self::default() }
-    }
-}
-
-/// The failure for a signal that there is not.
-fn unknown(signal: &str) -> Failure {
-    const SIGNALS: &str = ": it is list, add, stop, kill, restart, logs, addCron, removeCron or blacklist.";
-    Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())
 }

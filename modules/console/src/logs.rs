@@ -1,31 +1,16 @@
-//! `logs`: what a server's program writes.
+//! `logs`: reads what a server's program writes.
 
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Message;
 use crate::arguments::bad;
 use crate::ask::{ask, is_unknown, reason};
+use crate::message::{Message, Wanted};
 
-/// Lines where nobody says how many.
+/// How many lines are read if the client does not say.
 const LINES: u32 = 100;
 
-/// Which lines are wanted.
-#[derive(Default, Serialize, Deserialize)]
-pub struct Wanted {
-    /// At most so many, the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lines: Option<u32>,
-    /// Those after this number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
-    /// How long to wait for one, milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wait: Option<u64>,
-}
-
-/// On the master: asks the server's monitor. The wait ends early enough for the answer to come back within this call.
+/// On the master: asks the server's monitor. The wait is cut short so that the answer comes back within this call.
 pub fn forward(agent: &Agent, id: Option<String>, wanted: Wanted) -> Result<Box<RawValue>> {
     let id = id.ok_or_else(|| bad("`logs` needs the `id` of a server."))?;
     let left = agent.time_left();
@@ -41,7 +26,7 @@ pub fn forward(agent: &Agent, id: Option<String>, wanted: Wanted) -> Result<Box<
     }
 }
 
-/// On a monitor: what its program has written.
+/// On a monitor: reads what its program has written.
 pub fn read(agent: &Agent, wanted: Option<Wanted>) -> Result<Box<RawValue>> {
     let wanted = wanted.unwrap_or_default();
     let wait = Duration::from_millis(wanted.wait.unwrap_or(0));

@@ -1,4 +1,4 @@
-//! The monitor's side: acts on the process and the application that it stands beside.
+//! A monitor's side: acts on the process and the application that the monitor stands beside.
 
 use pomelo_sdk::prelude::*;
 use serde::Serialize;
@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::arguments::bad;
 use crate::figures::Figures;
-use crate::{Message, logs, unknown};
+use crate::logs;
+use crate::message::{Message, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]
@@ -21,7 +22,7 @@ pub enum Answer {
     Ended(String),
     /// To `restart`: the new process id.
     Restarted(u32),
-    /// To what concerns the application.
+    /// To `addCron`, `removeCron` and `blacklist`.
     Done(u32),
     /// To `logs`.
     Logs(Box<RawValue>),
@@ -48,14 +49,14 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
             let id = id.ok_or_else(|| bad("The cron to be removed has no id."))?;
             let removed = agent.application().remove_crons(std::slice::from_ref(&id))?;
             if removed.is_empty() {
-                // Another word than that for a server that is not there.
+                // Not `not-found`, which is for a server that is not there.
                 return Err(Failure::new("no-cron", ["There is no cron ", &id, " here."].concat()));
             }
             Ok(Answer::Done(1))
         }
         "blacklist" => {
             let patterns = message.blacklist.unwrap_or_default();
-            // What it answers is its own affair.
+            // The application may answer anything.
             agent.application().call::<serde::de::IgnoredAny>("blacklist", &patterns).map(|_| Answer::Done(1))
         }
         other => Err(unknown(other)),

@@ -1,15 +1,15 @@
-//! `restart`.
+//! `restart`: restarts servers, and starts those that are down.
 
 use pomelo_sdk::prelude::*;
 use serde_json::value::RawValue;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions, nothing_done};
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
-use crate::client::{Answer, Options, nothing_done};
+use crate::message::Message;
 use crate::stop_kill::{end_some, send};
 
 pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> Result<Answer> {
-    let timeout = agent.options::<Options>()?.stop_timeout;
+    let timeout = agent.options::<ConsoleOptions>()?.stop_timeout;
     let (master, named) = (agent.server_id(), !ids.is_empty());
     let (targets, mut failed) = match server_type {
         _ if named => single(ids),
@@ -20,11 +20,11 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
     let (mut pomelos, mut outcomes) = (Vec::new(), Vec::new());
     for (id, answer) in ask::<Box<RawValue>>(agent, &targets, &Message::new("restart"), timeout)? {
         let outcome = match answer {
-            // The master is not among all: it cannot restart itself.
+            // `restart` of all leaves the master out, because it cannot restart itself.
             Err(_) if !named && id == master => continue,
-            // Its monitor is not there, or was just ending. One that only cannot be reached may be there, and is not started twice.
+            // The monitor is not there, or was just ending. One that cannot be reached may be there, and is not started a second time.
             Err(failure) if named && (is_unknown(&failure) || is_cut(&failure)) => start(agent, &id, failure),
-            // A server of pomelo 2.x says how it was started, and stops.
+            // A server of pomelo 2.x answers with how it was started, and stops.
             Ok(answer) if answer.get().starts_with('{') => {
                 pomelos.push(id);
                 continue;
@@ -34,7 +34,7 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
         outcomes.push((id, outcome));
     }
     for (id, outcome) in end_some(&pomelos, "stop", |ids, signal| send(agent, ids, signal, timeout))? {
-        // It said that it stops, and may have gone, or be just going, before it was waited for.
+        // It said that it stops. So it may have gone before it was asked to stop.
         let gone = |failure: &Failure| is_unknown(failure) || failure.code() == "unreachable";
         let ended = outcome.or_else(|failure| if gone(&failure) { Ok(()) } else { Err(failure) });
         let outcome = ended.and_then(|()| agent.starter().start(&id));
@@ -52,7 +52,7 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
     Ok(Answer::Restarted(failed.into_keys().collect()))
 }
 
-/// Has a server that is down started, where the starter knows it; else it stays with the failure.
+/// Starts a server that is down. If the starter does not know it, the failure stays as it was.
 fn start(agent: &Agent, id: &str, failure: Failure) -> Result {
     match agent.starter().start(id) {
         Err(unknown) if is_unknown(&unknown) || unknown.code() == "not-available" && is_unknown(&failure) => {

@@ -1,15 +1,15 @@
-//! `stop` and `kill`.
+//! `stop` and `kill`: end servers.
 
 use pomelo_sdk::prelude::*;
 use serde::de::IgnoredAny;
 
-use crate::Message;
+use crate::answer::{Answer, ConsoleOptions, nothing_done};
 use crate::ask::{Reasons, ask, is_cut, is_unknown, reason, single};
-use crate::client::{Answer, Options, nothing_done};
+use crate::message::Message;
 
 pub fn stop(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
     let status = if ids.is_empty() { "all" } else { "part" };
-    let Ended { ended, failed } = end(agent, ids, "stop")?;
+    let EndedServers { ended, failed } = end(agent, ids, "stop")?;
     if ended.is_empty() && !failed.is_empty() {
         return Err(nothing_done("stopped", &failed));
     }
@@ -24,33 +24,33 @@ pub fn kill(agent: &Agent, ids: Vec<String>) -> Result<Answer> {
     Ok(Answer::Remained { code: "remained", server_ids: failed.into_keys().collect() })
 }
 
-/// What came of an attempt to end servers.
-struct Ended {
+/// What came of the attempt to end servers.
+struct EndedServers {
     ended: Vec<String>,
     failed: Reasons,
 }
 
-/// Ends servers, or all of them; the master last. Those that are named stay down, whatever becomes of the master; where all end, the cluster does,
-/// and its next start is that of all.
-fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
+/// Ends the servers of the given ids, or all; the master last. Servers that are named are kept down, also by the next master. If no id is given the whole
+/// cluster ends. No server is kept down then, because the next start is to start all.
+fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<EndedServers> {
     let master = agent.server_id();
     let all = ids.is_empty();
     let ids = if all { everyone(agent)? } else { ids };
     let (ids, mut failed) = single(ids);
     if !all {
-        // Before they are asked: nobody is to bring one back in between.
+        // Before they are asked to end, so that the starter brings none back in between.
         hold(agent, &ids, true)?;
     }
     let (last, first): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id == master);
 
-    let timeout = agent.options::<Options>()?.stop_timeout;
+    let timeout = agent.options::<ConsoleOptions>()?.stop_timeout;
     let send = |ids: &[String], signal: &str| send(agent, ids, signal, timeout);
     let (mut ended, mut up) = (Vec::new(), Vec::new());
     for ids in [first, last] {
         for (id, outcome) in end_some(&ids, signal, send)? {
             match outcome {
                 Ok(()) => ended.push(id),
-                // Of all, those that are down already need nothing.
+                // Where all are to end, a server that is down already is no failure.
                 Err(failure) if all && is_unknown(&failure) => {}
                 Err(failure) => {
                     if stays_up(&failure) {
@@ -65,17 +65,18 @@ fn end(agent: &Agent, ids: Vec<String>, signal: &str) -> Result<Ended> {
         hold(agent, &up, false)?;
     }
     ended.sort_unstable();
-    Ok(Ended { ended, failed })
+    Ok(EndedServers { ended, failed })
 }
 
-/// The servers that are to run, and those that do: the monitor of a server that does not run at the moment can be asked as well.
+/// The servers that are configured, and those that run. The configured ones are among them because the monitor of a server that does not run can be
+/// asked as well.
 fn everyone(agent: &Agent) -> Result<Vec<String>> {
     let mut ids = agent.cluster().configured()?;
     ids.extend(agent.cluster().servers::<IgnoredAny>()?.servers.into_keys());
     Ok(ids)
 }
 
-/// Tells the starter, where there is one, that servers are to stay down, or are not.
+/// Tells the starter, if there is one, whether servers are to be kept down. `hold` is the word of the interface `starter`.
 fn hold(agent: &Agent, ids: &[String], down: bool) -> Result {
     match agent.starter().hold(ids, down) {
         Err(failure) if failure.code() == "not-available" => Ok(()),
@@ -86,14 +87,14 @@ fn hold(agent: &Agent, ids: &[String], down: bool) -> Result {
 /// What became of each of some servers.
 pub type Outcomes = Vec<(String, Result)>;
 
-/// Gives servers a signal.
+/// Sends servers a signal.
 pub fn send(agent: &Agent, ids: &[String], signal: &str, timeout: u64) -> Result<Outcomes> {
     let answers = ask::<IgnoredAny>(agent, ids, &Message::new(signal), timeout)?;
     Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(drop))).collect())
 }
 
-/// Asks servers to end, by way of `send`. One that ends may be gone before its answer is out; but a connection also breaks while a server runs on.
-/// So those that left without an answer are looked at: who is no longer there has ended, and who is back is asked once more.
+/// Asks servers to end, through `send`. A server that ends may be gone before its answer is out. But a connection may also break while its server runs
+/// on. Therefore each server that left without an answer is looked for: if it is no longer there it has ended, and if it is back it is asked once more.
 pub fn end_some(
     ids: &[String],
     signal: &str,
@@ -114,12 +115,12 @@ pub fn end_some(
     Ok(outcomes)
 }
 
-/// Those whose connection ended before there was an answer, and what became of the others.
+/// The servers whose connection ended before they answered, and the outcomes of the others.
 fn cut_off(answers: Outcomes) -> (Vec<String>, Outcomes) {
     let (mut cut, mut outcomes) = (Vec::new(), Outcomes::new());
     for (id, answer) in answers {
         match answer {
-            // A server of pomelo 2.x answers `kill` with its id where others have an error.
+            // A server of pomelo 2.x answers `kill` with its id in the place of an error.
             Err(failure) if failure.message() == id => outcomes.push((id, Ok(()))),
             Err(failure) if is_cut(&failure) => cut.push(id),
             answer => outcomes.push((id, answer)),
@@ -128,13 +129,13 @@ fn cut_off(answers: Outcomes) -> (Vec<String>, Outcomes) {
     (cut, outcomes)
 }
 
-/// Whether a server that was to end certainly runs on. One that is not there, or may still be ending, is to stay away all the same.
+/// Whether a server that was to end certainly runs on. A server that is not there, or may still be ending, is kept down.
 fn stays_up(failure: &Failure) -> bool {
     !is_unknown(failure) && !is_cut(failure) && !["unreachable", "timeout"].contains(&failure.code())
 }
 
 fn doubt() -> Failure {
-    Failure::new("unreachable", "The connection broke before it answered: whether it has ended is not known.")
+    Failure::new("unreachable", "The connection broke before the server answered, so that it may not have ended.")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `monitorLog`: the last lines of a server's log. pomelo's module of that id, for its tools.
 //!
-//! A client of level 1, since a log may hold anything, names a server and a log:
+//! A client names a server and a log. It needs level 1, because a log may hold anything.
 //!
 //! | member | meaning |
 //! |---|---|
@@ -8,14 +8,13 @@
 //! | `logfile` | the name of a file in the log directory of its application, or pomelo's short form: `con-log` is `con-log-ID.log` |
 //! | `number` | how many lines, a number or a text of digits; absent: 100 |
 //!
-//! The answer is `{"serverId", "body": {"logfile", "dataArray"}}`, with an entry for each line: `params`, the line or, where its message is a JSON
-//! object as the logs of pomelo's routes have them, that object's text; in this case `time`, `route` (or `service`) and `timeUsed` from it; and
-//! `serverId`. Where there is no such log the failure names those that there are.
+//! The answer is `{"serverId", "body": {"logfile", "dataArray"}}`. `dataArray` has an entry for each line, with `serverId` and `params`, the line. If the
+//! line's message is a JSON object, as in the logs of pomelo's routes, `params` is the text of that object, and the entry has its `time`, `route` (or
+//! `service`) and `timeUsed` as well. If there is no such log, the failure names those that there are.
 //!
-//! The log's name is checked on the master, because a server of pomelo puts it into a shell command; the monitor's module and its host check it
-//! again.
+//! The master checks the log's name, because a server of pomelo puts it into a shell command. The monitor's module and its host check it again.
 //!
-//! Options: `max-lines` (1000), the most that a client is given; `timeout` (2000), how long a server is waited for, in milliseconds.
+//! LogOptions: `max-lines` (1000), the most that a client is given; `timeout` (2000), how long a server is waited for, in milliseconds.
 
 mod lines;
 mod name;
@@ -34,7 +33,7 @@ struct MonitorLog;
 struct Command {
     server_id: Option<String>,
     logfile: Option<String>,
-    /// A number or a text of digits: web pages send what was typed.
+    /// A number or a text of digits, because web pages send what was typed.
     number: Option<Box<RawValue>>,
 }
 
@@ -64,13 +63,13 @@ struct Body {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-struct Options {
+struct LogOptions {
     max_lines: u32,
     /// Milliseconds.
     timeout: u64,
 }
 
-impl Default for Options {
+impl Default for LogOptions {
     fn default() -> Self {
         Self { max_lines: 1000, timeout: 2_000 }
     }
@@ -81,15 +80,15 @@ const DEFAULT_LINES: u32 = 100;
 #[module(id = "monitorLog")]
 impl MonitorLog {
     fn client_handler(agent: &Agent, command: Command) -> Result<Box<RawValue>> {
-        let options = agent.options::<Options>()?;
+        let options = agent.options::<LogOptions>()?;
         let server_id = command.server_id.unwrap_or_default();
         let logfile = command.logfile.unwrap_or_default();
         if server_id.is_empty() || logfile.is_empty() {
-            return Err(bad("`serverId` and `logfile` are wanted: which server, and which of its logs."));
+            return Err(bad("`serverId` and `logfile` are needed: the server, and which of its logs."));
         }
         name::check(&logfile)?;
         let number = lines_wanted(command.number)?.min(options.max_lines);
-        // What is left is for the answer: this call's own deadline must not come first.
+        // A tenth of the time is left for the answer, because this call's own deadline must not come first.
         let timeout = Duration::from_millis(options.timeout).min(agent.time_left() * 9 / 10);
         let target = server_id.clone();
         agent.cluster().request(&target, &Question { server_id, logfile, number }, timeout)
@@ -111,7 +110,7 @@ fn lines_wanted(number: Option<Box<RawValue>>) -> Result<u32> {
         None => Some(DEFAULT_LINES),
         Some(number) => number.get().trim_matches('"').parse().ok(),
     };
-    number.filter(|number| *number > 0).ok_or_else(|| bad("`number` is how many lines are wanted, 1 or more."))
+    number.filter(|number| *number > 0).ok_or_else(|| bad("`number` is the number of lines, 1 or more."))
 }
 
 fn bad(message: &str) -> Failure {

@@ -1,9 +1,9 @@
-//! A log's lines, as pomelo's tools show them.
+//! The lines of a log, in the form that pomelo's tools show.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A line.
+/// A line of a log.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -17,7 +17,7 @@ pub struct Entry {
     params: String,
 }
 
-/// What pomelo's servers log of a route, as far as it is shown by itself.
+/// The members of a route's log object that are shown apart.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Route {
@@ -28,7 +28,7 @@ struct Route {
 }
 
 impl Entry {
-    /// The entry of a line of that server's.
+    /// The entry for a line of that server.
     pub fn new(line: String, server_id: &str) -> Self {
         // Before the object stand the time, the level and the logger's name.
         let object = line.find('{').map(|at| &line[at..]);

@@ -1,12 +1,12 @@
-//! Names of logs.
+//! The names of logs: which are allowed, and which log a client means.
 
 use pomelo_sdk::{Failure, Result};
 
-/// The most bytes of a name.
+/// The longest name, bytes.
 const LONGEST: usize = 128;
 
-/// Whether a name is plain: letters, digits, `-`, `_` and `.`, none of them at its beginning but letters and digits. It can then name no other
-/// directory, nor mean anything to a shell.
+/// Checks that a name is plain: letters, digits, `-`, `_` and `.`, with a letter or digit at its beginning. Such a name cannot lead to another directory,
+/// and means nothing to a shell.
 pub fn check(name: &str) -> Result {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());

@@ -1,9 +1,9 @@
 //! `nodeInfo`: figures of every server's process, as clients of the master see them. pomelo's module of that id, for its tools.
 //!
-//! Every minute, and when a server comes, the master asks the monitors; each tells the figures of the process that it stands beside, and
-//! the master keeps them. A client of level 2 or better is answered from what is kept, `{id: figures}`, so that its question costs no
-//! server anything. The figures have the members of pomelo-monitor's process information: `time`, `serverId`, `serverType`, `pid`,
-//! `cpuAvg`, `memAvg`, `vsz`, `rss`, `usr`, `sys` and `gue`. A server that has not told any yet is not among them.
+//! The master asks all monitors every minute, and a monitor when its server comes. Each reports the figures of the process that it stands beside, and the
+//! master keeps them. A client of level 1 or 2 is answered from what is kept, `{id: figures}`, so that its question costs no server anything. The figures
+//! have the members of pomelo-monitor's process information: `time`, `serverId`, `serverType`, `pid`, `cpuAvg`, `memAvg`, `vsz`, `rss`, `usr`, `sys` and
+//! `gue`. A server that has not reported yet is left out.
 //!
 //! The module has no options of its own; the configuration may set another `interval` (60) and `delay` (10), in seconds.
 
@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 struct NodeInfo;
 
-/// What a monitor tells the master. The id in it is for masters that do not look at the connection.
+/// What a monitor tells the master. The id is for original masters, which take it from the message instead of the connection.
 #[derive(Serialize, Deserialize)]
 struct Report {
     #[serde(default, rename = "serverId")]
@@ -28,10 +28,7 @@ struct Report {
 impl NodeInfo {
     fn master_handler(agent: &Agent, msg: Option<Report>) -> Result {
         match msg {
-            None => {
-                agent.reports().forget_the_gone()?;
-                agent.cluster().notify(&["*"], &())
-            }
+            None => agent.reports().ask_all(),
             Some(report) => agent.reports().keep(figures(&report.body)?),
         }
     }
@@ -50,7 +47,7 @@ impl NodeInfo {
     }
 }
 
-/// A server of pomelo that could not look at its process says `null`.
+/// The figures. A server of pomelo that could not read those of its process says `null`.
 fn figures(body: &RawValue) -> Result<&RawValue> {
     if body.get().starts_with('{') {
         return Ok(body);

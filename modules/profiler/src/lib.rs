@@ -1,4 +1,4 @@
-//! The profiler: where the time of a server's process, or of a module, goes. A client's message has an `action`:
+//! The profiler shows where a server's process, or a module, spends its time. A client's message has an `action`:
 //!
 //! | action | members | answer |
 //! |---|---|---|
@@ -6,9 +6,9 @@
 //! | `start` | `type`: `CPU`; `serverId`; `seconds` | a profile of the server's process |
 //! | `start` | `type`: `module`; `serverId`; `moduleId`; `seconds` | a profile of the module's calls on that server |
 //!
-//! Without a `serverId` the master is meant. A profile takes `seconds` (5), at most 60, and is the answer: JSON in the Firefox Profiler's
-//! processed format. pomelo-admin's profiler is stopped by a second message; here a profile ends by itself, so that none goes on for
-//! ever whose client is gone.
+//! Without a `serverId` the master is meant. A profile takes `seconds` (5), at most 60. It is the answer, as JSON in the Firefox Profiler's processed
+//! format. pomelo-admin's profiler is stopped by a second message. Here a profile ends by itself, so that none goes on for ever after its client has
+//! gone.
 
 use pomelo_sdk::prelude::*;
 use serde::de::IgnoredAny;
@@ -46,8 +46,7 @@ impl Profiler {
                 profiler.guest(&module, duration)
             }
             Some("heap" | "Heap") => {
-                let message =
-                    "A snapshot of the heap is something that JavaScript has: there is none of other programs.";
+                let message = "Snapshots of the heap are made of JavaScript programs only, and not by this host.";
                 Err(Failure::new("not-available", message))
             }
             _ => Err(bad("`type` is `CPU` or `module`.")),

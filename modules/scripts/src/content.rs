@@ -1,4 +1,4 @@
-//! A script as JSON holds it: text as it is, bytes in base64 behind a prefix that no text form begins with.
+//! The form of a script in JSON: text as it is, bytes in base64 behind a prefix that no text form begins with.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use pomelo_sdk::prelude::*;
 
 const PREFIX: &str = "base64:";
 
-/// What a component begins with. There are others that happen to be UTF-8.
+/// The first bytes of a component. They are looked at because a component may happen to be UTF-8.
 const MAGIC: &[u8] = b"\0asm";
 
 pub fn to_text(content: Vec<u8>) -> String {

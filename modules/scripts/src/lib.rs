@@ -7,11 +7,11 @@
 //! | `save` | `filename`, `body` | `null` |
 //! | `run` | `filename`, or `script`, the script itself; `args`, any JSON | the script's answer |
 //!
-//! Each has a `serverId` besides: whose scripts are meant, and where one runs. Without it that is the master. A saved script that the server does not
-//! have is taken from the master's, which are thus a library for all servers.
+//! Each command may have a `serverId`: the server whose scripts are meant, and on which a script runs. Without it that is the master. If a server does not
+//! have a saved script, the master's script of that name runs there. So the master's scripts are a library for all servers.
 //!
-//! A script is a WebAssembly component, or its text form (WAT). JSON has no bytes: a component stands in `script`, `body` and the answer
-//! of `get` in base64, behind `base64:`.
+//! A script is a WebAssembly component, or its text form (WAT). In `script`, `body` and the answer of `get` a component stands in base64 behind `base64:`,
+//! because JSON cannot hold bytes.
 
 mod content;
 
@@ -51,7 +51,7 @@ impl Scripts {
                 Some(script) => scripts.run_content(&content::from_text(script)?, &message.args).map(Answer::Passed),
                 None => {
                     let name = message.filename()?;
-                    // The script's own failure may have any code: whether it is there is asked first.
+                    // Asked first, because the failure of a script that is there may have any code, this one too.
                     if !scripts.names()?.iter().any(|known| known == name) {
                         return Err(Failure::new(
                             NO_SCRIPT,
@@ -102,12 +102,12 @@ enum Answer {
     Passed(Box<RawValue>),
 }
 
-/// Passes a message on to a server, and waits as long as this call may take.
+/// Passes a message on to a server, and waits for the answer as long as this call may take.
 fn ask<T: serde::de::DeserializeOwned>(agent: &Agent, server: &str, message: &Message) -> Result<T> {
     agent.cluster().request(server, message, agent.time_left())
 }
 
-/// Runs a script on a server; one that it does not have is taken from the master.
+/// Runs a script on a server. If the server does not have it, the master's is run there.
 fn run(agent: &Agent, server: &str, mut message: Message) -> Result<Box<RawValue>> {
     let master = agent.server_id();
     match ask(agent, server, &message) {

@@ -1,4 +1,4 @@
-//! What the master keeps of a machine: the figures that pomelo's tools show. They pass through as they were told, numbers or texts.
+//! The figures of a machine that the master keeps: those that pomelo's tools show. They stay as they were reported, numbers or texts.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ type Figure = Box<RawValue>;
 /// The figures under their names.
 pub type Figures = BTreeMap<&'static str, Figure>;
 
-/// What a monitor tells about its machine, as far as it is kept.
+/// What a monitor reports about its machine, as far as the master keeps it.
 #[derive(Deserialize)]
 pub struct Machine {
     #[serde(default)]
@@ -22,7 +22,7 @@ pub struct Machine {
     freemem: Option<Figure>,
     #[serde(default)]
     loadavg: Vec<Figure>,
-    /// Absent where the machine's monitor has no such figures; a server of pomelo has not where the command `iostat` is missing.
+    /// Absent if the monitor has no such figures. A server of pomelo has none on a machine without the command `iostat`.
     #[serde(default)]
     iostat: Option<Iostat>,
 }
@@ -41,7 +41,7 @@ const CPU: [&str; 6] = ["cpu_user", "cpu_nice", "cpu_system", "cpu_iowait", "cpu
 const DISK: [&str; 5] = ["tps", "kb_read", "kb_wrtn", "kb_read_per", "kb_wrtn_per"];
 const LOAD: [&str; 3] = ["m_1", "m_5", "m_15"];
 
-/// Bytes that a figure may have: what is longer is none.
+/// Bytes that a figure may have. A longer one is left out.
 const LONGEST: usize = 256;
 
 impl Machine {
@@ -65,8 +65,8 @@ impl Machine {
     }
 }
 
-/// The share of one whole number in another, to four decimals. By way of integers, since the formatting of floating-point numbers is a fifth of a
-/// small module.
+/// The share of one whole number in another, to four decimals. It is formatted as integers, because the code that formats floating-point numbers is a
+/// fifth of a small module.
 fn ratio(part: &RawValue, whole: &RawValue) -> Option<Figure> {
     let number = |figure: &RawValue| figure.get().parse::<u64>().ok();
     let (part, whole) = (u128::from(number(part)?), u128::from(number(whole)?));

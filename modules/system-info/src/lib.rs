@@ -1,11 +1,11 @@
 //! `systemInfo`: how every server's machine is doing, as clients of the master see it. pomelo's module of that id, for its tools.
 //!
-//! Every minute, and when a server comes, the master asks the monitors; each tells about its machine, and the master keeps the
-//! figures that pomelo's tools show. A client of level 2 or better is answered from what is kept, so that its question costs no server
-//! anything: `{id: figures}`, where the figures are `Time`, `hostname`, `serverId`, `cpu_user`, `cpu_nice`, `cpu_system`, `cpu_iowait`,
+//! The master asks all monitors every minute, and a monitor when its server comes. Each reports on its machine, and the master keeps the figures that
+//! pomelo's tools show. A client of level 1 or 2 is answered from what is kept, `{id: figures}`, so that its question costs no server anything. The figures
+//! are `Time`, `hostname`, `serverId`, `cpu_user`, `cpu_nice`, `cpu_system`, `cpu_iowait`,
 //! `cpu_steal` and `cpu_idle` in percent, `tps`, `kb_read`, `kb_wrtn`, `kb_read_per` and `kb_wrtn_per` of the disks, `totalmem` and `freemem` in
-//! bytes, `free/total`, and the load averages `m_1`, `m_5` and `m_15`. What a machine does not tell is left out. A server that has
-//! not told anything yet is not among them.
+//! bytes, `free/total`, and the load averages `m_1`, `m_5` and `m_15`. Figures that a machine does not report
+//! are left out. So is a server that has not reported yet.
 //!
 //! The module has no options of its own; the configuration may set another `interval` (60) and `delay` (10), in seconds.
 
@@ -22,7 +22,8 @@ use figures::Machine;
 
 struct SystemInfo;
 
-/// What a monitor tells the master: all that is known of the machine. The id in it is for masters that do not look at the connection.
+/// What a monitor tells the master: all that it knows of the machine. The id is for original masters, which take it from the message instead of the
+/// connection.
 #[derive(Serialize)]
 struct Report {
     #[serde(rename = "serverId")]
@@ -30,7 +31,7 @@ struct Report {
     body: Box<RawValue>,
 }
 
-/// What the master reads of it.
+/// What the master reads of a report.
 #[derive(Deserialize)]
 struct Told {
     body: Machine,
@@ -40,10 +41,7 @@ struct Told {
 impl SystemInfo {
     fn master_handler(agent: &Agent, msg: Option<Told>) -> Result {
         match msg {
-            None => {
-                agent.reports().forget_the_gone()?;
-                agent.cluster().notify(&["*"], &())
-            }
+            None => agent.reports().ask_all(),
             Some(told) => agent.reports().keep(&told.body.figures(&agent.caller_id()?)?),
         }
     }

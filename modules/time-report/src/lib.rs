@@ -1,7 +1,7 @@
-//! `timeReport`: the time of every server, as clients of the master see them.
+//! `timeReport`: shows clients the time of every server.
 //!
-//! The pattern of a periodic module that caches. Every few seconds the master's timer fires and it asks all monitors; each tells the
-//! master its time, which the master keeps; a client is answered from what is kept, so that its question costs no server anything.
+//! This is the pattern of a periodic module with a cache. Every few seconds the timer makes the master ask all monitors. Each monitor tells the master its
+//! time, which the master keeps. A client is answered from what is kept, so that its question costs no server anything.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl TimeReport {
                 agent.reports().forget_the_gone()?;
                 agent.cluster().notify(&["*"], "testMsg")
             }
-            // Who reports is what the connection says, whatever the message says.
+            // `keep` takes the reporting server from the connection, whatever the message says.
             Some(report) => agent.reports().keep(&report.time),
         }
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::gather::{Gathered, frontends, servers};
-use crate::{Question, bad, shown, text, unknown};
+use crate::question::{Question, bad, text, unknown};
+use crate::shown;
 
 /// From a client.
 #[derive(Deserialize)]
@@ -36,18 +37,18 @@ pub enum Answer {
         master_config: &'static str,
         master_info: Option<Box<RawValue>>,
     },
-    /// As the server said it.
+    /// What the server answered, as it is.
     Plain(Box<RawValue>),
 }
 
 #[derive(Deserialize)]
 #[serde(default)]
-struct Options {
+struct WatchOptions {
     /// Milliseconds.
     timeout: u64,
 }
 
-impl Default for Options {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self { timeout: 2_000 }
     }
@@ -60,12 +61,12 @@ pub fn handle(agent: &Agent, command: Option<Command>) -> Result<Answer> {
         None => (None, None, None),
     };
     let (Some(comd), Some(context)) = (comd, context) else {
-        return Err(bad(&["`comd` and `context` are wanted: what to do, and a server's id or `all`."]));
+        return Err(bad(&["`comd` and `context` are needed: what to do, and a server's id or `all`."]));
     };
     let (comd, context) = (comd.as_str(), context.as_str());
-    // What is left is for the answer: this call's own deadline must not come first.
+    // A tenth of the time is left for the answer, because this call's own deadline must not come first.
     let longest = agent.time_left() * 9 / 10;
-    let timeout = Duration::from_millis(agent.options::<Options>()?.timeout).min(longest);
+    let timeout = Duration::from_millis(agent.options::<WatchOptions>()?.timeout).min(longest);
     let question = Question { comd, context: Some(context), param };
     match comd {
         "servers" => servers(agent, &question, timeout).map(Answer::Several),
@@ -93,10 +94,10 @@ pub fn handle(agent: &Agent, command: Option<Command>) -> Result<Answer> {
     }
 }
 
-/// What `config` takes.
+/// The `param` of `config`, in words.
 const WHICH: &str = "the component, or `master`";
 
-/// Whether the caller may see everything: as its connection says.
+/// Whether the caller may see everything. Its level comes from its connection.
 fn is_admin(agent: &Agent) -> bool {
     agent.caller_level() == Some(1)
 }
@@ -113,5 +114,5 @@ fn one(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Bo
 fn master(agent: &Agent) -> Result<Answer> {
     let mut servers: BTreeMap<String, Box<RawValue>> = agent.cluster().servers()?.servers;
     let master_info = servers.remove(&agent.server_id());
-    Ok(Answer::Master { master_config: "The master has no configuration beside its files.", master_info })
+    Ok(Answer::Master { master_config: "The master has no configuration besides its files.", master_info })
 }

@@ -1,4 +1,4 @@
-//! What several servers answered.
+//! Asks several servers, and gathers their answers.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Members, Question};
+use crate::question::{Members, Question};
 
 /// What came of asking several servers.
 #[derive(Default, Serialize)]
 pub struct Gathered {
     /// What each answered, an object.
     msg: BTreeMap<String, Members>,
-    /// Who did not answer, and why.
+    /// Why each of the others did not answer.
     missing: BTreeMap<String, String>,
 }
 
-/// What the master knows of a server.
+/// What the master knows of a server, as far as it is needed here.
 #[derive(Deserialize)]
-struct Place {
+struct ServerInfo {
     #[serde(default)]
     host: Option<Box<RawValue>>,
     #[serde(default)]
@@ -28,26 +28,26 @@ struct Place {
     frontend: Option<Box<RawValue>>,
 }
 
-impl Place {
-    /// Whether players connect to it. Command lines have no truth but as a text.
+impl ServerInfo {
+    /// Whether players connect to it. The value may be a text, because it may come from a command line.
     fn is_frontend(&self) -> bool {
         self.frontend.as_ref().is_some_and(|frontend| matches!(frontend.get(), "true" | "\"true\""))
     }
 }
 
-/// The body of an answer. The id beside it is not read: the host knows who answered.
+/// The body of an answer. The id beside it is not read, because the host knows who answered.
 #[derive(Deserialize)]
 struct Answered {
     body: Members,
 }
 
-/// A row for each server. Where it is the master knows best.
+/// A row for each server. Its host and port are those that the master has.
 pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
-    let mut places = agent.cluster().servers::<Place>()?.servers;
+    let mut infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let mut gathered = gather(agent, &["*"], question, timeout)?;
     for (id, row) in &mut gathered.msg {
         row.insert("serverId".to_owned(), to_raw_value(id)?);
-        if let Some(Place { host, port, .. }) = places.remove(id) {
+        if let Some(ServerInfo { host, port, .. }) = infos.remove(id) {
             row.extend(host.map(|host| ("host".to_owned(), host)));
             row.extend(port.map(|port| ("port".to_owned(), port)));
         }
@@ -55,16 +55,16 @@ pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> R
     Ok(gathered)
 }
 
-/// What the frontend servers say, all or one.
+/// What one frontend server answers, or all.
 pub fn frontends(agent: &Agent, question: &Question<&str>, timeout: Duration) -> Result<Gathered> {
-    let places = agent.cluster().servers::<Place>()?.servers;
+    let infos = agent.cluster().servers::<ServerInfo>()?.servers;
     let context = question.context.unwrap_or_default();
     if context == "all" {
-        let ids: Vec<_> = places.iter().filter(|(_, place)| place.is_frontend()).map(|(id, _)| id.as_str()).collect();
+        let ids: Vec<_> = infos.iter().filter(|(_, info)| info.is_frontend()).map(|(id, _)| id.as_str()).collect();
         return gather(agent, &ids, question, timeout);
     }
-    match places.get(context) {
-        Some(place) if place.is_frontend() => {
+    match infos.get(context) {
+        Some(info) if info.is_frontend() => {
             let Answered { body } = agent.cluster().request(context, question, timeout)?;
             Ok(Gathered { msg: [(context.to_owned(), body)].into(), ..Gathered::default() })
         }
@@ -89,7 +89,7 @@ fn gather(agent: &Agent, targets: &[&str], question: &Question<&str>, timeout: D
     if gathered.msg.is_empty() { Err(nobody(&gathered.missing)) } else { Ok(gathered) }
 }
 
-/// Clients that only look at what was answered would see nothing at all.
+/// The failure if no server answered, because a client that reads only `msg` would see nothing.
 fn nobody(missing: &BTreeMap<String, String>) -> Failure {
     Failure::of_all("No server answered", missing)
 }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn p_watchserver_tells_a_frontend_server_by_a_word_or_a_text() {
-        let frontend = |info: &str| serde_json::from_str::<Place>(info).unwrap().is_frontend();
+        let frontend = |info: &str| serde_json::from_str::<ServerInfo>(info).unwrap().is_frontend();
         assert!(frontend(r#"{"frontend":true}"#) && frontend(r#"{"frontend":"true","host":"h","port":"1"}"#));
         assert!(!frontend("{}") && !frontend(r#"{"frontend":false}"#) && !frontend(r#"{"frontend":"false"}"#));
     }

@@ -1,4 +1,4 @@
-//! `watchServer`: looks into servers, and turns what their applications let be turned. pomelo's module of that id, for its tools.
+//! `watchServer`: shows the state of servers, and changes settings that their applications offer. pomelo's module of that id, for its tools.
 //!
 //! A client's message names a command, `comd`; `context`, a server's id or `all`; and what the command takes, `param`.
 //!
@@ -19,22 +19,21 @@
 //! | `cpu` | 1 | a server | `{"times"}`, seconds | the profile |
 //! | `memory` | 1 | a server | | what the application's `memory` says, or a sentence with the process's figures |
 //!
-//! `heapUsed` is in megabytes, `uptime` in minutes, both texts with two decimals. Of several servers, `missing` names those that did not answer,
-//! with the reason; where none did, or one was asked alone, that is a failure. What an application does not offer is answered with a
-//! sentence that says so. The functions that are called are named in the interface `application`.
+//! `heapUsed` is in megabytes and `uptime` in minutes, both as texts with two decimals. If several servers were asked, `missing` names those that did not
+//! answer, with the reasons. If none answered, or the only one that was asked did not, the request fails. If an application does not offer something, a
+//! sentence says so. The interface `application` names the functions that are called.
 //!
-//! Options, in milliseconds: `timeout` (2000), how long servers are waited for; for `run` and `cpu` it is as long as the call may take.
+//! Options, in milliseconds: `timeout` (2000), how long the master waits for servers. For `run` and `cpu` it waits as long as the call may take.
 
 mod client;
 mod gather;
 mod monitor;
+mod question;
 mod shown;
 
-use std::collections::BTreeMap;
-
 use pomelo_sdk::prelude::*;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+
+use question::Question;
 
 struct WatchServer;
 
@@ -64,35 +63,4 @@ impl WatchServer {
     fn monitor_handler(agent: &Agent, question: Question<String>) -> Result<monitor::Answer> {
         monitor::handle(agent, question)
     }
-}
-
-/// The members of an object, as they are.
-type Members = BTreeMap<String, Box<RawValue>>;
-
-/// From the master to a monitor.
-#[derive(Serialize, Deserialize)]
-struct Question<T> {
-    comd: T,
-    /// What a server of pomelo looks up itself by.
-    #[serde(default)]
-    context: Option<T>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    param: Option<Box<RawValue>>,
-}
-
-/// The text that a command takes.
-fn text(param: Option<&RawValue>, what: &str) -> Result<String> {
-    let text = param.and_then(|param| serde_json::from_str::<String>(param.get()).ok());
-    text.filter(|text| !text.is_empty()).ok_or_else(|| bad(&["`param` is ", what, "."]))
-}
-
-fn bad(message: &[&str]) -> Failure {
-    Failure::new("bad-message", message.concat())
-}
-
-/// The failure for a command that there is not.
-fn unknown(comd: &str) -> Failure {
-    const COMMANDS: &str = "servers, connections, logins, modules, status, config, proxy, handler, components, settings, cpu, memory, get, \
-                            set, enable, disable or run";
-    Failure::new("unknown-comd", ["There is no command ", comd, ": it is ", COMMANDS, "."].concat())
 }

@@ -1,10 +1,10 @@
-//! The monitor's side: asks the application, and the process that it stands beside.
+//! A monitor's side: asks the application and the process that the monitor stands beside.
 
 use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Members, Question, bad, text, unknown};
+use crate::question::{Members, Question, bad, text, unknown};
 
 /// What a monitor answers.
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ pub enum Answer {
         msg: Vec<String>,
     },
     Sentence(String),
-    /// As the application said it.
+    /// What the application answered, as it is.
     Plain(Box<RawValue>),
 }
 
@@ -52,11 +52,11 @@ struct Setting {
 /// What `cpu` takes.
 #[derive(Deserialize)]
 struct Profile {
-    /// Seconds, a number or a text of digits: shells send what was typed.
+    /// Seconds, a number or a text of digits, because shells send what was typed.
     times: Box<RawValue>,
 }
 
-/// What the functions take that take nothing.
+/// The argument of functions that need none.
 #[derive(Serialize)]
 struct Nothing {}
 
@@ -66,7 +66,7 @@ pub fn handle(agent: &Agent, question: Question<String>) -> Result<Answer> {
     match question.comd.as_str() {
         "servers" => row(agent, server_id),
         "connections" => statistics(agent, "connections", server_id),
-        // One function may serve both, as it does in pomelo.
+        // An application without `logins` answers both with `connections`, as pomelo does.
         "logins" => statistics(agent, if offers(agent, "logins") { "logins" } else { "connections" }, server_id),
         "modules" => Ok(Answer::Modules { msg: agent.modules() }),
         "status" => status(agent, server_id),
@@ -98,7 +98,7 @@ pub fn handle(agent: &Agent, question: Question<String>) -> Result<Answer> {
     }
 }
 
-/// A row of `servers`, without what the master knows better.
+/// A row of `servers`, without host and port, which the master adds.
 fn row(agent: &Agent, server_id: String) -> Result<Answer> {
     let Stats { pid, heap_used, uptime, .. } = agent.process().stats()?;
     let body = [
@@ -106,7 +106,7 @@ fn row(agent: &Agent, server_id: String) -> Result<Answer> {
         ("serverType", to_raw_value(&agent.server_type())?),
         ("pid", to_raw_value(&pid)?),
         ("heapUsed", to_raw_value(&two_decimals(heap_used / 10_000))?),
-        // A cast takes what is negative for 0.
+        // The cast makes 0 of a negative number.
         ("uptime", to_raw_value(&two_decimals((uptime * 100.0 / 60.0) as u64))?),
     ];
     Ok(Answer::Figures { server_id, body: body.map(|(name, figure)| (name.to_owned(), figure)).into() })
@@ -120,14 +120,14 @@ fn offers(agent: &Agent, name: &str) -> bool {
     agent.application().offers().iter().any(|offered| offered == name)
 }
 
-/// Who is connected. pomelo's tools read the server's id out of the figures themselves.
+/// How many are connected. The figures have the server's id among them, because pomelo's tools read it there.
 fn statistics(agent: &Agent, name: &str, server_id: String) -> Result<Answer> {
     let mut body: Members = agent.application().call(name, &Nothing {})?;
     body.insert("serverId".to_owned(), to_raw_value(&server_id)?);
     Ok(Answer::Figures { server_id, body })
 }
 
-/// The process's figures, and the application's word where it has one: what it cannot say does not keep the figures back.
+/// The process's figures, and the application's `status` if it offers one. If that fails, its failure stands in its place.
 fn status(agent: &Agent, server_id: String) -> Result<Answer> {
     let mut body: Members = agent.process().usage()?;
     if offers(agent, "status") {
@@ -167,7 +167,7 @@ fn cpu(agent: &Agent, param: Option<&RawValue>) -> Result<Answer> {
     agent.profiler().cpu(duration).map(Answer::Plain)
 }
 
-/// What the heap holds only the program itself can tell.
+/// What the application's `memory` answers, because only the program can tell what its heap holds; else a sentence with the figures.
 fn memory(agent: &Agent, server_id: &str) -> Result<Answer> {
     if offers(agent, "memory") {
         return ask(agent, "memory");
@@ -184,7 +184,8 @@ fn memory(agent: &Agent, server_id: &str) -> Result<Answer> {
     Ok(Answer::Sentence(sentence))
 }
 
-/// A number of hundredths. By way of integers, since the formatting of floating-point numbers is a fifth of a small module.
+/// A number of hundredths with two decimals. It is formatted as integers, because the code that formats floating-point numbers is a fifth of a small
+/// module.
 fn two_decimals(hundredths: u64) -> String {
     let digits = (100 + hundredths % 100).to_string();
     [&(hundredths / 100).to_string(), ".", &digits[1..]].concat()

@@ -1,15 +1,14 @@
-//! What of an application's settings a client may see.
+//! Which of an application's settings a client may see.
 //!
-//! Nobody is shown what pomelo keeps among the settings for itself (`__x__`) or as options of a component (`xConfig`, which `config` shows). Who
-//! has not level 1 is shown plain values alone, and none whose name says that it is secret: a table may hold a password
-//! under any name.
+//! No client is shown pomelo's own entries among the settings (`__x__`), nor the options of a component (`xConfig`, which `config` shows). A client without
+//! level 1 is shown only plain values, because a table may hold a password under any name, and no value whose name says that it is secret.
 
 use std::collections::BTreeMap;
 
 use pomelo_sdk::{Failure, Result};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::Members;
+use crate::question::Members;
 
 /// Parts of names, in small letters, that say that a value is secret.
 const SECRET: [&str; 7] = ["password", "passwd", "secret", "token", "credential", "apikey", "private"];
@@ -22,7 +21,7 @@ pub fn settings(settings: Box<RawValue>, admin: bool) -> Result<Box<RawValue>> {
     Ok(to_raw_value(&members)?)
 }
 
-/// The components as a client sees them: their options are for level 1.
+/// The components as a client sees them. Only level 1 sees their options.
 pub fn components(components: Box<RawValue>, admin: bool) -> Result<Box<RawValue>> {
     if admin {
         return Ok(components);
@@ -44,7 +43,7 @@ pub fn value(value: Box<RawValue>, admin: bool) -> Box<RawValue> {
     if admin || !value.get().starts_with(['{', '[']) {
         return value;
     }
-    // The word that pomelo has for what cannot be shown.
+    // pomelo's word for a value that cannot be shown.
     RawValue::from_string("\"object\"".to_owned()).unwrap_or(value)
 }
 

@@ -1,32 +1,32 @@
-//! The watchdog: keeps every server's view of the cluster equal to the master's.
+//! The watchdog keeps every server's view of the cluster equal to the master's.
 //!
-//! One module with two ids. On the master (`__masterwatcher__`) it knows who wants to be told, its *listeners*, and tells them what changes
-//! in the master's server table. On a monitor (`__monitorwatcher__`) it subscribes, and hands what it is told to the served application.
+//! It is one module with two ids. On the master (`__masterwatcher__`) it tells its *listeners*, the monitors that have subscribed, what changes in the
+//! master's server table. On a monitor (`__monitorwatcher__`) it subscribes, and hands what it is told to the served application.
 //!
 //! # Revisions
-//! The table has a revision `rev`, which grows with every change, and an `epoch`, a word drawn anew by every process of the master. Both
-//! travel in every message between our own watchdogs, and a monitor keeps those of its view (its *mark*).
+//! The table has a revision `rev`, which grows with every change, and an `epoch`, a word that every process of the master draws anew. Every message between
+//! our own watchdogs carries both. A monitor keeps those of its view, the view's *mark*.
 //!
-//! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that
-//!   stands between the two: what the view already has is applied again, without harm. An older one is ignored.
-//! - A view that stands before `since`, or in another epoch, has a *gap*: the monitor asks for the whole table (`query`) and replaces its
-//!   view. So does a monitor whose view is unknown, and, every ten seconds, one whose revision differs from the master's.
-//! - Only what is known to be of the same epoch and newer stays when a whole table arrives.
+//! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that stands between the
+//!   two, because applying a change a second time does no harm. An update that is older than the view is ignored.
+//! - A view that stands before `since`, or in another epoch, has a *gap*. The monitor then asks for the whole table (`query`) and replaces its view. So does a
+//!   monitor whose view has no mark, and, every ten seconds, one whose revision differs from the master's.
+//! - A whole table that arrives replaces the view, unless the view is of the same epoch and newer.
 //!
 //! # Order
-//! On both sides all callbacks are serial, so messages are dealt with in the order of their arrival, and updates that come before a monitor's
-//! first table wait for it. Only the `start` of a version that is about to take over runs beside the handlers of the version before: each
-//! draws a ticket before it touches the view, and whoever finds that another was drawn meanwhile asks again. A view being replaced has no
-//! mark, so that a trap at any point leaves a gap, which the timer closes.
+//! All callbacks of both sides are serial. So messages are handled in the order of their arrival, and updates that come before a monitor's first table wait
+//! for it. Only the `start` of a new version runs beside the handlers of the version before it. Each of the two draws a ticket before it touches the view. The
+//! one that finds that the other has drawn a ticket meanwhile asks for the table again. While a view is being replaced it has no mark, so that a trap at any
+//! point leaves a gap, which the timer closes.
 //!
 //! # pomelo's own servers
-//! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. Who does not is a server of pomelo 2.x: it
-//! gets plain tables, and `addServer` and `removeServer`, one for each change.
+//! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. A monitor without it is a server of pomelo 2.x. It gets
+//! plain tables, and an `addServer` or `removeServer` for each change.
 //!
 //! # An original master
-//! It answers with the table alone: so a monitor of ours knows it. The monitor carries out each change in turn, and asks for the whole table
-//! only where one could not be carried out, or may have been passed by: after its start, and never more than once for it. It says once that
-//! it has started, for the master counts.
+//! A monitor of ours recognizes an original master because it answers with the table alone. The monitor carries out each change in turn. It asks for the
+//! whole table only if a change could not be carried out, and once after its start, when a change may have been missed. It says only once that it has
+//! started, because an original master counts these messages.
 
 mod master;
 mod monitor;

@@ -1,4 +1,4 @@
-//! The master's side: who listens, and what they are told.
+//! The master's side: which monitors listen, and what they are told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub trait Host {
     fn id(&self) -> String;
     fn table(&self) -> Result<Table>;
     fn configured(&self) -> Result<Vec<String>>;
-    /// Sends an order to servers, and does not wait.
+    /// Sends an order to servers, and does not wait for their answers.
     fn tell(&self, ids: &[&str], order: &Order) -> Result;
     fn now(&self) -> Duration;
     fn members(&self, prefix: &str) -> Result<Vec<(String, Member)>>;
@@ -31,17 +31,17 @@ pub trait Host {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Member {
-    /// It is told of changes.
+    /// Whether it is told of changes.
     listens: bool,
-    /// It understands revisions.
+    /// Whether it understands revisions.
     rev: bool,
-    /// The revision of the table that it was given last: what had changed by then it need not be told.
+    /// The revision of the table that it was given last. It needs not be told of changes up to it.
     at: u64,
-    /// It has finished starting.
+    /// Whether it has finished starting.
     recorded: bool,
-    /// It has been told that all have started.
+    /// Whether it has been told that all servers have started.
     over: bool,
-    /// When its connection went (milliseconds since 1970). What is known about it waits for its return.
+    /// When its connection ended, milliseconds since 1970. The other members wait for its return.
     away: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ const STARTED: &str = "started";
 const AWAITED: &str = "awaited";
 /// The revision up to which listeners have been told of the table.
 const TOLD: &str = "told";
-/// A server that has been away for so long comes back as a new one. pomelo's try again every minute at most.
+/// A server that has been away for longer comes back as a new one. The time is long, because pomelo's servers try again after up to a minute.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 fn key(id: &str) -> String {
@@ -80,7 +80,7 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
 
 fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let table = host.table()?;
-    // It may have left while its message waited, and a listener that has left would stay one.
+    // It may have left while its message waited. It would then stay a listener for ever.
     if !has(&table.servers, caller)? {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
@@ -93,7 +93,7 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let table = host.table()?;
     let member = host.member(&key(caller))?.unwrap_or_default();
-    // It came back to a master that had been restarted, and so did not know what it understands.
+    // It came back to a restarted master, which did not know that it understands revisions.
     if member.listens && request.rev.is_some() && !member.rev {
         host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
     }
@@ -110,7 +110,7 @@ fn answer(host: &impl Host, table: Table, request: &Request, member: &Member) ->
     Ok(Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded }))
 }
 
-/// The table as servers of pomelo 2.x know it: the master is not in it.
+/// The table as servers of pomelo 2.x know it, without the master.
 fn without(servers: &RawValue, master: &str) -> Result<Infos> {
     let mut servers: BTreeMap<String, &RawValue> = serde_json::from_str(servers.get())?;
     servers.remove(master);
@@ -134,7 +134,7 @@ fn start_over(host: &impl Host) -> Result {
     if host.text(STARTED).is_some() {
         return Ok(());
     }
-    // This is asked at every message and event: as long as one server is known to be missing, the others need no look.
+    // This runs at every message and event. While one server is known to be missing, the others are not looked at.
     let awaited = host.text(AWAITED);
     if let Some(id) = &awaited
         && !has_started(host, id)?
@@ -149,7 +149,8 @@ fn start_over(host: &impl Host) -> Result {
             return host.set_text(AWAITED, id);
         }
     }
-    // A program that is told that all have started looks for them: it must have been told of them before. The batch with what is missing comes.
+    // A program that is told that all servers have started looks for them, so that it must know of them before. If it does not, a batch with them
+    // is still to come.
     let told = host.text(TOLD).and_then(|rev| rev.parse::<u64>().ok()).unwrap_or(0);
     if told < host.table()?.rev {
         return Ok(());
@@ -199,23 +200,23 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         tell(host, &ids(&plain), &order)?;
     }
     host.set_text(TOLD, &rev.to_string())?;
-    // The one for whom all waited may be back, or those who have started be known to all now.
+    // The server that all waited for may be back, or all may know by now of those that have started.
     start_over(host)
 }
 
-/// Keeps what the changes mean for who listens.
+/// Keeps what the changes mean for the listeners.
 fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
     let now = u64::try_from(host.now().as_millis())?;
     for (id, change) in changes {
         let key = key(id);
         match (change, host.member(&key)?) {
-            // Another process under this id: it subscribes and records for itself.
+            // A new process under this id subscribes and records for itself.
             (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
             (Change::Registered(_), _) | (Change::Gone, None) => {}
             (Change::Gone, Some(member)) => host.set_member(&key, &Member { away: Some(now), ..member })?,
             (Change::Reconnected { rev, .. }, member) => {
                 let member = member.unwrap_or_default();
-                // A master that was restarted has not heard of it before.
+                // A restarted master does not know it yet.
                 host.set_member(&key, &Member { listens: true, rev: member.rev || *rev, away: None, ..member })?;
             }
         }
@@ -229,7 +230,7 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
     Ok(())
 }
 
-/// Gives the whole table to those who came back, and what they missed besides.
+/// Gives the whole table to the servers that came back, and tells them that all have started if they missed that.
 fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     if back.is_empty() {
         return Ok(());

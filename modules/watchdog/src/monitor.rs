@@ -1,4 +1,4 @@
-//! A monitor's side: keeps the application's view.
+//! A monitor's side: keeps the application's view of the cluster.
 
 use pomelo_sdk::{Failure, Result};
 
@@ -20,20 +20,20 @@ pub trait Host {
     fn write(&self, key: &str, text: Option<&str>) -> Result;
 }
 
-/// Where the view stands. Absent: not known.
+/// Key of the view's mark. Absent if it is not known where the view stands.
 const MARK: &str = "mark";
-/// The number of the last who touched the view.
+/// Key of the ticket that was drawn last.
 const TICKET: &str = "ticket";
 /// Set once this server has finished starting.
 const RECORDED: &str = "recorded";
-/// Set once the application was told that all have started.
+/// Set once the application was told that all servers have started.
 const OVER: &str = "over";
-/// Set where an original master, without revisions, tells this monitor of changes.
+/// Set if an original master, which has no revisions, tells this monitor of changes.
 const PLAIN: &str = "plain";
-/// How often a view is asked for again before the timer has to see to it.
+/// How often a table is asked for before the rest is left to the timer.
 const ATTEMPTS: usize = 4;
 
-/// The monitor has registered: subscribes, and tells the master that it has finished.
+/// The monitor has registered: subscribes, and tells the master that this server has finished starting.
 pub fn start(host: &impl Host) -> Result {
     host.write(OVER, None)?;
     subscribe(host)?;
@@ -41,17 +41,17 @@ pub fn start(host: &impl Host) -> Result {
     record(host)
 }
 
-/// The timer: whatever differs between the master and this monitor is put right, whatever the reason. Messages were lost with a connection,
-/// or a new process of the master knows nothing of its listeners.
+/// The timer: puts right whatever differs between the master and this monitor. Messages may have been lost with a connection, or a new process of the
+/// master may not know its listeners.
 pub fn check(host: &impl Host) -> Result {
     let own = mark(host);
     let plain = host.read(PLAIN).is_some();
     if plain && own.as_ref().is_some_and(Mark::is_plain) {
-        // Every change since has been carried out, and nobody could say more.
+        // Every change since then has been carried out, and an original master could tell no more.
         return Ok(());
     }
     let known = host.ask(&Request::new("query", host.id()).at(own.as_ref()))?;
-    // An original master counts: who tells it twice is taken for two.
+    // An original master counts: it takes a server that records twice for two.
     let is_recorded = known.is_plain() || known.recorded && host.read(OVER).is_some();
     if known.listener || known.is_plain() && plain {
         adopt(host, known)?
@@ -61,7 +61,7 @@ pub fn check(host: &impl Host) -> Result {
     if host.read(RECORDED).is_none() || is_recorded { Ok(()) } else { record(host) }
 }
 
-/// Tells the master that this server has finished starting; it may be told again.
+/// Tells the master that this server has finished starting. Our own masters may be told again.
 fn record(host: &impl Host) -> Result {
     host.notify(&Request::new("record", host.id()))
 }
@@ -77,7 +77,7 @@ pub fn obey(host: &impl Host, order: Order) -> Result {
             plain_change(host, || host.remove(&[id]))
         }
         "startOver" => {
-            // A restarted master cannot know that this server was told before.
+            // A restarted master does not know that this server was told before.
             if host.swap(OVER, None, Some("true"))? { host.start_over() } else { Ok(()) }
         }
         other => {
@@ -96,7 +96,7 @@ fn subscribe(host: &impl Host) -> Result {
     host.write(PLAIN, known.is_plain().then_some("true"))?;
     let plain = known.is_plain();
     adopt(host, known)?;
-    // What came while this was asked may be newer, and nothing would show it: the timer asks again, with nobody beside it.
+    // A change that came meanwhile may be newer than this table, and nothing would show it. The timer asks again, when nothing runs beside it.
     if plain { unmark(host) } else { Ok(()) }
 }
 
@@ -105,7 +105,7 @@ fn subscribe(host: &impl Host) -> Result {
 enum Step {
     Ignore,
     Apply,
-    /// Something between the view and the update is missing.
+    /// Changes between the view and the update are missing.
     Gap,
 }
 
@@ -147,9 +147,8 @@ fn add(host: &impl Host, order: Order) -> Result {
     plain_change(host, || host.add(&servers))
 }
 
-/// Carries out pomelo's form of a change. An original master sends no other, and what is carried out leaves the view as whole as it was. Any
-/// other master sends it where it has been restarted and does not know this monitor yet: it says nothing of revisions, and may be older
-/// than the view is.
+/// Carries out a change in pomelo's form. An original master sends no other form, and a view that was whole stays whole. One of our own masters sends it
+/// after a restart, when it does not know this monitor yet. The change has no revision then, and may be older than the view, so that the view loses its mark.
 fn plain_change(host: &impl Host, change: impl FnOnce() -> Result) -> Result {
     let before = mark(host);
     unmark(host)?;
@@ -160,7 +159,7 @@ fn plain_change(host: &impl Host, change: impl FnOnce() -> Result) -> Result {
     }
 }
 
-/// Gives up what is known of the view: whoever is at work on it learns so by the ticket, and the timer asks for the whole table.
+/// Removes the mark. A callback that is at work on the view learns it by the ticket, and the timer asks for the whole table.
 fn unmark(host: &impl Host) -> Result {
     draw(host)?;
     set_mark(host, None)
@@ -180,7 +179,7 @@ fn replace(host: &impl Host, order: &Order) -> Result {
     }
 }
 
-/// Asks for the whole table. Nobody trusts the view should the question fail.
+/// Asks for the whole table. The view has no mark meanwhile, and keeps none if the question fails.
 fn again(host: &impl Host) -> Result<Known> {
     unmark(host)?;
     host.ask(&Request::new("query", host.id()).at(None))
@@ -204,7 +203,7 @@ fn adopt(host: &impl Host, mut known: Known) -> Result {
         }
         known = again(host)?;
     }
-    // The timer sees a view without a mark.
+    // The view has no mark, so that the timer asks again.
     Ok(())
 }
 
@@ -231,7 +230,7 @@ fn draw(host: &impl Host) -> Result<String> {
     }
 }
 
-/// Whether nobody has touched the view since the ticket was drawn.
+/// Whether this ticket is still the last that was drawn, so that nothing else has touched the view.
 fn undisturbed(host: &impl Host, ticket: &str) -> bool {
     host.read(TICKET).as_deref() == Some(ticket)
 }

@@ -1,4 +1,4 @@
-//! A batch of events, as its net effect on each server.
+//! The net effect of a batch of events on each server.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::protocol::{Event, Info, REVISIONS};
 #[derive(Debug)]
 pub enum Change {
     Registered(Info),
-    /// `rev`: its monitor says that it understands revisions.
+    /// `rev`: whether its monitor says that it understands revisions.
     Reconnected {
         info: Info,
         rev: bool,
@@ -26,8 +26,8 @@ impl Change {
     }
 }
 
-/// The last event of each server decides. An event without its server's `info`, or of a kind that is not known, is left out: the
-/// revisions show the gap.
+/// The change of each server, by its last event. An event that lacks its server's `info`, or is of an unknown kind, is left out; monitors notice the gap by
+/// the revisions.
 pub fn net_changes(events: Vec<Event>) -> BTreeMap<String, Change> {
     let mut changes = BTreeMap::new();
     for Event { event, id, server, capabilities } in events {

@@ -1,4 +1,4 @@
-//! A monitor of ours with an original master of pomelo 2.x: a model of the host whose master has no revisions.
+//! Tests of a monitor of ours with an original master of pomelo 2.x: the model of the host has a master without revisions.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

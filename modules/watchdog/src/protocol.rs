@@ -1,6 +1,6 @@
 //! The messages between the two sides, and the master's events.
 //!
-//! Members that only our own watchdogs know are absent from what a server of pomelo 2.x gets, and from what it sends.
+//! A server of pomelo 2.x neither gets nor sends the members that only our own watchdogs know.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,16 +14,16 @@ use serde_json::value::RawValue;
 pub const MASTER_ID: &str = "__masterwatcher__";
 /// The module's id on a monitor.
 pub const MONITOR_ID: &str = "__monitorwatcher__";
-/// How long a monitor waits for the master's answer, if its call may take so long: a master that a whole cluster joins at once has much to
-/// do, and what is asked again is only more.
+/// How long a monitor waits for the master's answer, if its call may take so long. The time is long, because a master that a whole cluster joins at once has
+/// much to do, and repeated questions would only add to it.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// What a monitor answers to an order that it has carried out.
 pub const OK: u8 = 1;
 
-/// What a server has said about itself. It is passed on as it came, never taken apart.
+/// What a server has said about itself. It is passed on as it came, without being parsed.
 pub type Info = Box<RawValue>;
 
-/// A whole table: a JSON object from server id to [`Info`]. It is passed on as it came, for it is large, and is asked for by everybody.
+/// A whole table: a JSON object from server id to [`Info`]. It is passed on as it came, because it is large and every monitor asks for it.
 pub type Infos = Box<RawValue>;
 
 /// The master's server table.
@@ -68,7 +68,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Where a view stands to which nothing is missing of what an original master has told.
+    /// The mark of a view that has everything that an original master has told.
     pub const fn plain() -> Self {
         Self { epoch: String::new(), rev: 0 }
     }
@@ -85,7 +85,7 @@ pub struct Request {
     /// The monitor's id, for pomelo's masters. Ours takes it from the connection.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub id: Option<String>,
-    /// `true`, or the revision of the monitor's view: it understands revisions.
+    /// `true`, or the revision of the monitor's view. It is there if the monitor understands revisions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rev: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -176,7 +176,7 @@ pub struct Known {
     pub recorded: bool,
 }
 
-/// Reads a master's answer. An original master's is the table alone, without revisions, and does not say who is told of changes.
+/// Reads a master's answer. An original master answers with the table alone: it has no revisions, and does not say whether the monitor is a listener.
 pub fn known(answer: Box<RawValue>) -> Result<Known, serde_json::Error> {
     serde_json::from_str(answer.get()).or_else(|error| {
         if !answer.get().starts_with('{') {
@@ -193,18 +193,18 @@ impl Known {
         self.epoch.is_empty()
     }
 
-    /// Where a view stands that has the table.
+    /// The mark of a view that is this table.
     pub fn mark(&self) -> Mark {
         Mark { epoch: self.epoch.clone(), rev: self.rev }
     }
 }
 
-/// What the host tells the master's side.
+/// A batch of changes, as the host tells the master's side.
 #[derive(Debug, Deserialize)]
 pub struct Batch {
     /// The table's revision before the first event.
     pub since: u64,
-    /// And after the last.
+    /// The table's revision after the last event.
     pub rev: u64,
     #[serde(default)]
     pub epoch: String,
@@ -225,5 +225,5 @@ pub struct Event {
     pub capabilities: Vec<String>,
 }
 
-/// The capability of whoever understands revisions.
+/// The capability of a monitor that understands revisions.
 pub const REVISIONS: &str = "revisions";

@@ -1,8 +1,8 @@
-//! Both sides against a model of the host, with every order of events that the host allows.
+//! Tests of both sides against a model of the host, with every order of events that the host allows.
 //!
-//! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` beside it; each of the two is a thread
-//! that stops at every call to the host, so that they interleave at these calls. Frames to the monitor stay in order and are delayed at
-//! will. A list of numbers, made and shrunk by proptest, decides what happens next. `PROPTEST_CASES=10000` looks longer.
+//! The master's handlers run one after another on its *lane*. A monitor has a lane too, and `start` runs beside it. Each of the two is a thread that stops at
+//! every call to the host, so that they interleave at these calls. Frames to the monitor stay in order, and may be delayed. A list of numbers, which proptest
+//! makes and shrinks, decides what happens next. `PROPTEST_CASES=10000` tries more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use crate::{master, monitor};
 /// The id of the monitor under test, and of a server of pomelo 2.x.
 const OURS: &str = "ours";
 const PLAIN: &str = "plain";
-/// In the place of the number of a thread of our monitor.
+/// Stands in the place of a thread's number for the server of pomelo 2.x.
 const PLAIN_ASKS: usize = usize::MAX;
 
 /// What comes to the monitor.
@@ -36,12 +36,12 @@ enum Job {
 
 /// What the threads of the monitor are doing.
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum ThreadState {
     /// Stopped at a call to the host, and could go on.
     Ready,
-    /// For the master's answer.
+    /// Waits for the master's answer.
     Waits,
-    /// For the next order, or for the next attempt to start.
+    /// Waits for the next order, or for the next attempt to start.
     Idle,
     Ended,
 }
@@ -65,7 +65,7 @@ struct World {
     store: BTreeMap<String, String>,
     orders: VecDeque<Order>,
     answers: [Option<Result<Known>>; 2],
-    states: [Option<State>; 2],
+    states: [Option<ThreadState>; 2],
     has_started: bool,
     overs: usize,
     /// Whose turn it is: one of the two threads, or the scheduler.
@@ -93,7 +93,8 @@ fn disconnected() -> Failure {
 
 impl World {
     fn new() -> Self {
-        let mut world = Self { epoch: 1, states: [Some(State::Ready), Some(State::Idle)], ..Self::default() };
+        let mut world =
+            Self { epoch: 1, states: [Some(ThreadState::Ready), Some(ThreadState::Idle)], ..Self::default() };
         for id in ["master", PLAIN, OURS] {
             world.join(id, "register");
         }
@@ -159,7 +160,7 @@ impl World {
     fn break_link(&mut self) {
         self.frames.clear();
         for asker in 0..2 {
-            if self.states[asker] == Some(State::Waits) && self.answers[asker].is_none() {
+            if self.states[asker] == Some(ThreadState::Waits) && self.answers[asker].is_none() {
                 self.answers[asker] = Some(Err(disconnected()));
             }
         }
@@ -254,10 +255,10 @@ impl Stage {
     fn step(&self, thread: usize) -> bool {
         let world = self.world();
         let can = match world.states[thread] {
-            Some(State::Ready) => true,
-            Some(State::Waits) => world.answers[thread].is_some(),
-            Some(State::Idle) if thread == 1 => !world.orders.is_empty(),
-            Some(State::Idle) => world.table.contains_key(OURS),
+            Some(ThreadState::Ready) => true,
+            Some(ThreadState::Waits) => world.answers[thread].is_some(),
+            Some(ThreadState::Idle) if thread == 1 => !world.orders.is_empty(),
+            Some(ThreadState::Idle) => world.table.contains_key(OURS),
             _ => false,
         };
         if can {
@@ -273,7 +274,7 @@ impl Stage {
     }
 
     /// Called by a thread: stops until the scheduler lets it go on.
-    fn pause(&self, thread: usize, state: State) -> MutexGuard<'_, World> {
+    fn pause(&self, thread: usize, state: ThreadState) -> MutexGuard<'_, World> {
         let mut world = self.world();
         world.states[thread] = Some(state);
         if world.turn == Some(thread) {
@@ -367,7 +368,7 @@ struct Monitor<'a>(&'a Stage, usize);
 
 impl Monitor<'_> {
     fn call(&self) -> MutexGuard<'_, World> {
-        self.0.pause(self.1, State::Ready)
+        self.0.pause(self.1, ThreadState::Ready)
     }
 }
 
@@ -380,7 +381,7 @@ impl monitor::Host for Monitor<'_> {
         let text = serde_json::to_string(request)?;
         world.jobs.push_back(Job::Ask(self.1, serde_json::from_str(&text)?));
         drop(world);
-        let mut world = self.0.pause(self.1, State::Waits);
+        let mut world = self.0.pause(self.1, ThreadState::Waits);
         world.answers[self.1].take().unwrap_or_else(|| Err(disconnected()))
     }
 
@@ -442,10 +443,10 @@ fn set(store: &mut BTreeMap<String, String>, key: &str, text: Option<&str>) {
 
 /// The thread of `start`, which is tried again until it succeeds.
 fn starter(stage: &Stage) {
-    while !stage.pause(0, State::Idle).over {
+    while !stage.pause(0, ThreadState::Idle).over {
         if monitor::start(&Monitor(stage, 0)).is_ok() {
             stage.world().has_started = true;
-            drop(stage.pause(0, State::Ended));
+            drop(stage.pause(0, ThreadState::Ended));
             return;
         }
     }
@@ -454,7 +455,7 @@ fn starter(stage: &Stage) {
 /// The thread of the monitor's lane. An order that is `check` stands for the timer.
 fn lane(stage: &Stage) {
     loop {
-        let mut world = stage.pause(1, State::Idle);
+        let mut world = stage.pause(1, ThreadState::Idle);
         if world.over {
             return;
         }

@@ -1,29 +1,30 @@
-//! Many who are lost at once.
+//! The loss of many servers at once.
 //!
-//! One server whose connection is lost has most likely died. Where a large part of the fleet is lost at once, a network or the master's own machine
-//! is the likelier cause, and to tell the rest that all those are gone would do more harm than to keep them for a while. They then stay in
-//! the table, an alarm is raised, and they are removed when the hold is over or the operator says so; whoever comes back is back.
+//! One server whose connection is lost has most likely died. If a large part of the fleet is lost at once, a failure of the network or of the master's
+//! own machine is more likely, and telling the other servers that all those are gone would do more harm than good. The lost servers are then
+//! *retained*: they stay in the table, and an alarm is raised. They are removed when the hold is over or when the operator says so. A server that comes
+//! back takes its old place.
 //!
-//! A silent network is noticed connection by connection, as their pings go unanswered, over a time that is longer than the grace: those who were
-//! removed within that time count among the lost, and those who are lost after them are kept.
+//! A silent network is noticed connection by connection, as pings go unanswered, and that takes longer than the grace. Therefore servers that were
+//! removed within that time count among the lost, and servers whose loss is noticed later are retained.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::member::primary;
-use super::{LOST, Member, Members, Table};
+use super::{LOST, Member, MemberTable, Members};
 use crate::journal::{Event, kind};
 use crate::transport::Transport;
 
-/// When so many are lost that they are kept.
+/// When so many servers are lost that they are retained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MassLoss {
     /// More than this share of the servers, from 0 to 1; 1 for never. 0.5.
     pub share: f64,
-    /// How long they are kept. 60 s.
+    /// How long they are retained. 60 s.
     pub hold: Duration,
-    /// Losses within this time count as one. 10.5 s: what it may take until a silent connection is noticed.
+    /// Losses within this time count as one. 10.5 s, because it may take so long until a silent connection is noticed.
     pub window: Duration,
 }
 
@@ -33,28 +34,28 @@ impl Default for MassLoss {
     }
 }
 
-/// Fewer than these are no large part of anything.
+/// Fewer lost servers than these are never a mass loss.
 const FEWEST: usize = 3;
 
-/// Who was lost.
+/// The losses of the last time, and the alarm.
 #[derive(Default)]
 pub(super) struct Losses {
     /// Servers that were removed since their connection was lost, the oldest first, and when.
     removed: VecDeque<(String, Instant)>,
-    /// Whether those who are lost are kept now; the number of the alarm.
+    /// The number of the alarm, while servers that are lost are retained.
     alarm: Option<u64>,
     alarms: u64,
-    /// From here on connections end since this host does.
+    /// Set when connections end because this host does.
     closing: bool,
 }
 
-/// Whether somebody stands for the id whose connection is there.
+/// Whether any monitor of an id is connected.
 fn alive(members: &[Member]) -> bool {
     members.iter().any(|member| !member.lost)
 }
 
-impl Table {
-    /// How many servers others see, and how many of them are lost; those removed within the window count as both.
+impl MemberTable {
+    /// How many servers the others see, and how many of them are lost. Servers that were removed within the window count as both.
     fn figures(&mut self, window: Duration, now: Instant) -> (usize, usize) {
         let servers = &self.servers;
         self.losses.removed.retain(|(id, at)| *at + window > now && !servers.contains_key(id));
@@ -73,20 +74,21 @@ impl Table {
 }
 
 impl Members {
-    /// A connection that was lost is not back in time: its place is given up, unless so many are lost that all are kept.
+    /// A monitor whose connection was lost has not come back in time: it is removed, unless so many are lost that all are retained.
     pub(super) fn grace_is_over(self: &Arc<Self>, id: &str, connection: u64) {
         {
             let mut table = self.table.lock();
             let table = &mut *table;
             let Some(members) = table.servers.get(id) else { return };
             let Some(lost) = members.iter().find(|member| member.connection() == connection) else { return };
-            // Nothing that others see is lost with a slave, or with one whose server does not run.
+            // The others do not see the loss of a slave, or of a monitor whose server does not run.
             let seen = lost.present && !alive(members) && !table.losses.closing;
             if seen && (table.losses.alarm.is_some() || self.raises_the_alarm(table)) {
                 for member in table.servers.get_mut(id).into_iter().flatten() {
-                    member.held |= member.connection() == connection;
+                    member.retained |= member.connection() == connection;
                 }
-                metrics::gauge!("pomelo_servers_held").set(held(table).len() as f64);
+                // The metric keeps the name that dashboards know.
+                metrics::gauge!("pomelo_servers_held").set(retained(table).len() as f64);
                 return;
             }
             if seen {
@@ -96,8 +98,8 @@ impl Members {
         self.remove(id, connection, LOST);
     }
 
-    /// Whether a large part of the fleet is lost; the alarm is raised if so.
-    fn raises_the_alarm(self: &Arc<Self>, table: &mut Table) -> bool {
+    /// Raises the alarm if a large part of the fleet is lost, and says whether it did.
+    fn raises_the_alarm(self: &Arc<Self>, table: &mut MemberTable) -> bool {
         let (all, lost) = table.figures(self.mass_loss.window, Instant::now());
         if lost < FEWEST || lost as f64 <= self.mass_loss.share * all as f64 {
             return false;
@@ -114,7 +116,7 @@ impl Members {
         table.losses.alarm = Some(number);
         let members = self.clone();
         tokio::spawn(async move {
-            // More than once where some were lost just before.
+            // Servers may have been lost just before, whose time of grace ends later: they need another turn.
             loop {
                 tokio::time::sleep(hold).await;
                 if members.table.lock().losses.alarm != Some(number) {
@@ -131,18 +133,18 @@ impl Members {
         self.journal.record(Event::new(kind::ALARM, message));
     }
 
-    /// Removes servers that vanished and are kept, those of the given ids or all; which.
+    /// Removes retained servers, those of the given ids or all, and gives their ids.
     pub fn forget(&self, ids: &[String], why: &str) -> Vec<String> {
-        let mut gone = held(&self.table.lock());
+        let mut gone = retained(&self.table.lock());
         gone.retain(|id| ids.is_empty() || ids.contains(id));
         for id in &gone {
-            self.change(id, LOST, |members| members.retain(|member| !member.held));
+            self.change(id, LOST, |members| members.retain(|member| !member.retained));
         }
         self.look_whether_it_is_over(|| format!("{} servers that vanished were removed: {why}", gone.len()));
         gone
     }
 
-    /// Somebody came; if nobody is kept any more, the alarm is over.
+    /// A monitor has come. If no server is retained any more, the alarm is over.
     pub(super) fn look_whether_all_are_back(&self) {
         self.look_whether_it_is_over(|| "all servers that had vanished are back, or others stand for them".to_owned());
     }
@@ -152,28 +154,28 @@ impl Members {
         if table.losses.alarm.is_none() {
             return;
         }
-        let (kept, lost) = (held(&table), table.servers.values().any(|members| !alive(members)));
-        metrics::gauge!("pomelo_servers_held").set(kept.len() as f64);
-        // One whose time of grace is not over yet will be looked at when it is.
-        if kept.is_empty() && !lost {
+        let (retained, lost) = (retained(&table), table.servers.values().any(|members| !alive(members)));
+        metrics::gauge!("pomelo_servers_held").set(retained.len() as f64);
+        // A server whose time of grace is not over yet is looked at when it is.
+        if retained.is_empty() && !lost {
             table.losses.alarm = None;
             drop(table);
             self.alarm(&format!("over: {}", message()));
         }
     }
 
-    /// The ids of servers that vanished and are kept.
-    pub fn held(&self) -> Vec<String> {
-        held(&self.table.lock())
+    /// The ids of the retained servers.
+    pub fn retained(&self) -> Vec<String> {
+        retained(&self.table.lock())
     }
 
-    /// From here on connections end since this host does, and that is no loss.
+    /// From here on connections end because this host does. That is no loss.
     pub fn close(&self) {
         self.table.lock().losses.closing = true;
     }
 }
 
-fn held(table: &Table) -> Vec<String> {
-    let kept = table.servers.iter().filter(|(_, members)| members.iter().any(|member| member.held));
-    kept.map(|(id, _)| id.clone()).collect()
+fn retained(table: &MemberTable) -> Vec<String> {
+    let retained = table.servers.iter().filter(|(_, members)| members.iter().any(|member| member.retained));
+    retained.map(|(id, _)| id.clone()).collect()
 }

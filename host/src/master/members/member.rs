@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Refusal;
 use crate::exchange::Exchange;
 use crate::wire::{Capabilities, Info, raw};
 
@@ -18,22 +17,36 @@ pub struct Member {
     pub server_type: String,
     /// What the others are told about the server.
     pub info: Arc<Info>,
-    /// The same as JSON: it is told to every other server.
+    /// The same as JSON text, because every other server is told of it.
     pub(super) text: Arc<RawValue>,
     /// The way to the monitor.
     pub exchange: Exchange,
     /// What it understands beyond pomelo's messages.
     pub capabilities: Arc<Capabilities>,
-    /// Whether it was here before.
+    /// Whether it comes back instead of coming for the first time.
     pub returned: bool,
-    /// The table's revision since which this is so.
+    /// The table's revision since which its entry is as it is; 0 for one that has none yet.
     pub since: u64,
-    /// Whether the connection is lost and the place only kept.
+    /// Whether its connection is lost and only its place is kept.
     pub(super) lost: bool,
-    /// Whether the place is kept beyond the time of grace, since so many were lost at once.
-    pub(super) held: bool,
+    /// Whether its place is kept beyond the time of grace, because many were lost at once.
+    pub(super) retained: bool,
     /// Whether the server runs.
     pub(super) present: bool,
+}
+
+/// Why a peer cannot become a member.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// A client chose an id that is taken.
+    #[error("a client of this id is connected already")]
+    ClientId,
+    /// Too many monitors under one id.
+    #[error("too many monitors are registered under this server id")]
+    Slaves,
+    /// The id belongs to servers of another type.
+    #[error("a server of this id and of type `{0}` is registered already")]
+    Type(String),
 }
 
 /// Monitors that may stand behind the primary of one id.
@@ -44,13 +57,13 @@ pub(super) fn primary(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.present)
 }
 
-/// The place of a new monitor among those of its id: that of the one at the same address, else behind all.
-pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, Refusal> {
+/// The place of a new monitor among those of its id: the place of the monitor at the same address, if there is one, else behind all.
+pub(super) fn place(members: &[Member], new: &Member) -> Result<Option<usize>, JoinError> {
     if let Some(other) = members.iter().find(|other| other.server_type != new.server_type) {
-        return Err(Refusal::Type(other.server_type.clone()));
+        return Err(JoinError::Type(other.server_type.clone()));
     }
     let same = members.iter().position(|other| other.address() == new.address());
-    if same.is_none() && members.len() > MAX_SLAVES { Err(Refusal::Slaves) } else { Ok(same) }
+    if same.is_none() && members.len() > MAX_SLAVES { Err(JoinError::Slaves) } else { Ok(same) }
 }
 
 impl Member {
@@ -74,7 +87,7 @@ impl Member {
             returned,
             since: 0,
             lost: false,
-            held: false,
+            retained: false,
             present: true,
         }
     }
@@ -84,7 +97,7 @@ impl Member {
         Member { present: false, ..self }
     }
 
-    /// Where the server is: with its id, what tells one monitor under an id from another.
+    /// The address of its server, `host:port`. It tells the monitors of one id from each other.
     pub(super) fn address(&self) -> String {
         let text = |name: &str| match self.info.get(name) {
             Some(Value::String(text)) => text.clone(),
@@ -94,7 +107,7 @@ impl Member {
         format!("{}:{}", text("host"), text("port"))
     }
 
-    /// Whether its connection is lost and its place only kept: nothing can be sent to it.
+    /// Whether its connection is lost and only its place is kept, so that nothing can be sent to it.
     pub fn is_lost(&self) -> bool {
         self.lost
     }

@@ -1,8 +1,9 @@
-//! Who is connected: the servers' monitors, and clients. The server table has a revision that grows with every change that others can see.
+//! Which peers are connected: the servers' monitors, and clients. The server table has a revision, which grows with every change that other servers
+//! can see.
 //!
-//! Several monitors may stand under one id: the first whose server runs is the primary, and its `info` is in the table; the others are slaves. A
-//! connection that was lost in silence keeps its place for a while, so that a short break is no change, and for longer where a large part of the
-//! fleet is lost at once (`loss`). A monitor whose server does not run is connected, can be asked, and is not in the table.
+//! Several monitors may register under one id. The first whose server runs is the primary, whose `info` is in the table; the others are slaves. A
+//! monitor whose connection was lost keeps its place for a while, so that a short break changes nothing. It keeps the place for longer if a large part
+//! of the fleet is lost at once (`loss`). A monitor whose server does not run is connected and can be asked, but is not in the table.
 
 mod loss;
 mod member;
@@ -24,13 +25,13 @@ use crate::transport::Peer;
 use crate::wire::{Info, raw};
 
 pub use loss::MassLoss;
-pub use member::Member;
+pub use member::{JoinError, Member};
 use member::{place, primary};
 pub use query::{Entry, Snapshot};
 
-/// Who is connected to a master.
+/// The peers that are connected to a master.
 pub struct Members {
-    table: Mutex<Table>,
+    table: Mutex<MemberTable>,
     changed: watch::Sender<u64>,
     epoch: String,
     grace: Duration,
@@ -39,7 +40,7 @@ pub struct Members {
 }
 
 #[derive(Default)]
-struct Table {
+struct MemberTable {
     rev: u64,
     /// Monitors by server id, the oldest first. No list is empty.
     servers: BTreeMap<String, Vec<Member>>,
@@ -54,33 +55,19 @@ struct Client {
     user: String,
 }
 
-/// Why a peer cannot become a member.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A client chose an id that is taken.
-    #[error("a client of this id is connected already")]
-    ClientId,
-    /// Too many monitors under one id.
-    #[error("too many monitors are registered under this server id")]
-    Slaves,
-    /// The id belongs to servers of another type.
-    #[error("a server of this id and of type `{0}` is registered already")]
-    Type(String),
-}
-
 /// Why a server is no longer in the table.
 const GONE: &str = "it said so";
 const LOST: &str = "its connection was lost";
 
 impl Members {
-    /// Nobody. A lost connection keeps its place for `grace`, or longer as `mass_loss` says; what happens is written into `journal`.
+    /// No members yet. A monitor whose connection is lost keeps its place for `grace`, or longer as `mass_loss` says. Events are written into `journal`.
     pub fn new(grace: Duration, mass_loss: MassLoss, journal: Journal) -> Self {
-        // A word that no other process of a master has drawn: with it, a monitor tells a new table from an old one.
+        // Random, so that a monitor tells the table of this process from that of an earlier one.
         let epoch = format!("{:016x}", rand::random::<u64>());
         Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace, mass_loss, journal }
     }
 
-    /// The word that tells this process's table from those of others.
+    /// The word that tells this process's table from that of another process.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -89,29 +76,29 @@ impl Members {
     ///
     /// # Errors
     /// As [`Members::join`].
-    pub fn admits(&self, member: &Member) -> Result<(), Refusal> {
+    pub fn admits(&self, member: &Member) -> Result<(), JoinError> {
         let table = self.table.lock();
         table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
     }
 
-    /// Lets a monitor in. One with the same id, host and port takes the place of the connection that is there, which is cut; another
-    /// address under a taken id becomes a slave.
+    /// Lets a monitor in. If a monitor of the same id, host and port is there, the new one takes its place and the old connection is cut. A monitor at
+    /// another address under a taken id becomes a slave.
     ///
     /// # Errors
-    /// [`Refusal::Slaves`], [`Refusal::Type`].
-    pub fn join(&self, member: Member) -> Result<(), Refusal> {
+    /// [`JoinError::Slaves`], [`JoinError::Type`].
+    pub fn join(&self, member: Member) -> Result<(), JoinError> {
         let id = member.id.clone();
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
             Some(place) => {
                 let old = std::mem::replace(&mut members[place], member);
-                // Who is held is gone as far as anybody can tell; now the id has somebody who is there.
-                members.retain(|member| !member.held);
+                // A monitor that is retained after a mass loss is most likely gone, and now the id has one that is there.
+                members.retain(|member| !member.retained);
                 Ok(Some(old))
             }
             None => {
                 let (address, first) = (member.address(), primary(members).map(Member::address));
                 members.push(member);
-                members.retain(|member| !member.held);
+                members.retain(|member| !member.retained);
                 if let Some(first) = first.filter(|_| members.len() > 1) {
                     let what = format!("the monitor at {address} stands behind the one at {first}");
                     tracing::info!(server = %id, "{what}");
@@ -128,12 +115,12 @@ impl Members {
         Ok(())
     }
 
-    /// A monitor's connection is over. `lost`: it broke, and may come back within the time of grace; else it said that it leaves.
+    /// A monitor's connection is over. `lost`: it broke, and the monitor may come back within the time of grace. Else the monitor said that it leaves.
     pub fn leave(self: &Arc<Self>, id: &str, connection: u64, lost: bool) {
         if lost && !self.grace.is_zero() {
             let mut table = self.table.lock();
             let place = table.servers.get_mut(id).and_then(|m| m.iter_mut().find(|m| m.connection() == connection));
-            // Not there: another connection has taken its place.
+            // If it is not there, another connection has taken its place.
             let Some(member) = place else { return };
             member.lost = true;
             let (members, id) = (self.clone(), id.to_owned());
@@ -150,7 +137,7 @@ impl Members {
         self.change(id, why, |members| members.retain(|member| member.connection() != connection));
     }
 
-    /// A monitor's server does not run any more.
+    /// A monitor's server no longer runs.
     pub fn absent(&self, id: &str, connection: u64) {
         self.change(id, "its program does not run", |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
@@ -163,17 +150,17 @@ impl Members {
     pub fn present(&self, id: &str, connection: u64, info: Info) {
         self.change(id, GONE, |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
-                // One that was never seen comes for the first time.
+                // A server that was never in the table does not return.
                 member.returned |= member.since > 0;
                 (member.present, member.text, member.info) = (true, raw(&info).into(), Arc::new(info));
-                // Whatever it was before, this is a new entry.
+                // 0 makes it a new entry, whatever the server was before.
                 member.since = 0;
             }
         });
     }
 
-    /// Changes the monitors of an id. The table gets a new revision if that changes what others see: the primary of the id. `gone` says why there is
-    /// none any more, if that comes of it.
+    /// Changes the monitors of an id. The table gets a new revision if the id's primary changes, because other servers see only that. `gone` says why the
+    /// id has no primary any more, for the case that it has none afterwards.
     fn change<T>(&self, id: &str, gone: &str, change: impl FnOnce(&mut Vec<Member>) -> T) -> T {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -209,11 +196,11 @@ impl Members {
     /// Takes an id for a client's connection.
     ///
     /// # Errors
-    /// [`Refusal::ClientId`].
-    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), Refusal> {
+    /// [`JoinError::ClientId`].
+    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), JoinError> {
         let mut table = self.table.lock();
         if table.clients.contains_key(id) {
-            return Err(Refusal::ClientId);
+            return Err(JoinError::ClientId);
         }
         table.clients.insert(id.to_owned(), Client { peer: peer.clone(), user: user.to_owned() });
         Ok(())
@@ -227,7 +214,7 @@ impl Members {
         }
     }
 
-    /// The connections of clients whose user the question is answered with yes for.
+    /// The connections of the clients whose user fulfils the condition.
     pub fn clients_of(&self, user: impl Fn(&str) -> bool) -> Vec<Peer> {
         let table = self.table.lock();
         table.clients.values().filter(|client| user(&client.user)).map(|client| client.peer.clone()).collect()

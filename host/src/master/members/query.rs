@@ -1,4 +1,4 @@
-//! What can be read of the members: the server table, and who is meant by a target.
+//! What can be read of the members: the server table, and which members a target names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Entry {
     pub text: Arc<RawValue>,
     /// What its monitor understands beyond pomelo's messages.
     pub capabilities: Arc<Capabilities>,
-    /// The table's revision since which this is so.
+    /// The table's revision since which the entry is as it is.
     pub since: u64,
     /// Whether its monitor came back rather than came.
     pub returned: bool,
@@ -79,14 +79,14 @@ impl Members {
         let table = self.table.lock();
         let mut found: BTreeMap<u64, Member> = BTreeMap::new();
         let mut nobody = Vec::new();
-        // A server that does not run has no primary; its monitor can be asked all the same.
+        // A server that does not run has no primary, but its monitor can be asked.
         let first = |members: &'_ Vec<Member>| primary(members).or(members.first()).cloned();
         let primaries = || table.servers.values().filter_map(first);
         for target in targets {
             let named: Vec<Member> = if let Some(members) = table.servers.get(target) {
                 first(members).into_iter().collect()
             } else if target == "*" {
-                // That nobody is there is a fine answer to a question to all.
+                // No failure if no server is there: a question to all may have no answers.
                 found.extend(primaries().map(|member| (member.connection(), member)));
                 continue;
             } else if let Some(wanted) = target.strip_prefix("type:") {

@@ -1,12 +1,13 @@
 //! The command lines that monitors are run with.
 //!
-//! A monitor elsewhere is run by `ssh`, whose remote shell takes one line: every word of it is quoted. That `ssh` holds the monitor's standard input
-//! open, and the monitor ends when that ends: however the connection goes, nothing is left behind there. No secret stands on a command line; a
-//! monitor elsewhere finds its token in the configuration there.
+//! A monitor on another machine is run by `ssh`. Every word of its command is quoted, because the remote shell takes one line. `ssh` holds the monitor's
+//! standard input open, and the monitor ends when its input does, so that nothing is left behind when the connection breaks. No secret stands on a
+//! command line: a monitor on another machine finds its token in the configuration there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::time::Duration;
 
+use super::path::absolute;
 use super::pomelo::App;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server, Ssh};
@@ -15,20 +16,23 @@ use crate::monitor;
 use crate::supervise::{Input, Output, Policy, Spec};
 use crate::wire::raw;
 
-/// Options of `ssh` that stand behind the configured ones, so that those win: it asks nobody for a password, and notices when the other side has gone.
+/// How long a monitor may take beyond its program's deadline, to tell its master and end.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// Options of `ssh`: it asks nobody for a password, and notices when the other side has gone. They stand behind the configured ones, because the
+/// first of two options wins.
 const SSH: [&str; 8] =
     ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"];
 
 /// What the command lines of all monitors of a configuration share.
 pub(super) struct Commands {
-    /// Program and arguments here, but for those of a single monitor.
+    /// Program and arguments on this machine, without those of a single monitor.
     here: Vec<String>,
     env: BTreeMap<String, String>,
-    /// Program and arguments elsewhere.
+    /// The same on other machines.
     there: Vec<String>,
     ssh: Ssh,
     policy: Policy,
-    /// How servers without a program of their own are run, where they are pomelo's.
+    /// How the servers of a pomelo application are run, which have no command of their own.
     pomelo: Option<App>,
 }
 
@@ -45,8 +49,8 @@ impl Commands {
     ) -> Result<Self, Failure> {
         let ssh = config.settings.ssh.clone().unwrap_or_default();
         let mut env = BTreeMap::new();
-        // What is to be said of servers that come and go the master says; in the same terminal monitors report trouble only. An argument and
-        // no variable, which their programs would inherit.
+        // The master reports servers that come and go, so that monitors report only trouble in the same terminal. An argument and no variable,
+        // because their programs would inherit a variable.
         let quiet = ["monitor".to_owned(), "--quiet".into()];
         let mut there = ssh.program.clone().map_or_else(|| program.clone(), |program| vec![program]);
         let mut here = program;
@@ -72,18 +76,18 @@ impl Commands {
         for command in [&mut here, &mut there] {
             command.extend(["--master".into(), master.to_owned()]);
         }
-        // It may have been named on the command line, instead of what the monitors would read in the configuration.
+        // The command line may have named another directory than the configuration that the monitors read.
         here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
         there.push("--attached".into());
-        policy.stop_deadline += super::monitors::MARGIN;
+        policy.stop_deadline += MARGIN;
         Ok(Commands { here, env, there, ssh, policy, pomelo: App::new(config)? })
     }
 
-    /// What is run for a server: its monitor, or, where it is one of pomelo's, the server itself; or the `ssh` that runs either on the server's host. A
-    /// server that was `added` is described in full.
+    /// What is run for a server: its monitor, or the server itself if it is one of pomelo's; with `by_ssh`, the `ssh` that runs it on the server's host. The
+    /// command describes a server that was `added` in full, because no configuration has it.
     ///
     /// # Errors
-    /// Where `ssh` would read the host as something else.
+    /// If `ssh` would read the host as something else.
     pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool) -> Result<Spec, Failure> {
         if let Some(app) = self.pomelo.as_ref().filter(|_| server.launch.is_none()) {
             let spec = app.spec(server);
@@ -100,7 +104,7 @@ impl Commands {
         one.extend(["--id".into(), server.id.clone()]);
         let command = if by_ssh {
             let line = shell_words::join(self.there.iter().chain(&one));
-            // The shell gives its place to the monitor, whose exit code is then that of `ssh`.
+            // With `exec` the monitor replaces the shell, so that its exit code is that of `ssh`.
             self.ssh(&server.host, &format!("exec {line}"))?
         } else {
             self.here.iter().cloned().chain(one).collect()
@@ -113,7 +117,7 @@ impl Commands {
             env_remove: Vec::new(),
             policy: self.policy.clone(),
             final_code: Some(monitor::GIVEN_UP.into()),
-            // A monitor names itself in its log, and its program in front of the program's lines.
+            // Inherited, because a monitor marks its own lines and its program's.
             output: Output::Inherit,
             input: if by_ssh { Input::Held } else { Input::Empty },
             cpus: Vec::new(),
@@ -125,7 +129,7 @@ impl Commands {
     fn ssh(&self, host: &str, line: &str) -> Result<Vec<String>, Failure> {
         let bad =
             host.is_empty() || host.starts_with('-') || host.contains(|c: char| c.is_control() || c.is_whitespace());
-        // With a user in front it would not begin with `-`, and still be no host.
+        // A text with a user in front would not begin with `-`, and still be no host.
         if bad || host.contains('@') {
             let what = format!("`{}` is no host that `ssh` could be told", crate::wire::shown(host));
             return Err(Failure::new(code::BAD_MESSAGE, what));
@@ -137,11 +141,4 @@ impl Commands {
         command.extend(["-T".into(), "--".into(), destination, line.to_owned()]);
         Ok(command)
     }
-}
-
-pub(super) fn absolute(dir: &Path, what: &str) -> Result<String, Failure> {
-    // Arguments are texts here, and monitors run where this host does not always.
-    let dir = std::path::absolute(dir).ok().and_then(|dir| dir.into_os_string().into_string().ok());
-    let unusable = || format!("no monitors can be started: the path of {what} is not Unicode");
-    dir.ok_or_else(|| Failure::new(code::NOT_AVAILABLE, unusable()))
 }

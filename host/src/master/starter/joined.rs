@@ -1,4 +1,5 @@
-//! What modules see of the starter: it answers when a server has joined, so that whoever is told that it was started finds it in the cluster.
+//! The starter as modules see it. It answers when a server has joined, so that a client which is told that a server was started finds it in the
+//! cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,38 +18,38 @@ use crate::wire::Info;
 /// How long a server that was started may take to join.
 const JOIN: Duration = Duration::from_secs(7);
 
-/// A starter that knows who is connected.
+/// A starter that waits for servers to join.
 pub(in crate::master) struct UntilJoined {
     starter: Arc<ServerStarter>,
     members: Arc<Members>,
     /// The table's revision at which a server was told to stay down.
-    held_at: Mutex<BTreeMap<String, u64>>,
+    kept_down_at: Mutex<BTreeMap<String, u64>>,
 }
 
 impl UntilJoined {
     pub fn new(starter: Arc<ServerStarter>, members: Arc<Members>) -> Self {
-        UntilJoined { starter, members, held_at: Mutex::default() }
+        UntilJoined { starter, members, kept_down_at: Mutex::default() }
     }
 
-    /// Follows the table: a server that is kept down and joins was started by somebody, who wants it up. Ends with the members.
+    /// Follows the table. A server that is kept down and joins was started by somebody on purpose: it is no longer kept down. Ends with the members.
     pub async fn follow(self: Arc<Self>) {
         let mut revision = self.members.revision();
         while revision.changed().await.is_ok() {
-            let held = self.starter.record().held();
-            if held.is_empty() {
+            let kept_down = self.starter.record().kept_down();
+            if kept_down.is_empty() {
                 continue;
             }
             let table = self.members.snapshot();
             let back: Vec<String> = {
-                let held_at = self.held_at.lock();
+                let kept_down_at = self.kept_down_at.lock();
                 let is_back = |id: &String| {
-                    let since = held_at.get(id).copied().unwrap_or_default();
+                    let since = kept_down_at.get(id).copied().unwrap_or_default();
                     table.servers.get(id).is_some_and(|entry| entry.since > since)
                 };
-                held.into_iter().filter(is_back).collect()
+                kept_down.into_iter().filter(is_back).collect()
             };
-            if let Err(failure) = self.starter.hold(&back, false).await {
-                tracing::error!(%failure, "servers that are back will be kept down by the next master");
+            if let Err(failure) = self.starter.set_kept_down(&back, false).await {
+                tracing::error!(%failure, "servers that have joined again will be kept down by the next master, because that could not be written");
             }
         }
     }
@@ -85,20 +86,21 @@ impl Starter for UntilJoined {
         .boxed()
     }
 
+    // `hold` is the word of the WIT interface.
     fn hold(&self, ids: Vec<String>, down: bool) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
             let rev = self.members.snapshot().rev;
             {
-                let mut held_at = self.held_at.lock();
+                let mut kept_down_at = self.kept_down_at.lock();
                 for id in &ids {
-                    // Only what the starter knows is ever held, so that this map cannot grow beyond it.
+                    // Only what the starter knows is ever kept down, so that this map cannot grow beyond it.
                     match down && self.starter.knows(id) {
-                        true => drop(held_at.insert(id.clone(), rev)),
-                        false => drop(held_at.remove(id)),
+                        true => drop(kept_down_at.insert(id.clone(), rev)),
+                        false => drop(kept_down_at.remove(id)),
                     }
                 }
             }
-            self.starter.hold(&ids, down).await
+            self.starter.set_kept_down(&ids, down).await
         }
         .boxed()
     }

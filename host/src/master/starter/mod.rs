@@ -1,27 +1,32 @@
-//! The starter: runs a monitor for every server of the cluster, and brings monitors back that died.
+//! The starter: runs a monitor for every server of the cluster, and starts a monitor again that died.
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `monitors` | the monitors, each under a supervisor: start, add, end |
+//! | `monitors` | the monitors, each under a supervisor: start, end |
+//! | `add` | servers that are added while the cluster runs |
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
 //! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
-//! | `ports` | whether the ports of a server are free |
+//! | `path` | paths as they stand on command lines |
+//! | `place` | where a server is to run, and whether its ports are free there |
 //! | `record` | what outlives the process: servers that are kept down, servers that were added |
 //! | `joined` | what modules see: answers when a server has joined |
 //!
-//! A monitor runs in a process group of its own, its program in another. Asked to end, a monitor ends its program first; killed, its guard
-//! and this starter's (see [`Guard`](crate::supervise::Guard)) leave nothing behind, and the same holds when the master itself is killed. A monitor on
-//! another machine ends when its `ssh` does. A monitor that ends with code 0 was stopped on purpose and stays down, and so does one that ends with
-//! [`GIVEN_UP`](crate::monitor::GIVEN_UP): its program is not to run again.
+//! A monitor runs in a process group of its own, and its program in another. A monitor that is asked to end ends its program first. If a monitor or the
+//! master is killed, their guards (see [`Guard`](crate::supervise::Guard)) kill what they ran. A monitor on another machine ends when its `ssh` does.
 //!
-//! Only a monitor that is proved dead is started again: here its process has ended, elsewhere the state in its data directory is open to a new one,
-//! which ends at once otherwise and is tried again later.
+//! A monitor that ends with code 0 was stopped on purpose, and stays down. So does a monitor that ends with
+//! [`GIVEN_UP`](crate::monitor::GIVEN_UP), because its program is not to run again.
+//!
+//! Only a monitor that is proved dead is started again. On this machine its process has ended. On another machine the new monitor opens the state in the
+//! data directory. If it cannot, the old one lives: the new one then ends at once, and is started again later.
 
+mod add;
 mod command;
 mod joined;
 mod monitors;
+mod path;
+mod place;
 mod pomelo;
-mod ports;
 mod record;
 
 #[cfg(test)]

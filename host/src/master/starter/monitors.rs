@@ -7,23 +7,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::command::Commands;
-use super::{Record, ports};
+use super::command::{Commands, MARGIN};
+use super::{Record, place};
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
-use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
-use crate::state_db;
-use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
-use crate::wire::Info;
+use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, recorder};
 
-/// What a monitor may take beyond its program's deadline, to tell its master and end.
-pub(super) const MARGIN: Duration = Duration::from_secs(2);
-/// How long a monitor that is about to end may take: the calls under way on it are answered first.
+/// How long a monitor may take to end: it answers the calls under way first.
 const ENDING: Duration = Duration::from_secs(5);
-/// Servers that can have been added at a time.
-const MAX_ADDED: usize = 10_000;
 
 /// Which servers to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,22 +33,23 @@ pub enum Which {
 pub struct ServerStarter {
     commands: Commands,
     /// Where the master listens.
-    master: String,
-    record: Record,
+    pub(super) master: String,
+    pub(super) record: Record,
     guard: Arc<Guard>,
     journal: Journal,
-    state: Mutex<State>,
-    /// Held while servers are added, until they are started: another addition finds them up.
-    adding: tokio::sync::Mutex<()>,
+    pub(super) roster: Mutex<Roster>,
+    /// Held while servers are added, until they are started, so that another addition finds them running.
+    pub(super) adding: tokio::sync::Mutex<()>,
 }
 
-struct State {
-    /// With the servers that were added among its own.
-    config: Config,
-    /// Ids of those.
-    added: BTreeSet<String>,
-    monitors: HashMap<String, Supervisor>,
-    /// From here on nothing is started.
+/// The servers that the starter knows, and the monitors that it runs.
+pub(super) struct Roster {
+    /// The servers that were added stand among its own.
+    pub(super) config: Config,
+    /// Ids of the servers that were added.
+    pub(super) added: BTreeSet<String>,
+    pub(super) monitors: HashMap<String, Supervisor>,
+    /// Set when nothing is to be started any more.
     closing: bool,
 }
 
@@ -83,7 +77,7 @@ impl ServerStarter {
         let commands = Commands::new(config, master, program, policy)?;
         let (mut config, mut added) = (config.clone(), BTreeSet::new());
         for (id, info) in record.added() {
-            // One that the configuration has meanwhile is the configuration's.
+            // A server that the configuration names by now is no longer an added one.
             match config.server(&id).is_none().then(|| config.added(&[info], &[], master)) {
                 Some(Ok(servers)) => {
                     added.extend(servers.iter().map(|server| server.id.clone()));
@@ -96,14 +90,14 @@ impl ServerStarter {
                 None => record.put_added(&id, None),
             }
         }
-        let state = State { config, added, monitors: HashMap::new(), closing: false };
+        let roster = Roster { config, added, monitors: HashMap::new(), closing: false };
         Ok(ServerStarter {
             commands,
             master: master.to_owned(),
             record,
             guard: Arc::new(Guard::new()),
             journal: Journal::default(),
-            state: Mutex::new(state),
+            roster: Mutex::new(roster),
             adding: tokio::sync::Mutex::default(),
         })
     }
@@ -115,14 +109,14 @@ impl ServerStarter {
 
     /// Ids of the servers that are to run: those of the configuration and those that were added, but for those that are kept down.
     pub fn servers(&self) -> Vec<String> {
-        let state = self.state.lock();
-        let ids = state.config.servers.iter().map(|server| server.id.clone());
-        ids.filter(|id| !self.record.is_held(id)).collect()
+        let roster = self.roster.lock();
+        let ids = roster.config.servers.iter().map(|server| server.id.clone());
+        ids.filter(|id| !self.record.is_kept_down(id)).collect()
     }
 
     /// The type of a server that is configured or was added.
     pub(in crate::master) fn server_type(&self, id: &str) -> Option<String> {
-        self.state.lock().config.server(id).map(|server| server.server_type.clone())
+        self.roster.lock().config.server(id).map(|server| server.server_type.clone())
     }
 
     pub(super) fn record(&self) -> &Record {
@@ -130,16 +124,16 @@ impl ServerStarter {
     }
 
     pub(super) fn knows(&self, id: &str) -> bool {
-        self.state.lock().config.server(id).is_some()
+        self.roster.lock().config.server(id).is_some()
     }
 
-    /// Keeps servers down that are stopped on purpose, also over a restart of the master; or does so no more. Others' ids are passed over.
-    pub(super) async fn hold(&self, ids: &[String], down: bool) -> Result<(), Failure> {
+    /// Says whether servers are kept down, also over a restart of the master. Ids of unknown servers are ignored.
+    pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let known: Vec<String> = ids.iter().filter(|id| !down || self.knows(id)).cloned().collect();
-        self.record.hold(&known, down).await
+        self.record.set_kept_down(&known, down).await
     }
 
-    /// Starts the servers that are meant, all at once, but for those that are kept down; the outcome of each, in the order of the configuration.
+    /// Starts the servers that are meant, all at once, but for those that are kept down. Gives the outcome of each, in the order of the configuration.
     ///
     /// # Errors
     /// `not-found` where none is meant.
@@ -150,8 +144,8 @@ impl ServerStarter {
             Which::Id(id) => server.id == *id,
         };
         let ids: Vec<String> = {
-            let state = self.state.lock();
-            state.config.servers.iter().filter(meant).map(|server| server.id.clone()).collect()
+            let roster = self.roster.lock();
+            roster.config.servers.iter().filter(meant).map(|server| server.id.clone()).collect()
         };
         match which {
             Which::Type(name) if ids.is_empty() => {
@@ -162,9 +156,9 @@ impl ServerStarter {
             }
             _ => {}
         }
-        let (held, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_held(id));
-        for id in held {
-            tracing::info!(server = %id, "stays down, since it was stopped on purpose: `pomelo restart {id}` starts it");
+        let (kept_down, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_kept_down(id));
+        for id in kept_down {
+            tracing::info!(server = %id, "stays down, because it was stopped on purpose: `pomelo restart {id}` starts it");
         }
         Ok(join_all(ids.into_iter().map(|id| async move {
             let outcome = self.start_one(&id).await;
@@ -173,91 +167,19 @@ impl ServerStarter {
         .await)
     }
 
-    /// Starts a server that is down; it is no more kept down.
+    /// Starts a server that is down. It is no longer kept down.
     pub(super) async fn start(&self, id: &str) -> Result<(), Failure> {
-        let held = self.record.is_held(id);
+        let kept_down = self.record.is_kept_down(id);
         self.start_one(id).await?;
-        if held { self.hold(&[id.to_owned()], false).await } else { Ok(()) }
+        if kept_down { self.set_kept_down(&[id.to_owned()], false).await } else { Ok(()) }
     }
 
-    /// Adds servers and starts them. All are checked before any is started: who they are, what they name, whether their ports are free. `running`
-    /// are servers that are connected. One that cannot be started is not there afterwards; the others stay until they are stopped by name, and
-    /// come back with a new master.
-    pub(super) async fn add(&self, added: &[Info], running: &[String]) -> Result<Outcomes, Failure> {
-        let _adding = self.adding.lock().await;
-        // The place of one that was added before and is down can be taken.
-        let mut config = self.state.lock().config.clone();
-        let again: Vec<String> = {
-            let state = self.state.lock();
-            let named = added.iter().filter_map(|info| info.get("id")?.as_str());
-            let down = |id: &&str| state.added.contains(*id) && !running.iter().any(|up| up == id) && state.is_down(id);
-            named.filter(down).map(str::to_owned).collect()
-        };
-        config.servers.retain(|server| !again.contains(&server.id));
-        let refused = |wrong: Vec<String>| Failure::new(code::BAD_MESSAGE, wrong.join("; "));
-        let servers = config.added(added, running, &self.master).map_err(refused)?;
-        let checks = servers.iter().map(|server| self.reach(server, Duration::ZERO));
-        let wrong: Vec<String> =
-            join_all(checks).await.into_iter().filter_map(Result::err).map(|f| f.message).collect();
-        if !wrong.is_empty() {
-            return Err(refused(wrong));
-        }
-        let ids: Vec<String> = servers.iter().map(|server| server.id.clone()).collect();
-        {
-            let mut state = self.state.lock();
-            if state.added.len() + servers.len() > MAX_ADDED {
-                let what = format!("at most {MAX_ADDED} servers can be added; {} are there", state.added.len());
-                return Err(Failure::new(code::BUSY, what));
-            }
-            // They may have been started meanwhile.
-            if let Some(id) = again.iter().find(|id| !state.is_down(id)) {
-                return Err(Failure::new(code::BUSY, format!("{id} was added before, and is being started")));
-            }
-            state.config.servers.retain(|server| !again.contains(&server.id));
-            again.iter().for_each(|id| drop(state.monitors.remove(id)));
-            state.added.extend(ids.iter().cloned());
-            servers.iter().for_each(|server| self.record.put_added(&server.id, Some(&server.info)));
-            state.config.servers.extend(servers);
-        }
-        let kept = async {
-            self.record.hold(&ids, false).await?;
-            self.record.written().await
-        };
-        if let Err(failure) = kept.await {
-            join_all(ids.iter().map(|id| self.forget(id))).await;
-            return Err(failure);
-        }
-        Ok(join_all(ids.into_iter().map(|id| async move {
-            let outcome = self.start_one(&id).await;
-            if outcome.is_err() {
-                self.forget(&id).await;
-            }
-            (id, outcome)
-        }))
-        .await)
-    }
-
-    /// Takes a server away that was added and could not be started.
-    async fn forget(&self, id: &str) {
-        let monitor = {
-            let mut state = self.state.lock();
-            state.added.remove(id);
-            state.config.servers.retain(|server| server.id != id);
-            self.record.put_added(id, None);
-            state.monitors.remove(id)
-        };
-        if let Some(monitor) = monitor {
-            // Whatever has ended already is fine.
-            let _ = monitor.stop().await;
-        }
-    }
-
-    /// Ends all monitors, and by them their programs; kills what has not ended within `deadline`. Nothing can be started after it.
+    /// Ends all monitors, which end their programs. Kills what has not ended within `deadline`. Nothing can be started afterwards.
     pub async fn stop_all(&self, deadline: Duration) {
         let monitors: Vec<Supervisor> = {
-            let mut state = self.state.lock();
-            state.closing = true;
-            state.monitors.values().cloned().collect()
+            let mut roster = self.roster.lock();
+            roster.closing = true;
+            roster.monitors.values().cloned().collect()
         };
         let asked = join_all(monitors.iter().map(Supervisor::stop));
         if tokio::time::timeout(deadline, asked).await.is_err() {
@@ -268,63 +190,36 @@ impl ServerStarter {
 
     /// Waits until all monitors that were started are down for good.
     pub async fn all_down(&self) {
-        let monitors: Vec<_> = self.state.lock().monitors.values().map(Supervisor::status).collect();
+        let monitors: Vec<_> = self.roster.lock().monitors.values().map(Supervisor::status).collect();
         join_all(monitors.into_iter().map(|mut status| async move {
-            // A supervisor that is gone has no monitor any more.
+            // An error means that the supervisor is gone, and its monitor with it.
             let _ = status.wait_for(|status| matches!(status.phase, Phase::Exited(_))).await;
         }))
         .await;
     }
 
-    /// How a server is reached, whether through `ssh`; checked, with its ports where it is to run here, which may take so long to become free.
-    async fn reach(&self, server: &Server, within: Duration) -> Result<bool, Failure> {
-        let by_ssh = match server.ssh {
-            Some(by_ssh) => by_ssh,
-            None => !ports::is_local(&server.host).await,
+    /// Whether a server is started through `ssh`. If it is to run on this machine, its ports must become free `within` this time.
+    pub(super) async fn reach(&self, server: &Server, within: Duration) -> Result<bool, Failure> {
+        let (ssh_is_configured, data_dir) = {
+            let roster = self.roster.lock();
+            (roster.config.settings.ssh.is_some(), roster.config.data_dir(&server.id))
         };
-        if by_ssh {
-            let configured = self.state.lock().config.settings.ssh.is_some();
-            if server.ssh.is_none() && !configured {
-                let Server { id, host, .. } = server;
-                let what = format!(
-                    "{id} belongs on {host}: run `pomelo monitor --id {id}` there, or give pomelo.toml a section [ssh]"
-                );
-                return Err(Failure::new(code::NOT_AVAILABLE, what));
-            }
-            return Ok(true);
+        let by_ssh = place::is_by_ssh(server, ssh_is_configured).await?;
+        if !by_ssh {
+            place::free_ports(server, within, data_dir, &self.master).await?;
         }
-        let mut busy = ports::still_busy(server, within).await;
-        if !busy.is_empty() && server.force && self.kill_leftovers(server).await? > 0 {
-            busy = ports::busy(server).await;
-        }
-        if busy.is_empty() { Ok(false) } else { Err(Failure::new(code::BUSY, ports::sentence(server, &busy))) }
+        Ok(by_ssh)
     }
 
-    /// Kills what an earlier run of a server left behind; how many processes. Its monitor may have been started by somebody else and be alive:
-    /// then the state of the server is in use, and what it runs is nothing left behind.
-    async fn kill_leftovers(&self, server: &Server) -> Result<usize, Failure> {
-        let Some(directory) = self.state.lock().config.data_dir(&server.id) else {
-            // Without a data directory nothing proves the monitor dead.
-            return Ok(0);
-        };
-        let opened = tokio::task::spawn_blocking(move || state_db::StateDb::open(&directory)).await;
-        let opened = opened.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
-        // Held until they are killed: no monitor can start in between.
-        let _held = opened.map_err(|error| {
-            let what = format!("{}: nothing is killed for it, since its monitor may be alive: {error}", server.id);
-            Failure::new(code::BUSY, what)
-        })?;
-        Ok(kill_leftovers(&leftovers(&server.id, &self.master)).await)
-    }
-
-    async fn start_one(&self, id: &str) -> Result<(), Failure> {
+    /// Starts a server that is down.
+    pub(super) async fn start_one(&self, id: &str) -> Result<(), Failure> {
         let (server, monitor) = {
-            let state = self.state.lock();
-            (state.config.server(id).cloned(), state.monitors.get(id).cloned())
+            let roster = self.roster.lock();
+            (roster.config.server(id).cloned(), roster.monitors.get(id).cloned())
         };
         let server = server.ok_or_else(|| self.unknown(&format!("no server `{id}`"), |server| &server.id))?;
         if let Some(monitor) = &monitor {
-            // One whose server was just stopped is about to end: it has answered, and tells its master goodbye.
+            // The monitor of a server that was just stopped has answered, and is about to end.
             let down = |status: &Status| status.pid().is_none();
             let _ = tokio::time::timeout(ENDING, monitor.status().wait_for(down)).await;
             let up = monitor.status().borrow().pid();
@@ -336,17 +231,17 @@ impl ServerStarter {
         }
         let by_ssh = self.reach(&server, MARGIN).await?;
         let known = {
-            let mut state = self.state.lock();
-            if state.closing {
+            let mut roster = self.roster.lock();
+            if roster.closing {
                 return Err(Failure::new(code::NOT_AVAILABLE, "the master is ending and starts no servers"));
             }
-            match state.monitors.get(id) {
+            match roster.monitors.get(id) {
                 Some(monitor) => Some(monitor.clone()),
                 None => {
-                    let spec = self.commands.spec(&server, state.added.contains(id), by_ssh)?;
+                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh)?;
                     let watcher = recorder(self.journal.clone(), id.to_owned(), "the monitor", true);
                     let monitor = Supervisor::watched(spec, self.guard.clone(), watcher);
-                    state.monitors.insert(id.to_owned(), monitor);
+                    roster.monitors.insert(id.to_owned(), monitor);
                     None
                 }
             }
@@ -359,7 +254,7 @@ impl ServerStarter {
 
     /// Waits until a monitor that was just launched runs or cannot be started.
     async fn first_start(&self, id: &str) -> Result<(), Failure> {
-        let status = self.state.lock().monitors.get(id).map(Supervisor::status);
+        let status = self.roster.lock().monitors.get(id).map(Supervisor::status);
         let mut status = status.ok_or_else(|| Failure::new(code::NOT_FOUND, format!("{id} is gone")))?;
         let settled = status.wait_for(|status| status.pid().is_some() || status.last_exit.is_some()).await;
         let settled = settled.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
@@ -371,8 +266,8 @@ impl ServerStarter {
     }
 
     fn unknown(&self, what: &str, name: impl Fn(&Server) -> &String) -> Failure {
-        let state = self.state.lock();
-        let mut names: Vec<&str> = state.config.servers.iter().map(|server| name(server).as_str()).collect();
+        let roster = self.roster.lock();
+        let mut names: Vec<&str> = roster.config.servers.iter().map(|server| name(server).as_str()).collect();
         names.dedup();
         let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         Failure::new(code::NOT_FOUND, format!("{what} is configured (configured: {known})"))
@@ -380,13 +275,13 @@ impl ServerStarter {
 
     #[cfg(test)]
     pub(super) fn monitor(&self, id: &str) -> tokio::sync::watch::Receiver<Status> {
-        self.state.lock().monitors[id].status()
+        self.roster.lock().monitors[id].status()
     }
 }
 
-impl State {
+impl Roster {
     /// Whether no monitor of that id runs, or is to run again.
-    fn is_down(&self, id: &str) -> bool {
+    pub(super) fn is_down(&self, id: &str) -> bool {
         let down = |monitor: &Supervisor| matches!(monitor.status().borrow().phase, Phase::Exited(_));
         self.monitors.get(id).is_none_or(down)
     }

@@ -1,16 +1,16 @@
-//! The command lines of servers of pomelo 2.x: no monitor of ours stands beside them, since each is its own.
+//! The command lines of servers of pomelo 2.x. No monitor of ours stands beside them, because they register with the master themselves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::command::absolute;
+use super::path::absolute;
 use crate::config::{Config, Origin, Server};
 use crate::failure::Failure;
 use crate::supervise::{Input, Output, Policy, Restart, Spec};
 
-/// The code with which a server of pomelo's ends that was killed on purpose: -1.
+/// The exit code of a pomelo server that was killed on purpose: -1.
 const KILLED: i32 = 255;
 
 /// How the servers of an application of pomelo 2.x are run.
@@ -24,7 +24,7 @@ pub(super) struct App {
 }
 
 impl App {
-    /// Absent where the configuration names no application.
+    /// Absent if the configuration names no application.
     ///
     /// # Errors
     /// Where the path of the application is not Unicode.
@@ -37,7 +37,7 @@ impl App {
         Ok(Some(App { node, main, dir, environment, policy }))
     }
 
-    /// What is run for a server, as pomelo's own starter runs it: its members are arguments. One that ends in order was stopped, and stays down.
+    /// What is run for a server. Its members are arguments, as pomelo's own starter has them. A server that ends in order was stopped, and stays down.
     pub(super) fn spec(&self, server: &Server) -> Spec {
         let restart = if server.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
         Spec {

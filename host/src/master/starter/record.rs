@@ -1,4 +1,4 @@
-//! What the starter keeps beyond the process: servers that were stopped on purpose, and servers that were added.
+//! What the starter keeps in the master's database: servers that were stopped on purpose, and servers that were added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,66 +10,66 @@ use crate::plugin::Keeper;
 use crate::state_db::StateDb;
 use crate::wire::Info;
 
-/// Whose keys these are in the database of the master.
+/// The name under which the database has these keys.
 const HOST: &str = "starter";
-/// Scope of the ids of servers that are kept down.
-const HELD: &str = "held";
+/// Scope of the ids of servers that are kept down. It keeps the word that existing databases have.
+const KEPT_DOWN: &str = "held";
 /// Scope of the servers that were added, by id, each as JSON.
 const ADDED: &str = "added";
 
 /// The starter's record. Without a database it lasts as long as the process.
 #[derive(Default)]
 pub struct Record {
-    kept: Option<(Arc<StateDb>, Arc<dyn Keeper>)>,
-    held: Mutex<BTreeSet<String>>,
+    database: Option<(Arc<StateDb>, Arc<dyn Keeper>)>,
+    kept_down: Mutex<BTreeSet<String>>,
 }
 
 impl Record {
     /// The record in a master's database.
     pub fn new(state: Option<Arc<StateDb>>) -> Self {
-        let kept = state.map(|state| {
+        let database = state.map(|state| {
             let keeper = state.of(HOST);
             (state, keeper)
         });
-        let held = kept.iter().flat_map(|(_, keeper)| keeper.load(HELD)).map(|(id, _)| id).collect();
-        Record { kept, held: Mutex::new(held) }
+        let kept_down = database.iter().flat_map(|(_, keeper)| keeper.load(KEPT_DOWN)).map(|(id, _)| id).collect();
+        Record { database, kept_down: Mutex::new(kept_down) }
     }
 
     /// Whether a server was stopped on purpose.
-    pub(super) fn is_held(&self, id: &str) -> bool {
-        self.held.lock().contains(id)
+    pub(super) fn is_kept_down(&self, id: &str) -> bool {
+        self.kept_down.lock().contains(id)
     }
 
     /// The servers that were stopped on purpose.
-    pub(super) fn held(&self) -> Vec<String> {
-        self.held.lock().iter().cloned().collect()
+    pub(super) fn kept_down(&self) -> Vec<String> {
+        self.kept_down.lock().iter().cloned().collect()
     }
 
-    /// Notes that servers are stopped on purpose, or are no more.
+    /// Notes whether servers are kept down.
     ///
     /// # Errors
-    /// `failed` where that cannot be written; then all is as before.
-    pub(super) async fn hold(&self, ids: &[String], down: bool) -> Result<(), Failure> {
+    /// `failed` if that cannot be written. Then all is as before.
+    pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
         let changed: Vec<&String> = {
-            let mut held = self.held.lock();
-            ids.iter().filter(|id| if down { held.insert((*id).clone()) } else { held.remove(*id) }).collect()
+            let mut kept_down = self.kept_down.lock();
+            ids.iter().filter(|id| if down { kept_down.insert((*id).clone()) } else { kept_down.remove(*id) }).collect()
         };
         if changed.is_empty() {
             return Ok(());
         }
-        let put = |down: bool| changed.iter().for_each(|id| self.put(HELD, id, down.then(|| "1".into())));
+        let put = |down: bool| changed.iter().for_each(|id| self.put(KEPT_DOWN, id, down.then(|| "1".into())));
         put(down);
         let outcome = self.written().await;
         if outcome.is_err() {
-            let mut held = self.held.lock();
+            let mut kept_down = self.kept_down.lock();
             for id in &changed {
                 if down {
-                    held.remove(*id)
+                    kept_down.remove(*id)
                 } else {
-                    held.insert((*id).clone())
+                    kept_down.insert((*id).clone())
                 };
             }
-            // What waits to be written is written later, with its last value.
+            // What waits to be written gets the old value back.
             put(!down);
         }
         outcome
@@ -77,7 +77,7 @@ impl Record {
 
     /// The servers that were added, as they were.
     pub(super) fn added(&self) -> BTreeMap<String, Info> {
-        let entries = self.kept.iter().flat_map(|(_, keeper)| keeper.load(ADDED));
+        let entries = self.database.iter().flat_map(|(_, keeper)| keeper.load(ADDED));
         let info = |(id, text): (String, String)| match serde_json::from_str(&text) {
             Ok(info) => Some((id, info)),
             Err(error) => {
@@ -93,9 +93,9 @@ impl Record {
         self.put(ADDED, id, info.map(|info| crate::wire::raw(info).get().into()));
     }
 
-    /// Waits until all of it is on the disk: whoever is answered then can rely on it, even if the machine loses its power.
+    /// Waits until all changes are on the disk, so that an answer after it holds even if the machine loses its power.
     pub(super) async fn written(&self) -> Result<(), Failure> {
-        let Some((state, _)) = &self.kept else { return Ok(()) };
+        let Some((state, _)) = &self.database else { return Ok(()) };
         let state = state.clone();
         match tokio::task::spawn_blocking(move || state.flush()).await {
             Ok(true) => Ok(()),
@@ -104,7 +104,7 @@ impl Record {
     }
 
     fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>) {
-        if let Some((_, keeper)) = &self.kept {
+        if let Some((_, keeper)) = &self.database {
             keeper.put(scope, key, value);
         }
     }

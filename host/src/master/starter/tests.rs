@@ -237,19 +237,19 @@ async fn s4_what_was_stopped_on_purpose_and_what_was_added_outlives_the_master()
         let starter = with_record(dir.path(), WAIT, open());
         let new = info(json!({"id": "chat-9", "serverType": "chat", "port": port}));
         assert_eq!(names(starter.add(&[new], &[]).await.unwrap()), ["chat-9"]);
-        starter.hold(&["chat-1".into(), "nobody".into()], true).await.unwrap();
+        starter.set_kept_down(&["chat-1".into(), "nobody".into()], true).await.unwrap();
         starter.stop_all(LONG).await;
     }
     {
         let starter = with_record(dir.path(), WAIT, open());
         assert_eq!(names(starter.run(&Which::All).await.unwrap()), ["chat-2", "gate-1", "far", "chat-9"]);
         assert_eq!(starter.servers(), ["chat-2", "gate-1", "far", "chat-9"]);
-        assert_eq!(starter.record().held(), ["chat-1"]);
+        assert_eq!(starter.record().kept_down(), ["chat-1"]);
         starter.start("chat-1").await.unwrap();
         starter.stop_all(LONG).await;
     }
     let starter = with_record(dir.path(), WAIT, open());
-    assert!(starter.record().held().is_empty(), "who starts it wants it up");
+    assert!(starter.record().kept_down().is_empty(), "who starts it wants it up");
     assert_eq!(names(starter.run(&Which::Type("chat".into())).await.unwrap()), ["chat-1", "chat-2", "chat-9"]);
 }
 

@@ -1,9 +1,8 @@
-//! One port for everything that reaches a master: HTTP, Socket.IO and, told apart by a connection's first byte, pomelo-admin's wire.
+//! One port for everything that reaches a master: HTTP, Socket.IO and pomelo-admin's wire. A connection's first byte tells the last from the others.
 //!
-//! The accept loop is our own: one task a connection, so that a silent peer holds up nobody. It knows how to end any connection at any moment
-//! and keeps count of them; it does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
+//! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. It counts the connections, and can end any of
+//! them at any moment. It does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
-mod options;
 mod origin;
 mod stream;
 
@@ -27,17 +26,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-pub use options::Options;
-pub(super) use stream::Connection;
+pub use super::options::Options;
 
-use self::origin::Rule;
+use self::origin::OriginRule;
 use self::stream::Stream;
 use super::Accept;
 use super::mqtt;
-use super::socket_io::server::{Handshake, Server, is_socket_io, session_of};
+use super::socket_io::connection::Connection;
+use super::socket_io::engine_session::EngineSession;
+use super::socket_io::server::{Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
 
-/// Where a request came from, in the extensions of every request that a mounted page is given.
+/// The address that a request came from. It stands in the extensions of every request that a mounted page is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote(pub SocketAddr);
 
@@ -51,7 +51,7 @@ pub struct Listener {
 /// What all connections share.
 struct Door {
     options: Options,
-    rule: Rule,
+    rule: OriginRule,
     server: Server,
     mqtt: mqtt::server::Server,
     sessions: Arc<Sessions>,
@@ -71,7 +71,7 @@ impl Listener {
     ) -> io::Result<Listener> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
-        let rule = Rule::new(address, &options.allowed_hosts);
+        let rule = OriginRule::new(address, &options.allowed_hosts);
         let sessions = Arc::new(Sessions::new(options.ping_interval + options.ping_timeout));
         let tasks = TaskTracker::new();
         let mqtt = mqtt::server::Server::new(&options, accept.clone());
@@ -84,8 +84,8 @@ impl Listener {
         self.address
     }
 
-    /// Accepts until `shutdown` is cancelled; then closes the port, closes every peer with what was sent to it before, and waits for that,
-    /// at most [`Options::shutdown_time`]. Every session has been told of its end when this returns.
+    /// Accepts connections until `shutdown` is cancelled. Then closes the port, and closes every peer when it has received what was sent to it, within
+    /// [`Options::shutdown_time`]. Every session has been told of its end when this returns.
     pub async fn serve(self, shutdown: CancellationToken) {
         let Listener { socket, address, door } = self;
         let places = Arc::new(Semaphore::new(door.options.max_connections));
@@ -104,7 +104,7 @@ impl Listener {
                     Err(_) => refuse(remote, "limit", "as many connections as are allowed are open already"),
                 },
                 Err(error) => {
-                    // Out of file descriptors, mostly: trying again at once would only burn the CPU.
+                    // Mostly out of file descriptors. Trying again at once would only burn the CPU.
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -152,7 +152,7 @@ impl Door {
         place: OwnedSemaphorePermit,
         shutdown: CancellationToken,
     ) {
-        // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
         let _ = socket.set_nodelay(true);
         let first_frame_limit = self.options.first_frame_limit;
         let connection = Arc::new(Connection::new(remote, local, 4 * first_frame_limit, first_frame_limit));
@@ -167,7 +167,7 @@ impl Door {
         let served = tokio::select! {
             served = serving.as_mut() => served,
             () = shutdown.cancelled() => {
-                // A request under way is answered; a connection without one ends here.
+                // A request under way is still answered. A connection without one ends here.
                 serving.as_mut().graceful_shutdown();
                 serving.await
             }
@@ -196,8 +196,8 @@ impl Door {
             {
                 return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
             }
-            let handshake = Handshake::new(connection, request.uri());
-            request.extensions_mut().insert(Arc::new(handshake));
+            let session = EngineSession::new(connection, request.uri());
+            request.extensions_mut().insert(Arc::new(session));
         }
         let response = self.server.service().oneshot(request).await?;
         Ok(response.map(Body::new))
@@ -219,7 +219,7 @@ impl Door {
         for connection in self.sessions.connections() {
             connection.cut.cancel();
         }
-        // With its connection cut, each task has nothing left to wait for but the time of a flush.
+        // A task whose connection is cut waits at most for the time of a flush.
         let _ = timeout(2 * self.options.flush_time, self.tasks.wait()).await;
     }
 }

@@ -1,9 +1,13 @@
 //! Which web pages may talk to this server.
 //!
-//! A browser sends any page's requests to any address, loopback too. Two headers tell them apart. `Origin` names the page: a foreign one is
-//! refused. `Host` names what the browser thinks it talks to: a foreign *name* there means that somebody's DNS points at this server, which
-//! makes a foreign page look like one of ours (DNS rebinding). Programs that are no browser send no `Origin`; on an address that others
-//! can reach they may use any name for this host, so `Host` is then checked only where the server listens on loopback alone.
+//! A browser sends the requests of any page to any address, loopback too. Two headers tell foreign pages from our own.
+//!
+//! - `Origin` names the page's site. A foreign site is refused.
+//! - `Host` names the server that the browser thinks it talks to. A foreign *name* there means that somebody's DNS points at this server, so that a foreign
+//!   page looks like one of ours (DNS rebinding).
+//!
+//! Programs other than browsers send no `Origin`. Their `Host` is checked only if the server listens on loopback, because on an address that others can
+//! reach they may use any name for this host.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,22 +16,22 @@ use axum::http::{HeaderMap, Uri, header};
 
 /// The rule of one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct OriginRule {
     allowed: Vec<String>,
     loopback: bool,
 }
 
-impl Rule {
-    /// The rule for a listener on that address with further names.
+impl OriginRule {
+    /// The rule for a listener on an address; `allowed` are further names.
     pub(super) fn new(bound: SocketAddr, allowed: &[String]) -> Self {
         let allowed = allowed.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Rule { allowed, loopback: bound.ip().is_loopback() }
+        OriginRule { allowed, loopback: bound.ip().is_loopback() }
     }
 
     /// Checks a request that came to `local`.
     ///
     /// # Errors
-    /// The sentence to refuse it with.
+    /// The sentence with which the request is refused.
     pub(super) fn check(&self, local: IpAddr, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
         let origin = headers.get(header::ORIGIN);
         if let Some(origin) = origin {
@@ -43,7 +47,7 @@ impl Rule {
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
         let host = uri.authority().or(host.as_ref()).map(Authority::host);
-        // An address instead of a name cannot have been redirected by DNS.
+        // DNS cannot redirect an address, only a name.
         if host.is_some_and(|host| address(host).is_some() || self.is_ours(host, local)) {
             Ok(())
         } else {
@@ -79,7 +83,7 @@ mod tests {
     #[test]
     fn foreign_pages_and_names_are_refused() {
         let check = |bound: &str, origin: Option<&str>, host: Option<&str>, good: bool| {
-            let rule = Rule::new(bound.parse().unwrap(), &["Admin.example".into()]);
+            let rule = OriginRule::new(bound.parse().unwrap(), &["Admin.example".into()]);
             let mut headers = HeaderMap::new();
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());

@@ -1,95 +1,26 @@
-//! A TCP connection of the listener, wrapped so that it can be ended at any moment and cannot be held up by its peer.
+//! A TCP connection of the listener, wrapped so that it can be ended at any moment and so that its peer cannot stall it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use socketioxide::socket::Sid;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::transport::Peer;
+use crate::transport::socket_io::connection::Connection;
 use crate::transport::socket_io::sessions::Sessions;
 
-/// What is known of one TCP connection.
-pub(in crate::transport) struct Connection {
-    /// A number that no other connection of this process has.
-    pub id: u64,
-    /// The other end.
-    pub remote: SocketAddr,
-    /// The address of this host that was connected to.
-    pub local: SocketAddr,
-    /// Makes reads and writes fail.
-    pub cut: CancellationToken,
-    /// Cancelled when the socket has been closed.
-    pub gone: CancellationToken,
-    /// The Socket.IO session that it carries, and its peer once there is one.
-    carried: Mutex<Option<(Sid, Option<Peer>)>>,
-    /// Bytes read since the last request began.
-    read: AtomicUsize,
-    /// How many these may be while the peer has not been registered.
-    limit: usize,
-    /// The frame limit of a peer that has not been registered.
-    first_frame_limit: usize,
-}
-
-impl Connection {
-    /// A connection that may send `limit` bytes a request until its peer's frame limit is above `first_frame_limit`.
-    pub(super) fn new(remote: SocketAddr, local: SocketAddr, limit: usize, first_frame_limit: usize) -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Connection {
-            id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
-            remote,
-            local,
-            cut: CancellationToken::new(),
-            gone: CancellationToken::new(),
-            carried: Mutex::new(None),
-            read: AtomicUsize::new(0),
-            limit,
-            first_frame_limit,
-        }
-    }
-
-    /// A request begins.
-    pub(super) fn begin_request(&self) {
-        self.read.store(0, Ordering::Relaxed);
-    }
-
-    /// The connection carries that session now.
-    pub(in crate::transport) fn carries(&self, session: Sid, peer: Option<Peer>) {
-        *self.carried.lock() = Some((session, peer));
-    }
-
-    /// The session that it carries.
-    pub(in crate::transport) fn session(&self) -> Option<Sid> {
-        self.carried.lock().as_ref().map(|(session, _)| *session)
-    }
-
-    /// Counts what was read. False where a peer that has not been registered has sent more than it may: the layers above collect a
-    /// message up to their own, high limit before they hand it on, and a stranger must not fill memory with that.
-    fn count(&self, bytes: usize) -> bool {
-        if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
-            return true;
-        }
-        let carried = self.carried.lock();
-        matches!(&*carried, Some((_, Some(peer))) if peer.frame_limit() > self.first_frame_limit)
-    }
-}
-
-/// The wrapped socket. Dropping it closes the connection and gives its place back.
+/// The wrapped socket. Dropping it closes the connection and gives its permit back.
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
     sessions: Arc<Sessions>,
-    // Reading and writing are polled by different tasks, and a future wakes one task only.
+    // Two, because reading and writing are polled by different tasks and a future wakes only one task.
     cut_read: Pin<Box<WaitForCancellationFutureOwned>>,
     cut_write: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Runs while a write waits for the peer.
@@ -121,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Lets a write go on, or fail where the connection was cut or the peer has taken nothing for too long.
+    /// Polls a write. It fails if the connection was cut or the peer has taken nothing for too long.
     fn watch_write<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -168,9 +99,9 @@ impl AsyncRead for Stream {
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
         if !self.connection.count(buffer.filled().len() - before) {
             const WHY: &str = "it sent more than it may before registration";
-            match &*self.connection.carried.lock() {
-                Some((_, Some(peer))) => peer.cut_counted("unregistered-bytes", WHY),
-                _ => self.end("unregistered-bytes"),
+            match self.connection.peer() {
+                Some(peer) => peer.cut_counted("unregistered-bytes", WHY),
+                None => self.end("unregistered-bytes"),
             }
             return Poll::Ready(Err(aborted(WHY)));
         }

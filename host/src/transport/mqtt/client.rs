@@ -1,6 +1,6 @@
 //! A monitor's side of pomelo-admin's transport: how a monitor of ours reaches an original master.
 //!
-//! It does not connect again by itself: what has to be said after a reconnect is the caller's business.
+//! It does not connect again by itself, because only the caller knows what has to be said after that.
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const HELLO: usize = 16;
 pub struct Options {
     /// How long connecting may take, until the master has answered CONNECT. 10 s.
     pub connect_time: Duration,
-    /// Frames that may wait to be sent; a master that falls further behind is cut. 4096.
+    /// Frames that may wait to be sent. A master that falls further behind is cut. 4096.
     pub outbox: usize,
     /// The largest frame that the master may send, in bytes. 16 MiB.
     pub max_frame: usize,
@@ -37,7 +37,7 @@ pub struct Options {
     pub flush_time: Duration,
     /// Time between two pings. 60 s, as pomelo has it.
     pub ping: Duration,
-    /// After such a silence the master is gone, since it answers pings. 130 s.
+    /// How long the master may be silent. 130 s, because it answers pings.
     pub silence: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Default for Options {
     }
 }
 
-/// With what is said of connections to masters of our own kind.
+/// The limits of a connection to a master of our own kind, as far as they are the same.
 impl From<&socket_io::client::Options> for Options {
     fn from(options: &socket_io::client::Options) -> Self {
         let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, .. } = options;
@@ -73,8 +73,7 @@ pub enum ConnectError {
     Refused(u8),
 }
 
-/// Connects to a master at `address`, `host:port`. The session is made once the master has taken the connection; it is told of the end exactly
-/// once.
+/// Connects to a master at `address`, `host:port`. The session is made when the master has accepted the connection, and is told of the end exactly once.
 ///
 /// # Errors
 /// [`ConnectError`] says why there is no connection; the session has not been made then.
@@ -92,10 +91,10 @@ pub async fn connect(
     Ok(peer)
 }
 
-/// Introduces this side as pomelo's do, and waits to be taken.
+/// Introduces this side as pomelo's servers do, and waits to be accepted.
 async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), ConnectError> {
     let socket = TcpStream::connect(address).await?;
-    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
     let _ = socket.set_nodelay(true);
     let (read, mut write) = socket.into_split();
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
@@ -104,7 +103,7 @@ async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), 
     write.write_all(&hello).await?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| odd(ended.to_string()))?;
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| odd(error.to_string()))?;
     match codec::decode(&packet, length) {
         Ok(Packet::Connack(0)) => Ok((input, write)),
         Ok(Packet::Connack(code)) => Err(ConnectError::Refused(code)),

@@ -1,4 +1,4 @@
-//! Packets and bytes. The lengths are our own work, since they decide what is buffered at all; `mqtt-proto` reads the rest.
+//! Packets and bytes. We read the lengths ourselves, because they decide how much is buffered. `mqtt-proto` reads the rest.
 
 use mqtt_proto::v3::{Connect, Header, PacketType};
 use mqtt_proto::{Protocol, QoS};
@@ -19,7 +19,7 @@ pub const PINGRESP: [u8; 2] = [0xd0, 0];
 /// DISCONNECT.
 pub const DISCONNECT: [u8; 2] = [0xe0, 0];
 
-/// Why bytes are no packet that is taken here.
+/// Why bytes are no packet that is accepted here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
     /// The fixed header is none of MQTT's, or its flags are not.
@@ -47,7 +47,7 @@ pub enum Bad {
     Payload(String),
 }
 
-/// A packet of those that pomelo-admin's wire has.
+/// A packet of pomelo-admin's wire.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// A client introduces itself; the seconds within which it promises to send something, 0 for no promise.
@@ -59,9 +59,9 @@ pub enum Packet<'a> {
     Connack(u8),
     /// A frame.
     Publish {
-        /// What it is about.
+        /// The frame's topic.
         topic: &'a str,
-        /// JSON text, not yet looked at.
+        /// JSON text, not parsed yet.
         payload: &'a [u8],
     },
     /// Are you there?
@@ -81,11 +81,11 @@ pub struct Length {
     pub total: usize,
 }
 
-/// The length of the packet that begins here, as soon as that can be said. What is refused is refused by its first bytes, before anything of it
-/// is kept.
+/// The length of the packet that begins here; absent until enough bytes have come. A packet is refused by its first bytes, before more of it is
+/// buffered.
 ///
 /// # Errors
-/// [`Bad`] where the packet is none that is taken, or its payload could be above `limit` bytes.
+/// [`Bad`] if the packet is not accepted here, or its payload could be above `limit` bytes.
 pub fn length(received: &[u8], limit: usize) -> Result<Option<Length>, Bad> {
     let Some((&first, rest)) = received.split_first() else { return Ok(None) };
     kind(first)?;
@@ -102,7 +102,7 @@ pub fn length(received: &[u8], limit: usize) -> Result<Option<Length>, Bad> {
     if rest.len() < 4 { Ok(None) } else { Err(Bad::Length) }
 }
 
-/// The type that a first byte says, where it is one that travels here.
+/// The type that a first byte says, if it is a type of this wire.
 fn kind(first: u8) -> Result<PacketType, Bad> {
     let header = Header::new_with(first, 0, 0).map_err(|_| Bad::Header(first))?;
     let known = matches!(
@@ -159,12 +159,12 @@ fn publish(content: &[u8]) -> Result<Packet<'_>, Bad> {
     Ok(Packet::Publish { topic: std::str::from_utf8(topic).map_err(|_| BAD)?, payload })
 }
 
-/// A payload as the JSON that it carries: itself, or, where it is a JSON string, the text in it.
+/// The JSON that a payload carries: the payload itself or, if it is a JSON string, the text in it.
 #[derive(Debug)]
 pub enum Payload<'a> {
-    /// It carries itself.
+    /// The payload itself.
     Plain(&'a RawValue),
-    /// It carried a text.
+    /// The text in the payload, which was a JSON string.
     Quoted(Box<RawValue>),
 }
 
@@ -192,7 +192,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Appends a CONNECT: MQTT 3.1.1, a clean session, no promise of being heard. Of the client's name, 64 bytes: pomelo's own has 24.
+/// Appends a CONNECT: MQTT 3.1.1, a clean session, no keep-alive. The client's name is cut to 64 bytes; pomelo's own has 24.
 pub fn put_connect(out: &mut Vec<u8>, client: &str) {
     let (name, level) = Protocol::V311.to_pair();
     let client = &client.as_bytes()[..client.len().min(64)];
@@ -207,10 +207,10 @@ pub fn put_connect(out: &mut Vec<u8>, client: &str) {
     text(out, client);
 }
 
-/// Appends a PUBLISH with QoS 0; with `quoted` the payload travels as a JSON string. `scratch` is room to work in.
+/// Appends a PUBLISH with QoS 0. With `quoted` the payload travels as a JSON string. `scratch` is a buffer that can be used again.
 ///
 /// # Errors
-/// [`Bad::Size`] for what MQTT cannot carry; nothing has been appended then.
+/// [`Bad::Size`] for a packet that MQTT cannot carry. Nothing has been appended then.
 pub fn put_publish(
     out: &mut Vec<u8>,
     scratch: &mut Vec<u8>,
@@ -233,7 +233,7 @@ pub fn put_publish(
     out.push(0x30);
     let mut rest = length;
     loop {
-        // The seven lowest bits, and whether there are more.
+        // A byte has seven bits of the length. Its highest bit says whether there are more.
         let bits = u8::try_from(rest & 0x7f).unwrap_or_default();
         rest >>= 7;
         out.push(if rest > 0 { bits | 0x80 } else { bits });
@@ -248,94 +248,4 @@ pub fn put_publish(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The packet at the front, and what follows it.
-    fn take(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, &[u8])>, Bad> {
-        match length(bytes, limit)? {
-            Some(length) if bytes.len() >= length.total => {
-                Ok(Some((decode(&bytes[..length.total], length)?, &bytes[length.total..])))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    #[test]
-    fn both_protocol_names_connect_and_others_do_not() {
-        let check = |bytes: &[u8], expected| assert_eq!(take(bytes, 0), expected, "{bytes:?}");
-        let hello = Ok(Some((Packet::Connect { keep_alive: 0 }, &[][..])));
-        check(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03abc", hello);
-        let hello = Ok(Some((Packet::Connect { keep_alive: 60 }, &[][..])));
-        check(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00", hello);
-        check(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00", Err(Bad::Protocol));
-        check(b"\x10\x0c\x00\x04MQTX\x04\x02\x00\x00\x00\x00", Err(Bad::Protocol));
-        check(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x00\x00", Err(Bad::Content("CONNECT")));
-        check(b"\x10\x04\x00\x04MQ", Err(Bad::Content("CONNECT")));
-        let mut ours = Vec::new();
-        put_connect(&mut ours, "MQTT_ADMIN_1795355027631");
-        assert!(matches!(take(&ours, 0), Ok(Some((Packet::Connect { keep_alive: 0 }, [])))), "{ours:?}");
-    }
-
-    #[test]
-    fn what_is_refused_is_refused_by_its_first_bytes() {
-        for first in [0x32, 0x34, 0x36, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0xa2, 0xb0, 0xf0, 0x00, 0x11, 0xc1] {
-            assert_eq!(length(&[first], 1 << 20), Err(Bad::Header(first)));
-        }
-        assert_eq!(length(b"\x30\xff\xff\xff\xff", usize::MAX), Err(Bad::Length));
-        let size = Bad::Size { length: 1000 + OVERHEAD + 1, limit: 1000 };
-        assert_eq!(length(&[0x30, 0xe9, 0x08], 1000), Err(size));
-        assert_eq!(length(&[0x30, 0xe8], 1000), Ok(None));
-        assert_eq!(length(&[0x30, 0xe8, 0x08], 1000), Ok(Some(Length { header: 3, total: 1131 })));
-        assert_eq!(take(b"\x30\x01\x00", 9), Err(Bad::Content("PUBLISH")));
-        assert_eq!(take(b"\x30\x03\x00\x02a", 9), Err(Bad::Content("PUBLISH")));
-        assert_eq!(take(b"\xc0\x01\x00", 9), Err(Bad::Content("PINGREQ")));
-    }
-
-    #[test]
-    fn payloads_are_taken_in_both_forms() {
-        let check = |payload: &str, expected: &str| {
-            assert_eq!(Payload::read(payload.as_bytes()).unwrap().text().get(), expected, "{payload}");
-        };
-        check(r#"{"moduleId":"m"}"#, r#"{"moduleId":"m"}"#);
-        check(r#""{\"respId\":1,\"error\":1}""#, r#"{"respId":1,"error":1}"#);
-        for bad in ["", "{", "\"{\"", "\"x", "{}{}", "\"\\ud800\""] {
-            assert!(matches!(Payload::read(bad.as_bytes()), Err(Bad::Payload(_))), "{bad}");
-        }
-        assert!(Payload::read(b"\"\xff\"").is_err() && Payload::read(b"\xff").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_packet_or_refused(bytes: Vec<u8>, limit in 0usize..300) {
-            let mut rest = &bytes[..];
-            while let Ok(Some((packet, after))) = take(rest, limit) {
-                if let Packet::Publish { payload, .. } = packet {
-                    prop_assert!(payload.len() <= limit + OVERHEAD);
-                    let _ = Payload::read(payload);
-                }
-                prop_assert!(after.len() < rest.len());
-                rest = after;
-            }
-        }
-
-        #[test]
-        fn frames_arrive_as_they_were_sent(topic in "[a-z_]{0,64}", text: String, quoted: bool) {
-            let payload = serde_json::to_string(&serde_json::json!({ "text": text })).unwrap();
-            let (mut out, mut scratch) = (Vec::new(), Vec::new());
-            put_publish(&mut out, &mut scratch, &topic, &payload, quoted).unwrap();
-            out.extend_from_slice(&PINGREQ);
-            let limit = 2 * payload.len() + 9;
-            for end in 0..out.len() - 2 {
-                prop_assert_eq!(take(&out[..end], limit), Ok(None));
-            }
-            let Ok(Some((Packet::Publish { topic: got, payload: carried }, rest))) = take(&out, limit) else {
-                return Err(TestCaseError::fail("no packet"));
-            };
-            prop_assert_eq!((got, rest), (&*topic, &PINGREQ[..]));
-            let read = Payload::read(carried).unwrap();
-            prop_assert_eq!(read.text().get(), payload);
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The receiving half of a connection: bytes until there is a packet.
+//! The receiving half of a connection: collects bytes until a packet is whole.
 
 use std::io;
 
@@ -7,26 +7,26 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::codec::{self, Bad, Length};
 
-/// What is read at a time, and kept of a connection that is idle.
+/// Bytes that are read at a time, and that the buffer of an idle connection keeps.
 const CHUNK: usize = 4 << 10;
-/// A buffer that a large packet has left behind is given back from this size on.
+/// A buffer above this size, which a large packet has left behind, is given back.
 const KEPT: usize = 64 << 10;
 
 /// Why no packet comes.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum ReadError {
     /// The other side closed the connection.
     #[error("the connection was closed")]
     Eof,
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] io::Error),
-    /// What came is no packet that is taken.
+    /// What came is no packet that is accepted here.
     #[error(transparent)]
     Bad(#[from] Bad),
 }
 
-/// Bytes that have come, and where more come from. The buffer grows with what has really been received.
+/// A stream, and the bytes of it that were received and not yet taken. The buffer grows only with what was received.
 pub(super) struct Input<R> {
     stream: R,
     buffer: BytesMut,
@@ -37,8 +37,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
         Input { stream, buffer: BytesMut::new() }
     }
 
-    /// The next packet, of at most `limit` bytes of payload. Can be dropped while it waits: nothing is lost.
-    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), Ended> {
+    /// The next packet, of at most `limit` bytes of payload. Dropping the future while it waits loses nothing.
+    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), ReadError> {
         loop {
             let wanted = match codec::length(&self.buffer, limit())? {
                 Some(length) if self.buffer.len() >= length.total => {
@@ -52,7 +52,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
             }
             self.buffer.reserve(wanted.min(CHUNK.max(self.buffer.len())));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(Ended::Eof);
+                return Err(ReadError::Eof);
             }
         }
     }
@@ -102,7 +102,7 @@ mod tests {
                 room = room.max(input.buffer.capacity());
                 match packet {
                     Ok((packet, _)) => packets.push(packet.to_vec()),
-                    Err(Ended::Bad(bad)) => return (packets, Some(bad), room),
+                    Err(ReadError::Bad(bad)) => return (packets, Some(bad), room),
                     Err(_) => return (packets, None, room),
                 }
             }

@@ -14,21 +14,21 @@ use tokio_util::sync::CancellationToken;
 use super::codec;
 use crate::transport::{Outbox, Outgoing, Peer};
 
-/// Frames that wait together leave together, until there are so many bytes.
+/// Bytes up to which frames that wait together are written together.
 const BATCH: usize = 64 << 10;
 
 /// Writes what is put into the outbox, and pings and their answers.
 pub(super) struct Output<W> {
     pub stream: W,
     pub peer: Peer,
-    /// Has a PINGRESP (at the master) or a PINGREQ (at a monitor) sent; several that wait together are one.
+    /// Notified when a PINGRESP (at the master) or a PINGREQ (at a monitor) is to be sent. Several notifications send one.
     pub ping: Arc<Notify>,
     pub ping_packet: [u8; 2],
     /// How long the other side may take nothing.
     pub send_time: Duration,
-    /// How long it may take to receive what was sent before a close.
+    /// How long the other side may take to receive what was sent before a close.
     pub flush_time: Duration,
-    /// The reading half has seen the end.
+    /// Cancelled when the reading half has seen the end.
     pub gone: CancellationToken,
     pub sent: Counter,
 }
@@ -61,7 +61,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                             Err(bad) => return self.peer.cut_counted("frame-size", bad.to_string()),
                         }
                     }
-                    // Nobody is given an acknowledgement to send: this wire has none.
+                    // Cannot come: this wire has no acknowledgements.
                     Outgoing::Ack(..) => {}
                     Outgoing::Close => {
                         out.extend_from_slice(&codec::DISCONNECT);
@@ -80,7 +80,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
             };
             match written {
                 Written::All => {}
-                // The reading half sees the same error, or has seen the reason for it, and says so.
+                // The reading half sees the same error, or has seen its cause, and reports it.
                 Written::Broken => return self.gone.cancelled().await,
                 Written::Stalled => return self.peer.cut_counted("stalled", "it takes nothing that it is sent"),
             }
@@ -105,7 +105,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         Written::All
     }
 
-    /// Lets the other side take what was sent before: a socket closed with data still to be read would lose them.
+    /// Lets the other side take what was sent before, because closing a socket with unread data loses what was sent.
     async fn close(&mut self) {
         match self.stream.shutdown().await {
             Ok(()) => self.gone.cancelled().await,

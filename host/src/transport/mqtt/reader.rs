@@ -1,4 +1,4 @@
-//! What both sides do with packets that come, until the connection ends.
+//! The reading loop of both sides.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Bad, Packet, Payload};
-use super::input::{Ended, Input};
+use super::input::{Input, ReadError};
 use crate::transport::{Closed, Peer, Session};
 
 /// Which end of the connection this is.
 pub(super) enum Side {
-    /// The master's: pings are answered by what this wakes.
+    /// The master's. The notification has a ping answered.
     Master(Arc<Notify>),
     /// A monitor's.
     Monitor,
@@ -28,7 +28,7 @@ pub(super) struct Reader<'a, R> {
     pub peer: Peer,
     pub session: &'a dyn Session,
     pub side: Side,
-    /// After such a silence the other side is gone.
+    /// How long the other side may be silent.
     pub idle: Duration,
     pub received: Counter,
 }
@@ -46,8 +46,8 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             };
             let (packet, length) = match packet {
                 Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
-                Ok(Err(Ended::Bad(bad))) => break self.refuse(&bad),
-                Ok(Err(ended)) => break Closed::Lost(ended.to_string()),
+                Ok(Err(ReadError::Bad(bad))) => break self.refuse(&bad),
+                Ok(Err(error)) => break Closed::Lost(error.to_string()),
                 Ok(Ok(packet)) => packet,
             };
             match (codec::decode(&packet, length), &self.side) {
@@ -63,12 +63,12 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 (Err(bad), _) => break self.refuse(&bad),
             }
         };
-        // What this side asked for is the reason, whatever the other side then did.
+        // If this side asked for the end, that is the reason, whatever the other side did afterwards.
         if self.peer.is_closing() { self.closed_by_us() } else { how }
     }
 
     fn frame(&self, topic: &str, payload: &[u8]) -> Result<(), Bad> {
-        // What comes after this side's end is read, so that the peer can take what was sent to it, and not handed up.
+        // Frames that come after this side closed are read, so that the peer can take what was sent to it, and not handed up.
         if self.peer.is_closing() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! The master's side of pomelo-admin's transport.
 //!
-//! Two tasks a connection: one reads and tells the session, the other writes. A peer that is silent for longer than pomelo's pings allow is gone.
+//! A connection has two tasks: one reads and tells the session, the other writes. A peer that is silent for longer than pomelo's pings allow counts as
+//! gone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use super::codec::{self, Bad, Packet};
 use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
-use crate::transport::listener::Options;
+use crate::transport::options::Options;
 use crate::transport::{Accept, Peer, Transport};
 
 /// Bytes that a CONNECT may have.
@@ -39,7 +40,7 @@ impl Server {
         Server { options: options.clone(), accept, peers: Mutex::default() }
     }
 
-    /// All that are connected now.
+    /// The peers that are connected now.
     pub(in crate::transport) fn peers(&self) -> Vec<Peer> {
         self.peers.lock().values().cloned().collect()
     }
@@ -52,7 +53,7 @@ impl Server {
         place: OwnedSemaphorePermit,
         shutdown: CancellationToken,
     ) {
-        // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
         let _ = socket.set_nodelay(true);
         let (read, write) = socket.into_split();
         let mut input = Input::new(read);
@@ -100,7 +101,7 @@ impl Server {
         let writing = tokio::spawn(output.run(outbox));
         let idle = match keep_alive {
             0 => options.mqtt_idle,
-            // As MQTT has it: one and a half times what the client promised, but never longer than anybody may be silent.
+            // As MQTT has it: one and a half times what the client promised, within our own limit.
             seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(options.mqtt_idle),
         };
         let (peer_of_reader, side) = (peer.clone(), Side::Master(ping));
@@ -120,14 +121,14 @@ fn frames(direction: &'static str) -> Counter {
     metrics::counter!("pomelo_frames_total", "transport" => "mqtt", "direction" => direction)
 }
 
-/// Takes CONNECT and answers it: a pomelo server whose first connection is not answered at once gives up for good.
+/// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good.
 async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> Result<(OwnedWriteHalf, u16), String> {
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|ended| ended.to_string())?;
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
         Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
         Ok(_) => Err(Bad::Header(packet[0]).to_string()),
         Err(Bad::Protocol) => {
-            // It may have gone already.
+            // An error means that the peer has gone already.
             let _ = write.write_all(&codec::WRONG_PROTOCOL).await;
             Err(Bad::Protocol.to_string())
         }

@@ -1,8 +1,9 @@
 //! Our Socket.IO client: WebSocket only, the namespace `/` only.
 //!
-//! Three tasks a connection. The *reader* takes what comes, answers pings and notices silence; it waits for nobody, so that a slow session
-//! costs no pong. The *dispatcher* hands events to the session, in order, and tells it of the end. The *writer* drains the outbox. It does
-//! not connect again by itself: what has to be said after a reconnect is the caller's business.
+//! A connection has three tasks. The *reader* takes what comes, answers pings and notices silence. It never waits for the session, so that a slow session
+//! delays no pong. The *dispatcher* hands events to the session, in order, and tells it of the end. The *writer* drains the outbox.
+//!
+//! The client does not connect again by itself, because only the caller knows what has to be said after that.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ use crate::transport::{Closed, Outbox, Outgoing, Peer, Session, Transport};
 pub struct Options {
     /// How long connecting may take, until the server has admitted us to the namespace. 10 s.
     pub connect_time: Duration,
-    /// Frames that may wait to be sent; a server that falls further behind is cut. 4096.
+    /// Frames that may wait to be sent. A server that falls further behind is cut. 4096.
     pub outbox: usize,
-    /// Frames that may wait for the session; one that falls further behind loses the connection. 4096.
+    /// Frames that may wait for the session. A session that falls further behind loses the connection. 4096.
     pub inbox: usize,
     /// The largest frame that the server may send, in bytes. 16 MiB.
     pub max_frame: usize,
@@ -54,8 +55,8 @@ impl Default for Options {
     }
 }
 
-/// Connects to a Socket.IO server. `address` is `host:port`, or a URL of which only host and port count. The session is made once the server
-/// has admitted us; it is told of the end exactly once.
+/// Connects to a Socket.IO server. `address` is `host:port`, or a URL of which only host and port count. The session is made when the server has admitted
+/// us, and is told of the end exactly once.
 ///
 /// # Errors
 /// [`ConnectError`] says why there is no connection; the session has not been made then.
@@ -64,7 +65,7 @@ pub async fn connect(
     options: Options,
     make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
 ) -> Result<Peer, ConnectError> {
-    let (socket, remote, open) = timeout(options.connect_time, handshake(address, &options))
+    let (socket, remote, open) = timeout(options.connect_time, handshake(address, options.max_frame))
         .await
         .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
     let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.max_frame);
@@ -78,7 +79,7 @@ pub async fn connect(
     let reader = Reader { stream, peer: peer.clone(), pong, silence: open.silence(), inbox, cut: outbox.cut.clone() };
     tokio::spawn(writer.run(outbox));
     tokio::spawn(async move {
-        // The drop of the stream's half, at the end of `run`, closes the socket only together with the writer's.
+        // `run` drops its half of the socket at its end. The socket is closed when the writer has dropped the other half.
         let how = reader.run().await;
         gone.cancel();
         let _ = end.send(how);
@@ -144,7 +145,7 @@ impl Reader {
                 Err(error) => break self.cut(&error.to_string()),
             }
         };
-        // What this side asked for is the reason, whatever the other side then did.
+        // If this side asked for the end, that is the reason, whatever the other side did afterwards.
         let how = if self.peer.is_closing() { self.closed_by_us() } else { how };
         self.peer.ended();
         how
@@ -170,7 +171,7 @@ async fn dispatch(
     let received = metrics::counter!("pomelo_frames_total", "transport" => "socket_io_client", "direction" => "in");
     while let Some(event) = events.recv().await {
         let PacketData::Event(data, ack) = event else { continue };
-        // What came before the server left is handed up; what comes after this side's end is not.
+        // Frames that came before the server left are handed up. Frames that came after this side closed are not.
         if peer.closed_because().is_some() {
             continue;
         }
@@ -221,7 +222,7 @@ impl Writer {
                     return cut.cancel();
                 }
             };
-            // Frames that wait together leave together.
+            // Frames that wait together are flushed together.
             let flush = frames.is_empty();
             let sending = async {
                 self.sink.feed(Message::text(text)).await?;
@@ -234,7 +235,7 @@ impl Writer {
             };
             match sending {
                 Ok(Ok(())) => sent.increment(1),
-                // The reader sees the same error, or has seen the reason for it, and says so.
+                // The reader sees the same error, or has seen its cause, and reports it.
                 Ok(Err(error)) => {
                     tracing::debug!(peer = ?self.peer, %error, "a frame was not sent");
                     return self.gone.cancelled().await;
@@ -244,7 +245,7 @@ impl Writer {
         }
     }
 
-    /// Says goodbye and gives the server time to take what was sent before: a socket closed with data still to be read would lose them.
+    /// Says goodbye, and gives the server time to take what was sent before, because closing a socket with unread data loses what was sent.
     async fn close(&mut self) {
         let goodbye = async {
             self.sink.send(Message::text(packet::write_disconnect())).await?;

@@ -1,4 +1,4 @@
-//! How our client comes to a namespace, and why it may not.
+//! How our client connects and joins the namespace, and why it may fail.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::client::Options;
 use super::packet;
 
 /// Bytes that are read at a time. The WebSocket's own default, 128 KiB, is filled with zeros before every read.
@@ -45,7 +44,6 @@ pub enum ConnectError {
     Refused(String),
 }
 
-/// What a server says first.
 fn hint(status: u16) -> &'static str {
     match status {
         403 => ": the master does not know itself under this name: `allowed_hosts` in [network] of pomelo.toml",
@@ -53,6 +51,7 @@ fn hint(status: u16) -> &'static str {
     }
 }
 
+/// What a server says first.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Open {
@@ -69,20 +68,20 @@ impl Open {
     }
 }
 
-/// Connects, and joins the namespace. It sets no time limit.
+/// Connects, and joins the namespace. `max_frame` is the largest frame that the server may send, in bytes. It sets no time limit.
 pub(super) async fn handshake(
     address: &str,
-    options: &Options,
+    max_frame: usize,
 ) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
     let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
     let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
     let remote = stream.peer_addr().ok();
-    // Small frames must not wait for an acknowledgement of the one before; where that cannot be set, they are only later.
+    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
     let _ = stream.set_nodelay(true);
     let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
         .into_client_request()
         .map_err(|_| ConnectError::Address(address.to_owned()))?;
-    let size = Some(options.max_frame.saturating_add(1 << 10));
+    let size = Some(max_frame.saturating_add(1 << 10));
     let config = WebSocketConfig::default().max_message_size(size).max_frame_size(size).read_buffer_size(READ_BUFFER);
     let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
         |error| match error {
@@ -108,7 +107,7 @@ pub(super) async fn handshake(
             "2" => send(&mut socket, EnginePacket::Pong.into()).await?,
             text if text.starts_with("40") => return Ok((socket, remote, open)),
             "1" | "41" => return Err(ConnectError::Refused("it closes the connection".into())),
-            // What else comes before we are admitted is for nobody.
+            // Other packets that come before we are admitted mean nothing to us.
             _ => {}
         }
     }
@@ -122,13 +121,13 @@ fn host_and_port(address: &str) -> Option<&str> {
     (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
 }
 
-/// A refusal is `{"message": …}`; other servers may send other forms.
+/// The sentence of a refusal. It is `{"message": …}`; other servers may send other forms, which are shown as they are.
 fn refusal_text(json: &str) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct RefusalPacket {
         message: String,
     }
-    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: Refusal| refusal.message)
+    serde_json::from_str(json).map_or_else(|_| json.to_owned(), |refusal: RefusalPacket| refusal.message)
 }
 
 async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {

@@ -1,4 +1,4 @@
-//! The text of an event, and how our client writes and reads packets.
+//! The text of an event, and of the packets that our client writes.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ const NAMESPACE: &str = "/";
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Takes an event's data, the array `["name", payload]`, apart without building a tree of the payload.
+/// Splits an event's data, the array `["name", payload]`, without building a tree of the payload.
 ///
 /// # Errors
 /// A sentence that says what the data have to be.
@@ -32,7 +32,7 @@ pub(super) fn event(data: &Value) -> Result<(Cow<'_, str>, &RawValue), &'static 
     }
 }
 
-/// The bytes of text that an event's data have.
+/// The length of an event's data, bytes.
 pub(super) fn length(data: &Value) -> usize {
     match data {
         Value::Str(text, _) => text.len(),

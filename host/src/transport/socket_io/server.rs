@@ -1,10 +1,10 @@
 //! The server side of Socket.IO.
 //!
-//! socketioxide speaks the protocol; this part holds it to what a [`Session`] is promised. Events are handled in the read loop, in order,
-//! by a [`MessageHandler`] of our own: closures would each become a task. What is sent goes through the [`Writer`].
+//! socketioxide speaks the protocol. This part adds what a [`Session`](crate::transport::Session) is promised. A [`MessageHandler`] of our own handles
+//! events in the read loop, in order; closures would each become a task. What is sent goes through the [`Writer`].
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::Uri;
@@ -16,16 +16,15 @@ use socketioxide::layer::SocketIoLayer;
 use socketioxide::service::SocketIoService;
 use socketioxide::socket::{DisconnectReason, Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
+use super::engine_session::{EngineSession, Receiver, ServerContext};
 use super::packet;
 use super::sessions::Sessions;
 use super::writer::Writer;
-use crate::transport::listener::{Connection, Options};
-use crate::transport::{Accept, Peer, Session, Transport};
+use crate::transport::options::Options;
+use crate::transport::{Accept, Peer, Transport};
 
 /// The path under which Socket.IO is served, as its clients have it by default.
 const PATH: &str = "/socket.io";
@@ -42,7 +41,7 @@ pub(in crate::transport) fn session_of(uri: &Uri) -> Option<Sid> {
 
 /// The Socket.IO layer on top of the mounted pages.
 pub(in crate::transport) struct Server {
-    // A clone shares the sessions, but the service is not Sync.
+    // In a lock, because the service is not `Sync`. Its clones share the sessions.
     service: Mutex<SocketIoService<Router>>,
 }
 
@@ -63,15 +62,18 @@ impl Server {
             .ping_timeout(options.ping_timeout)
             .connect_timeout(options.handshake_time)
             .upgrade_timeout(options.handshake_time)
-            // Pings share this buffer, and a ping that finds it full ends the connection. It is therefore as large as our own outbox: who
-            // fills it is cut anyway.
+            // Pings share this buffer, and a ping that finds it full ends the connection. It is as large as our own outbox, because a peer
+            // that fills as much is cut anyway.
             .max_buffer_size(options.outbox.max(128))
             .max_payload(message as u64)
             .ws_max_message_size(message)
             .ws_max_frame_size(message)
             .with_parser(ParserConfig::common().max_incoming_binaries(0).max_incoming_binary_buf_size(0))
             .build_layer();
-        io.ns("/", OnConnect { shared: Arc::new(Shared { options: options.clone(), accept, sessions, tasks }) });
+        io.ns(
+            "/",
+            OnConnect { context: Arc::new(ServerContext { options: options.clone(), accept, sessions, tasks }) },
+        );
         Server { service: Mutex::new(layer.layer(pages)) }
     }
 
@@ -81,105 +83,49 @@ impl Server {
     }
 }
 
-/// What all peers share.
-pub(super) struct Shared {
-    pub(super) options: Options,
-    accept: Arc<dyn Accept>,
-    pub(super) sessions: Arc<Sessions>,
-    tasks: TaskTracker,
-}
-
-/// What belongs to one Engine.IO session; it travels in the extensions of the session's first request.
-pub(in crate::transport) struct Handshake {
-    pub(super) connection: Arc<Connection>,
-    /// Whether the session has this one connection for good, which it has when it begins with a WebSocket.
-    pub(super) stays: bool,
-    link: OnceLock<Link>,
-    /// The socket may send now.
-    pub(super) ready: Notify,
-    /// How the namespace was left, with the token to wait for it.
-    pub(super) left: OnceLock<DisconnectReason>,
-    pub(super) over: CancellationToken,
-}
-
-/// The receiving side of a peer.
-struct Link {
-    peer: Peer,
-    session: Arc<dyn Session>,
-    /// Whether the session may still be told of frames. It is held during the call: a polling client can send two requests at once, and
-    /// nothing may follow the session's end.
-    open: Mutex<bool>,
-    received: Counter,
-}
-
-impl Handshake {
-    /// For a request that came over that connection.
-    pub(in crate::transport) fn new(connection: Arc<Connection>, uri: &Uri) -> Self {
-        Handshake {
-            connection,
-            stays: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket")),
-            link: OnceLock::new(),
-            ready: Notify::new(),
-            left: OnceLock::new(),
-            over: CancellationToken::new(),
-        }
-    }
-
-    /// Nothing is handed to the session any more.
-    pub(super) fn silence(&self) {
-        if let Some(link) = self.link.get() {
-            *link.open.lock() = false;
-        }
-    }
-
-    fn of(socket: &Socket) -> Option<Arc<Handshake>> {
-        socket.req_parts().extensions.get::<Arc<Handshake>>().cloned()
-    }
-
-    /// The peer. It is made by whatever comes first, the end of the handshake or an event that overtakes it.
-    fn link(self: &Arc<Self>, socket: &Arc<Socket>, shared: &Arc<Shared>) -> &Link {
-        self.link.get_or_init(|| {
-            let options = &shared.options;
-            let remote = Some(self.connection.remote);
-            let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
-            let carrier = self.stays.then_some(&*self.connection);
-            shared.sessions.open(socket.id, &peer, carrier);
-            let session = shared.accept.accept(peer.clone());
-            let writer = Writer {
-                socket: socket.clone(),
-                peer: peer.clone(),
-                session: session.clone(),
-                handshake: self.clone(),
-                shared: shared.clone(),
-                sent: frames("out"),
-            };
-            shared.tasks.spawn(writer.run(outbox));
-            Link { peer, session, open: Mutex::new(true), received: frames("in") }
-        })
-    }
+/// The receiving side of a session's peer. The peer is made by whatever comes first, the end of the handshake or an event that overtakes it.
+fn receiver<'a>(engine: &'a Arc<EngineSession>, socket: &Arc<Socket>, context: &Arc<ServerContext>) -> &'a Receiver {
+    engine.receiver.get_or_init(|| {
+        let options = &context.options;
+        let remote = Some(engine.connection.remote);
+        let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
+        let carrier = engine.stays.then_some(&*engine.connection);
+        context.sessions.open(socket.id, &peer, carrier);
+        let session = context.accept.accept(peer.clone());
+        let writer = Writer {
+            socket: socket.clone(),
+            peer: peer.clone(),
+            session: session.clone(),
+            engine: engine.clone(),
+            context: context.clone(),
+            sent: frames("out"),
+        };
+        context.tasks.spawn(writer.run(outbox));
+        Receiver { peer, session, open: Mutex::new(true), received: frames("in") }
+    })
 }
 
 fn frames(direction: &'static str) -> Counter {
     metrics::counter!("pomelo_frames_total", "transport" => "socket_io", "direction" => direction)
 }
 
-/// Marks our own handlers: socketioxide tells handler kinds apart by a type.
-enum Ours {}
+/// Marks our own handlers, because socketioxide tells kinds of handlers apart by a type.
+enum OwnHandler {}
 
 #[derive(Clone)]
 struct OnConnect {
-    shared: Arc<Shared>,
+    context: Arc<ServerContext>,
 }
 
-impl ConnectHandler<LocalAdapter, Ours> for OnConnect {
+impl ConnectHandler<LocalAdapter, OwnHandler> for OnConnect {
     fn call(&self, socket: Arc<Socket>, _auth: Option<Value>) {
-        if let Some(handshake) = Handshake::of(&socket) {
-            handshake.link(&socket, &self.shared);
-            handshake.ready.notify_one();
+        if let Some(engine) = EngineSession::of(&socket) {
+            receiver(&engine, &socket, &self.context);
+            engine.ready.notify_one();
         }
     }
 
-    /// Runs before the client is told that it is connected, so that no event can come before there is a handler for it.
+    /// Runs before the client is told that it is connected, so that no event can come before its handler is there.
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket>,
@@ -187,25 +133,25 @@ impl ConnectHandler<LocalAdapter, Ours> for OnConnect {
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>> {
         Box::pin(async move {
             let refuse = |why: &'static str| Err(Box::new(why) as Box<dyn std::fmt::Display + Send>);
-            let Some(handshake) = Handshake::of(&socket) else { return refuse("the connection is not known") };
-            if handshake.link.get().is_some() {
+            let Some(engine) = EngineSession::of(&socket) else { return refuse("the connection is not known") };
+            if engine.receiver.get().is_some() {
                 return refuse("connect anew: a session is used once");
             }
-            socket.on_disconnect(OnDisconnect { handshake: handshake.clone() });
-            socket.on_fallback(OnEvent { handshake, shared: self.shared.clone() });
+            socket.on_disconnect(OnDisconnect { engine: engine.clone() });
+            socket.on_fallback(OnEvent { engine, context: self.context.clone() });
             Ok(())
         })
     }
 }
 
 struct OnEvent {
-    handshake: Arc<Handshake>,
-    shared: Arc<Shared>,
+    engine: Arc<EngineSession>,
+    context: Arc<ServerContext>,
 }
 
-impl MessageHandler<LocalAdapter, Ours> for OnEvent {
+impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
     fn call(&self, socket: Arc<Socket>, data: Value, ack: Option<i64>) {
-        let Link { peer, session, open, received } = self.handshake.link(&socket, &self.shared);
+        let Receiver { peer, session, open, received } = receiver(&self.engine, &socket, &self.context);
         let open = open.lock();
         if !*open || peer.is_closing() {
             return;
@@ -226,17 +172,17 @@ impl MessageHandler<LocalAdapter, Ours> for OnEvent {
 }
 
 struct OnDisconnect {
-    handshake: Arc<Handshake>,
+    engine: Arc<EngineSession>,
 }
 
-impl DisconnectHandler<LocalAdapter, Ours> for OnDisconnect {
+impl DisconnectHandler<LocalAdapter, OwnHandler> for OnDisconnect {
     fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
         if reason == DisconnectReason::PacketParsingError {
             metrics::counter!("pomelo_peers_cut_total", "reason" => "malformed").increment(1);
         }
-        // The first reason stands.
-        let _ = self.handshake.left.set(reason);
-        self.handshake.over.cancel();
+        // If a reason is set already, it stays.
+        let _ = self.engine.left.set(reason);
+        self.engine.over.cancel();
         defer(socket);
     }
 }

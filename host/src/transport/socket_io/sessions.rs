@@ -1,8 +1,8 @@
 //! Which TCP connections carry which Socket.IO session.
 //!
-//! A session that starts with polling moves between connections, and socketioxide tells of the first one only. To end a peer for certain,
-//! all of its connections must be known, and requests that come later with its session id must be refused until the Engine.IO layer has
-//! forgotten the session, which takes one missed ping.
+//! A session that starts with polling moves between connections, and socketioxide tells only of the first one. To end a peer for certain, all of its
+//! connections must be known. Later requests with its session id must be refused until the Engine.IO layer has forgotten the session, which takes one
+//! missed ping.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,30 +11,30 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 
+use super::connection::Connection;
 use crate::transport::Peer;
-use crate::transport::listener::Connection;
 
-/// The table. Its size is bounded by the number of connections that the listener allows, and by how many sessions can end within the time
-/// of one ping.
+/// The sessions and connections. Their number is bounded by the connections that the listener allows, and by the sessions that can end within the time of
+/// one ping.
 pub(in crate::transport) struct Sessions {
-    table: Mutex<Table>,
-    /// For how long the Engine.IO layer may still know a session that has ended.
+    table: Mutex<SessionTable>,
+    /// How long the Engine.IO layer may still know a session that has ended.
     remember: Duration,
 }
 
 #[derive(Default)]
-struct Table {
+struct SessionTable {
     connections: HashMap<u64, Arc<Connection>>,
-    sessions: HashMap<Sid, State>,
+    sessions: HashMap<Sid, SessionState>,
 }
 
-impl Table {
+impl SessionTable {
     fn carrying(&self, session: Sid) -> Vec<Arc<Connection>> {
         self.connections.values().filter(|connection| connection.session() == Some(session)).cloned().collect()
     }
 }
 
-enum State {
+enum SessionState {
     Live(Peer),
     Ended(Instant),
 }
@@ -55,20 +55,20 @@ impl Sessions {
         self.table.lock().connections.remove(&connection);
     }
 
-    /// A request of that session came over that connection. False where the session has ended.
+    /// A request of that session came over that connection. False if the session has ended.
     pub(in crate::transport) fn request(&self, connection: &Connection, session: Sid) -> bool {
         let table = self.table.lock();
         let peer = match table.sessions.get(&session) {
-            Some(State::Ended(_)) => return false,
-            Some(State::Live(peer)) => Some(peer.clone()),
-            // It has not joined the namespace yet, or never existed.
+            Some(SessionState::Ended(_)) => return false,
+            Some(SessionState::Live(peer)) => Some(peer.clone()),
+            // The session has not joined the namespace yet, or never existed.
             None => None,
         };
         connection.carries(session, peer);
         true
     }
 
-    /// The session has become a peer; `connection` is the one that is known to carry it, where there is one.
+    /// The session has become a peer. `connection` is the one that is known to carry it, if any.
     pub(super) fn open(&self, session: Sid, peer: &Peer, connection: Option<&Connection>) {
         let mut table = self.table.lock();
         if let Some(connection) = connection {
@@ -77,7 +77,7 @@ impl Sessions {
         for connection in table.carrying(session) {
             connection.carries(session, Some(peer.clone()));
         }
-        table.sessions.insert(session, State::Live(peer.clone()));
+        table.sessions.insert(session, SessionState::Live(peer.clone()));
     }
 
     /// The connections that carry a session.
@@ -85,23 +85,23 @@ impl Sessions {
         self.table.lock().carrying(session)
     }
 
-    /// The session has ended: requests of it are refused from now on. Returns the connections that carry it.
+    /// The session has ended, and its requests are refused from now on. Returns the connections that carry it.
     pub(super) fn end(&self, session: Sid) -> Vec<Arc<Connection>> {
         let mut table = self.table.lock();
         let now = Instant::now();
-        table
-            .sessions
-            .retain(|_, state| !matches!(state, State::Ended(since) if now.duration_since(*since) > self.remember));
-        table.sessions.insert(session, State::Ended(now));
+        table.sessions.retain(
+            |_, state| !matches!(state, SessionState::Ended(since) if now.duration_since(*since) > self.remember),
+        );
+        table.sessions.insert(session, SessionState::Ended(now));
         table.carrying(session)
     }
 
-    /// All that are connected now.
+    /// The peers that are connected now.
     pub(in crate::transport) fn peers(&self) -> Vec<Peer> {
         let table = self.table.lock();
         let live = table.sessions.values().filter_map(|state| match state {
-            State::Live(peer) => Some(peer.clone()),
-            State::Ended(_) => None,
+            SessionState::Live(peer) => Some(peer.clone()),
+            SessionState::Ended(_) => None,
         });
         live.collect()
     }

@@ -1,7 +1,7 @@
 //! The sending side of a server's peer, and its end.
 //!
-//! One task a peer takes the outbox to socketioxide's buffer. It is also the one that sees the connection's end through, whoever wants it, so
-//! that a session is told once and the TCP connections are closed for certain.
+//! One task for each peer carries frames from the outbox to socketioxide's buffer. The same task ends the connection, whichever side wants it to end, so
+//! that the session is told once and the TCP connections are closed for certain.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, TransportType};
 use tokio::time::timeout;
 
-use super::server::{Handshake, Shared};
+use super::engine_session::{EngineSession, ServerContext};
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
 
 /// The sending side of a peer, and its end.
@@ -22,8 +22,8 @@ pub(super) struct Writer {
     pub(super) socket: Arc<Socket>,
     pub(super) peer: Peer,
     pub(super) session: Arc<dyn Session>,
-    pub(super) handshake: Arc<Handshake>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Arc<EngineSession>,
+    pub(super) context: Arc<ServerContext>,
     pub(super) sent: Counter,
 }
 
@@ -31,39 +31,39 @@ impl Writer {
     /// Runs until the connection has ended, and tells the session.
     pub(super) async fn run(self, mut outbox: Outbox) {
         let flush = self.write(&mut outbox).await;
-        let how = match (self.peer.closed_because(), self.handshake.left.get()) {
+        let how = match (self.peer.closed_because(), self.engine.left.get()) {
             (Some(why), _) => Closed::Ours(why),
             (None, Some(DisconnectReason::ClientNSDisconnect)) => Closed::Left,
             (None, reason) => Closed::Lost(reason.map_or_else(|| "the connection is gone".into(), |r| r.to_string())),
         };
-        // From here on sending fails and nothing is handed up.
+        // From here on sending fails and no frame is handed up.
         drop(outbox);
         self.peer.ended();
-        self.handshake.silence();
-        // Tells the client, and takes the socket out of the namespace; it fails where the buffer is full, as it may be for one that is cut.
+        self.engine.silence();
+        // Tells the client, and removes the socket from the namespace. It fails if the buffer is full, as it may be for a peer that is cut.
         let _ = self.socket.clone().disconnect();
         if flush {
-            let _ = timeout(self.shared.options.flush_time, self.taken()).await;
+            let _ = timeout(self.context.options.flush_time, self.taken()).await;
         }
-        for connection in self.shared.sessions.end(self.socket.id) {
+        for connection in self.context.sessions.end(self.socket.id) {
             connection.cut.cancel();
         }
         tracing::debug!(peer = ?self.peer, ?how, "a peer is gone");
         self.session.closed(how);
     }
 
-    /// Waits until the client has taken what was sent. A WebSocket's client closes the connection when it has read the disconnect packet, and
-    /// with it all that came before; a polling one fetches it with requests that nobody can foresee, and gets all the time there is.
+    /// Waits until the client has taken what was sent. A client with a WebSocket closes the connection when it has read the disconnect packet, and so all
+    /// that came before. A polling client fetches it with requests that cannot be foreseen: for such a one this waits for ever.
     async fn taken(&self) {
         if self.socket.transport_type() == TransportType::Polling {
             return std::future::pending().await;
         }
-        for connection in self.shared.sessions.carrying(self.socket.id) {
+        for connection in self.context.sessions.carrying(self.socket.id) {
             connection.gone.cancelled().await;
         }
     }
 
-    /// Sends what is put into the outbox until the connection ends. Returns whether what was sent is to reach the peer still.
+    /// Sends what is put into the outbox, until the connection ends. Returns whether the peer is still to receive what was sent.
     async fn write(&self, outbox: &mut Outbox) -> bool {
         let Outbox { frames, cut } = outbox;
         let mut cut = pin!(cut.cancelled());
@@ -72,7 +72,7 @@ impl Writer {
             biased;
             () = cut.as_mut() => return false,
             () = over.as_mut() => return self.left(),
-            () = self.handshake.ready.notified() => {}
+            () = self.engine.ready.notified() => {}
         }
         loop {
             let item = tokio::select! {
@@ -92,14 +92,14 @@ impl Writer {
                 Err(SendError::Socket(SocketError::InternalChannelFull)) => {
                     self.peer.cut_counted("outbox", "it does not keep up with what it is sent");
                 }
-                // The disconnect handler says why, and wakes the loop.
+                // The disconnect handler knows the reason, and wakes the loop.
                 Err(error) => tracing::trace!(peer = ?self.peer, %error, "a frame was not sent"),
             }
         }
     }
 
     fn acknowledge(&self, id: i64, payload: &RawValue) -> Result<(), SendError> {
-        // Outside a handler there is no other way to the sender than this extraction; it looks at the id alone.
+        // Outside a handler only this extraction gives the sender. It looks only at the id.
         let mut nothing = Value::Str(Default::default(), None);
         match AckSender::from_message_parts(&self.socket, &mut nothing, &Some(id)) {
             Ok(ack) => ack.send(payload),
@@ -107,11 +107,11 @@ impl Writer {
         }
     }
 
-    /// Waits until the namespace was left. socketioxide does not tell of it where the connection ends in the middle of joining; where the
-    /// session has one connection for good, its end is therefore enough.
+    /// Waits until the client has left the namespace. socketioxide does not tell of that if the connection ends in the middle of joining. Therefore the end
+    /// of the connection is enough, if the session keeps one connection.
     async fn over(&self) {
-        let over = self.handshake.over.cancelled();
-        if !self.handshake.stays {
+        let over = self.engine.over.cancelled();
+        if !self.engine.stays {
             return over.await;
         }
         let mut over = pin!(over);
@@ -119,14 +119,14 @@ impl Writer {
             biased;
             () = over.as_mut() => {}
             // The reason is usually known a moment later.
-            () = self.handshake.connection.gone.cancelled() => {
-                let _ = timeout(self.shared.options.flush_time, over).await;
+            () = self.engine.connection.gone.cancelled() => {
+                let _ = timeout(self.context.options.flush_time, over).await;
             }
         }
     }
 
-    /// A client that says that it leaves closes the connection itself.
+    /// Whether the client said that it leaves. It then closes the connection itself.
     fn left(&self) -> bool {
-        self.handshake.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
+        self.engine.left.get() == Some(&DisconnectReason::ClientNSDisconnect)
     }
 }

@@ -1,17 +1,17 @@
-//! Every limit of the listener.
+//! Every limit of a [`Listener`](super::Listener), and of the connections that it accepts.
 
 use std::time::Duration;
 
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// TCP connections at a time; more are closed at once. 4096.
+    /// TCP connections at a time. Further ones are closed at once. 4096.
     pub max_connections: usize,
     /// How long a new connection may take to send its first byte. 10 s.
     pub first_byte_time: Duration,
-    /// How long a request's head may take, and how long an idle HTTP connection is kept. 10 s.
+    /// How long the head of a request may take, and how long an idle HTTP connection is kept open. 10 s.
     pub header_time: Duration,
-    /// The size of a request's head, at least 8 KiB. 16 KiB.
+    /// The largest head of a request; at least 8 KiB. 16 KiB.
     pub header_bytes: usize,
     /// How long a Socket.IO connection may take to join its namespace, and one of pomelo-admin's wire to introduce itself. 10 s.
     pub handshake_time: Duration,
@@ -19,23 +19,23 @@ pub struct Options {
     pub ping_interval: Duration,
     /// How long an answer to a ping may take. 20 s, as Socket.IO has it.
     pub ping_timeout: Duration,
-    /// After how long a silence a peer on pomelo-admin's wire is gone, unless it promised another. 150 s: pomelo pings every 60.
+    /// How long a peer on pomelo-admin's wire may be silent, unless it promises to send something sooner. 150 s, because pomelo pings every 60 s.
     pub mqtt_idle: Duration,
-    /// Frames that may wait to be sent to one peer; a peer that falls further behind is cut. 4096. As many again may be in
-    /// the Socket.IO layer's own buffer, which nobody can wait for.
+    /// Frames that may wait to be sent to one peer. A peer that falls further behind is cut. 4096. As many again may be in the buffer of the Socket.IO
+    /// layer, which offers no way to wait for room.
     pub outbox: usize,
     /// The largest frame that a peer may send until [`Peer::set_frame_limit`](crate::transport::Peer::set_frame_limit) allows more.
-    /// 64 KiB. Such a peer's connection may also carry no more than four times this for each HTTP request, however it is cut into frames.
+    /// 64 KiB. Until then the peer's connection may carry at most four times this for each HTTP request, however it is cut into frames.
     pub first_frame_limit: usize,
     /// The largest frame that any peer may send. 16 MiB.
     pub max_frame: usize,
     /// How long a write may wait for a peer that takes nothing. 10 s.
     pub send_time: Duration,
-    /// How long a peer that is closed may take to receive what was sent before. 1 s.
+    /// How long a peer may take, when it is closed, to receive what was sent before. 1 s.
     pub flush_time: Duration,
     /// How long the end of [`serve`](super::Listener::serve) may take. 5 s.
     pub shutdown_time: Duration,
-    /// Names, without port, under which browsers may reach this server besides loopback names and its own addresses. None.
+    /// Names, without port, under which browsers may reach this server, besides loopback names and its own addresses. None.
     pub allowed_hosts: Vec<String>,
 }
 

@@ -1,0 +1,74 @@
+//! What the server knows of one Engine.IO session: its connection, the receiving side of its peer, and how it ended.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::http::Uri;
+use metrics::Counter;
+use parking_lot::Mutex;
+use socketioxide::socket::{DisconnectReason, Socket};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Connection;
+use super::sessions::Sessions;
+use crate::transport::options::Options;
+use crate::transport::{Accept, Peer, Session};
+
+/// What all sessions of a server share.
+pub(super) struct ServerContext {
+    pub(super) options: Options,
+    pub(super) accept: Arc<dyn Accept>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) tasks: TaskTracker,
+}
+
+/// An Engine.IO session. It travels in the extensions of the session's first request.
+pub(in crate::transport) struct EngineSession {
+    pub(super) connection: Arc<Connection>,
+    /// Whether the session keeps this one connection. It does if it begins with a WebSocket.
+    pub(super) stays: bool,
+    /// Made when the session has become a peer.
+    pub(super) receiver: OnceLock<Receiver>,
+    /// Notified when the socket may send.
+    pub(super) ready: Notify,
+    /// How the client left the namespace. `over` is cancelled then.
+    pub(super) left: OnceLock<DisconnectReason>,
+    pub(super) over: CancellationToken,
+}
+
+/// The receiving side of a peer.
+pub(super) struct Receiver {
+    pub(super) peer: Peer,
+    pub(super) session: Arc<dyn Session>,
+    /// Whether the session may still be told of frames. Locked during the call, because a polling client can send two requests at once, and no frame may
+    /// follow the session's end.
+    pub(super) open: Mutex<bool>,
+    pub(super) received: Counter,
+}
+
+impl EngineSession {
+    /// A session for a first request that came over that connection.
+    pub(in crate::transport) fn new(connection: Arc<Connection>, uri: &Uri) -> Self {
+        EngineSession {
+            connection,
+            stays: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket")),
+            receiver: OnceLock::new(),
+            ready: Notify::new(),
+            left: OnceLock::new(),
+            over: CancellationToken::new(),
+        }
+    }
+
+    /// From now on no frame is handed to the session.
+    pub(super) fn silence(&self) {
+        if let Some(receiver) = self.receiver.get() {
+            *receiver.open.lock() = false;
+        }
+    }
+
+    /// The session of a socket; absent where its request did not come through the listener.
+    pub(super) fn of(socket: &Socket) -> Option<Arc<EngineSession>> {
+        socket.req_parts().extensions.get::<Arc<EngineSession>>().cloned()
+    }
+}

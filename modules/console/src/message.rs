@@ -1,0 +1,47 @@
+//! What the master's side sends to a monitor's.
+
+use pomelo_sdk::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::Pairs;
+
+/// From the master to a monitor.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Message {
+    pub signal: String,
+    /// With `addCron` and `removeCron`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Pairs>,
+    /// With `blacklist`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blacklist: Option<Vec<String>>,
+    /// With `logs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Wanted>,
+}
+
+impl Message {
+    pub fn new(signal: &str) -> Self {
+        Self { signal: signal.to_owned(), ..Self::default() }
+    }
+}
+
+/// Which lines of a log are wanted.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// At most so many, the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+    /// Those after this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// How long to wait for one, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u64>,
+}
+
+/// The failure for an unknown signal.
+pub fn unknown(signal: &str) -> Failure {
+    const SIGNALS: &str = ": it is list, add, stop, kill, restart, logs, addCron, removeCron or blacklist.";
+    Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())
+}
