@@ -5,6 +5,9 @@ mod burst;
 mod fleet;
 mod interleavings;
 mod messages;
+#[path = "../../support/tcp_table.rs"]
+#[expect(dead_code, reason = "this suite asks only whether a connection waits to be accepted")]
+mod tcp_table;
 
 use std::time::{Duration, Instant};
 

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pomelo_host::journal::{Event, kind};
 use pomelo_host::master::Master;
 
 use crate::fleet::{Fleet, MASTER, Served};
 use crate::settles;
+use crate::tcp_table::{Connection, connections};
+
+/// The kind of the event with which a test marks the moment at which it lets a master's modules run.
+const OPENED: &str = "test-opened";
 
 /// A fleet whose timer never fires: what a view is, it is by messages alone.
 fn without_timer() -> Fleet {
@@ -22,6 +27,13 @@ fn knows(served: &Served, wanted: &[&str]) -> Result<(), String> {
 
 async fn all_know(what: &str, all: &[&Arc<Served>], wanted: &[&str]) {
     settles(what, || all.iter().try_for_each(|served| knows(served, wanted))).await;
+}
+
+/// How often the watchdog's `masterHandler` was called.
+fn master_calls(master: &Master) -> u64 {
+    let [console, _] = master.consoles();
+    let watchdog = console.modules().into_iter().find(|module| module.id == "__masterwatcher__").expect("the watchdog");
+    watchdog.stats.get("master-handler").map_or(0, |stats| stats.calls)
 }
 
 async fn end(master: Master) {
@@ -97,16 +109,29 @@ async fn w4_once_all_configured_servers_have_started_every_listener_is_told() {
     let extra = fleet.monitor("not-configured", "chat", 4009, master.address()).await;
     all_know("two of them", &[&own, &a.served, &extra.served], &["a", MASTER, "not-configured"]).await;
     let started = |served: &Served| served.counts().started_over;
-    assert_eq!([&*own, &a.served, &extra.served].map(started), [0; 3], "one is missing still");
+    // Each of the three has asked for the table and then said that it has started. What one who comes after that is told, all are told after
+    // whatever came of it.
+    settles("all have said that they have started", || match master_calls(&master) {
+        calls if calls >= 6 => Ok(()),
+        calls => Err(format!("the watchdog's `masterHandler` was called {calls} times")),
+    })
+    .await;
+    let late = fleet.monitor("late", "chat", 4008, master.address()).await;
+    all_know("one more", &[&own, &a.served, &extra.served], &["a", "late", MASTER, "not-configured"]).await;
+    assert_eq!(
+        [&*own, &a.served, &extra.served].map(started),
+        [0; 3],
+        "one of the configured servers is missing still"
+    );
 
     let b = fleet.monitor("b", "chat", 4002, master.address()).await;
-    let all = [&*own, &a.served, &b.served, &extra.served];
+    let all = [&*own, &a.served, &b.served, &extra.served, &late.served];
     settles("`startOver`", || match all.map(started) {
-        [1, 1, 1, 1] => Ok(()),
+        [1, 1, 1, 1, 1] => Ok(()),
         counts => Err(format!("told {counts:?} times")),
     })
     .await;
-    for node in [a, b, extra] {
+    for node in [a, b, extra, late] {
         node.monitor.shut_down(Duration::ZERO).await;
     }
     end(master).await;
@@ -118,9 +143,18 @@ async fn s1_the_port_is_taken_at_once_and_opened_when_the_modules_are_started() 
     let (master, own) = fleet.closed_master(0).await;
     assert!(std::net::TcpListener::bind(master.address()).is_err(), "a port that is taken is found early");
     let a = fleet.monitor("a", "chat", 4001, master.address()).await;
-    let early = tokio::time::timeout(Duration::from_millis(200), master.members().joined(MASTER)).await;
-    assert!(early.is_err() && master.members().count() == (0, 0), "not even the master's own monitor is let in");
+    // What the monitor has sent waits in the kernel, because the master has accepted nobody.
+    settles("the monitor is at the door", || {
+        let waits = connections(master.address().port()).iter().any(Connection::waits_to_be_accepted);
+        if waits { Ok(()) } else { Err("no connection waits to be accepted".into()) }
+    })
+    .await;
+    assert_eq!(master.members().count(), (0, 0), "not even the master's own monitor is let in");
+    fleet.journal.record(Event::new(OPENED, "the modules are started"));
     master.run_modules().await;
     all_know("both", &[&own, &a.served], &["a", MASTER]).await;
+    let events = fleet.journal.page(0).events;
+    let first = |kind: &str| events.iter().position(|event| event.kind == kind).expect(kind);
+    assert!(first(OPENED) < first(kind::JOIN), "nobody joined before: {events:?}");
     end(master).await;
 }
