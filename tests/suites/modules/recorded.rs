@@ -7,7 +7,7 @@ use pomelo_host::console::ModuleSettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Plan, Served, code_of, eventually, info};
+use crate::support::{Ask, FakeApplication, Plan, code_of, eventually, info};
 
 /// A question and its answer, of which only some servers were kept.
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ async fn p_recorded_questions_are_answered_in_pomelos_form() {
         ("connector-server-1", "connector", json!({"host": "127.0.0.1", "port": 23050, "frontend": "true"})),
         ("gate-server-1", "gate", json!({"host": "127.0.0.1", "frontend": "true"})),
     ] {
-        let served = Served::new(id).answering("connections", connections.clone());
+        let served = FakeApplication::new(id).answering("connections", connections.clone());
         let served = served.answering("components", components.clone()).answering("get", json!("chat"));
         servers.push(cluster.beside(id, server_type, info(said), Arc::new(served).services()).await);
     }

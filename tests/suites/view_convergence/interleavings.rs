@@ -11,7 +11,7 @@ use pomelo_host::master::{Master, Members};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::fleet::{Fleet, MASTER, Node, Served, View, Wire, seen};
+use crate::fleet::{Fleet, MASTER, MemoryApplication, Node, View, Wire, seen};
 use crate::settles;
 
 /// A monitor and the wire between it and the master.
@@ -22,7 +22,7 @@ struct Wired {
 
 struct Cluster {
     fleet: Fleet,
-    master: Option<(Master, Arc<Served>)>,
+    master: Option<(Master, Arc<MemoryApplication>)>,
     address: SocketAddr,
     members: Vec<Wired>,
     /// Wires whose monitors are gone, and which the master has not noticed.
@@ -136,9 +136,9 @@ impl Cluster {
         if known != living {
             return Err(format!("the master knows {known:?}, and {living:?} live"));
         }
-        let members = self.members.iter().map(|member| (&*member.node.id, member.node.port, &*member.node.served));
-        for (id, port, served) in members.chain([(MASTER, 0, &**own)]) {
-            served.view(|view| {
+        let members = self.members.iter().map(|member| (&*member.node.id, member.node.port, &*member.node.application));
+        for (id, port, application) in members.chain([(MASTER, 0, &**own)]) {
+            application.view(|view| {
                 if *view == table {
                     return Ok(());
                 }

@@ -14,11 +14,13 @@ use pomelo_host::wire::{Info, raw};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::figures::stats;
+
 type Outcome<T = ()> = Result<T, Failure>;
 
 /// What stands beside a monitor.
 #[derive(Default)]
-pub struct Served {
+pub struct FakeApplication {
     id: String,
     /// What each function answers; those that have nothing do not answer at all.
     functions: BTreeMap<&'static str, Option<Value>>,
@@ -26,9 +28,9 @@ pub struct Served {
     called: Mutex<Vec<(String, Value)>>,
 }
 
-impl Served {
+impl FakeApplication {
     pub fn new(id: &str) -> Self {
-        Served { id: id.into(), ..Served::default() }
+        FakeApplication { id: id.into(), ..FakeApplication::default() }
     }
 
     /// With a function that gives always the same answer.
@@ -73,7 +75,7 @@ pub fn info(value: Value) -> Info {
     value.as_object().cloned().expect("an object")
 }
 
-impl Application for Served {
+impl Application for FakeApplication {
     fn add_servers(&self, _: Vec<Info>) -> BoxFuture<'_, Outcome> {
         ready(Ok(())).boxed()
     }
@@ -111,19 +113,9 @@ impl Application for Served {
     }
 }
 
-impl Process for Served {
+impl Process for FakeApplication {
     fn stats(&self) -> Outcome<Stats> {
-        Ok(Stats {
-            pid: 4711,
-            rss: 52_000_000,
-            heap_total: 40_000_000,
-            heap_used: 13_470_000,
-            uptime: 31.2,
-            cpu: 1.0,
-            restarts: 0,
-            state: "running",
-            last_exit: None,
-        })
+        Ok(stats(4711))
     }
 
     fn stop(&self) -> BoxFuture<'_, Outcome> {
@@ -171,7 +163,7 @@ impl Process for Served {
     }
 }
 
-impl Scripts for Served {
+impl Scripts for FakeApplication {
     fn names(&self) -> BoxFuture<'_, Outcome<Vec<String>>> {
         ready(Ok(Vec::new())).boxed()
     }
@@ -198,7 +190,7 @@ impl Scripts for Served {
     }
 }
 
-impl Profiler for Served {
+impl Profiler for FakeApplication {
     fn cpu(&self, duration: Duration) -> BoxFuture<'_, Outcome<Box<RawValue>>> {
         self.note("cpu", json!(duration.as_secs_f64().round()));
         ready(Ok(raw(&json!({"meta": {"product": self.id}})))).boxed()
