@@ -1,5 +1,5 @@
 //! What a cluster costs as it grows: joins 1, 10, 100 and 1000 monitors to one master over loopback sockets. The master has a process of its
-//! own, so that its memory and CPU time are told apart; the monitors share another, and an engine.
+//! own, because its memory and CPU time are measured. The monitors share another process and one engine.
 //!
 //! `cargo run --release --example scale` measures all four; `-- 100` one of them. A thousand monitors need 1,100 file descriptors a process
 //! (`ulimit -n 4096`). `RUST_LOG=warn` shows what goes wrong.

@@ -1,4 +1,4 @@
-//! Servers that are added to a running cluster, crons and blacklists: what the console does beyond what is configured.
+//! Servers that are added to a running cluster, and what a master that is started again knows of them.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Output that nobody reads to its end.
+//! Commands and hosts whose output nobody reads.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;

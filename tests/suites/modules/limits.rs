@@ -30,17 +30,17 @@ async fn cluster() -> Cluster {
         .await
 }
 
-/// What a wish leads to.
+/// Asks for a misdeed, checks how it fails, and that the module answers again at once.
 async fn fails(client: &impl Ask, what: &str, msg: Value, expected: &str) {
     let began = Instant::now();
     let failure = client.ask("misbehave", json!({"do": what, "msg": msg})).await.unwrap_err();
     assert_eq!(failure.code, expected, "{what}: {failure}");
     assert!(began.elapsed() < GENEROUS, "{what} took {:?}", began.elapsed());
-    // These come to the module first, which passes them on.
+    // The module itself receives these failures and passes them on.
     let passed_on = ["timeout", "store-full"].contains(&expected);
     let named = failure.message.contains("misbehave") && failure.message.contains("client-handler");
     assert!(passed_on || named, "{what}: the message names module and handler: {failure}");
-    // It recovers at once, and starts over with its count of traps.
+    // It recovers at once, and its count of traps starts over.
     assert_eq!(client.ask("misbehave", json!({"do": "echo", "msg": what})).await.unwrap(), what);
 }
 

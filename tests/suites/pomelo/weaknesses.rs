@@ -1,4 +1,4 @@
-//! What brought pomelo-admin 1.0.1 down, or let strangers in, and does neither here.
+//! Input that brings pomelo-admin 1.0.1 down or lets strangers in. Here it does neither.
 
 use std::time::{Duration, Instant};
 

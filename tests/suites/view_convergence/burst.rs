@@ -1,4 +1,4 @@
-//! Membership messages are gathered: what a burst of joins costs.
+//! What a burst of joins costs: the watchdog gathers changes, and tells several in one message.
 
 use std::time::Duration;
 

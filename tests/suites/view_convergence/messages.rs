@@ -1,4 +1,4 @@
-//! W1 to W4, one at a time.
+//! The messages of W1 to W4, one at a time; and when a master lets monitors in (S1).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::tcp_table::{Connection, connections};
 /// The kind of the event with which a test marks the moment at which it lets a master's modules run.
 const OPENED: &str = "test-opened";
 
-/// A fleet whose timer never fires: what a view is, it is by messages alone.
+/// A fleet whose watchdog's timer never fires, so that views change by messages alone.
 fn without_timer() -> Fleet {
     Fleet { event_window: Duration::from_millis(10), ..Fleet::new(128).watchdog_interval(3600.0) }
 }

@@ -27,7 +27,7 @@ pub struct MemoryApplication {
 /// From server id to what the server says of itself, JSON. Views of a thousand servers, a thousand times, share their texts.
 pub type View = BTreeMap<Arc<str>, Arc<str>>;
 
-/// One text for all who have the same.
+/// The text itself, or an equal one that is there already: equal texts are kept once.
 fn shared(text: &str) -> Arc<str> {
     static TEXTS: Mutex<Option<HashSet<Arc<str>>>> = Mutex::new(None);
     let mut texts = TEXTS.lock();

@@ -36,8 +36,8 @@ pub const MASTER: &str = "master-server-1";
 /// What is common to the hosts of a cluster.
 #[derive(Clone)]
 pub struct Fleet {
-    /// The master's engine. The monitors have another, as they would in processes of their own: calls of theirs that wait for the master
-    /// must not take the places that the master needs to answer.
+    /// The master's engine. The monitors have another, as they would in processes of their own, because their calls that wait for the master
+    /// must not take the permits that the master needs to answer.
     pub engine: Engine,
     pub monitors: Engine,
     pub settings: Settings,
@@ -47,13 +47,13 @@ pub struct Fleet {
     pub grace: Duration,
     /// Changes of the table within this time are told together.
     pub event_window: Duration,
-    /// When those who are lost are kept; never, unless a test says so.
+    /// When lost servers are retained: never, unless a test says otherwise.
     pub mass_loss: MassLoss,
     pub journal: Journal,
 }
 
 impl Fleet {
-    /// A fleet with the defaults of a configuration; `instances` may be under way in all of its monitors together.
+    /// A fleet with the defaults of a configuration. All of its monitors together may have `instances` instances under way.
     pub fn new(instances: u32) -> Self {
         let engine = |total_instances| {
             let limits = EngineLimits { total_instances, ..EngineLimits::default() };
@@ -85,7 +85,7 @@ impl Fleet {
         (master, application)
     }
 
-    /// The same before its modules are started.
+    /// The same with its modules not yet started: it accepts nobody.
     pub async fn closed_master(&self, port: u16) -> (Master, Arc<MemoryApplication>) {
         let application = Arc::new(MemoryApplication::new(std::process::id()));
         let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Done, GRACEFUL, Host, POMELO, eventually, free_ports, ids, pomelo, run};
 
-/// A configuration and what runs of it.
+/// A configuration, and the processes that run with it.
 pub struct Cluster {
     /// Dropped before the directory that they run in.
     pub hosts: Vec<Host>,
@@ -21,12 +21,13 @@ pub struct Cluster {
 pub const SETTINGS: &str = "[supervise]\nready_delay_ms = 20\nbackoff_min_ms = 50\nstop_deadline_ms = 20000\n";
 
 impl Cluster {
-    /// A configuration, of which nothing runs yet. `servers` is `servers.json`: a server's `script` becomes its command.
+    /// A configuration with nothing running. `servers` is what `servers.json` holds; a server's `script` becomes its command.
     pub fn configured(servers: Value, settings: &str) -> Cluster {
         let [port] = free_ports();
         Self::at(port, servers, settings)
     }
 
+    /// The same with a given port of the master.
     pub fn at(port: u16, mut servers: Value, settings: &str) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         for server in servers.as_object_mut().unwrap().values_mut().flat_map(|list| list.as_array_mut().unwrap()) {
@@ -66,7 +67,7 @@ impl Cluster {
         self.path("data/master/admin.log")
     }
 
-    /// What stands in the admin log.
+    /// The whole lines of the admin log.
     pub fn asked(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.admin_log()).unwrap_or_default();
         // The last line may be half written.
@@ -83,7 +84,7 @@ impl Cluster {
         self.hosts.push(Host::start(command, log));
     }
 
-    /// A monitor that the configuration may not know.
+    /// Starts a monitor without this configuration.
     pub fn monitor(&mut self, arguments: &[&str]) -> &Host {
         let mut command = pomelo(&["monitor", "--master", &format!("127.0.0.1:{}", self.port)]);
         command.args(arguments).current_dir(self.dir.path());
@@ -92,14 +93,14 @@ impl Cluster {
         self.hosts.last().unwrap()
     }
 
-    /// A command to the master.
+    /// Runs a command that asks the master.
     pub fn ask(&self, arguments: &[&str]) -> Done {
         let mut command = pomelo(arguments);
         command.arg(format!("--port={}", self.port));
         run(command)
     }
 
-    /// A command to the master that succeeds.
+    /// The output of a command that asks the master. The command has to succeed.
     pub fn done(&self, arguments: &[&str]) -> String {
         let done = self.ask(arguments);
         assert_eq!(done.code, Some(0), "{arguments:?}: {done:?}");
@@ -117,7 +118,7 @@ impl Cluster {
         serde_json::from_str(&listed.out).map_or(Value::Null, |mut listed: Value| listed["msg"].take())
     }
 
-    /// Waits until these servers, and no others, run; with the master itself.
+    /// Waits until exactly these servers and the master run; what `list` shows then.
     pub fn wait_for(&self, servers: &[&str]) -> Value {
         let mut wanted = ids(servers);
         wanted.insert("master".into());

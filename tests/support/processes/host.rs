@@ -30,7 +30,7 @@ impl Host {
         Host { child: command.spawn().unwrap(), log }
     }
 
-    /// One whose output goes to a pipe that nobody reads; its log stays empty.
+    /// Starts a process whose output goes to a pipe that nobody reads. Its log stays empty.
     pub fn start_unread(mut command: Command) -> Host {
         let output = unread();
         let command = command.process_group(0).stdout(output.try_clone().unwrap()).stderr(output);
@@ -54,7 +54,7 @@ impl Host {
         send(self.pid(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub fn ended(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
@@ -101,7 +101,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Whether a process runs; one that waits for its parent to notice its end does not.
+/// Whether a process runs. A zombie does not.
 pub fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !status.contains("State:\tZ"))
 }

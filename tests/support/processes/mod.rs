@@ -24,10 +24,10 @@ pub use view::{ids, members, view, view_file, wait_for_members};
 pub const POMELO: &str = env!("CARGO_BIN_EXE_pomelo");
 /// A server that says in the file `ID.term` that it was asked to end, and ends.
 pub const GRACEFUL: &str = "trap 'echo asked > $POMELO_SERVER_ID.term; exit 0' TERM; while :; do sleep 0.05; done";
-/// For what has to happen. The deadline only keeps a failing test from hanging.
+/// How long [`eventually`] waits. It only keeps a failing test from hanging.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Looks again and again until there is something to see.
+/// Looks again and again until `look` finds something.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -46,7 +46,7 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The program with arguments, in an environment of the tests' own.
+/// The program with arguments, in an environment that owes nothing to that of whoever runs the tests.
 pub fn pomelo(arguments: &[&str]) -> Command {
     // Whoever runs the tests under `nohup` has SIGHUP ignored, and the program leaves it so, as it should.
     let mut command = Command::new("env");
@@ -60,7 +60,7 @@ pub fn pomelo(arguments: &[&str]) -> Command {
     command
 }
 
-/// What became of a command.
+/// How a command ended and what it wrote.
 #[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,

@@ -18,11 +18,11 @@ use super::figures::stats;
 
 type Outcome<T = ()> = Result<T, Failure>;
 
-/// What stands beside a monitor.
+/// What stands beside a monitor and notes what it is asked.
 #[derive(Default)]
 pub struct FakeApplication {
     id: String,
-    /// What each function answers; those that have nothing do not answer at all.
+    /// What each function answers. One with `None` never answers.
     functions: BTreeMap<&'static str, Option<Value>>,
     logs: BTreeMap<&'static str, Vec<String>>,
     called: Mutex<Vec<(String, Value)>>,
