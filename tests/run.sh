@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Passes all tests, from nothing: installs what they need (Debian's packages where there is no WASM toolchain, npm's for the JavaScript
-# peers), builds the modules, and runs the tests with the modules that were just built.
+# Runs all tests, from nothing: installs what they need (Debian's packages where something is missing, npm's for the JavaScript peers), builds
+# the modules, and runs the tests with the modules that were just built.
 #
-# Where no WASM toolchain can be had it says so and tests with the committed modules; in CI (CI=true) that is a failure.
+# Where no WASM toolchain can be installed it says so and tests with the committed modules; in CI (CI=true) that is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -40,7 +40,7 @@ build() {
     bash modules/build.sh || code=$?
     case $code in 0 | 3) return $code ;; *) exit $code ;; esac
 }
-# What rustup's wasm32-wasip2 makes imports WASI, which the built-in modules are not granted: such a toolchain counts as none.
+# A toolchain of rustup's wasm32-wasip2 counts as none, because what it makes imports WASI and the built-in modules are not granted that.
 plain() { [[ "$(bash modules/build.sh --toolchain)" != *wasip2* ]]; }
 if { plain && build; } || { debian rustc-web cargo-web rust-web-src lld-22 && plain && build; }; then
     bash tests/fixtures/outside_module/build.sh target/modules/outside
@@ -73,5 +73,6 @@ cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros \
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 step "Documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+# With the examples, dependencies have the features that they have for the lints, and are not checked a second time.
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib --bins --examples
 step "Done"

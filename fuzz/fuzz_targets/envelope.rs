@@ -1,5 +1,5 @@
-//! The envelope: any payload, itself or as text in a JSON string, is a message or refused; what is answered to it is a message again, and read as
-//! it was meant; what registers is told from what does not, and shows no secret.
+//! The envelope. Any payload, as JSON or as text in a JSON string, is a message or is refused. Its answer is a message again and is read as it was
+//! meant. A registration that is written and read again stays the same, and shows no secret in a log.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The frame decoder of pomelo-admin's wire: any bytes, in any pieces, are packets or refused; in pieces they are what they are as a whole; and
-//! no more room is taken than what has come justifies.
+//! The frame decoder of pomelo-admin's wire. Any bytes in any pieces are packets or are refused. How they are cut into pieces changes neither. The
+//! decoder takes no more room than the bytes that have come justify.
 //!
 //! An input is the limit (two bytes, the lower first), how many sizes of pieces follow (one byte, its lower half), the sizes, and the stream.
 #![no_main]
@@ -13,10 +13,10 @@ use pomelo_fuzz::mqtt::codec::{OVERHEAD, Packet, Payload, decode, length, put_pu
 use pomelo_fuzz::mqtt::read;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Room for a large packet that may be kept, and what is read at a time.
+/// Bytes that are read at a time, and bytes of room that may be kept after a large packet.
 const KEPT: usize = 64 << 10;
 
-/// A stream that comes in pieces, and looks at how much room is offered for them.
+/// A stream that comes in pieces and checks how much room is offered for each.
 struct Pieces<'a> {
     bytes: &'a [u8],
     sizes: std::iter::Cycle<std::slice::Iter<'a, u8>>,

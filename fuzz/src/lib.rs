@@ -1,4 +1,5 @@
-//! The parts of the host that read what strangers send, taken as files: they need nothing else of it, and a build with instrumentation stays short.
+//! The parts of the host that read what strangers send. They are included as files, because they need nothing else of the host and a build with
+//! instrumentation stays short so.
 
 #[path = "../../host/src/failure.rs"]
 pub mod failure;

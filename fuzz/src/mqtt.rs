@@ -10,7 +10,7 @@ pub mod codec;
 #[path = "../../host/src/transport/mqtt/input.rs"]
 mod input;
 
-/// Hands on the packets that come from `stream`, which is always ready, to its end; what ended it earlier, if something was refused.
+/// Passes each packet of `stream`, which is always ready, to `each` until the stream ends. Gives the reason if something was refused before that.
 pub fn read(
     stream: impl AsyncRead + Unpin,
     limit: usize,

@@ -1,7 +1,7 @@
 //! A warm call into a module, beside a native handler that does the same: parses a message of some 200 bytes and answers with it.
 //!
-//! `cargo bench -p pomelo-host --bench call`; only ratios within one run count. (valgrind cannot run it: the engine reserves more address space
-//! than it allows.)
+//! `cargo bench -p pomelo-host --bench call`. Only ratios within one run count. valgrind cannot run it, because the engine reserves more address
+//! space than valgrind allows.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! The envelope: parsing what comes and writing what goes.
+//! The envelope: parsing received messages and writing sent ones.
 //!
 //! `cargo bench -p pomelo-host --bench envelope`
 

@@ -1,7 +1,7 @@
 //! A client's request over loopback Socket.IO to the module `echo` of a master, beside a session of the same transport that answers without
-//! any module: what the whole way costs, and what of it is the host's and the module's.
+//! any module. The difference is what the host and the module cost.
 //!
-//! `cargo bench -p pomelo-host --bench request`; only ratios within one run count. The client runs in the same process.
+//! `cargo bench -p pomelo-host --bench request`. Only ratios within one run count. The client runs in the same process.
 
 #[path = "../../tests/support/fleet/mod.rs"]
 mod fleet;
@@ -30,7 +30,7 @@ impl Session for Native {
     fn frame(&self, topic: &str, payload: &RawValue, _: Option<Ack>) {
         let sent = match (topic, Message::parse(payload)) {
             ("register", _) => {
-                // As a master does: what is not registered may send little.
+                // A master does the same, because who is not registered may send little.
                 self.0.set_frame_limit(4 << 20);
                 self.0.send(Topic::Register, raw(&Registered::ok(Vec::new())))
             }

@@ -1,5 +1,5 @@
 //! What a cluster costs as it grows: joins 1, 10, 100 and 1000 monitors to one master over loopback sockets. The master has a process of its
-//! own, so that its memory and CPU time are told apart; the monitors share another, and an engine.
+//! own, because its memory and CPU time are measured. The monitors share another process and one engine.
 //!
 //! `cargo run --release --example scale` measures all four; `-- 100` one of them. A thousand monitors need 1,100 file descriptors a process
 //! (`ulimit -n 4096`). `RUST_LOG=warn` shows what goes wrong.
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Served};
+use fleet::{Fleet, MemoryApplication};
 use futures_util::future::join_all;
 use pomelo_host::client::AdminClient;
 use serde_json::json;
@@ -85,9 +85,9 @@ async fn join(monitors: usize, master: SocketAddr) {
         async move { fleet.monitor(&format!("chat-server-{number}"), "chat", port, master).await }
     });
     let nodes: Vec<_> = std::iter::once(first).chain(join_all(joins).await).collect();
-    let known = |served: &Served| served.view(|view| view.len());
+    let known = |application: &MemoryApplication| application.view(|view| view.len());
     loop {
-        let behind = nodes.iter().filter(|node| known(&node.served) != monitors + 1).count();
+        let behind = nodes.iter().filter(|node| known(&node.application) != monitors + 1).count();
         if behind == 0 {
             break;
         }
@@ -95,7 +95,7 @@ async fn join(monitors: usize, master: SocketAddr) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let knew = began.elapsed().as_secs_f64();
-    let changes = || nodes.iter().map(|node| node.served.counts().changes());
+    let changes = || nodes.iter().map(|node| node.application.counts().changes());
     let (all, most) = (changes().sum::<usize>(), changes().max().unwrap_or_default());
     println!("{knew:10.3} s | {all:8}, {most:4} | {:7.2} s", cpu());
     let wait = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));

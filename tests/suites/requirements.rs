@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Every id of the specification that a test has to name.
-const IDS: &str =
-    "R1 R2 R3 R4 R5 R6 R7 M1 M2 M2b M3 M4 M5 M6 S1 S2 S3 S4 W1 W2 W3 W4 W5 C1 C2 C3 C4 C5 C6 C7 P T A1 A2 A3 A4 A5";
+const IDS: &str = "R1 R2 R3 R4 R5 R6 R7 M1 M2 M2b M3 M4 M5 M6 S1 S2 S3 S4 W1 W2 W3 W4 W5 C1 C2 C3 C4 C5 C6 C7 P T A1 A2 A3 A4 A5 X1 X2 X3 X4";
 
 /// The words in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {

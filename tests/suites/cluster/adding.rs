@@ -1,4 +1,4 @@
-//! Servers that are added to a running cluster, crons and blacklists: what the console does beyond what is configured.
+//! Servers that are added to a running cluster, and what a master that is started again knows of them.
 
 use std::net::TcpListener;
 
@@ -137,6 +137,7 @@ fn s4_stopped_servers_stay_down_and_added_ones_come_back_when_the_master_was_kil
     assert!(log.contains("pomelo restart chat-1"), "it says how it is started: {log}");
     let file = view_file(cluster.pid("gate-1")).unwrap();
     eventually("w4: all that are to run have started", || (view(&file)["startOver"] == true).then_some(()));
+    assert_eq!(cluster.list().get("chat-1"), None, "it stays down");
 
     assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
     cluster.wait_for(&["chat-1", "chat-9", "gate-1"]);

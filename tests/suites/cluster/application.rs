@@ -1,13 +1,12 @@
 //! What an application does over its control socket: the Node example as a real server, asked by a module of the cluster.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::conversation::Conversation;
 use crate::support::*;
 
 /// The Node example as a server's command.
@@ -31,9 +30,7 @@ fn configured(servers: Value, settings: &str) -> Cluster {
 
 /// What a server answers to a wish; the failure's text where it fails.
 fn wish(cluster: &Cluster, server: &str, wish: Value) -> Result<Value, String> {
-    let ask = json!({"server": server, "wish": wish}).to_string();
-    let done = cluster.ask(&["request", "served", &ask]);
-    if done.code == Some(0) { Ok(serde_json::from_str(&done.out).unwrap()) } else { Err(done.err) }
+    cluster.request("served", &json!({"server": server, "wish": wish}))
 }
 
 fn call(cluster: &Cluster, name: &str, args: Value) -> Result<Value, String> {
@@ -84,13 +81,9 @@ fn w3_w4_p_c6_c7_the_node_example_is_told_asked_and_ended_over_its_socket() {
     assert_eq!((&info["port"], info.get("ready")), (&json!(port), None));
 
     // P: who is connected, settings.
-    let mut user = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-    user.get_mut().write_all(b"login ann\n").unwrap();
-    let mut line = String::new();
-    while line != "welcome, ann\n" {
-        line.clear();
-        user.read_line(&mut line).unwrap();
-    }
+    let mut user = Conversation::with(port);
+    user.say("login ann");
+    user.hears("welcome, ann");
     let logins = call(&cluster, "connections", json!({})).unwrap();
     assert_eq!((&logins["totalConnCount"], &logins["loginedList"][0]["uid"]), (&json!(1), &json!("ann")));
     call(&cluster, "set", json!({"key": "color", "value": {"r": 1}})).unwrap();
@@ -105,11 +98,7 @@ fn w3_w4_p_c6_c7_the_node_example_is_told_asked_and_ended_over_its_socket() {
     assert!(mute.contains("the program of gate-1 is not connected to its control socket"), "{mute}");
 
     // C6: the configured cron fires, one that is added fires, and none after it was removed.
-    line.clear();
-    while line != "tick\n" {
-        line.clear();
-        user.read_line(&mut line).unwrap();
-    }
+    user.hears("tick");
     let bad =
         json!([{"id": 8, "time": "* * * * * *", "action": "chatCron.send"}, {"id": 9, "time": "often", "action": "x"}]);
     let refused = wish(&cluster, "chat-1", json!({"addCrons": bad})).unwrap_err();
@@ -118,10 +107,7 @@ fn w3_w4_p_c6_c7_the_node_example_is_told_asked_and_ended_over_its_socket() {
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &json!("7")), "none was added");
     let added = json!([{"id": 8, "time": "* * * * * *", "action": "chatCron.send", "text": "tock"}]);
     wish(&cluster, "chat-1", json!({"addCrons": added})).unwrap();
-    while line != "tock\n" {
-        line.clear();
-        user.read_line(&mut line).unwrap();
-    }
+    user.hears("tock");
     let lost = json!([{"id": "lost", "time": "* * * * * *", "action": "nobody.home"}]);
     wish(&cluster, "chat-1", json!({"addCrons": lost})).unwrap();
     eventually("a cron whose action is not offered says so", || {
@@ -135,9 +121,7 @@ fn w3_w4_p_c6_c7_the_node_example_is_told_asked_and_ended_over_its_socket() {
 
     // C7: who is on the blacklist is turned away.
     call(&cluster, "blacklist", json!(["127.0.0.1"])).unwrap();
-    let mut refused = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-    line.clear();
-    assert_eq!(refused.read_line(&mut line).unwrap_or(0), 0);
+    assert_eq!(Conversation::with(port).line(), None);
 
     // C2: it is asked over the socket, ends by itself, and nobody has to kill it.
     let running = cluster.pid("chat-1");

@@ -1,4 +1,4 @@
-//! Seeing what happens: the journal, as `pomelo events` shows it.
+//! The journal of events, as `pomelo events` shows it, and the output of programs, as `pomelo logs` does.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

@@ -120,26 +120,24 @@ fn s4_a_server_that_keeps_failing_backs_off_and_can_be_restarted_and_stopped() {
     let cluster = Cluster::start(servers, settings);
     let backing_off =
         || eventually("it backs off", || (cluster.list()["chat-1"]["state"] == "backing-off").then_some(()));
+    let runs_and_fails = || {
+        cluster.write("good", "");
+        assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
+        let listed = cluster.wait_for(&["chat-1", "gate-1"]);
+        std::fs::remove_file(cluster.path("good")).unwrap();
+        send(pid(&listed, "chat-1"), nix::sys::signal::Signal::SIGKILL);
+        backing_off();
+    };
     // It has never run, and is listed all the same; the log says why.
     backing_off();
     let log = cluster.hosts[0].log();
     assert!(log.lines().any(|line| line.contains("[chat-1]") && line.contains("code 7")), "{log}");
     cluster.wait_for(&["gate-1"]);
     assert_eq!(members(&view_file(cluster.pid("gate-1")).unwrap()), ids(&["gate-1", "master"]));
-    cluster.write("good", "");
-    assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
-    let listed = cluster.wait_for(&["chat-1", "gate-1"]);
-    std::fs::remove_file(cluster.path("good")).unwrap();
-    send(pid(&listed, "chat-1"), nix::sys::signal::Signal::SIGKILL);
-    backing_off();
+    runs_and_fails();
     let table = cluster.done(&["list"]);
     assert!(table.contains("backing-off"), "{table}");
-    cluster.write("good", "");
-    assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
-    let listed = cluster.wait_for(&["chat-1", "gate-1"]);
-    std::fs::remove_file(cluster.path("good")).unwrap();
-    send(pid(&listed, "chat-1"), nix::sys::signal::Signal::SIGKILL);
-    backing_off();
+    runs_and_fails();
     assert_eq!(cluster.done(&["stop", "chat-1"]), "stopped: chat-1\n");
     eventually("it is gone", || cluster.list().get("chat-1").is_none().then_some(()));
 }

@@ -8,13 +8,9 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn two() -> Value {
-    json!({"chat": [{"id": "chat-1", "script": GRACEFUL}, {"id": "chat-2", "script": GRACEFUL}]})
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn c1_a_hundred_clients_list_at_once_while_a_monitor_is_silent() {
-    let cluster = Cluster::start(two(), SETTINGS);
+    let cluster = Cluster::start(two_chats(), SETTINGS);
     let listed = cluster.wait_for(&["chat-1", "chat-2"]);
     let silent = Stopped::new(parent(pid(&listed, "chat-1")));
     let clients = (0..100).map(|_| {
@@ -46,7 +42,7 @@ async fn c1_a_hundred_clients_list_at_once_while_a_monitor_is_silent() {
 #[test]
 fn w5_a_silent_monitor_is_taken_out_of_the_views_and_comes_back() {
     let settings = "[network]\nping_interval_ms = 200\nping_timeout_ms = 500\n[supervise]\nready_delay_ms = 20\n";
-    let cluster = Cluster::start(two(), settings);
+    let cluster = Cluster::start(two_chats(), settings);
     let listed = cluster.wait_for(&["chat-1", "chat-2"]);
     let files: BTreeMap<_, _> =
         ["chat-1", "chat-2"].map(|id| (id, view_file(pid(&listed, id)).unwrap())).into_iter().collect();
@@ -61,7 +57,7 @@ fn w5_a_silent_monitor_is_taken_out_of_the_views_and_comes_back() {
 
 #[test]
 fn w5_views_outlive_the_master_and_are_whole_with_the_next_one() {
-    let mut cluster = Cluster::configured(two(), SETTINGS);
+    let mut cluster = Cluster::configured(two_chats(), SETTINGS);
     cluster.host("master", &[]);
     cluster.host("monitor", &["--id", "chat-1"]);
     cluster.host("monitor", &["--id", "chat-2"]);
@@ -101,7 +97,7 @@ fn w5_views_outlive_the_master_and_are_whole_with_the_next_one() {
 #[test]
 fn s4_w5_m4_a_master_that_was_killed_finds_its_fleet_what_was_stopped_and_what_modules_kept() {
     let settings = format!("{SETTINGS}[module.roles]\ngrants = [\"cluster\", \"uplink\"]\n");
-    let mut cluster = Cluster::configured(two(), &settings);
+    let mut cluster = Cluster::configured(two_chats(), &settings);
     let modules = cluster.path("modules");
     std::fs::create_dir_all(&modules).unwrap();
     std::fs::copy(super::modules::built("fixtures/roles.wasm"), modules.join("roles.wasm")).unwrap();

@@ -7,6 +7,7 @@ mod application;
 mod clients;
 mod command_line;
 mod console;
+mod conversation;
 mod demo;
 mod journal;
 mod lifecycle;
@@ -21,7 +22,7 @@ mod setting_up;
 mod shell;
 mod shutdown;
 mod ssh;
-#[path = "../../support/processes.rs"]
+#[path = "../../support/processes/mod.rs"]
 mod support;
 mod twenty;
 mod watching;

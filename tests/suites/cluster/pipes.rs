@@ -1,6 +1,6 @@
-//! Output that nobody reads to its end.
+//! Commands and hosts whose output nobody reads.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
@@ -29,7 +29,7 @@ fn a5_a_command_whose_output_is_not_read_ends_without_a_word() {
         let started = command.stdin(Stdio::piped()).stdout(unread()).stderr(Stdio::piped()).spawn();
         let mut child = started.unwrap();
         // What the shell is to do; the others do not read it.
-        let _ = child.stdin.take().unwrap().write_all(b"help\nlist\n");
+        feed(&mut child, "help\nlist\n");
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         let status = child.wait().unwrap();

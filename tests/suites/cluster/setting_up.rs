@@ -1,25 +1,12 @@
 //! From nothing to a cluster: `init`, `check`, `user`; and users that change while the master runs.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
 
 use pomelo_host::client::{AdminClient, ClientError, Options};
 use serde_json::{Value, json};
 
 use crate::support::*;
-
-/// Runs the program with a text on its standard input.
-fn with_input(arguments: &[&str], input: &str) -> Done {
-    let mut command = pomelo(arguments);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // One that asks for nothing has closed it already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -180,7 +167,9 @@ fn a5_environments_are_found_as_pomelo_finds_them() {
 fn a5_user_changes_who_may_log_in_and_a_running_master_takes_it_over() {
     let mut cluster = Cluster::configured(json!({}), SETTINGS);
     let dir = cluster.dir.path().to_str().unwrap().to_owned();
-    let user = |arguments: &[&str], input: &str| with_input(&[&["user", "--config", &dir], arguments].concat(), input);
+    let user = |arguments: &[&str], input: &str| {
+        run_with_input(pomelo(&[&["user", "--config", &dir], arguments].concat()), input)
+    };
     let path = cluster.path("adminUser.json");
     std::fs::remove_file(&path).unwrap();
     let added = user(&["add", "ann", "--level", "1"], "s3cret of ann\n");

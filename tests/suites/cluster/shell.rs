@@ -1,6 +1,5 @@
 //! `pomelo shell`: commands from a pipe, and typed by an operator on a terminal.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,19 +16,6 @@ pub fn shell(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a shell with commands from a pipe.
-fn piped(mut command: Command, commands: &str) -> Done {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // One that has ended early does not read to the end.
-    let _ = stdin.write_all(commands.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
-
 fn two_servers() -> Cluster {
     let cluster = Cluster::start(
         json!({"chat": [{"id": "chat-1", "script": GRACEFUL}], "gate": [{"id": "gate-1", "script": GRACEFUL}]}),
@@ -43,7 +29,7 @@ fn two_servers() -> Cluster {
 fn a5_a_pipe_is_obeyed_line_by_line() {
     let cluster = two_servers();
     let before = cluster.pid("gate-1");
-    let done = piped(
+    let done = run_with_input(
         shell(&cluster, &[]),
         "# what an operator keeps in a file\n\nlist\nuse chat-1 # one of them\nstop chat-1\nuse all\nrestart gate-1\n\
          disable module __masterwatcher__\nenable module __masterwatcher__\nmodules\n\
@@ -86,20 +72,20 @@ fn a5_the_exit_code_tells_whether_any_command_failed() {
     ];
     for (commands, code, why) in fails {
         // What follows is run all the same, and does not mend the code.
-        let done = piped(shell(&cluster, &[]), &format!("{commands}\nhelp stop\n"));
+        let done = run_with_input(shell(&cluster, &[]), &format!("{commands}\nhelp stop\n"));
         assert_eq!(done.code, Some(code), "{commands}: {done:?}");
         let line = format!("pomelo: line {}: ", commands.lines().count());
         assert!(done.err.starts_with(&line) && done.err.to_lowercase().contains(&why.to_lowercase()), "{}", done.err);
         assert!(done.out.contains("stop <serverId>"), "{commands}: {done:?}");
     }
-    let guest = piped(shell(&cluster, &["-u", "monitor", "-p", "monitor"]), "list\nstop chat-1\nlist\n");
+    let guest = run_with_input(shell(&cluster, &["-u", "monitor", "-p", "monitor"]), "list\nstop chat-1\nlist\n");
     assert_eq!((guest.code, guest.out.matches("chat-1").count()), (Some(1), 2), "{guest:?}");
     assert!(guest.err.contains("line 2") && guest.err.contains("needs level 1"), "{}", guest.err);
-    let stranger = piped(shell(&cluster, &["-p", "wrong"]), "list\n");
+    let stranger = run_with_input(shell(&cluster, &["-p", "wrong"]), "list\n");
     assert_eq!((stranger.code, stranger.out.as_str()), (Some(4), ""), "{stranger:?}");
-    let json = piped(shell(&cluster, &["--json"]), "list\n");
+    let json = run_with_input(shell(&cluster, &["--json"]), "list\n");
     assert!(serde_json::from_str::<Value>(&json.out).unwrap()["msg"]["chat-1"].is_object(), "{json:?}");
-    let nobody = piped(pomelo(&["shell", &format!("--port={}", free_ports::<1>()[0])]), "list\n");
+    let nobody = run_with_input(pomelo(&["shell", &format!("--port={}", free_ports::<1>()[0])]), "list\n");
     assert_eq!(nobody.code, Some(3), "{nobody:?}");
 }
 
@@ -220,11 +206,11 @@ fn a5_events_and_logs_are_shown_and_followed_until_ctrl_c() {
     let script = "echo ready to serve; exec sleep 1000";
     let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
     cluster.wait_for(&["chat-1"]);
-    let done = piped(shell(&cluster, &[]), "events\nlogs chat-1\nuse chat-1\nlogs -n 5\n");
+    let done = run_with_input(shell(&cluster, &[]), "events\nlogs chat-1\nuse chat-1\nlogs -n 5\n");
     assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
     assert!(done.out.contains("chat-1") && done.out.contains("join"), "{}", done.out);
     assert_eq!(done.out.matches("ready to serve").count(), 2, "{}", done.out);
-    let wrong = piped(shell(&cluster, &[]), "logs\n");
+    let wrong = run_with_input(shell(&cluster, &[]), "logs\n");
     assert_eq!((wrong.code, wrong.err.contains("use <serverId>")), (Some(2), true), "{wrong:?}");
 
     let mut operator = Operator::at(shell(&cluster, &[]));

@@ -4,15 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::journal::event;
 use crate::observing::{get, metric};
 use crate::support::*;
-
-fn two() -> Value {
-    json!({"chat": [{"id": "chat-1", "script": GRACEFUL}, {"id": "chat-2", "script": GRACEFUL}]})
-}
 
 /// Processes that run in a directory: what a cluster has started and left behind.
 fn left_in(directory: &Path) -> Vec<u32> {
@@ -28,7 +24,7 @@ fn nothing_is_left(cluster: &Cluster) {
 
 #[test]
 fn shutdown_a_master_answers_the_calls_under_way_and_says_that_it_ends() {
-    let mut cluster = Cluster::configured(two(), SETTINGS);
+    let mut cluster = Cluster::configured(two_chats(), SETTINGS);
     cluster.host("master", &[]);
     cluster.host("monitor", &["--id", "chat-1"]);
     cluster.host("monitor", &["--id", "chat-2"]);
@@ -56,7 +52,7 @@ fn shutdown_a_master_answers_the_calls_under_way_and_says_that_it_ends() {
 
 #[test]
 fn shutdown_a_monitor_asks_its_program_tells_its_master_and_leaves_nothing() {
-    let mut cluster = Cluster::configured(two(), SETTINGS);
+    let mut cluster = Cluster::configured(two_chats(), SETTINGS);
     cluster.host("master", &[]);
     cluster.host("monitor", &["--id", "chat-1"]);
     let listed = cluster.wait_for(&["chat-1"]);
@@ -74,7 +70,7 @@ fn shutdown_a_monitor_asks_its_program_tells_its_master_and_leaves_nothing() {
 
 #[test]
 fn shutdown_the_end_of_a_terminal_ends_a_cluster_in_order() {
-    let mut cluster = Cluster::start(two(), SETTINGS);
+    let mut cluster = Cluster::start(two_chats(), SETTINGS);
     cluster.wait_for(&["chat-1", "chat-2"]);
     cluster.hosts[0].signal(Signal::SIGHUP);
     assert_eq!(cluster.hosts[0].ended().code(), Some(0));
@@ -100,7 +96,7 @@ fn shutdown_a_second_signal_ends_at_once_and_leaves_no_orphan() {
 #[test]
 fn shutdown_a_cluster_that_is_only_starting_ends_as_well() {
     for command in [&["start"][..], &["monitor", "--id", "chat-1"]] {
-        let mut cluster = Cluster::configured(two(), SETTINGS);
+        let mut cluster = Cluster::configured(two_chats(), SETTINGS);
         cluster.host(command[0], &command[1..]);
         // The guard's shell or the first line of the log: whichever shows first that the process is at work.
         eventually("it begins", || {

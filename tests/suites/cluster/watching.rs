@@ -1,37 +1,24 @@
 //! What `watchServer` and the system monitor's modules say of real servers: the demo's program, asked from the command line.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
+use crate::conversation::Conversation;
 use crate::support::*;
 
 /// Figures are gathered every second.
 const WATCHED: &str =
     "[modules]\nsystem_monitor = true\n[module.nodeInfo]\ninterval = 1\n[module.systemInfo]\ninterval = 1\n";
 
-fn demo(id: &str, port: u16, frontend: bool) -> Value {
-    json!({"id": id, "host": "127.0.0.1", "port": port, "frontend": frontend, "ready": "control",
-           "command": format!("{POMELO} demo-server --port ${{port}}")})
-}
-
-/// What a module answers; the failure's text where it fails.
-fn ask(cluster: &Cluster, module: &str, body: &Value) -> Result<Value, String> {
-    let done = cluster.ask(&["request", module, &body.to_string()]);
-    if done.code == Some(0) { Ok(serde_json::from_str(&done.out).unwrap()) } else { Err(done.err) }
-}
-
 fn watch(cluster: &Cluster, comd: &str, context: &str, param: Value) -> Result<Value, String> {
-    ask(cluster, "watchServer", &json!({"comd": comd, "context": context, "param": param}))
+    cluster.request("watchServer", &json!({"comd": comd, "context": context, "param": param}))
 }
 
 #[test]
 fn p_watchserver_looks_into_real_servers_and_turns_their_settings() {
     let [user_port, chat_port] = free_ports();
-    let servers =
-        json!({"connector": [demo("connector-1", user_port, true)], "chat": [demo("chat-1", chat_port, false)]});
+    let servers = json!({"connector": [demo_server("connector-1", user_port, true)], "chat": [demo_server("chat-1", chat_port, false)]});
     let cluster = Cluster::start(servers, SETTINGS);
     cluster.wait_for(&["connector-1", "chat-1"]);
     let chat = |comd: &str, param: Value| watch(&cluster, comd, "chat-1", param).unwrap();
@@ -44,13 +31,9 @@ fn p_watchserver_looks_into_real_servers_and_turns_their_settings() {
     assert!(row["heapUsed"].as_str().unwrap().parse::<f64>().unwrap() > 0.0, "{row}");
     assert_eq!(rows["msg"]["master"]["serverType"], "master");
 
-    let mut user = BufReader::new(TcpStream::connect(("127.0.0.1", user_port)).unwrap());
-    user.get_mut().write_all(b"login ann\n").unwrap();
-    let mut line = String::new();
-    while !line.contains("ann") {
-        line.clear();
-        assert!(user.read_line(&mut line).unwrap() > 0, "the server closed the connection");
-    }
+    let mut user = Conversation::with(user_port);
+    user.say("login ann");
+    user.hears("welcome, ann");
     for comd in ["connections", "logins"] {
         let all = watch(&cluster, comd, "all", Value::Null).unwrap();
         let connector = &all["msg"]["connector-1"];
@@ -78,7 +61,7 @@ fn p_watchserver_looks_into_real_servers_and_turns_their_settings() {
 fn p_the_system_monitor_tells_of_real_machines_processes_and_logs() {
     let [port] = free_ports();
     let mut cluster =
-        Cluster::configured(json!({"chat": [demo("chat-1", port, false)]}), &format!("{SETTINGS}{WATCHED}"));
+        Cluster::configured(json!({"chat": [demo_server("chat-1", port, false)]}), &format!("{SETTINGS}{WATCHED}"));
     fs::create_dir(cluster.path("logs")).unwrap();
     cluster.write("logs/con-log-chat-1.log", "one\n[t] [INFO] con-log - {\"route\":\"a.b.c\",\"timeUsed\":2}\n");
     cluster.host("start", &[]);
@@ -86,7 +69,7 @@ fn p_the_system_monitor_tells_of_real_machines_processes_and_logs() {
 
     let kept = |module: &str| {
         eventually(&format!("{module} knows all"), || {
-            let kept = ask(&cluster, module, &Value::Null).ok()?;
+            let kept = cluster.request(module, &Value::Null).ok()?;
             ["master", "chat-1"].iter().all(|id| kept.get(id).is_some()).then_some(kept)
         })
     };
@@ -99,9 +82,9 @@ fn p_the_system_monitor_tells_of_real_machines_processes_and_logs() {
     }
     assert!(machine["Time"].is_string() && machine["hostname"].is_string(), "{machine}");
 
-    let log = ask(&cluster, "monitorLog", &json!({"serverId": "chat-1", "logfile": "con-log", "number": 1})).unwrap();
+    let log = cluster.request("monitorLog", &json!({"serverId": "chat-1", "logfile": "con-log", "number": 1})).unwrap();
     let line = json!({"route": "a.b.c", "serverId": "chat-1", "timeUsed": 2, "params": "{\"route\":\"a.b.c\",\"timeUsed\":2}"});
     assert_eq!(log["body"]["dataArray"], json!([line]));
-    let none = ask(&cluster, "monitorLog", &json!({"serverId": "chat-1", "logfile": "../pomelo.toml"})).unwrap_err();
+    let none = cluster.request("monitorLog", &json!({"serverId": "chat-1", "logfile": "../pomelo.toml"})).unwrap_err();
     assert!(none.contains("plain name"), "{none}");
 }

@@ -1,4 +1,4 @@
-//! Files that do not say in a section what they are: they are asked, and may ask nothing back.
+//! What a file says of itself. Where it does not say it in a section, the host calls `describe`, which may ask the host for nothing.
 
 use serde_json::json;
 
@@ -18,6 +18,52 @@ const CURIOUS: &str = r#"
   (instance $descriptor (export "describe" (func $describe)))
   (export "pomelo:admin/descriptor@0.1.0" (instance $descriptor)))
 "#;
+
+/// A component that answers with what it is sent, by hand: nothing of the SDK is in it.
+const MIRROR: &str = r#"
+(component
+  (core module $Code
+    (memory (export "memory") 1)
+    (global $free (mut i32) (i32.const 4096))
+    ;; Nothing is ever given back.
+    (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
+      (global.get $free)
+      (global.set $free (i32.add (global.get $free) (local.get $size))))
+    (data (i32.const 64) "{\22ids\22:[{\22id\22:\22mirror\22}]}")
+    (func (export "describe") (result i32)
+      (i32.store (i32.const 16) (i32.const 64))
+      (i32.store (i32.const 20) (i32.const 25))
+      (i32.const 16))
+    ;; Given are whether there is a message, and the address and length of its JSON.
+    (func (export "handle") (param i32) (param $at i32) (param $length i32) (result i32)
+      ;; The result: its case, 0 for an answer; the address and length of the answer's JSON.
+      (i32.store (i32.const 32) (i32.const 0))
+      (i32.store (i32.const 36) (local.get $at))
+      (i32.store (i32.const 40) (local.get $length))
+      (i32.const 32)))
+  (core instance $code (instantiate $Code))
+  (func $describe (result string) (canon lift (core func $code "describe") (memory (core memory $code "memory"))))
+  (instance $descriptor (export "describe" (func $describe)))
+  (export "pomelo:admin/descriptor@0.1.0" (instance $descriptor))
+  (type $fields (record (field "code" string) (field "message" string)))
+  (export $failure "failure" (type $fields))
+  (func $handle (param "msg" (option string)) (result (result string (error $failure)))
+    (canon lift (core func $code "handle")
+      (memory (core memory $code "memory")) (realloc (core func $code "realloc"))))
+  (instance $handler (export "failure" (type $failure)) (export "handle" (func $handle)))
+  (export "pomelo:admin/client-handler@0.1.0" (instance $handler)))
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x3_a_component_that_was_not_written_with_the_sdk_runs() {
+    let cluster = Plan::with([("mirror", wat::parse_str(MIRROR).unwrap())]).start().await;
+    let client = cluster.admin().await;
+    for message in [json!({"a": ["\u{fc}", 1]}), json!("x")] {
+        assert_eq!(client.ask("mirror", &message).await.unwrap(), message);
+    }
+    assert_eq!(cluster.status("mirror").unwrap().handlers, ["client-handler"]);
+    cluster.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_without_the_descriptors_section_is_asked_what_it_is() {

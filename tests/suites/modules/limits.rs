@@ -30,18 +30,36 @@ async fn cluster() -> Cluster {
         .await
 }
 
-/// What a wish leads to.
+/// Asks for a misdeed, checks how it fails, and that the module answers again at once.
 async fn fails(client: &impl Ask, what: &str, msg: Value, expected: &str) {
     let began = Instant::now();
     let failure = client.ask("misbehave", json!({"do": what, "msg": msg})).await.unwrap_err();
     assert_eq!(failure.code, expected, "{what}: {failure}");
     assert!(began.elapsed() < GENEROUS, "{what} took {:?}", began.elapsed());
-    // These come to the module first, which passes them on.
+    // The module itself receives these failures and passes them on.
     let passed_on = ["timeout", "store-full"].contains(&expected);
     let named = failure.message.contains("misbehave") && failure.message.contains("client-handler");
     assert!(passed_on || named, "{what}: the message names module and handler: {failure}");
-    // It recovers at once, and starts over with its count of traps.
+    // It recovers at once, and its count of traps starts over.
     assert_eq!(client.ask("misbehave", json!({"do": "echo", "msg": what})).await.unwrap(), what);
+}
+
+/// Asks echo again and again until the misdeed is over; how many calls it answered meanwhile. Every call has to be answered rightly.
+async fn echoes_during(client: &impl Ask, misdeed: impl Future<Output = ()>) -> u32 {
+    let mut misdeed = std::pin::pin!(misdeed);
+    let mut answered = 0;
+    loop {
+        let mut echo = std::pin::pin!(client.ask("echo", answered));
+        let (answer, is_over) = tokio::select! {
+            () = &mut misdeed => (echo.await, true),
+            answer = &mut echo => (answer, false),
+        };
+        assert_eq!(answer.unwrap(), json!({"version": 1, "echo": answered}));
+        if is_over {
+            return answered;
+        }
+        answered += 1;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,27 +68,20 @@ async fn x2_every_misdeed_ends_with_its_own_failure_while_another_module_answers
     let hand = cluster.hand("silent").await;
     let client = cluster.admin().await;
     let other = cluster.admin().await;
-    let misdeeds = async {
-        fails(&client, "spin", Value::Null, "cpu-limit").await;
-        fails(&client, "allocate", Value::Null, "memory-limit").await;
-        fails(&client, "trap", Value::Null, "trap").await;
-        fails(&client, "recurse", Value::Null, "trap").await;
-        fails(&client, "not-json", Value::Null, "bad-answer").await;
-        fails(&client, "wait", json!("silent"), "timeout").await;
-        fails(&client, "store-fill", Value::Null, "store-full").await;
-    };
-    tokio::pin!(misdeeds);
-    let mut answered = 0_u32;
-    loop {
-        tokio::select! {
-            () = &mut misdeeds => break,
-            answer = other.ask("echo", answered) => {
-                assert_eq!(answer.unwrap(), json!({"version": 1, "echo": answered}));
-                answered += 1;
-            }
-        }
+    // Whether the misdeed takes so long that echo has to answer meanwhile. The others may be over before it is asked.
+    let misdeeds = [
+        ("spin", Value::Null, "cpu-limit", true),
+        ("allocate", Value::Null, "memory-limit", false),
+        ("trap", Value::Null, "trap", false),
+        ("recurse", Value::Null, "trap", false),
+        ("not-json", Value::Null, "bad-answer", false),
+        ("wait", json!("silent"), "timeout", true),
+        ("store-fill", Value::Null, "store-full", false),
+    ];
+    for (what, msg, expected, lasts) in misdeeds {
+        let answered = echoes_during(&other, fails(&client, what, msg, expected)).await;
+        assert!(answered > 0 || !lasts, "echo answered no call during {what}");
     }
-    assert!(answered > 100, "echo answered {answered} calls meanwhile");
     assert_eq!(cluster.status("echo").unwrap().failures, 0);
     assert!(cluster.status("misbehave").unwrap().store <= tight().store);
     drop(hand);
@@ -102,8 +113,9 @@ async fn x2_what_a_module_logs_is_bounded() {
     let before = lines_logged();
     let cluster = cluster().await;
     let client = cluster.admin().await;
-    // Whether the flood ends by itself or by the limit of CPU time, the log does not.
-    let _ = client.ask("misbehave", json!({"do": "log-flood"})).await;
+    // The flood ends by itself or by the limit of CPU time: which of the two depends on the machine.
+    let flood = client.ask("misbehave", json!({"do": "log-flood"})).await;
+    assert!(["no failure", "cpu-limit"].contains(&code_of(&flood)), "{flood:?}");
     let logged = lines_logged() - before;
     let windows = 2 + began.elapsed().as_secs() as usize;
     assert!((1..=100 * windows).contains(&logged), "{logged} lines");

@@ -1,4 +1,4 @@
-//! What a configuration says of a module, as the module sees it.
+//! Settings of a module in the configuration, as the module sees them.
 
 use pomelo_host::console::ModuleSettings;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use pomelo_host::console::ModuleSettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Plan, Served, code_of, eventually, info};
+use crate::support::{Ask, FakeApplication, Plan, code_of, eventually, info};
 
 /// A question and its answer, of which only some servers were kept.
 #[derive(Deserialize)]
@@ -34,11 +34,11 @@ fn compare(path: &str, theirs: &Value, ours: &Value, faults: &mut Vec<String>) {
                 }
             }
         }
-        (Value::Array(theirs), Value::Array(ours)) => {
-            if let (Some(theirs), Some(ours)) = (theirs.first(), ours.first()) {
-                compare(&format!("{path}/0"), theirs, ours, faults);
-            }
-        }
+        (Value::Array(theirs), Value::Array(ours)) => match (theirs.first(), ours.first()) {
+            (Some(theirs), Some(ours)) => compare(&format!("{path}/0"), theirs, ours, faults),
+            (Some(_), None) => faults.push(format!("{path}/0 is missing")),
+            (None, _) => {}
+        },
         (Value::String(_), Value::String(_)) | (Value::Number(_), Value::Number(_)) | (Value::Null, Value::Null) => {}
         _ => faults.push(format!("{path} is {ours} instead of {theirs}")),
     }
@@ -58,12 +58,14 @@ async fn p_recorded_questions_are_answered_in_pomelos_form() {
         ("connector-server-1", "connector", json!({"host": "127.0.0.1", "port": 23050, "frontend": "true"})),
         ("gate-server-1", "gate", json!({"host": "127.0.0.1", "frontend": "true"})),
     ] {
-        let served = Served::new(id).answering("connections", connections.clone());
+        let served = FakeApplication::new(id).answering("connections", connections.clone());
         let served = served.answering("components", components.clone()).answering("get", json!("chat"));
         servers.push(cluster.beside(id, server_type, info(said), Arc::new(served).services()).await);
     }
     let admin = cluster.admin().await;
-    for Exchange { module_id, body, answer, error } in exchanges() {
+    let exchanges = exchanges();
+    assert!(!exchanges.is_empty());
+    for Exchange { module_id, body, answer, error } in exchanges {
         if error.is_some() {
             assert_eq!(code_of(&admin.ask(&module_id, &body).await), "bad-message", "{body}");
             continue;

@@ -33,7 +33,8 @@ async fn x1_a_bad_file_is_refused_with_a_sentence_and_the_old_version_runs_on() 
     let client = cluster.admin().await;
     let v2 = fixture("echo-v2");
     let wrong_import = described(&fixture("greedy"), &json!({"ids": [{"id": "echo"}]}));
-    // Each has a sentence of its own: what was said of the file before, or of one that is empty since it is just being written, is not taken for it.
+    // Each file has a sentence of its own. So neither the refusal of the file before it nor that of a file that is just being written, and empty, is
+    // taken for it.
     let bad: [(&[u8], &str); 7] = [
         (&v2[..v2.len() / 2], "not a WebAssembly file: unexpected end-of-file"),
         (b"", "not a WebAssembly file: it is empty"),

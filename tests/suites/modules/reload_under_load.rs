@@ -14,7 +14,7 @@ const BEFORE: usize = 500;
 /// Requests under way at a time on a connection that does not wait for one answer before it asks again.
 const IN_FLIGHT: usize = 16;
 
-/// Asks until there were enough requests and the new version has answered; the versions that answered, in the order of sending.
+/// Asks until there were enough requests and the new version is in force. Gives the versions that answered, in the order of sending.
 async fn versions(
     client: &AdminClient,
     id: &str,
@@ -22,7 +22,7 @@ async fn versions(
     answered: &AtomicUsize,
     done: &AtomicUsize,
 ) -> Vec<u64> {
-    // Only once the new version is known to be in force does a connection stop: so that it has seen the switch.
+    // A connection stops only after the new version is in force, because it has to see the switch.
     let more = |number: &usize| {
         let enough = *number >= REQUESTS && done.load(Ordering::Acquire) == 1;
         std::future::ready(!enough)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pomelo_host::console::ModuleSettings;
 use serde_json::{Map, Value, json};
 
-use crate::support::{Ask, Cluster, Plan, Served, code_of, eventually, info};
+use crate::support::{Ask, Cluster, FakeApplication, Plan, code_of, eventually, info};
 
 /// Both modules at work every second.
 fn lively() -> Plan {
@@ -36,7 +36,7 @@ async fn p_without_the_switch_there_is_no_system_monitor() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p_nodeinfo_keeps_the_figures_of_every_process() {
     let cluster = lively().start().await;
-    let served = Arc::new(Served::new("chat-1"));
+    let served = Arc::new(FakeApplication::new("chat-1"));
     let chat = cluster.beside("chat-1", "chat", info(json!({})), served.services()).await;
     let figures = kept(&cluster, "nodeInfo", "chat-1").await;
     let chat_1 = &figures["chat-1"];
@@ -58,7 +58,7 @@ async fn p_nodeinfo_keeps_the_figures_of_every_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p_systeminfo_keeps_the_figures_of_every_machine_in_pomelos_form() {
     let cluster = lively().start().await;
-    let served = Arc::new(Served::new("chat-1"));
+    let served = Arc::new(FakeApplication::new("chat-1"));
     let chat = cluster.beside("chat-1", "chat", info(json!({})), served.services()).await;
     let figures = kept(&cluster, "systemInfo", "chat-1").await;
     let expected = json!({
@@ -78,7 +78,7 @@ async fn p_a_server_that_comes_is_asked_at_once() {
     let seldom = || ModuleSettings { interval: Some(3600.0), delay: Some(3600.0), ..ModuleSettings::default() };
     let plan = Plan::default().system_monitor().say("nodeInfo", seldom()).say("systemInfo", seldom());
     let cluster = plan.start().await;
-    let served = Arc::new(Served::new("chat-1"));
+    let served = Arc::new(FakeApplication::new("chat-1"));
     let chat = cluster.beside("chat-1", "chat", info(json!({})), served.services()).await;
     for module in ["nodeInfo", "systemInfo"] {
         assert_eq!(kept(&cluster, module, "chat-1").await["chat-1"]["serverId"], "chat-1");
@@ -92,7 +92,8 @@ async fn p_monitorlog_gives_the_last_lines_of_a_log() {
     let cluster = Plan::default().system_monitor().start().await;
     let route = r#"{"route":"chat.chatHandler.send","time":1,"timeUsed":3}"#;
     let line = format!("[2026-11-22 13:45:29.004] [INFO] con-log - {route}");
-    let served = Served::new("chat-1").log("con-log-chat-1.log", &["first", "second", &line]).log("crash.log", &[]);
+    let served =
+        FakeApplication::new("chat-1").log("con-log-chat-1.log", &["first", "second", &line]).log("crash.log", &[]);
     let chat = cluster.beside("chat-1", "chat", info(json!({})), Arc::new(served).services()).await;
     let admin = cluster.admin().await;
     let ask = |body: Value| admin.ask("monitorLog", body);

@@ -6,7 +6,7 @@ use pomelo_host::client::AdminClient;
 use pomelo_host::failure::Failure;
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Cluster, Plan, Served, Server, code_of, info, settings_of};
+use crate::support::{Ask, Cluster, FakeApplication, Plan, Server, code_of, info, settings_of};
 
 /// Bodies carry what pomelo's clients put into them.
 async fn watch(client: &AdminClient, comd: &str, context: &str, param: Value) -> Result<Value, Failure> {
@@ -15,12 +15,12 @@ async fn watch(client: &AdminClient, comd: &str, context: &str, param: Value) ->
     client.ask("watchServer", body).await
 }
 
-async fn frontend(cluster: &Cluster, served: &Arc<Served>, id: &str, port: u16) -> Server {
+async fn frontend(cluster: &Cluster, served: &Arc<FakeApplication>, id: &str, port: u16) -> Server {
     let info = info(json!({"host": "10.0.0.7", "port": port, "frontend": "true"}));
     cluster.beside(id, "connector", info, served.services()).await
 }
 
-async fn backend(cluster: &Cluster, served: &Arc<Served>, id: &str) -> Server {
+async fn backend(cluster: &Cluster, served: &Arc<FakeApplication>, id: &str) -> Server {
     cluster.beside(id, "chat", info(json!({"host": "10.0.0.8", "port": 6050})), served.services()).await
 }
 
@@ -31,7 +31,7 @@ fn connections(count: u32) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p_watchserver_servers_and_modules_are_those_of_the_cluster() {
     let cluster = Plan::default().start().await;
-    let chat = backend(&cluster, &Arc::new(Served::new("chat-1")), "chat-1").await;
+    let chat = backend(&cluster, &Arc::new(FakeApplication::new("chat-1")), "chat-1").await;
     let mut hand = cluster.hand("silent-1").await;
     let viewer = cluster.viewer().await;
 
@@ -58,10 +58,10 @@ async fn p_watchserver_servers_and_modules_are_those_of_the_cluster() {
 async fn p_watchserver_connections_and_logins_are_those_of_frontends() {
     let short = settings_of(&json!({"timeout": 1000}), &[]);
     let cluster = Plan::default().say("watchServer", short).start().await;
-    let first = Arc::new(Served::new("connector-1").answering("connections", connections(3)));
-    let second = Arc::new(Served::new("connector-2"));
-    let third = Arc::new(Served::new("connector-3").silent("connections").answering("logins", connections(5)));
-    let chat = Arc::new(Served::new("chat-1").answering("connections", connections(9)));
+    let first = Arc::new(FakeApplication::new("connector-1").answering("connections", connections(3)));
+    let second = Arc::new(FakeApplication::new("connector-2"));
+    let third = Arc::new(FakeApplication::new("connector-3").silent("connections").answering("logins", connections(5)));
+    let chat = Arc::new(FakeApplication::new("chat-1").answering("connections", connections(9)));
     let servers = [
         frontend(&cluster, &first, "connector-1", 4050).await,
         frontend(&cluster, &second, "connector-2", 4051).await,
@@ -105,7 +105,7 @@ async fn p_watchserver_reads_what_an_application_offers() {
     let cluster = Plan::default().start().await;
     let proxies = json!({"chat": {"chatRemote": {"add": "function"}}});
     let settings = json!({"env": "development", "dbPassword": "p", "master": {"host": "h"}, "proxyConfig": {"a": 1}});
-    let served = Served::new("chat-1")
+    let served = FakeApplication::new("chat-1")
         .answering("proxies", proxies.clone())
         .answering("handlers", json!({"chat": {"chatHandler": {"send": "function"}}}))
         .answering("components", json!({"proxy": {"bufferMsg": true}, "server": {}}))
@@ -147,7 +147,7 @@ async fn p_watchserver_reads_what_an_application_offers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p_watchserver_turns_what_an_application_lets_be_turned() {
     let cluster = Plan::default().start().await;
-    let served = Served::new("chat-1");
+    let served = FakeApplication::new("chat-1");
     let served =
         ["set", "enable", "disable"].into_iter().fold(served, |served, name| served.answering(name, Value::Null));
     let served = Arc::new(served);
@@ -201,7 +201,7 @@ async fn p_watchserver_turns_what_an_application_lets_be_turned() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a2_watchserver_lets_level_2_look_and_nothing_else() {
     let cluster = Plan::default().start().await;
-    let served = Served::new("chat-1").answering("set", Value::Null).answering("enable", Value::Null);
+    let served = FakeApplication::new("chat-1").answering("set", Value::Null).answering("enable", Value::Null);
     let served = Arc::new(served.answering("disable", Value::Null).answering("memory", Value::Null));
     let chat = backend(&cluster, &served, "chat-1").await;
     let viewer = cluster.viewer().await;
@@ -218,7 +218,7 @@ async fn a2_watchserver_lets_level_2_look_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p_watchserver_answers_what_is_malformed_with_a_failure() {
     let cluster = Plan::default().start().await;
-    let chat = backend(&cluster, &Arc::new(Served::new("chat-1")), "chat-1").await;
+    let chat = backend(&cluster, &Arc::new(FakeApplication::new("chat-1")), "chat-1").await;
     let admin = cluster.admin().await;
     for body in [
         Value::Null,

@@ -15,7 +15,7 @@ use crate::support::{Done, Host, eventually, free_ports, pomelo, run, send};
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/js/node_modules");
 /// The application's sources.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/js/pomelo-app");
-/// What a process writes goes through here: no colours, and warnings of old packages are not ours.
+/// The environment of every Node process: no colours and no warnings of old packages, because the tests read what it writes.
 const QUIET: [(&str, &str); 3] = [("NODE_NO_WARNINGS", "1"), ("NO_COLOR", "1"), ("NODE_DISABLE_COLORS", "1")];
 
 /// The servers of `servers.json`.

@@ -5,9 +5,11 @@ mod mixed;
 mod original;
 mod replay;
 mod servers;
-#[path = "../../support/processes.rs"]
-#[expect(dead_code, reason = "the clusters of our own monitors need more of it")]
+#[path = "../../support/processes/mod.rs"]
 mod support;
+#[path = "../../support/tcp_table.rs"]
+#[expect(dead_code, reason = "whether a connection waits to be accepted concerns another suite")]
+mod tcp_table;
 mod tools;
 mod watching;
 mod weaknesses;

@@ -1,11 +1,10 @@
 //! Servers of pomelo's and monitors of ours under one master of ours, and a master that does not answer for a while.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::app::{App, SERVERS};
 use crate::support::{Host, Stopped, eventually, members, pid, pomelo, runs, view_file};
+use crate::tcp_table::connections;
 
 /// The server beside which a monitor of ours stands.
 const OURS: &str = "chat-server-2";
@@ -71,34 +70,19 @@ fn r5_w2_c2_c4_m5_servers_of_pomelos_and_monitors_of_ours_are_one_cluster() {
     app.wait_for_list(&["connector-server-1", "connector-server-2", "gate-server-1"]);
 }
 
-/// Connections at a local port that stand, and that the other side has closed.
-fn connections(port: u16) -> (usize, usize) {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let local = format!(":{port:04X}");
-    let states = table.lines().filter_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        let here = words.next()?.ends_with(&local);
-        here.then(|| words.nth(1)).flatten()
-    });
-    states.fold((0, 0), |(stand, closed), state| match state {
-        "01" => (stand + 1, closed),
-        "08" => (stand, closed + 1),
-        _ => (stand, closed),
-    })
-}
-
 #[test]
 fn r5_a_master_that_does_not_answer_for_a_while_strands_nobody() {
     let mut app = App::new().with_tokens();
     app.start();
-    let (before, _) = connections(app.port);
+    let standing = || connections(app.port).iter().filter(|connection| connection.is_established()).count();
+    let before = standing();
     let silent = Stopped::new(app.running["master"].pid());
     let seen = app.events("connector-server-2").len();
     app.cut("connector-server-2");
     // It knocks again at a master that says nothing.
     eventually("the server is at the door", || {
-        let (stand, closed) = connections(app.port);
-        (closed >= 1 && stand >= before).then_some(())
+        let closed = connections(app.port).iter().any(|connection| connection.is_closed_by_peer());
+        (closed && standing() >= before).then_some(())
     });
     drop(silent);
     app.wait_until("connector-server-2", |events| events[seen..].iter().any(|(event, _)| event == "replace"));

@@ -65,7 +65,7 @@ fn contains(all: &Value, wanted: &Value) -> bool {
 
 /// What pomelo's master sent and ours does not.
 fn left_out(file: &str, recorded: &Value) -> bool {
-    // It sends requests that were under way once more to whoever takes the place of their peer, with their ids as strings.
+    // It sends requests that were under way a second time, to the connection that takes their peer's place. Their ids are strings then.
     recorded["reqId"].is_string()
         // A second monitor under an id is a slave: others are not told of it, nor that it leaves.
         || file.starts_with("20-") && ["addServer", "removeServer"].iter().any(|action| recorded["body"]["action"] == *action)
@@ -79,9 +79,9 @@ fn extra(file: &str, conn: u64, id: &Value, came: &Came) -> bool {
         // Whoever registers in no form is told so, and closed.
         Came::Frame(topic, ours) if file.starts_with("10-") => topic == "register" && ours["code"] == -1,
         Came::Goodbye => file.starts_with("10-"),
-        // It had lost sight of this server in a session that is not replayed.
+        // pomelo's master had lost sight of this server in a session that is not replayed.
         Came::Frame(..) if file.starts_with("23-") && conn == 34 => true,
-        // It had taken this server off its listeners when the server's slave left.
+        // pomelo's master had taken this server off its listeners when the server's slave left.
         Came::Frame(_, ours) => file >= "21-" && conn == 2 && ours["moduleId"] == "__monitorwatcher__",
         _ => false,
     }

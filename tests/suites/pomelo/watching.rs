@@ -6,8 +6,7 @@ use crate::app::{App, SERVERS};
 
 fn watch(app: &App, comd: &str, context: &str, param: Value) -> Result<Value, String> {
     let body = json!({"comd": comd, "context": context, "param": param});
-    let done = app.ask(&["request", "watchServer", &body.to_string()]);
-    if done.code == Some(0) { Ok(serde_json::from_str(&done.out).unwrap()) } else { Err(done.err) }
+    app.ask(&["request", "watchServer", &body.to_string()]).answer()
 }
 
 #[test]

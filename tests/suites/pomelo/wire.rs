@@ -1,6 +1,6 @@
 //! pomelo-admin's wire, spoken by hand: what its own programs never send can be sent as well.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -57,9 +57,12 @@ impl Wire {
         wire
     }
 
-    /// What a master may have closed already.
+    /// Sends bytes. The master may have closed the connection already: the test sees that by what comes, or does not.
     pub fn raw(&mut self, bytes: &[u8]) {
-        let _ = self.0.write_all(bytes);
+        match self.0.write_all(bytes) {
+            Ok(()) => {}
+            Err(error) => assert!(is_end(&error), "{error}"),
+        }
     }
 
     pub fn publish(&mut self, topic: &str, payload: &[u8]) {
@@ -126,8 +129,10 @@ impl Wire {
 
     /// All bytes until the end.
     pub fn rest(&mut self, into: &mut Vec<u8>) {
-        // A connection that is closed with data unread is reset.
-        let _ = self.0.read_to_end(into);
+        match self.0.read_to_end(into) {
+            Ok(_) => {}
+            Err(error) => assert!(is_end(&error), "{error}"),
+        }
     }
 
     fn packet(&mut self) -> Option<Came> {
@@ -168,9 +173,15 @@ impl Wire {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("nothing came for a minute")
             }
-            Err(_) => None,
+            Err(error) if is_end(&error) => None,
+            Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Whether the other side has closed the connection. One that is closed with data unread is reset.
+fn is_end(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// The payload with which a monitor registers.

@@ -1,6 +1,5 @@
 //! Peers that are silent, slow, foreign or wrong.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::support::{Probe, Server, closed, connect, soon};
+use crate::support::{Probe, Server, closed, connect, read_to_close, soon};
 
 /// A bare WebSocket that has joined the namespace, and its session id.
 pub async fn joined(address: SocketAddr) -> (WebSocketStream<TcpStream>, String) {
@@ -38,13 +37,7 @@ pub async fn joined(address: SocketAddr) -> (WebSocketStream<TcpStream>, String)
 async fn talk(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
-    let mut said = Vec::new();
-    match soon("the server's close", stream.read_to_end(&mut said)).await {
-        Ok(_) => {}
-        // A socket that is closed with data unread is reset.
-        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
-    }
-    String::from_utf8_lossy(&said).into_owned()
+    String::from_utf8_lossy(&read_to_close(&mut stream).await).into_owned()
 }
 
 fn impatient() -> Options {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::support::{Accepted, Probe, Server, Told, closed, frame, number, soon, text};
+use crate::support::{Accepted, Probe, Server, Told, closed, frame, number, read_to_close, soon, text};
 
 async fn attempt(address: SocketAddr, options: Options) -> Result<Accepted, ConnectError> {
     let (mut told, address) = (None, address.to_string());
@@ -89,8 +89,7 @@ async fn who_does_not_answer_connect_as_a_master_is_no_connection() {
             socket.read_exact(&mut hello).await.unwrap();
             socket.write_all(answer).await.unwrap();
             socket.shutdown().await.unwrap();
-            let mut rest = Vec::new();
-            let _ = socket.read_to_end(&mut rest).await;
+            read_to_close(&mut socket).await;
         });
         let error = attempt(address, Options::default()).await.err().unwrap().to_string();
         assert!(error.contains(expected), "{answer:?}: {error}");
@@ -132,8 +131,7 @@ async fn what_a_master_may_not_send_ends_the_connection() {
         socket.write_all(&bytes).await.unwrap();
         let how = closed(&mut told).await;
         assert!(matches!(&how, Closed::Ours(why) if why.contains(expected)), "{bytes:?}: {how:?}");
-        let mut rest = Vec::new();
-        let _ = soon("the client's close", socket.read_to_end(&mut rest)).await;
+        read_to_close(&mut socket).await;
     }
 }
 

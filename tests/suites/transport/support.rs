@@ -1,6 +1,7 @@
 //! Sessions that record what they are told, a server that echoes, and waits with a generous deadline.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use pomelo_host::transport::socket_io::client;
 use pomelo_host::transport::{Accept, Ack, Closed, Listener, Peer, Session};
 use pomelo_host::wire::{Topic, raw};
 use serde_json::value::RawValue;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,17 @@ use tokio_util::sync::CancellationToken;
 pub async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let wait = tokio::time::timeout(Duration::from_secs(60), wait);
     wait.await.unwrap_or_else(|_| panic!("{what} did not happen"))
+}
+
+/// All that comes until the other side closes the connection.
+pub async fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    match soon("the other side's close", stream.read_to_end(&mut said)).await {
+        Ok(_) => {}
+        // A socket that is closed with data unread is reset.
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+    said
 }
 
 /// What a session was told.

@@ -1,4 +1,4 @@
-//! Membership messages are gathered: what a burst of joins costs.
+//! What a burst of joins costs: the watchdog gathers changes, and tells several in one message.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::settles;
 const MONITORS: usize = 200;
 
 fn changes(node: &Node) -> usize {
-    node.served.counts().changes()
+    node.application.counts().changes()
 }
 
 async fn all_know_all(nodes: &[Node]) {
     settles("all know all", || {
-        let behind = nodes.iter().filter(|node| node.served.view(|view| view.len()) != MONITORS + 1).count();
+        let behind = nodes.iter().filter(|node| node.application.view(|view| view.len()) != MONITORS + 1).count();
         if behind == 0 { Ok(()) } else { Err(format!("{behind} of {MONITORS} do not")) }
     })
     .await;

@@ -11,7 +11,7 @@ use pomelo_host::master::{Master, Members};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::fleet::{Fleet, MASTER, Node, Served, View, Wire, seen};
+use crate::fleet::{Fleet, MASTER, MemoryApplication, Node, View, Wire, seen};
 use crate::settles;
 
 /// A monitor and the wire between it and the master.
@@ -22,16 +22,16 @@ struct Wired {
 
 struct Cluster {
     fleet: Fleet,
-    master: Option<(Master, Arc<Served>)>,
+    master: Option<(Master, Arc<MemoryApplication>)>,
     address: SocketAddr,
     members: Vec<Wired>,
-    /// Wires whose monitors are gone, and which the master has not noticed.
+    /// Wires of monitors that have ended without the master noticing.
     frozen: Vec<Wire>,
     random: StdRng,
     ports: u16,
 }
 
-/// The ids in play: few, so that they meet again.
+/// The ids that monitors take. They are few, so that several monitors take the same one.
 const IDS: [&str; 6] = ["chat-1", "chat-2", "chat-3", "gate-1", "gate-2", "area-1"];
 
 impl Cluster {
@@ -61,32 +61,32 @@ impl Cluster {
 
     async fn step(&mut self) {
         match self.random.random_range(0..100) {
-            // Joins; where the id is taken, as a slave.
+            // A monitor joins. Where its id is taken it is a slave.
             0..30 => {
                 let id = IDS[self.random.random_range(0..IDS.len())];
                 self.ports += 1;
                 self.join(id, self.ports).await;
             }
-            // Leaves in order.
+            // A monitor leaves and says so.
             30..45 => {
                 let Some(index) = self.index() else { return };
                 let Wired { node, wire } = self.members.swap_remove(index);
                 node.monitor.shut_down(Duration::from_secs(1)).await;
                 drop(wire);
             }
-            // Loses its connection, and comes back.
+            // A monitor loses its connection, and comes back.
             45..65 => {
                 let Some(index) = self.index() else { return };
                 self.members[index].wire.cut();
             }
-            // Dies with its connection.
+            // A monitor dies, and its connection breaks.
             65..75 => {
                 let Some(index) = self.index() else { return };
                 let Wired { node, wire } = self.members.swap_remove(index);
                 drop(wire);
                 node.monitor.shut_down(Duration::ZERO).await;
             }
-            // Dies without a word; another takes its place under the same address.
+            // A monitor dies and its connection stays half open. Another takes its place under the same address.
             75..83 => {
                 let Some(index) = self.index() else { return };
                 let Wired { node, wire } = self.members.swap_remove(index);
@@ -95,7 +95,7 @@ impl Cluster {
                 node.monitor.shut_down(Duration::ZERO).await;
                 self.join(&node.id, node.port).await;
             }
-            // Its program is restarted, and is away for a while or not.
+            // A program is restarted. Whether it is away for a while is chance.
             83..95 => {
                 let Some(index) = self.index() else { return };
                 if self.random.random() {
@@ -112,13 +112,13 @@ impl Cluster {
                 }
                 self.pause().await;
                 self.master = Some(self.fleet.master(self.address.port()).await);
-                // What the old master did not notice, the new one never knew.
+                // The new master has never known the connections that the old one took for alive.
                 self.frozen.clear();
             }
         }
     }
 
-    /// A few milliseconds: part of the interleaving.
+    /// Waits a few milliseconds. The wait is a part of the interleaving, not a condition.
     async fn pause(&mut self) {
         let micros = self.random.random_range(0..8_000);
         tokio::time::sleep(Duration::from_micros(micros)).await;
@@ -136,9 +136,9 @@ impl Cluster {
         if known != living {
             return Err(format!("the master knows {known:?}, and {living:?} live"));
         }
-        let members = self.members.iter().map(|member| (&*member.node.id, member.node.port, &*member.node.served));
-        for (id, port, served) in members.chain([(MASTER, 0, &**own)]) {
-            served.view(|view| {
+        let members = self.members.iter().map(|member| (&*member.node.id, member.node.port, &*member.node.application));
+        for (id, port, application) in members.chain([(MASTER, 0, &**own)]) {
+            application.view(|view| {
                 if *view == table {
                     return Ok(());
                 }
@@ -161,7 +161,7 @@ fn table(members: &Members) -> View {
     members.snapshot().servers.iter().map(|(id, entry)| seen(id, &entry.info)).collect()
 }
 
-/// What tells the servers of a view apart.
+/// A view as a failing test shows it: id, port and process of each server.
 fn short(view: &View) -> String {
     let server = |(id, info): (&Arc<str>, &Arc<str>)| {
         let info: serde_json::Value = serde_json::from_str(info).unwrap_or_default();

@@ -1,27 +1,39 @@
-//! W1 to W4, one at a time.
+//! The messages of W1 to W4, one at a time; and when a master lets monitors in (S1).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use pomelo_host::journal::{Event, kind};
 use pomelo_host::master::Master;
 
-use crate::fleet::{Fleet, MASTER, Served};
+use crate::fleet::{Fleet, MASTER, MemoryApplication};
 use crate::settles;
+use crate::tcp_table::{Connection, connections};
 
-/// A fleet whose timer never fires: what a view is, it is by messages alone.
+/// The kind of the event with which a test marks the moment at which it lets a master's modules run.
+const OPENED: &str = "test-opened";
+
+/// A fleet whose watchdog's timer never fires, so that views change by messages alone.
 fn without_timer() -> Fleet {
     Fleet { event_window: Duration::from_millis(10), ..Fleet::new(128).watchdog_interval(3600.0) }
 }
 
-fn knows(served: &Served, wanted: &[&str]) -> Result<(), String> {
-    served.view(|view| {
+fn knows(application: &MemoryApplication, wanted: &[&str]) -> Result<(), String> {
+    application.view(|view| {
         let known: Vec<&str> = view.keys().map(|id| &**id).collect();
         if known == wanted { Ok(()) } else { Err(format!("it knows {known:?} instead of {wanted:?}")) }
     })
 }
 
-async fn all_know(what: &str, all: &[&Arc<Served>], wanted: &[&str]) {
-    settles(what, || all.iter().try_for_each(|served| knows(served, wanted))).await;
+async fn all_know(what: &str, all: &[&Arc<MemoryApplication>], wanted: &[&str]) {
+    settles(what, || all.iter().try_for_each(|application| knows(application, wanted))).await;
+}
+
+/// How often the watchdog's `masterHandler` was called.
+fn master_calls(master: &Master) -> u64 {
+    let [console, _] = master.consoles();
+    let watchdog = console.modules().into_iter().find(|module| module.id == "__masterwatcher__").expect("the watchdog");
+    watchdog.stats.get("master-handler").map_or(0, |stats| stats.calls)
 }
 
 async fn end(master: Master) {
@@ -33,33 +45,33 @@ async fn w1_w2_w3_members_are_told_who_comes_goes_and_comes_back() {
     let fleet = without_timer();
     let (master, own) = fleet.master(0).await;
     let a = fleet.monitor("a", "chat", 4001, master.address()).await;
-    all_know("the answer to `subscribe`", &[&own, &a.served], &["a", MASTER]).await;
-    let first = a.served.counts();
+    all_know("the answer to `subscribe`", &[&own, &a.application], &["a", MASTER]).await;
+    let first = a.application.counts();
     assert_eq!(first.removed, 0);
     assert!(first.replaced > 0, "the first table comes as a whole");
 
     let b = fleet.monitor("b", "chat", 4002, master.address()).await;
-    all_know("`addServer`", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
-    let second = a.served.counts();
+    all_know("`addServer`", &[&own, &a.application, &b.application], &["a", "b", MASTER]).await;
+    let second = a.application.counts();
     assert_eq!(second.removed, 0);
     assert!(second.changes() > first.changes(), "the one that was there is told");
 
     // Its program ends, and runs again: the others see it go and come, it is given the whole table.
     b.running.send_replace(None);
-    all_know("`removeServer`", &[&own, &a.served], &["a", MASTER]).await;
-    let (before, of_b) = (a.served.counts(), b.served.counts());
+    all_know("`removeServer`", &[&own, &a.application], &["a", MASTER]).await;
+    let (before, of_b) = (a.application.counts(), b.application.counts());
     b.running.send_replace(Some(77));
-    all_know("the return", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
-    settles("`replaceServer`", || match b.served.counts().replaced > of_b.replaced {
+    all_know("the return", &[&own, &a.application, &b.application], &["a", "b", MASTER]).await;
+    settles("`replaceServer`", || match b.application.counts().replaced > of_b.replaced {
         true => Ok(()),
         false => Err("it was not given the table".into()),
     })
     .await;
-    assert_eq!(a.served.counts().replaced, before.replaced, "the others get `addServer`");
-    assert!(a.served.view(|view| view["b"].contains(r#""pid":77"#)));
+    assert_eq!(a.application.counts().replaced, before.replaced, "the others get `addServer`");
+    assert!(a.application.view(|view| view["b"].contains(r#""pid":77"#)));
 
     b.monitor.shut_down(Duration::from_secs(1)).await;
-    all_know("the end", &[&own, &a.served], &["a", MASTER]).await;
+    all_know("the end", &[&own, &a.application], &["a", MASTER]).await;
     a.monitor.shut_down(Duration::ZERO).await;
     end(master).await;
 }
@@ -71,18 +83,18 @@ async fn w3_after_a_restart_of_the_master_all_are_told_again() {
     let address = master.address();
     let a = fleet.monitor("a", "chat", 4001, address).await;
     let b = fleet.monitor("b", "chat", 4002, address).await;
-    all_know("the first master", &[&a.served, &b.served], &["a", "b", MASTER]).await;
+    all_know("the first master", &[&a.application, &b.application], &["a", "b", MASTER]).await;
 
     end(master).await;
     let (master, own) = fleet.master(address.port()).await;
-    all_know("the second master", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
+    all_know("the second master", &[&own, &a.application, &b.application], &["a", "b", MASTER]).await;
     let c = fleet.monitor("c", "chat", 4003, address).await;
-    all_know("a newcomer", &[&own, &a.served, &b.served, &c.served], &["a", "b", "c", MASTER]).await;
+    all_know("a newcomer", &[&own, &a.application, &b.application, &c.application], &["a", "b", "c", MASTER]).await;
     // The second master knows the revisions of all: nobody's view is given up for a message in pomelo's form.
-    let before = [&a, &b].map(|node| node.served.counts().replaced);
+    let before = [&a, &b].map(|node| node.application.counts().replaced);
     c.monitor.shut_down(Duration::from_secs(1)).await;
-    all_know("one that left", &[&own, &a.served, &b.served], &["a", "b", MASTER]).await;
-    assert_eq!([&a, &b].map(|node| node.served.counts().replaced), before);
+    all_know("one that left", &[&own, &a.application, &b.application], &["a", "b", MASTER]).await;
+    assert_eq!([&a, &b].map(|node| node.application.counts().replaced), before);
     for node in [a, b] {
         node.monitor.shut_down(Duration::ZERO).await;
     }
@@ -95,18 +107,31 @@ async fn w4_once_all_configured_servers_have_started_every_listener_is_told() {
     let (master, own) = fleet.master(0).await;
     let a = fleet.monitor("a", "chat", 4001, master.address()).await;
     let extra = fleet.monitor("not-configured", "chat", 4009, master.address()).await;
-    all_know("two of them", &[&own, &a.served, &extra.served], &["a", MASTER, "not-configured"]).await;
-    let started = |served: &Served| served.counts().started_over;
-    assert_eq!([&*own, &a.served, &extra.served].map(started), [0; 3], "one is missing still");
+    all_know("two of them", &[&own, &a.application, &extra.application], &["a", MASTER, "not-configured"]).await;
+    let started = |application: &MemoryApplication| application.counts().started_over;
+    // Each of the three has asked for the table and then said that it has started. What one who comes after that is told, all are told after
+    // whatever came of it.
+    settles("all have said that they have started", || match master_calls(&master) {
+        calls if calls >= 6 => Ok(()),
+        calls => Err(format!("the watchdog's `masterHandler` was called {calls} times")),
+    })
+    .await;
+    let late = fleet.monitor("late", "chat", 4008, master.address()).await;
+    all_know("one more", &[&own, &a.application, &extra.application], &["a", "late", MASTER, "not-configured"]).await;
+    assert_eq!(
+        [&*own, &a.application, &extra.application].map(started),
+        [0; 3],
+        "one of the configured servers is missing still"
+    );
 
     let b = fleet.monitor("b", "chat", 4002, master.address()).await;
-    let all = [&*own, &a.served, &b.served, &extra.served];
+    let all = [&*own, &a.application, &b.application, &extra.application, &late.application];
     settles("`startOver`", || match all.map(started) {
-        [1, 1, 1, 1] => Ok(()),
+        [1, 1, 1, 1, 1] => Ok(()),
         counts => Err(format!("told {counts:?} times")),
     })
     .await;
-    for node in [a, b, extra] {
+    for node in [a, b, extra, late] {
         node.monitor.shut_down(Duration::ZERO).await;
     }
     end(master).await;
@@ -118,9 +143,18 @@ async fn s1_the_port_is_taken_at_once_and_opened_when_the_modules_are_started() 
     let (master, own) = fleet.closed_master(0).await;
     assert!(std::net::TcpListener::bind(master.address()).is_err(), "a port that is taken is found early");
     let a = fleet.monitor("a", "chat", 4001, master.address()).await;
-    let early = tokio::time::timeout(Duration::from_millis(200), master.members().joined(MASTER)).await;
-    assert!(early.is_err() && master.members().count() == (0, 0), "not even the master's own monitor is let in");
+    // What the monitor has sent waits in the kernel, because the master has accepted nobody.
+    settles("the monitor is at the door", || {
+        let waits = connections(master.address().port()).iter().any(Connection::waits_to_be_accepted);
+        if waits { Ok(()) } else { Err("no connection waits to be accepted".into()) }
+    })
+    .await;
+    assert_eq!(master.members().count(), (0, 0), "not even the master's own monitor is let in");
+    fleet.journal.record(Event::new(OPENED, "the modules are started"));
     master.run_modules().await;
-    all_know("both", &[&own, &a.served], &["a", MASTER]).await;
+    all_know("both", &[&own, &a.application], &["a", MASTER]).await;
+    let events = fleet.journal.page(0).events;
+    let first = |kind: &str| events.iter().position(|event| event.kind == kind).expect(kind);
+    assert!(first(OPENED) < first(kind::JOIN), "nobody joined before: {events:?}");
     end(master).await;
 }

@@ -12,8 +12,10 @@ use pomelo_host::plugin::capability::{Application, Process, Stats};
 use pomelo_host::wire::Info;
 use serde_json::{Map, Value};
 
+use super::figures::stats;
+
 /// An application that keeps its view in memory, and a process of fixed figures.
-pub struct Served {
+pub struct MemoryApplication {
     pid: u32,
     view: Mutex<View>,
     added: AtomicUsize,
@@ -25,7 +27,7 @@ pub struct Served {
 /// From server id to what the server says of itself, JSON. Views of a thousand servers, a thousand times, share their texts.
 pub type View = BTreeMap<Arc<str>, Arc<str>>;
 
-/// One text for all who have the same.
+/// The text itself, or an equal one that is there already: equal texts are kept once.
 fn shared(text: &str) -> Arc<str> {
     static TEXTS: Mutex<Option<HashSet<Arc<str>>>> = Mutex::new(None);
     let mut texts = TEXTS.lock();
@@ -59,9 +61,9 @@ impl Counts {
     }
 }
 
-impl Served {
+impl MemoryApplication {
     pub fn new(pid: u32) -> Self {
-        Served {
+        MemoryApplication {
             pid,
             view: Mutex::default(),
             added: AtomicUsize::default(),
@@ -95,7 +97,7 @@ impl Served {
 
 type Outcome = Result<(), Failure>;
 
-impl Application for Served {
+impl Application for MemoryApplication {
     fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Outcome> {
         self.change(&self.added, |view| {
             for info in servers {
@@ -124,19 +126,9 @@ impl Application for Served {
     }
 }
 
-impl Process for Served {
+impl Process for MemoryApplication {
     fn stats(&self) -> Result<Stats, Failure> {
-        Ok(Stats {
-            pid: self.pid,
-            rss: 50 << 20,
-            heap_total: 40 << 20,
-            heap_used: 30 << 20,
-            uptime: 60.0,
-            cpu: 1.0,
-            restarts: 0,
-            state: "running",
-            last_exit: None,
-        })
+        Ok(stats(self.pid))
     }
 
     fn stop(&self) -> BoxFuture<'_, Outcome> {

@@ -5,6 +5,8 @@
 #![allow(dead_code, unused_imports)]
 
 mod application;
+#[path = "../figures.rs"]
+mod figures;
 mod wire;
 
 use std::net::SocketAddr;
@@ -25,7 +27,7 @@ use pomelo_host::wire::Info;
 use serde_json::json;
 use tokio::sync::watch;
 
-pub use application::{Served, View, seen};
+pub use application::{MemoryApplication, View, seen};
 pub use wire::Wire;
 
 /// Id of the master's own server.
@@ -34,8 +36,8 @@ pub const MASTER: &str = "master-server-1";
 /// What is common to the hosts of a cluster.
 #[derive(Clone)]
 pub struct Fleet {
-    /// The master's engine. The monitors have another, as they would in processes of their own: calls of theirs that wait for the master
-    /// must not take the places that the master needs to answer.
+    /// The master's engine. The monitors have another, as they would in processes of their own, because their calls that wait for the master
+    /// must not take the permits that the master needs to answer.
     pub engine: Engine,
     pub monitors: Engine,
     pub settings: Settings,
@@ -45,13 +47,13 @@ pub struct Fleet {
     pub grace: Duration,
     /// Changes of the table within this time are told together.
     pub event_window: Duration,
-    /// When those who are lost are kept; never, unless a test says so.
+    /// When lost servers are retained: never, unless a test says otherwise.
     pub mass_loss: MassLoss,
     pub journal: Journal,
 }
 
 impl Fleet {
-    /// A fleet with the defaults of a configuration; `instances` may be under way in all of its monitors together.
+    /// A fleet with the defaults of a configuration. All of its monitors together may have `instances` instances under way.
     pub fn new(instances: u32) -> Self {
         let engine = |total_instances| {
             let limits = EngineLimits { total_instances, ..EngineLimits::default() };
@@ -77,15 +79,15 @@ impl Fleet {
     }
 
     /// A master at a port, 0 for any, with its modules started, and the application of its own monitor.
-    pub async fn master(&self, port: u16) -> (Master, Arc<Served>) {
-        let (master, served) = self.closed_master(port).await;
+    pub async fn master(&self, port: u16) -> (Master, Arc<MemoryApplication>) {
+        let (master, application) = self.closed_master(port).await;
         master.run_modules().await;
-        (master, served)
+        (master, application)
     }
 
-    /// The same before its modules are started.
-    pub async fn closed_master(&self, port: u16) -> (Master, Arc<Served>) {
-        let served = Arc::new(Served::new(std::process::id()));
+    /// The same with its modules not yet started: it accepts nobody.
+    pub async fn closed_master(&self, port: u16) -> (Master, Arc<MemoryApplication>) {
+        let application = Arc::new(MemoryApplication::new(std::process::id()));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let own = std::iter::once((MASTER.to_owned(), "master".to_owned()));
         let others = self.configured.iter().map(|id| (id.clone(), "chat".to_owned()));
@@ -113,10 +115,14 @@ impl Fleet {
             level: Level::ADMIN,
         };
         let access = Access::new(Users::new(vec![admin]), Tokens::new(None));
-        let own =
-            Own { application: served.clone(), process: served.clone(), keeper: None, scripts: Default::default() };
+        let own = Own {
+            application: application.clone(),
+            process: application.clone(),
+            keeper: None,
+            scripts: Default::default(),
+        };
         let master = Master::start(options, access, own, None, self.engine.clone(), self.settings.clone());
-        (master.await.expect("a master"), served)
+        (master.await.expect("a master"), application)
     }
 
     /// A monitor that joins the master at that address.
@@ -129,14 +135,17 @@ impl Fleet {
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
             ..monitor::Options::default()
         };
-        let served = Arc::new(Served::new(u32::from(port)));
-        let services =
-            Services { application: Some(served.clone()), process: Some(served.clone()), ..Services::default() };
+        let application = Arc::new(MemoryApplication::new(u32::from(port)));
+        let services = Services {
+            application: Some(application.clone()),
+            process: Some(application.clone()),
+            ..Services::default()
+        };
         let monitor = Monitor::new(options, services, self.monitors.clone(), self.settings.clone()).await;
         let monitor = monitor.expect("a monitor");
         let running = watch::Sender::new(Some(u32::from(port)));
         monitor.join(master.to_string(), running.subscribe());
-        Node { id: id.into(), port, monitor, served, running }
+        Node { id: id.into(), port, monitor, application, running }
     }
 }
 
@@ -145,7 +154,7 @@ pub struct Node {
     pub id: String,
     pub port: u16,
     pub monitor: Monitor,
-    pub served: Arc<Served>,
+    pub application: Arc<MemoryApplication>,
     /// The process id of the program that the monitor stands beside.
     pub running: watch::Sender<Option<u32>>,
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// Carries connections to a target. Dropped, it ends all of them and takes no more.
 pub struct Wire {
-    /// Where it begins.
+    /// Where the monitor connects.
     pub address: SocketAddr,
     state: watch::Sender<State>,
 }
@@ -33,7 +33,7 @@ impl Wire {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// Nothing passes any more, and neither end is told: as when a machine loses its power.
+    /// Carries nothing any more and tells neither end, as when a machine loses its power.
     pub fn freeze(&self) {
         self.state.send_modify(|state| state.frozen = true);
     }

@@ -31,7 +31,7 @@ pub struct Plan {
     pub engine: EngineLimits,
     /// Files of the modules' directory, by name without the ending.
     pub files: Vec<(&'static str, Vec<u8>)>,
-    /// What is said of scripts; each server has a directory of its own in the one that is named.
+    /// Settings of scripts. Each server has a directory of its own within the one that they name.
     pub scripts: scripts::Settings,
 }
 
@@ -56,7 +56,7 @@ impl Plan {
         self
     }
 
-    /// With something said of a module id.
+    /// With settings of a module id.
     pub fn say(mut self, id: &str, settings: ModuleSettings) -> Plan {
         self.settings.modules.insert(id.into(), settings);
         self
@@ -67,7 +67,7 @@ impl Plan {
     }
 }
 
-/// Settings that grant something, and say nothing else.
+/// Settings that only grant something.
 pub fn grants(grants: &[&str]) -> ModuleSettings {
     ModuleSettings { grants: Grants::new(grants.iter().copied()), ..ModuleSettings::default() }
 }
@@ -194,7 +194,7 @@ impl Cluster {
         self.beside(id, server_type, Info::default(), services).await
     }
 
-    /// The same with what the server says of itself, and what its host offers.
+    /// The same with the server's `info` and with what its host offers to modules.
     pub async fn beside(&self, id: &str, server_type: &str, info: Info, services: Services) -> Server {
         let stop = CancellationToken::new();
         let options = monitor::Options {
@@ -222,7 +222,7 @@ impl Cluster {
         console
     }
 
-    /// What `modules` says of an id on the master.
+    /// The status of a module id on the master.
     pub fn status(&self, id: &str) -> Option<ModuleStatus> {
         self.console().modules().into_iter().find(|status| status.id == id)
     }
@@ -257,7 +257,7 @@ impl Cluster {
         eventually("the new version", look).await;
     }
 
-    /// Waits until the newest file of the name is refused, and says why.
+    /// Waits until a file of the name is refused for a reason that contains `part`; the reason.
     pub async fn refused(&self, name: &str, part: &str) -> String {
         let console = self.console();
         let look = async || {

@@ -2,19 +2,21 @@
 
 mod clients;
 mod cluster;
+mod fake_application;
+#[path = "../../../support/figures.rs"]
+mod figures;
 mod files;
 mod hand;
 mod logged;
-mod served;
 
 use std::time::{Duration, Instant};
 
 pub use clients::{Ask, code_of};
 pub use cluster::{Cluster, Plan, Server, grants, settings_of};
+pub use fake_application::{FakeApplication, info};
 pub use files::{described, fixture, module, outside, renewed, sha256, without_descriptor};
 pub use hand::Hand;
 pub use logged::lines_logged;
-pub use served::{Served, info};
 
 /// How long something that has to happen may take. It only keeps a failing test from hanging.
 pub const GENEROUS: Duration = Duration::from_secs(30);

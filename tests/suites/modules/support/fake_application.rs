@@ -13,21 +13,23 @@ use pomelo_host::wire::{Info, raw};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::figures::stats;
+
 type Outcome<T = ()> = Result<T, Failure>;
 
-/// What stands beside a monitor.
+/// What stands beside a monitor and notes what it is asked.
 #[derive(Default)]
-pub struct Served {
+pub struct FakeApplication {
     id: String,
-    /// What each function answers; those that have nothing do not answer at all.
+    /// What each function answers. One with `None` never answers.
     functions: BTreeMap<&'static str, Option<Value>>,
     logs: BTreeMap<&'static str, Vec<String>>,
     called: Mutex<Vec<(String, Value)>>,
 }
 
-impl Served {
+impl FakeApplication {
     pub fn new(id: &str) -> Self {
-        Served { id: id.into(), ..Served::default() }
+        FakeApplication { id: id.into(), ..FakeApplication::default() }
     }
 
     /// With a function that gives always the same answer.
@@ -72,7 +74,7 @@ pub fn info(value: Value) -> Info {
     value.as_object().cloned().expect("an object")
 }
 
-impl Application for Served {
+impl Application for FakeApplication {
     fn add_servers(&self, _: Vec<Info>) -> BoxFuture<'_, Outcome> {
         ready(Ok(())).boxed()
     }
@@ -110,19 +112,9 @@ impl Application for Served {
     }
 }
 
-impl Process for Served {
+impl Process for FakeApplication {
     fn stats(&self) -> Outcome<Stats> {
-        Ok(Stats {
-            pid: 4711,
-            rss: 52_000_000,
-            heap_total: 40_000_000,
-            heap_used: 13_470_000,
-            uptime: 31.2,
-            cpu: 1.0,
-            restarts: 0,
-            state: "running",
-            last_exit: None,
-        })
+        Ok(stats(4711))
     }
 
     fn stop(&self) -> BoxFuture<'_, Outcome> {
@@ -170,7 +162,7 @@ impl Process for Served {
     }
 }
 
-impl Scripts for Served {
+impl Scripts for FakeApplication {
     fn names(&self) -> BoxFuture<'_, Outcome<Vec<String>>> {
         ready(Ok(Vec::new())).boxed()
     }
@@ -190,7 +182,7 @@ impl Scripts for Served {
     }
 }
 
-impl Profiler for Served {
+impl Profiler for FakeApplication {
     fn cpu(&self, duration: Duration) -> BoxFuture<'_, Outcome<Box<RawValue>>> {
         self.note("cpu", json!(duration.as_secs_f64().round()));
         ready(Ok(raw(&json!({"meta": {"product": self.id}})))).boxed()
