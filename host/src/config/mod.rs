@@ -13,12 +13,12 @@ mod crons;
 mod demo;
 mod fault;
 mod reader;
-mod ready;
 mod servers;
 mod settings;
 mod toml_file;
 mod tree;
 mod user_file;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -41,10 +41,10 @@ pub use credentials::Credentials;
 pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
-pub use ready::Ready;
 pub use servers::{Master, Server};
 pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 pub use user_file::{EditError, UserFile};
+pub use words::Ready;
 
 /// The environment where none is named, as in pomelo.
 pub const DEFAULT_ENVIRONMENT: &str = "development";

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::fault::Faults;
 use super::tree::{Member, Node, Source, Tree, to_map};
 
+/// The longest time that any deadline may be, ms: one day.
+pub(super) const DAY_MS: u64 = 86_400_000;
+
 /// A file that is being read, and where its faults go.
 #[derive(Clone, Copy)]
 pub(super) struct File<'a> {
@@ -210,6 +213,11 @@ impl<'a> Table<'a> {
             }
         };
         nodes.iter().filter_map(text).collect()
+    }
+
+    /// A list of texts.
+    pub(super) fn words(&mut self, key: &'static str, example: &str) -> Vec<String> {
+        self.texts(key, example).into_iter().map(|(text, _)| text.to_owned()).collect()
     }
 
     /// A table within this one.

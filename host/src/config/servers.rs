@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use super::command::{self, Launch};
 use super::reader::{File, Table};
-use super::ready::{Ready, ready_word};
-use super::toml_file::restart_policy;
 use super::tree::{Node, Tree};
+use super::words::{Ready, ready_word, restart_word};
 use crate::supervise::Restart;
 use crate::wire::{self, Info};
 
@@ -250,7 +249,7 @@ impl One<'_> {
         }
         let force = info.get("restart-force").is_some_and(truthy);
         let restart = match (table.text("restart", r#""restart": "always""#), info.get("auto-restart")) {
-            (Some((word, at)), _) => restart_policy(file, word, at).unwrap_or(restart),
+            (Some((word, at)), _) => restart_word(file, word, at).unwrap_or(restart),
             // As in pomelo, either is enough.
             (None, _) if force => Restart::Always,
             (None, Some(auto)) => {
