@@ -43,7 +43,7 @@ impl AdminClient {
         let link = Arc::new(link);
         let peer = connect(&address, options.connection.clone(), |_| link.clone())
             .await
-            .map_err(|source| ClientError::Connect { addr: address, source })?;
+            .map_err(|why| ClientError::Connect { addr: address, why })?;
         let client = AdminClient { peer, link, options };
         client.send(Topic::Register, raw(&client.registration()))?;
         let answer = client.within("registration", client.options.register_time, registered).await?;
@@ -95,7 +95,7 @@ impl AdminClient {
         body: impl Serialize,
         time: Duration,
     ) -> Result<Box<RawValue>, ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         let what = format!("the answer of `{module}`");
         self.ask(what, time, |id| raw(&Request { req_id: id, module_id: module, body: &body, depth: 0, trace: None }))
             .await
@@ -106,7 +106,7 @@ impl AdminClient {
     /// # Errors
     /// [`ClientError::Disconnected`], [`ClientError::Body`].
     pub fn notify(&self, module: &str, body: impl Serialize) -> Result<(), ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         self.send(Topic::Client, raw(&Notify { module_id: module, body: &body }))
     }
 
@@ -120,7 +120,7 @@ impl AdminClient {
         module: Option<&str>,
         body: impl Serialize,
     ) -> Result<Box<RawValue>, ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         let what = format!("the answer to `{command}`");
         let time = self.options.request_time;
         self.ask(what, time, |id| raw(&Command { req_id: Some(id), command, module_id: module, body: &body })).await

@@ -38,7 +38,7 @@ pub enum LoadError {
     Describe(wasmtime::Error),
     /// The compiling thread ended.
     #[error("it could not be compiled: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    Thread(tokio::task::JoinError),
 }
 
 /// The compiled files that are in use, by their SHA-256.
@@ -67,7 +67,7 @@ impl Compiled {
     pub async fn new(engine: &Engine, bytes: Arc<[u8]>) -> Result<Arc<Self>, LoadError> {
         let digest = {
             let bytes = bytes.clone();
-            tokio::task::spawn_blocking(move || Sha256::digest(&bytes).into()).await?
+            tokio::task::spawn_blocking(move || Sha256::digest(&bytes).into()).await.map_err(LoadError::Thread)?
         };
         let place = engine.shelf().place(digest);
         let mut known = place.lock().await;
@@ -116,7 +116,7 @@ async fn compile(
         let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(LoadError::Compile)?;
         Ok((inspection, component))
     };
-    tokio::task::spawn_blocking(compile).await?
+    tokio::task::spawn_blocking(compile).await.map_err(LoadError::Thread)?
 }
 
 /// Asks a component for its descriptor, with every import trapping and the default limits.
