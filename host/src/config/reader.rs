@@ -250,6 +250,10 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
     match nearest {
         Some(nearest) if strsim::jaro_winkler(word, nearest) > 0.8 => format!("did you mean `{nearest}`?"),
-        _ => format!("known here: {}", known.join(", ")),
+        // A type stands there once for each of its servers.
+        _ => {
+            let once = known.iter().enumerate().filter(|(i, word)| !known[..*i].contains(word));
+            format!("known here: {}", once.map(|(_, word)| *word).collect::<Vec<_>>().join(", "))
+        }
     }
 }

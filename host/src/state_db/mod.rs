@@ -84,8 +84,7 @@ impl StateDb {
     /// # Errors
     /// [`StateError`].
     pub fn open(directory: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|why| StateError::Directory { path: directory.to_owned(), why })?;
+        std::fs::create_dir_all(directory).map_err(|why| StateError::Directory { path: directory.to_owned(), why })?;
         let path = directory.join(FILE);
         let opened = |why: redb::Error| StateError::Open { path: path.clone(), why: Box::new(why) };
         let database = Database::create(&path).map_err(|error| opened(error.into()))?;
