@@ -6,7 +6,10 @@
 
 use chrono::{DateTime, Local};
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
+
+use crate::wire::shown;
 
 /// A longer expression is refused, bytes.
 const MAX_TIME: usize = 256;
@@ -15,15 +18,50 @@ const MAX_TIME: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Schedule(Cron);
 
+/// The fields, and what stands in them.
+const FIELDS: [(&str, &str); 6] = [
+    ("seconds", "0 to 59"),
+    ("minutes", "0 to 59"),
+    ("hours", "0 to 23"),
+    ("day of the month", "1 to 31"),
+    ("month", "1 to 12 or `jan` to `dec`"),
+    ("day of the week", "0 to 7 or `sun` to `sat`"),
+];
+
 /// Why a text is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTime {
-    /// It is not six fields, or one of them says what it cannot.
+    /// The text is longer than any time.
+    #[error("the time `{}` is longer than {MAX_TIME} bytes", shown(.0))]
+    Long(String),
+    /// There are not six fields.
     #[error(
-        "the time `{}` is not six fields, from seconds to the day of the week, such as `0 30 10 * * *`: {why}",
-        crate::wire::shown(time)
+        "the time `{}` is not six fields, from seconds to the day of the week, such as `0 30 10 * * *`: it has {count}",
+        shown(time)
     )]
-    Malformed {
+    Count {
+        /// The text.
+        time: String,
+        /// Fields that it has.
+        count: usize,
+    },
+    /// A field says what it cannot.
+    #[error("the time `{}` cannot have `{}` as its {field} ({range}): {why}", shown(time), shown(value))]
+    Field {
+        /// The text.
+        time: String,
+        /// The field's name.
+        field: &'static str,
+        /// What may stand in it, beside `*`, lists, ranges and steps.
+        range: &'static str,
+        /// What stands in it.
+        value: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// Each field is right by itself, and all six together are not.
+    #[error("the time `{}` cannot be read: {why}", shown(time))]
+    Whole {
         /// The text.
         time: String,
         /// What the parser says.
@@ -40,12 +78,10 @@ impl Schedule {
     /// # Errors
     /// [`BadTime`].
     pub fn parse(time: &str) -> Result<Self, BadTime> {
-        let malformed = |why: String| BadTime::Malformed { time: time.to_owned(), why };
         if time.len() > MAX_TIME {
-            return Err(malformed(format!("it is longer than {MAX_TIME} bytes")));
+            return Err(BadTime::Long(time.to_owned()));
         }
-        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
-        let schedule = Schedule(parser.parse(time).map_err(|error| malformed(error.to_string()))?);
+        let schedule = Schedule(parse(time).map_err(|why| fault(time, why))?);
         schedule.next(&Local::now()).map(|_| schedule).ok_or_else(|| BadTime::Never(time.to_owned()))
     }
 
@@ -53,6 +89,31 @@ impl Schedule {
     pub fn next(&self, after: &DateTime<Local>) -> Option<DateTime<Local>> {
         self.0.find_next_occurrence(after, false).ok()
     }
+}
+
+fn parse(time: &str) -> Result<Cron, String> {
+    let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+    parser.parse(time).map_err(|error| match error {
+        CronError::ComponentError(why) | CronError::InvalidPattern(why) | CronError::IllegalCharacters(why) => why,
+        error => error.to_string(),
+    })
+}
+
+/// What is wrong with a text of which the parser says `why`. The parser does not say which field it means: each is tried alone.
+fn fault(time: &str, why: String) -> BadTime {
+    let fields: Vec<&str> = time.split_whitespace().collect();
+    let time = time.to_owned();
+    if fields.len() != FIELDS.len() {
+        return BadTime::Count { time, count: fields.len() };
+    }
+    for (i, (value, (field, range))) in fields.iter().zip(FIELDS).enumerate() {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[i] = value;
+        if let Err(why) = parse(&alone.join(" ")) {
+            return BadTime::Field { time, field, range, value: (*value).to_owned(), why };
+        }
+    }
+    BadTime::Whole { time, why }
 }
 
 #[cfg(test)]
@@ -79,11 +140,21 @@ mod tests {
         let check = |time: &str, part: &str| {
             let said = Schedule::parse(time).unwrap_err().to_string();
             assert!(said.contains(part), "{time}: {said}");
+            assert!(
+                said.contains("six fields") == (time.split_whitespace().count() != 6) || time.len() > MAX_TIME,
+                "{said}"
+            );
         };
-        check("30 10 * * *", "is not six fields");
+        check(
+            "30 10 * * *",
+            "is not six fields, from seconds to the day of the week, such as `0 30 10 * * *`: it has 5",
+        );
         check("0 0 0 * * * 2030", "is not six fields");
         check("", "is not six fields");
-        check("61 * * * * *", "is not six fields");
+        check("61 * * * * *", "`61 * * * * *` cannot have `61` as its seconds (0 to 59)");
+        check("0 0 25 * * *", "cannot have `25` as its hours (0 to 23)");
+        check("0 0 0 * foo *", "cannot have `foo` as its month");
+        check("0 0 0 * * mon-", "cannot have `mon-` as its day of the week");
         check("every morning", "`every morning` is not six fields");
         check(&"* ".repeat(500), "longer than 256");
         check("0 0 0 30 2 *", "never comes");

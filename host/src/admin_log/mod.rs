@@ -51,10 +51,10 @@ impl Options {
 
 /// Why the admin log cannot be kept.
 #[derive(Debug, thiserror::Error)]
-#[error("the admin log {} cannot be written: {source} (`[admin_log] file` in pomelo.toml names another place)", path.display())]
+#[error("the admin log {} cannot be written: {why} (`[admin_log] file` in pomelo.toml names another place)", path.display())]
 pub struct OpenError {
     path: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 /// The admin log. The default one writes only to the program's log.
@@ -101,7 +101,7 @@ impl AdminLog {
     /// # Errors
     /// If the file or its directory cannot be made or written.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let failed = |source| OpenError { path: options.file.clone(), source };
+        let failed = |why| OpenError { path: options.file.clone(), why };
         let file = Rotating::open(&options.file, options.max_bytes, options.keep).map_err(failed)?;
         let (queue, records) = sync_channel(options.queue.max(1));
         let missing = Arc::new(Missing::default());

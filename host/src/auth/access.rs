@@ -20,6 +20,7 @@ pub struct Access {
 impl Access {
     /// Those users, and monitors with those tokens.
     pub fn new(users: Users, tokens: Tokens) -> Self {
+        users.warn_of_plain_passwords();
         Access {
             credentials: RwLock::new((users, tokens)),
             generation: AtomicU64::new(0),
@@ -95,6 +96,7 @@ impl Access {
     /// Takes other users and tokens. Says whether a user, by the name, is no longer as before: gone, or with another password or level. Those that the operator's own check
     /// lets in are not affected.
     pub fn replace(&self, users: Users, tokens: Tokens) -> impl Fn(&str) -> bool + use<> {
+        users.warn_of_plain_passwords();
         let after = users.clone();
         let (before, _) = std::mem::replace(&mut *self.credentials.write(), (users, tokens));
         self.generation.fetch_add(1, Ordering::AcqRel);

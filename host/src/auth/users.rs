@@ -78,16 +78,8 @@ struct Inner {
 }
 
 impl Users {
-    /// Takes the users of a configuration; warns once where passwords are stored in clear.
+    /// Takes the users of a configuration.
     pub fn new(users: Vec<User>) -> Self {
-        let plain: Vec<&str> =
-            users.iter().filter(|user| user.password.is_plain()).map(|user| &*user.username).collect();
-        if !plain.is_empty() {
-            tracing::warn!(
-                users = plain.join(", "),
-                "passwords are stored in clear; adminUser.json may have `$argon2id$…` of their md5 instead"
-            );
-        }
         let hashed = users.iter().find_map(|user| user.password.hash());
         // Without randomness for a salt any user's own hash serves: its result is thrown away.
         let decoy = hashed.map(|hash| hash_password("").unwrap_or_else(|_| hash.to_owned()));
@@ -148,6 +140,18 @@ impl Users {
     /// Whether anybody would guess a password: one of those that [`Users::with_default_passwords`] finds.
     pub fn guessable(username: &str, password: &str) -> bool {
         guesses(username).any(|guess| guess == password)
+    }
+
+    /// Says in the log whose passwords are stored in clear.
+    pub(super) fn warn_of_plain_passwords(&self) {
+        let plain = self.0.users.iter().filter(|user| user.password.is_plain()).map(|user| user.username.as_str());
+        let plain: Vec<&str> = plain.collect();
+        if !plain.is_empty() {
+            tracing::warn!(
+                users = plain.join(", "),
+                "passwords are stored in clear; adminUser.json may have `$argon2id$…` of their md5 instead"
+            );
+        }
     }
 
     /// Whether there is no user at all.

@@ -10,12 +10,12 @@ use crate::transport::socket_io::client::ConnectError;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is no connection to a master.
-    #[error("{}", connect_text(.addr, .source))]
+    #[error("{}", connect_text(.addr, .why))]
     Connect {
         /// `host:port`.
         addr: String,
         /// What happened.
-        source: ConnectError,
+        why: ConnectError,
     },
     /// The master did not register this client.
     #[error("the master refuses this client: {why}")]
@@ -42,11 +42,11 @@ pub enum ClientError {
     },
     /// The body has no JSON form.
     #[error("the body cannot be written as JSON: {0}")]
-    Body(#[from] serde_json::Error),
+    Body(serde_json::Error),
 }
 
-fn connect_text(addr: &str, source: &ConnectError) -> String {
-    match source {
+fn connect_text(addr: &str, why: &ConnectError) -> String {
+    match why {
         ConnectError::Unreachable(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             format!("no master listens at {addr}: is it running, and is this its port?")
         }
@@ -56,11 +56,11 @@ fn connect_text(addr: &str, source: &ConnectError) -> String {
                 "{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?"
             )
         }
-        ConnectError::Status(403) => format!("{addr}: {source}"),
+        ConnectError::Status(403) => format!("{addr}: {why}"),
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
-            format!("{addr} does not seem to be a master ({source}): check host and port")
+            format!("{addr} does not seem to be a master ({why}): check host and port")
         }
-        ConnectError::Address(_) => source.to_string(),
+        ConnectError::Address(_) => why.to_string(),
         ConnectError::Refused(why) => format!("the master at {addr} refuses the connection: {why}"),
     }
 }

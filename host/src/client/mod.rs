@@ -49,7 +49,7 @@ impl AdminClient {
         };
         connect(&address, options.connection.clone(), accept)
             .await
-            .map_err(|source| ClientError::Connect { addr: address, source })?;
+            .map_err(|why| ClientError::Connect { addr: address, why })?;
         // A connection has a session from its beginning.
         let Some((session, registered)) = made else {
             return Err(ClientError::Disconnected { why: "the connection has no session".into() });
@@ -106,7 +106,7 @@ impl AdminClient {
         body: impl Serialize,
         time: Duration,
     ) -> Result<Box<RawValue>, ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         let sent = self.session.exchange.send(module, &body, 0);
         self.answer(sent, format!("the answer of `{module}`"), time).await
     }
@@ -116,7 +116,7 @@ impl AdminClient {
     /// # Errors
     /// [`ClientError::Disconnected`], [`ClientError::Body`].
     pub fn notify(&self, module: &str, body: impl Serialize) -> Result<(), ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         self.session.exchange.notify(module, &body).map_err(|failure| self.failed(failure))
     }
 
@@ -130,7 +130,7 @@ impl AdminClient {
         module: Option<&str>,
         body: impl Serialize,
     ) -> Result<Box<RawValue>, ClientError> {
-        let body = to_raw_value(&body)?;
+        let body = to_raw_value(&body).map_err(ClientError::Body)?;
         let sent = self.session.exchange.send_command(command, module, &body);
         self.answer(sent, format!("the answer to `{command}`"), self.options.request_time).await
     }

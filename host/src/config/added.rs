@@ -4,11 +4,11 @@ use std::env;
 
 use serde_json::{Map, Value};
 
+use super::cluster::{Config, Origin, placeholders, server_defaults};
 use super::fault::Faults;
 use super::reader::{File, did_you_mean};
 use super::servers::{self, PRIVATE, Server, Taken};
 use super::tree::Source;
-use super::{Config, Origin, placeholders};
 use crate::wire::{Info, shown};
 
 /// Members that name a program or its surroundings under pomelo's names. With those that peers are never told they are for the configuration alone.
@@ -50,7 +50,7 @@ impl Config {
                 Origin::Directory(dir) => dir.clone(),
                 Origin::Demo => env::temp_dir(),
             };
-            Some(servers::servers(&table, &mut taken, &extra, &base, self.settings.supervise.restart))
+            Some(servers::servers(&table, &mut taken, &server_defaults(&self.settings, &extra, &base)))
         });
         match faults.unless_any(servers) {
             Ok(mut servers) if wrong.is_empty() => {
@@ -83,8 +83,7 @@ impl Config {
                 wrong.push(format!("`{key}` {what}"));
             }
         }
-        let mut known: Vec<&str> = self.servers.iter().map(|server| server.server_type.as_str()).collect();
-        known.dedup();
+        let known: Vec<&str> = self.servers.iter().map(|server| server.server_type.as_str()).collect();
         let first = match info.get("serverType").and_then(Value::as_str) {
             None => Err("`serverType` is missing".to_owned()),
             Some(wanted) => self.servers.iter().find(|server| server.server_type == wanted).ok_or_else(|| {

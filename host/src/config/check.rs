@@ -8,10 +8,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::fault::Faults;
+use super::cluster::{Config, DEFAULT_ENVIRONMENT};
+use super::fault::{Fault, Faults};
+use super::files::{FILES, TOKENS, USERS, environments, read};
+use super::reader::did_you_mean;
+use super::servers::{Server, cpu_mark};
+use super::toml_file;
 use super::tree::Source;
-use super::{Config, DEFAULT_ENVIRONMENT, FILES, Fault, TOKENS, USERS, environments, read, toml_file};
 use crate::auth::{Exposure, Tokens, Users, Way};
+use crate::supervise::has_cpu;
 
 /// A fault or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,8 +58,8 @@ pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> F
             look(&config, dir, &faults, &modules);
         }
         let (faults, warnings) = faults.into_lists();
-        merge(&mut report.faults, faults, &name);
-        merge(&mut report.warnings, warnings, &name);
+        merge(&mut report.faults, faults, &name, Fault::eq);
+        merge(&mut report.warnings, warnings, &name, same_warning);
     }
     report
 }
@@ -87,13 +92,18 @@ fn found(dir: &Path) -> Vec<String> {
 }
 
 /// What holds in several environments is told once.
-fn merge(all: &mut Vec<Finding>, more: Vec<Fault>, environment: &str) {
+fn merge(all: &mut Vec<Finding>, more: Vec<Fault>, environment: &str, same: impl Fn(&Fault, &Fault) -> bool) {
     for fault in more {
-        match all.iter_mut().find(|finding| finding.fault == fault) {
+        match all.iter_mut().find(|finding| same(&finding.fault, &fault)) {
             Some(finding) => finding.environments.push(environment.to_owned()),
             None => all.push(Finding { fault, environments: vec![environment.to_owned()] }),
         }
     }
+}
+
+/// Whether two warnings say the same of the same file. Of a user whom several environments of a file name, one place is enough.
+fn same_warning(one: &Fault, other: &Fault) -> bool {
+    one == other || (one.file.ends_with(USERS) && one.file == other.file && one.what == other.what)
 }
 
 /// What can be seen when all files have been read.
@@ -148,7 +158,25 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -
             _ => {}
         }
     }
+    missing_cpus(config, faults);
     look_at_modules(config, &file("pomelo.toml"), faults, modules);
+}
+
+/// CPUs that servers of this machine name and that it does not have.
+fn missing_cpus(config: &Config, faults: &Faults) {
+    // A name is not looked up, as with the master's.
+    let is_here = |server: &&Server| server.ssh != Some(true) && is_loopback(&server.host);
+    for server in config.servers.iter().filter(is_here) {
+        let missing = server.cpus.iter().filter(|cpu| !has_cpu(**cpu)).map(usize::to_string).collect::<Vec<_>>();
+        if !missing.is_empty() {
+            let what = format!("this machine has no CPU {} for a program", missing.join(", "));
+            let hint = match missing.len() == server.cpus.len() {
+                true => "the program would not be started; `lscpu` shows the CPUs",
+                false => "the program would run on the others; `lscpu` shows the CPUs",
+            };
+            faults.warn_at(&cpu_mark(&server.id), what, hint);
+        }
+    }
 }
 
 fn missing_tokens(config: &Config, path: &Path, faults: &Faults) {
@@ -213,7 +241,7 @@ fn look_at_modules(config: &Config, path: &Path, faults: &Faults, modules: &impl
                 if let Some(ids) = ids.as_ref().filter(|ids| !ids.contains(id)) {
                     let known: Vec<&str> = ids.iter().map(String::as_str).collect();
                     let what = format!("there is no module `{id}`, neither built in nor in {}", dir.display());
-                    faults.warn_at(&place, what, super::reader::did_you_mean(id, &known));
+                    faults.warn_at(&place, what, did_you_mean(id, &known));
                 }
             }
         }
@@ -221,7 +249,11 @@ fn look_at_modules(config: &Config, path: &Path, faults: &Faults, modules: &impl
         for server_type in unknown {
             let what = format!("[module.{id}] is for servers of type `{server_type}`, of which there are none");
             let known: Vec<&str> = types.keys().copied().collect();
-            faults.warn_at(&place, what, super::reader::did_you_mean(server_type, &known));
+            faults.warn_at(&place, what, did_you_mean(server_type, &known));
         }
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigErrors, Faults};
+use super::files::{Files, TOKENS, USERS};
 use super::reader::File;
 use super::tree::{Node, Tree};
-use super::{Files, TOKENS, USERS};
 use crate::auth::{Level, MonitorToken, Secret, StoredPassword, User};
 
 /// Users and tokens alone, as far as their files are there: what can be read anew while a master runs.

@@ -2,11 +2,13 @@
 
 use std::env;
 
+use super::cluster::{Config, DEFAULT_ENVIRONMENT, Origin, placeholders, server_defaults};
 use super::credentials;
+use super::fault::{ConfigErrors, Faults};
 use super::reader::File;
 use super::servers::{self, Taken};
+use super::settings::{ModuleSettings, Settings};
 use super::tree::Source;
-use super::{Config, ConfigErrors, DEFAULT_ENVIRONMENT, Faults, ModuleSettings, Origin, Settings, placeholders};
 use crate::auth::{MonitorToken, Secret};
 
 /// The environment variable in which a demo master hands its token to the monitors that it starts.
@@ -62,10 +64,11 @@ impl Config {
         let source = text("servers.json", SERVERS);
         let file = File { source: &source, faults: &faults };
         let extra = placeholders(DEFAULT_ENVIRONMENT, master.as_ref().map(servers::Master::address));
-        let servers = source.json().ok().and_then(|node| {
-            let table = file.table(&node, "servers.json")?;
-            Some(servers::servers(&table, &mut taken, &extra, &here, settings.supervise.restart))
-        });
+        let defaults = server_defaults(&settings, &extra, &here);
+        let servers = source
+            .json()
+            .ok()
+            .and_then(|node| Some(servers::servers(&file.table(&node, "servers.json")?, &mut taken, &defaults)));
 
         let source = text("adminUser.json", USERS);
         let users = source.json().ok().map(|node| credentials::users(File { source: &source, faults: &faults }, &node));

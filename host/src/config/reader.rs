@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::fault::Faults;
 use super::tree::{Member, Node, Source, Tree, to_map};
 
+/// The longest time that any deadline may be, ms: one day.
+pub(super) const DAY_MS: u64 = 86_400_000;
+
 /// A file that is being read, and where its faults go.
 #[derive(Clone, Copy)]
 pub(super) struct File<'a> {
@@ -212,6 +215,11 @@ impl<'a> Table<'a> {
         nodes.iter().filter_map(text).collect()
     }
 
+    /// A list of texts.
+    pub(super) fn words(&mut self, key: &'static str, example: &str) -> Vec<String> {
+        self.texts(key, example).into_iter().map(|(text, _)| text.to_owned()).collect()
+    }
+
     /// A table within this one.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Table<'a>> {
         let node = self.get(key)?;
@@ -242,6 +250,10 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
     match nearest {
         Some(nearest) if strsim::jaro_winkler(word, nearest) > 0.8 => format!("did you mean `{nearest}`?"),
-        _ => format!("known here: {}", known.join(", ")),
+        // A type stands there once for each of its servers.
+        _ => {
+            let once = known.iter().enumerate().filter(|(i, word)| !known[..*i].contains(word));
+            format!("known here: {}", once.map(|(_, word)| *word).collect::<Vec<_>>().join(", "))
+        }
     }
 }

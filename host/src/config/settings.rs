@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::ready::Ready;
+use super::words::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::plugin::{EngineLimits, Limits};

@@ -1,6 +1,8 @@
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
@@ -359,4 +361,61 @@ fn s2_readiness_and_log_directories_are_read_and_not_told() {
         &[("1:32", "the server has none", "\"port\": 3050")],
     );
     check("servers.json", r#"{"chat": [{"id": "c", "ready": "soon"}]}"#, &[("1:32", "cannot be `soon`", "delay")]);
+}
+
+#[test]
+fn an_ipv6_host_has_brackets_or_not_and_check_and_start_read_it_alike() {
+    let servers =
+        r#"{"chat": [{"id": "a", "host": "[::1]", "port": 6050}, {"id": "b", "host": "fe80::1%lo", "port": 1}]}"#;
+    let config = load(&[("master.json", r#"{"host": "[::1]"}"#), ("servers.json", servers)]).unwrap();
+    let master = &config.master;
+    assert_eq!(
+        (master.host.as_str(), master.address(), &master.info["host"]),
+        ("::1", "[::1]:3005".into(), &"::1".into())
+    );
+    // As the start does it.
+    let found = std::net::ToSocketAddrs::to_socket_addrs(&(master.host.as_str(), master.port)).unwrap();
+    assert_eq!(found.collect::<Vec<_>>(), ["[::1]:3005".parse().unwrap()]);
+    assert_eq!(
+        (config.servers[0].address(), &config.servers[0].info["host"]),
+        (Some("[::1]:6050".into()), &"::1".into())
+    );
+    assert_eq!(config.servers[1].host, "fe80::1%lo");
+    let twice = r#"{"chat": [{"id": "a", "host": "[::1]", "port": 6050}, {"id": "b", "host": "::1", "port": 6050}]}"#;
+    check("servers.json", twice, &[("1:90", "::1:6050 is used twice", "")]);
+    for wrong in ["127.0.0.1:3005", "[::1", "[127.0.0.1]", "[::1]:3005", "[game.example]"] {
+        let text = format!(r#"{{"host": "{wrong}"}}"#);
+        check("master.json", &text, &[("1:10", &format!("a name or an address, not `{wrong}`"), "\"host\": \"::1\"")]);
+    }
+}
+
+#[test]
+fn a_port_that_counts_up_needs_a_count() {
+    let servers = r#"{"chat": [{"id": "a", "port": "3250++"}]}"#;
+    check("servers.json", servers, &[("1:31", "`port` must be a port", r#""clusterCount": 4, "port": "3250++""#)]);
+}
+
+#[test]
+fn a_hint_names_each_word_once() {
+    let servers = r#"{"connector": [{"id": "a"}, {"id": "b"}], "gate": [{"id": "c"}, {"id": "d"}]}"#;
+    let files = [("master.json", MASTER), ("servers.json", servers), ("crons.json", r#"{"zzz": []}"#)];
+    let faults = load(&files).unwrap_err().0;
+    assert_eq!(faults[0].hint, "known here: connector, gate");
+}
+
+#[test]
+fn json_keeps_its_bounds_its_numbers_and_its_places() {
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    check("servers.json", &deep, &[("1:513", "nesting depth", "")]);
+    check("servers.json", "", &[("1:0", "this is not JSON", "")]);
+    check("servers.json", "{\"a\": [] // here\n}", &[("1:10", "this is not JSON", "no comments")]);
+    check("servers.json", "{\"a\": [{\"n\":\n 1e400}]}", &[("2:2", "number out of range", "")]);
+    let lone = "{\"a\": [{\"n\":\n \"\\ud800\"}]}";
+    let faults = load(&[("master.json", MASTER), ("servers.json", lone)]).expect_err(lone).0;
+    assert!(faults.len() == 1 && faults[0].line == 2 && faults[0].what.contains("this is not JSON"), "{faults:?}");
+    let numbers = r#"{"a": [{"id": "x", "most": 18446744073709551615, "least": -9223372036854775808, "more": 1e30, "x": "\u00e9\ud83d\ude00"}]}"#;
+    let config = load(&[("master.json", MASTER), ("servers.json", numbers)]).unwrap();
+    let info = &config.servers[0].info;
+    assert_eq!((info["most"].as_u64(), info["least"].as_i64()), (Some(u64::MAX), Some(i64::MIN)));
+    assert_eq!((info["more"].as_f64(), info["x"].as_str()), (Some(1e30), Some("é😀")));
 }

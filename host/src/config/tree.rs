@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, ParseOptions};
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -103,49 +104,45 @@ impl Source {
 
     /// Parses the text as JSON.
     pub(super) fn json(&self) -> Result<Node, Fault> {
-        // The first pass finds every syntax error and bounds the depth; the passes below cannot fail after it.
-        let root = serde_json::from_str::<serde::de::IgnoredAny>(&self.text)
-            .and_then(|_| serde_json::from_str::<&RawValue>(&self.text))
-            .and_then(|raw| self.json_node(raw));
-        root.map_err(|error| Fault {
-            file: self.path.clone(),
-            line: error.line(),
-            column: error.column(),
-            what: format!("this is not JSON: {}", without_place(&error.to_string())),
-            hint: "JSON has no comments and no comma after the last member; names and texts stand in double quotes"
-                .into(),
-        })
+        // serde_json decides what is JSON, because the parser that knows places takes more than JSON. That one bounds the depth, to 512.
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&self.text) {
+            let (line, column) = (error.line(), error.column());
+            return Err(Fault { line, column, ..self.not_json(0, without_place(&error.to_string())) });
+        }
+        let parsed = jsonc_parser::parse_to_ast(&self.text, &CollectOptions::default(), &ParseOptions::default());
+        let parsed = parsed.map_err(|error| self.not_json(error.range().start, &error.kind().to_string()))?;
+        parsed.value.map_or_else(|| Err(self.not_json(0, "the file is empty")), |value| self.json_node(value))
     }
 
-    fn json_node(&self, raw: &RawValue) -> Result<Node, serde_json::Error> {
-        let text = raw.get();
-        let value = match text.as_bytes().first() {
-            Some(b'{') => {
-                let Members(members) = serde_json::from_str(text)?;
-                let member = |(key, value): (&RawValue, &RawValue)| {
-                    Ok(Member {
-                        key: serde_json::from_str(key.get())?,
-                        at: self.offset(key),
-                        node: self.json_node(value)?,
-                    })
+    fn json_node(&self, value: ast::Value<'_>) -> Result<Node, Fault> {
+        let at = value.start();
+        let value = match value {
+            ast::Value::NullKeyword(_) => Tree::Null,
+            ast::Value::BooleanLit(literal) => Tree::Bool(literal.value),
+            ast::Value::StringLit(literal) => Tree::Text(literal.value.into_owned()),
+            ast::Value::NumberLit(literal) => {
+                let number = literal.value.parse();
+                let why = |error: serde_json::Error| self.not_json(at, without_place(&error.to_string()));
+                Tree::Number(number.map_err(why)?)
+            }
+            ast::Value::Array(array) => {
+                let nodes = array.elements.into_iter().map(|node| self.json_node(node));
+                Tree::List(nodes.collect::<Result<_, _>>()?)
+            }
+            ast::Value::Object(object) => {
+                let member = |property: ast::ObjectProp<'_>| {
+                    let (at, node) = (property.name.start(), self.json_node(property.value)?);
+                    Ok(Member { key: property.name.into_string(), at, node })
                 };
-                Tree::Table(members.into_iter().map(member).collect::<Result<_, serde_json::Error>>()?)
+                Tree::Table(object.properties.into_iter().map(member).collect::<Result<_, Fault>>()?)
             }
-            Some(b'[') => {
-                let nodes: Vec<&RawValue> = serde_json::from_str(text)?;
-                Tree::List(nodes.into_iter().map(|node| self.json_node(node)).collect::<Result<_, _>>()?)
-            }
-            Some(b'"') => Tree::Text(serde_json::from_str(text)?),
-            Some(b't' | b'f') => Tree::Bool(serde_json::from_str(text)?),
-            Some(b'n') | None => Tree::Null,
-            Some(_) => Tree::Number(serde_json::from_str(text)?),
         };
-        Ok(Node { at: self.offset(raw), value })
+        Ok(Node { at, value })
     }
 
-    /// Where a part that borrows from this text begins.
-    fn offset(&self, part: &RawValue) -> usize {
-        part.get().as_ptr().addr() - self.text.as_ptr().addr()
+    fn not_json(&self, at: usize, why: &str) -> Fault {
+        let hint = "JSON has no comments and no comma after the last member; names and texts stand in double quotes";
+        self.fault(at, format!("this is not JSON: {why}"), hint)
     }
 
     /// Parses the text as TOML, as far as that is possible: the faults are all that its grammar was offended by.
@@ -194,29 +191,4 @@ fn toml_node(value: &Spanned<DeValue<'_>>) -> Node {
 /// serde_json ends its messages with the place, which a [`Fault`] has already.
 fn without_place(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |end| &message[..end])
-}
-
-/// The members of a JSON object in their order, repeated keys included.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }

@@ -8,20 +8,22 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::{CstArray, CstInputValue, CstObject, CstObjectProp, CstRootNode};
+
+use super::credentials;
 use super::fault::{ConfigErrors, Faults};
+use super::files::{USERS, environments, read};
 use super::reader::File;
-use super::tree::{Member, Node, Source, Tree};
-use super::{USERS, credentials, environments, read};
+use super::tree::{Source, Tree};
 use crate::auth::{Level, User};
 
 /// `adminUser.json`, held so that nobody else changes it.
 pub struct UserFile {
     path: PathBuf,
     environment: String,
-    /// The users as they stand in the file.
-    list: Vec<Node>,
-    /// The members of the file, where it has the level of environments; that of this environment is without its value.
-    around: Option<Vec<Member>>,
+    /// The text of the file, as a tree that can be changed.
+    root: CstRootNode,
     users: Vec<User>,
     /// The directory, locked until this is dropped.
     _lock: FsFile,
@@ -56,14 +58,14 @@ pub enum EditError {
     )]
     LastAdmin(String),
     /// The file cannot be read or written.
-    #[error("{} cannot be {what}: {source}", path.display())]
+    #[error("{} cannot be {what}: {why}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// `read`, `locked` or `replaced`.
         what: &'static str,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -84,34 +86,28 @@ impl UserFile {
         let path = path.unwrap_or_else(|| home.join(USERS));
         let failed = |what| {
             let path = path.clone();
-            move |source| EditError::Io { path, what, source }
+            move |why| EditError::Io { path, what, why }
         };
         // What is replaced is what a link points to, not the link.
         let path = if path.exists() { fs::canonicalize(&path).map_err(failed("read"))? } else { path.clone() };
         let lock = FsFile::open(path.parent().unwrap_or(dir)).map_err(failed("locked"))?;
         lock.lock().map_err(failed("locked"))?;
-        let text = read(&path).map_err(failed("read"))?.unwrap_or_else(|| "[]".to_owned());
+        let text = read(&path).map_err(failed("read"))?.unwrap_or_else(|| "[]\n".to_owned());
         let faults = Faults::default();
         let source = Source::new(&path, text);
-        let root = source.json().map_err(|fault| ConfigErrors(vec![fault]))?;
-        let level = !environments(&path, &root).is_empty();
-        let (around, mine) = match root.value {
-            Tree::Table(mut members) if level => {
-                let mine = members.iter_mut().rfind(|member| member.key == environment);
-                let mine = mine.map(|member| std::mem::replace(&mut member.node, Node { at: 0, value: Tree::Null }));
-                (Some(members), mine)
+        let node = source.json().map_err(|fault| ConfigErrors(vec![fault]))?;
+        let mine = match &node.value {
+            Tree::Table(members) if !environments(&path, &node).is_empty() => {
+                members.iter().rfind(|member| member.key == environment).map(|member| &member.node)
             }
-            value => (None, Some(Node { at: root.at, value })),
+            _ => Some(&node),
         };
-        let users = mine.as_ref().map(|mine| credentials::users(File { source: &source, faults: &faults }, mine));
-        let list = match mine.map(|mine| mine.value) {
-            Some(Tree::List(list)) => list,
-            // Absent, or a fault that has been kept.
-            _ => Vec::new(),
-        };
-        let (environment, users) = (environment.to_owned(), users.unwrap_or_default());
-        let file = UserFile { path, environment, list, around, users, _lock: lock };
-        faults.unless_any(Some(file)).map_err(EditError::Faults)
+        let users = mine.map(|mine| credentials::users(File { source: &source, faults: &faults }, mine));
+        let users = faults.unless_any(Some(users.unwrap_or_default()))?;
+        let root = CstRootNode::parse(&source.text, &ParseOptions::default());
+        let root =
+            root.map_err(|error| ConfigErrors(vec![source.fault(error.range().start, error.to_string(), "")]))?;
+        Ok(UserFile { path, environment: environment.to_owned(), root, users, _lock: lock })
     }
 
     /// The file.
@@ -135,16 +131,18 @@ impl UserFile {
         if self.users.iter().any(|user| user.username == name) {
             return Err(EditError::Exists(name.to_owned()));
         }
-        let taken: Vec<&str> = self.list.iter().filter_map(|user| text(user, "id")).collect();
-        let id = (1..).map(|n| format!("user-{n}")).find(|id| !taken.contains(&id.as_str())).unwrap_or_default();
-        let member = |key: &str, value| Member { key: key.to_owned(), at: 0, node: Node { at: 0, value } };
-        let user = vec![
-            member("id", Tree::Text(id)),
-            member("username", Tree::Text(name.to_owned())),
-            member("password", Tree::Text(stored.to_owned())),
-            member("level", Tree::Number(level.0.into())),
+        let taken: Vec<String> = self.entries().filter_map(|user| text(&user, "id")).collect();
+        let id = (1..).map(|n| format!("user-{n}")).find(|id| !taken.contains(id)).unwrap_or_default();
+        let members = [
+            ("id", id.into()),
+            ("username", name.into()),
+            ("password", stored.into()),
+            ("level", CstInputValue::Number(level.0.to_string())),
         ];
-        self.list.push(Node { at: 0, value: Tree::Table(user) });
+        let members = members.map(|(key, value)| (key.to_owned(), value)).to_vec();
+        if let Some(list) = self.list() {
+            list.append(CstInputValue::Object(members));
+        }
         Ok(())
     }
 
@@ -158,7 +156,7 @@ impl UserFile {
         if !force && level == Level::ADMIN && others.count() == 0 {
             return Err(EditError::LastAdmin(name.to_owned()));
         }
-        self.list.retain(|user| text(user, "username") != Some(name));
+        self.entries_of(name).for_each(CstObject::remove);
         Ok(())
     }
 
@@ -168,11 +166,8 @@ impl UserFile {
     /// [`EditError::Unknown`].
     pub fn set_password(&mut self, name: &str, stored: &str) -> Result<(), EditError> {
         self.get(name)?;
-        for user in self.list.iter_mut().filter(|user| text(user, "username") == Some(name)) {
-            let Tree::Table(members) = &mut user.value else { continue };
-            for member in members.iter_mut().filter(|member| member.key == "password") {
-                member.node.value = Tree::Text(stored.to_owned());
-            }
+        for password in self.entries_of(name).filter_map(|user| user.get("password")) {
+            password.set_value(stored.into());
         }
         Ok(())
     }
@@ -181,22 +176,12 @@ impl UserFile {
     ///
     /// # Errors
     /// [`EditError::Io`]: the file is then as it was.
-    pub fn save(mut self) -> Result<(), EditError> {
-        let failed = |source| EditError::Io { path: self.path.clone(), what: "replaced", source };
-        let mut json = String::new();
-        let list = Node { at: 0, value: Tree::List(std::mem::take(&mut self.list)) };
-        let root = match self.around.take() {
-            None => list,
-            Some(mut members) => {
-                match members.iter_mut().rfind(|member| member.key == self.environment) {
-                    Some(member) => member.node = list,
-                    None => members.push(Member { key: self.environment.clone(), at: 0, node: list }),
-                }
-                Node { at: 0, value: Tree::Table(members) }
-            }
-        };
-        write(&root, 0, &mut json);
-        json.push('\n');
+    pub fn save(self) -> Result<(), EditError> {
+        let failed = |why| EditError::Io { path: self.path.clone(), what: "replaced", why };
+        let mut json = self.root.to_string();
+        if !json.ends_with('\n') {
+            json.push('\n');
+        }
         let parent = self.path.parent().unwrap_or(Path::new("."));
         // Made for its owner alone.
         let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
@@ -214,6 +199,24 @@ impl UserFile {
         Ok(())
     }
 
+    /// The list of this environment's users, which is made where there is none.
+    fn list(&self) -> Option<CstArray> {
+        let Some(environments) = self.root.object_value() else { return self.root.array_value() };
+        let is_mine = |property: &CstObjectProp| property.decoded_name().as_ref() == Some(&self.environment);
+        match environments.properties().into_iter().rfind(is_mine) {
+            Some(mine) => mine.array_value(),
+            None => environments.array_value_or_create(&self.environment),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = CstObject> {
+        self.list().into_iter().flat_map(|list| list.elements()).filter_map(|entry| entry.as_object())
+    }
+
+    fn entries_of(&self, name: &str) -> impl Iterator<Item = CstObject> {
+        self.entries().filter(move |user| text(user, "username").as_deref() == Some(name))
+    }
+
     fn get(&self, name: &str) -> Result<&User, EditError> {
         let user = self.users.iter().find(|user| user.username == name);
         user.ok_or_else(|| EditError::Unknown { name: name.to_owned(), path: self.path.clone() })
@@ -221,45 +224,8 @@ impl UserFile {
 }
 
 /// A member of a user that is a text.
-fn text<'a>(user: &'a Node, key: &str) -> Option<&'a str> {
-    let Tree::Table(members) = &user.value else { return None };
-    members.iter().rfind(|member| member.key == key).and_then(|member| match &member.node.value {
-        Tree::Text(text) => Some(text.as_str()),
-        _ => None,
-    })
-}
-
-/// Writes JSON as people read it, with the members in their order.
-fn write(node: &Node, depth: usize, out: &mut String) {
-    let line = |out: &mut String, depth: usize| {
-        out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth));
-    };
-    match &node.value {
-        Tree::List(nodes) if !nodes.is_empty() => {
-            out.push('[');
-            for (i, node) in nodes.iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                line(out, depth + 1);
-                write(node, depth + 1, out);
-            }
-            line(out, depth);
-            out.push(']');
-        }
-        Tree::Table(members) if !members.is_empty() => {
-            out.push('{');
-            for (i, member) in members.iter().enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                line(out, depth + 1);
-                out.push_str(&serde_json::Value::from(member.key.as_str()).to_string());
-                out.push_str(": ");
-                write(&member.node, depth + 1, out);
-            }
-            line(out, depth);
-            out.push('}');
-        }
-        _ => out.push_str(&node.to_json().to_string()),
-    }
+fn text(user: &CstObject, key: &str) -> Option<String> {
+    user.get(key)?.value()?.as_string_lit()?.decoded_value().ok()
 }
 
 #[cfg(test)]
@@ -329,6 +295,21 @@ mod tests {
         .collect();
         assert!(order.is_sorted(), "{text}");
         assert_eq!(names(dir.path(), "development"), []);
+    }
+
+    #[test]
+    fn a5_what_is_not_changed_stays_as_it_is_written() {
+        let text = "{\n\t\"staging\": [{\"username\": \"eve\", \"n\": 1e40, \"n\": 2}],\n\n\t\"development\": [\n\
+                    \t\t{\"username\": \"ann\",  \"password\": \"x\", \"level\": 1},\n\
+                    \t\t{\"username\": \"bob\",  \"password\": \"y\", \"level\": 2}\n\t]\n}\n";
+        let dir = dir(Some(text));
+        let mut file = UserFile::open(dir.path(), "development").unwrap();
+        file.set_password("ann", "another").unwrap();
+        file.remove("bob", false).unwrap();
+        file.save().unwrap();
+        let expected = "{\n\t\"staging\": [{\"username\": \"eve\", \"n\": 1e40, \"n\": 2}],\n\n\t\"development\": [\n\
+                        \t\t{\"username\": \"ann\",  \"password\": \"another\", \"level\": 1}\n\t]\n}\n";
+        assert_eq!(fs::read_to_string(dir.path().join(USERS)).unwrap(), expected);
     }
 
     #[test]

@@ -151,16 +151,16 @@ impl ReplaceAccess {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}{hint}", hint = hint(source))]
+    #[error("cannot listen on {address}: {why}{hint}", hint = hint(why))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// A module carried inside the program is refused: the program is broken, or its configuration forbids what it needs.
     #[error("a built-in module cannot be loaded: {0}")]
-    BuiltIn(#[from] crate::console::InstallError),
+    BuiltIn(crate::console::InstallError),
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -210,7 +210,7 @@ impl Master {
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));
-        console.install_built_in().await?;
+        console.install_built_in().await.map_err(StartError::BuiltIn)?;
 
         let own_options = monitor::Options {
             id: options.id.clone(),
@@ -224,7 +224,7 @@ impl Master {
         let services =
             Services { application: Some(own.application), process: Some(own.process), ..Services::default() };
         let settings = Settings { keeper: own.keeper, ..settings };
-        let own = Monitor::new(own_options, services, engine, settings).await?;
+        let own = Monitor::new(own_options, services, engine, settings).await.map_err(StartError::BuiltIn)?;
         own.profile_also(console.modules_in_force());
 
         let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
@@ -246,7 +246,7 @@ impl Master {
         let pages = pages.merge(crate::web::pages());
         let listener = Listener::bind(requested, limits, gate.clone(), pages)
             .await
-            .map_err(|source| StartError::Listen { address: requested, source })?;
+            .map_err(|why| StartError::Listen { address: requested, why })?;
         let address = listener.local_addr();
         Ok(Master { core, own, address, stop, tasks, closed: Mutex::new(Some((listener, gate))) })
     }

@@ -28,7 +28,7 @@ pub enum LoadError {
     Describe(wasmtime::Error),
     /// The compiling thread ended.
     #[error("it could not be compiled: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    Thread(tokio::task::JoinError),
 }
 
 impl Compiled {

@@ -110,7 +110,7 @@ pub struct Operations {
 pub enum DescriptorError {
     /// It is not JSON of the right form.
     #[error("the descriptor is malformed: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// It names no id.
     #[error("the descriptor names no module id: `ids` needs at least one")]
     NoIds,
@@ -141,7 +141,7 @@ impl Descriptor {
     /// # Errors
     /// [`DescriptorError`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, DescriptorError> {
-        let descriptor: Descriptor = serde_json::from_str(text)?;
+        let descriptor: Descriptor = serde_json::from_str(text).map_err(DescriptorError::Json)?;
         if descriptor.ids.is_empty() {
             return Err(DescriptorError::NoIds);
         }

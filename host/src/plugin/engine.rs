@@ -37,7 +37,7 @@ const TABLES: u32 = 8;
 
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the WebAssembly engine cannot be set up: {0:#}")]
+#[error("the WebAssembly engine cannot be set up")]
 pub struct EngineError(#[from] wasmtime::Error);
 
 impl Engine {

@@ -31,7 +31,7 @@ pub enum InspectError {
     Foreign,
     /// It begins as WebAssembly and cannot be parsed.
     #[error("it is not a WebAssembly file: {0}")]
-    Malformed(#[from] wasmparser::BinaryReaderError),
+    Malformed(wasmparser::BinaryReaderError),
     /// It is a core module.
     #[error("it is a core WebAssembly module, not a component: build it for wasm32-wasip2, or with wasm-component-ld")]
     CoreModule,
@@ -47,6 +47,13 @@ pub enum InspectError {
     /// The descriptor's section is not text.
     #[error("its section `{SECTION}` is not UTF-8")]
     NotText,
+}
+
+/// Not by `#[from]`, which would make it a source: the message above has it already.
+impl From<wasmparser::BinaryReaderError> for InspectError {
+    fn from(why: wasmparser::BinaryReaderError) -> Self {
+        InspectError::Malformed(why)
+    }
 }
 
 /// The custom section that holds the descriptor.

@@ -56,10 +56,10 @@ pub struct Modules {
 
 /// Why a directory cannot be watched.
 #[derive(Debug, thiserror::Error)]
-#[error("the modules' directory {} cannot be used: {source}", directory.display())]
+#[error("the modules' directory {} cannot be used: {why}", directory.display())]
 pub struct WatchError {
     directory: PathBuf,
-    source: io::Error,
+    why: io::Error,
 }
 
 impl Modules {
@@ -69,7 +69,7 @@ impl Modules {
     /// # Errors
     /// [`WatchError`].
     pub async fn open(directory: &Path, consoles: Vec<Console>, options: Options) -> Result<Self, WatchError> {
-        let in_directory = |source| WatchError { directory: directory.to_owned(), source };
+        let in_directory = |why| WatchError { directory: directory.to_owned(), why };
         std::fs::create_dir_all(directory).map_err(in_directory)?;
         let directory = std::fs::canonicalize(directory).map_err(in_directory)?;
         // Watching comes first: what appears while the files are read is seen.
@@ -239,5 +239,19 @@ async fn install(path: &Path, consoles: &[Console]) -> Outcome {
     match outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. }))) {
         true => Outcome::Again,
         false => Outcome::Done { changed: outcomes.iter().flatten().any(|installed| installed.changed) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn why_a_directory_cannot_be_used_is_said_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = Modules::open(file.path(), Vec::new(), Options::default()).await.err().expect("it is a file");
+        let why = refused.why.to_string();
+        let said = format!("{:#}", anyhow::Error::from(refused));
+        assert_eq!(said.matches(&why).count(), 1, "{said}");
     }
 }

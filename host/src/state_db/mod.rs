@@ -53,20 +53,20 @@ struct PendingWrites {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The directory cannot be made.
-    #[error("the data directory {} cannot be made: {source}", path.display())]
+    #[error("the data directory {} cannot be made: {why}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// The file is in use by another process, or damaged.
-    #[error("{} cannot be opened: {source}{hint}", path.display(), hint = hint(source))]
+    #[error("{} cannot be opened: {why}{hint}", path.display(), hint = hint(why))]
     Open {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: Box<redb::Error>,
+        why: Box<redb::Error>,
     },
 }
 
@@ -84,10 +84,9 @@ impl StateDb {
     /// # Errors
     /// [`StateError`].
     pub fn open(directory: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| StateError::Directory { path: directory.to_owned(), source })?;
+        std::fs::create_dir_all(directory).map_err(|why| StateError::Directory { path: directory.to_owned(), why })?;
         let path = directory.join(FILE);
-        let opened = |source: redb::Error| StateError::Open { path: path.clone(), source: Box::new(source) };
+        let opened = |why: redb::Error| StateError::Open { path: path.clone(), why: Box::new(why) };
         let database = Database::create(&path).map_err(|error| opened(error.into()))?;
         let queue = Arc::new(WriteQueue::default());
         let database = Arc::new(database);
@@ -238,7 +237,11 @@ mod tests {
         master.put("m", "b", None);
         monitor.put("m", "a", Some("another".into()));
         master.put("m2", "c", Some("3".into()));
-        assert!(matches!(StateDb::open(directory.path()), Err(StateError::Open { .. })), "one process at a time");
+        let refused = StateDb::open(directory.path()).err().expect("one process at a time");
+        let StateError::Open { why, .. } = &refused else { panic!("{refused}") };
+        let why = why.to_string();
+        let said = format!("{:#}", anyhow::Error::from(refused));
+        assert_eq!(said.matches(&why).count(), 1, "{said}");
         drop((state, master, monitor));
 
         let state = StateDb::open(directory.path()).unwrap();

@@ -39,3 +39,8 @@ pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io
 pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if cpus.is_empty() { start() } else { Err(io::Error::other("CPUs can be named on Linux only")) }
 }
+
+/// Whether this host may run a program on a CPU, by its number. What starts programs is asked, so that both say the same.
+pub fn has_cpu(cpu: usize) -> bool {
+    on(&[cpu], || Ok(())).is_ok()
+}

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+pub use affinity::has_cpu;
 pub use contact::Contact;
 pub use figures::Figures;
 pub use guard::Guard;

@@ -15,7 +15,7 @@ use crate::trace::Trace;
 pub enum WireError {
     /// The payload is not an object of the right form.
     #[error("malformed message: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The payload is JSON, but no object.
     #[error("malformed message: an object is expected")]
     NotObject,
@@ -28,6 +28,13 @@ pub enum WireError {
     /// A request or notify without `moduleId`.
     #[error("`moduleId` is missing")]
     NoModule,
+}
+
+/// Not by `#[from]`, which would make it a source: the message above has it already.
+impl From<serde_json::Error> for WireError {
+    fn from(why: serde_json::Error) -> Self {
+        WireError::Json(why)
+    }
 }
 
 /// A request's id as its sender wrote it, a JSON number or string: the answer repeats it to the letter.

@@ -94,6 +94,7 @@ fn a5_check_tells_every_fault_and_warning_of_every_environment_at_once() {
         let found = checked.out.lines().any(|line| parts.iter().all(|part| line.contains(part)));
         assert!(found, "{parts:?} is not in\n{}", checked.out);
     };
+    assert!(!checked.err.contains("stored in clear"), "what is found is said once: {}", checked.err);
     told(&["[production] ", "pomelo.toml:2:1: unknown key `max_conections`"]);
     told(&["[production] ", "servers.json:2:50: `port` must be a port"]);
     told(&["hint: did you mean `max_connections`?"]);

@@ -70,12 +70,12 @@ pub struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no place for its view and its socket.
-    #[error("the directory {} for the program's view of the cluster and its control socket cannot be used: {source}", dir.display())]
+    #[error("the directory {} for the program's view of the cluster and its control socket cannot be used: {why}", dir.display())]
     Dir {
         /// The directory.
         dir: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// One of its crons is refused.
     #[error("{0}")]
@@ -138,7 +138,7 @@ impl Supervised {
     pub async fn start(program: Program, output: LineSink) -> Result<Self, StartError> {
         let in_dir = |dir: &Path| {
             let dir = dir.to_owned();
-            move |source| StartError::Dir { dir, source }
+            move |why| StartError::Dir { dir, why }
         };
         let (dir, own) = match &program.dir {
             Some(dir) => {

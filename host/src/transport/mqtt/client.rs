@@ -61,7 +61,7 @@ impl From<&socket_io::client::Options> for Options {
 pub enum ConnectError {
     /// Nobody listens there, or the name or network cannot be reached.
     #[error("{0}")]
-    Unreachable(#[from] io::Error),
+    Unreachable(io::Error),
     /// There was no answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -93,14 +93,14 @@ pub async fn connect(
 
 /// Introduces this side as pomelo's servers do, and waits to be accepted.
 async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), ConnectError> {
-    let socket = TcpStream::connect(address).await?;
+    let socket = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
     // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
     let _ = socket.set_nodelay(true);
     let (read, mut write) = socket.into_split();
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let mut hello = Vec::new();
     codec::put_connect(&mut hello, &format!("MQTT_ADMIN_{millis}"));
-    write.write_all(&hello).await?;
+    write.write_all(&hello).await.map_err(ConnectError::Unreachable)?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
     let (packet, length) = input.packet(|| HELLO).await.map_err(|error| odd(error.to_string()))?;

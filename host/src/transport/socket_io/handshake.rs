@@ -29,7 +29,7 @@ pub enum ConnectError {
     Address(String),
     /// Nobody listens there, or the name or network cannot be reached.
     #[error("{0}")]
-    Unreachable(#[source] io::Error),
+    Unreachable(io::Error),
     /// There was no answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),

@@ -1,6 +1,7 @@
-//! What says that a program is ready: `ready` of a server, and of `[supervise]`.
+//! Words that stand for a choice, of a server and of `[supervise]`: `ready` and `restart`.
 
 use super::reader::{File, did_you_mean};
+use crate::supervise::Restart;
 
 /// What says that a program is ready, so that its server is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,20 @@ pub(super) fn ready_word(file: File<'_>, word: &str, at: usize, has_port: bool) 
         }
         _ => {
             file.fault(at, format!("`ready` cannot be `{word}`"), did_you_mean(word, &WORDS));
+            None
+        }
+    }
+}
+
+/// The restart policy of that name, or a fault.
+pub(super) fn restart_word(file: File<'_>, word: &str, at: usize) -> Option<Restart> {
+    const WORDS: [&str; 3] = ["always", "on-failure", "never"];
+    match word {
+        "always" => Some(Restart::Always),
+        "on-failure" => Some(Restart::OnFailure),
+        "never" => Some(Restart::Never),
+        _ => {
+            file.fault(at, format!("`restart` cannot be `{word}`"), did_you_mean(word, &WORDS));
             None
         }
     }

@@ -1,0 +1,160 @@
+//! The configuration of a cluster in one environment: all files, read together.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::credentials;
+use super::crons::{self, Cron};
+use super::fault::{ConfigErrors, Faults};
+use super::files::{Files, TOKENS, USERS};
+use super::servers::{self, Master, Server, ServerDefaults, Taken};
+use super::settings::{ModuleSettings, Settings};
+use crate::auth::{MonitorToken, User};
+
+/// The environment where none is named, as in pomelo.
+pub const DEFAULT_ENVIRONMENT: &str = "development";
+
+/// Where a configuration comes from: what a monitor must be told to load the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A directory.
+    Directory(PathBuf),
+    /// The demo cluster that this program carries.
+    Demo,
+}
+
+/// The configuration of a cluster in one environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The environment, `development` unless another is named.
+    pub environment: String,
+    /// `master.json`.
+    pub master: Master,
+    /// `servers.json`, in the order of the file.
+    pub servers: Vec<Server>,
+    /// `crons.json`; empty where the file is not there.
+    pub crons: Vec<Cron>,
+    /// `adminUser.json`; empty where the file is not there, and then no client is let in.
+    pub users: Vec<User>,
+    /// `adminServer.json`; absent where the file is not there, and then every monitor is let in.
+    pub tokens: Option<Vec<MonitorToken>>,
+    /// `pomelo.toml`.
+    pub settings: Settings,
+}
+
+impl Config {
+    /// Loads a directory for one environment.
+    ///
+    /// `master.json` must be there, the other files need not.
+    ///
+    /// # Errors
+    /// All faults of all files.
+    pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
+        Self::load_with_master(dir, environment, None)
+    }
+
+    /// As [`Config::load`]; `${master}` in commands is the `HOST:PORT` given, if it is, since the master may have been told another port on
+    /// its command line.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_master(dir: &Path, environment: &str, address: Option<&str>) -> Result<Self, ConfigErrors> {
+        let faults = Faults::default();
+        let config = Self::read(dir, environment, address, &faults);
+        faults.unless_any(config)
+    }
+
+    /// Reads the files of an environment. Without a master there is no configuration.
+    pub(super) fn read(dir: &Path, environment: &str, address: Option<&str>, faults: &Faults) -> Option<Self> {
+        let files = Files { dir, environment, faults };
+        let settings = files.settings();
+        let mut taken = Taken::default();
+        let master =
+            files.with("master.json", |file, node| Some(servers::master(file.table(node, "the master")?, &mut taken)));
+        if master.is_none() {
+            files.master_is_missing();
+        }
+        let configured = || master.as_ref().and_then(Option::as_ref).map(Master::address);
+        let extra = placeholders(environment, address.map(str::to_owned).or_else(configured));
+        let defaults = server_defaults(&settings, &extra, dir);
+        let servers = files.with("servers.json", |file, node| {
+            Some(servers::servers(&file.table(node, "servers.json")?, &mut taken, &defaults))
+        });
+        let servers = servers.flatten().unwrap_or_default();
+        let crons =
+            files.with("crons.json", |file, node| crons::crons(&file.table(node, "crons.json")?, &servers).into());
+        let users = files.with(USERS, credentials::users);
+        let tokens = files.with(TOKENS, credentials::tokens);
+        master.flatten().map(|master| Config {
+            origin: Origin::Directory(dir.to_owned()),
+            environment: environment.to_owned(),
+            master,
+            servers,
+            crons: crons.flatten().unwrap_or_default(),
+            users: users.unwrap_or_default(),
+            tokens,
+            settings,
+        })
+    }
+
+    /// The server of that id.
+    pub fn server(&self, id: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| server.id == id)
+    }
+
+    /// The crons of a server, as its monitor takes them.
+    pub fn crons_of(&self, server: &Server) -> Vec<Map<String, Value>> {
+        self.crons.iter().filter(|cron| cron.is_for(server)).map(|cron| cron.members.clone()).collect()
+    }
+
+    /// Settings of a module: its own, or the defaults.
+    pub fn module(&self, id: &str) -> ModuleSettings {
+        let settings = &self.settings;
+        settings.module.get(id).cloned().unwrap_or_else(|| ModuleSettings::unnamed(&settings.limits))
+    }
+
+    /// Where a host keeps its state, a directory for each server id; absent where nothing is kept. The directory need not be there yet.
+    pub fn data_dir(&self, server_id: &str) -> Option<PathBuf> {
+        self.settings.data.as_ref().map(|dir| dir.join(file_name(server_id)))
+    }
+}
+
+/// A file name for an id: what could mean something to a file system is written as `%` and its code.
+pub fn file_name(id: &str) -> String {
+    let mut name = String::with_capacity(id.len());
+    for (i, byte) in id.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && i > 0) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    name
+}
+
+/// Placeholders that are no members of the server.
+pub(super) fn placeholders(environment: &str, master: Option<String>) -> Map<String, Value> {
+    let mut extra = Map::new();
+    extra.insert("environment".into(), environment.into());
+    if let Some(master) = master {
+        extra.insert("master".into(), master.into());
+    }
+    // A path that is not Unicode cannot stand in a command that is; `${exe}` is then unknown.
+    if let Some(exe) = std::env::current_exe().ok().as_deref().and_then(Path::to_str) {
+        extra.insert("exe".into(), exe.into());
+    }
+    extra
+}
+
+/// What holds for servers that do not say otherwise.
+pub(super) fn server_defaults<'a>(
+    settings: &Settings,
+    placeholders: &'a Map<String, Value>,
+    base: &'a Path,
+) -> ServerDefaults<'a> {
+    let has_app = settings.pomelo.app.is_some();
+    ServerDefaults { placeholders, base, restart: settings.supervise.restart, has_app }
+}

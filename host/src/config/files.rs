@@ -1,0 +1,132 @@
+//! The files of a configuration's directory: where each is looked for, and which part of it is for an environment.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::fault::Faults;
+use super::reader::{self, File};
+use super::settings::Settings;
+use super::toml_file;
+use super::tree::{Node, Source, Tree};
+
+/// Who may log in.
+pub(super) const USERS: &str = "adminUser.json";
+/// Which monitors may join.
+pub(super) const TOKENS: &str = "adminServer.json";
+/// The files of a configuration.
+pub(super) const FILES: [&str; 6] = ["master.json", "servers.json", USERS, TOKENS, "crons.json", "pomelo.toml"];
+
+/// The largest file that is read, bytes.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// The directory that is being read.
+pub(super) struct Files<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) environment: &'a str,
+    pub(super) faults: &'a Faults,
+}
+
+impl Files<'_> {
+    /// `pomelo.toml`.
+    pub(super) fn settings(&self) -> Settings {
+        let source = self.find("pomelo.toml");
+        let node = source.as_ref().map(|source| {
+            let (node, errors) = source.toml();
+            errors.into_iter().for_each(|fault| self.faults.push(fault));
+            node
+        });
+        let table = source.as_ref().zip(node.as_ref()).and_then(|(source, node)| {
+            let file = File { source, faults: self.faults };
+            file.table(toml_file::part(file, node, self.environment)?, "pomelo.toml")
+        });
+        toml_file::read(table, self.dir)
+    }
+
+    /// Reads a JSON file, if it is there, and hands on the part for the environment.
+    pub(super) fn with<T>(&self, name: &str, read: impl FnOnce(File<'_>, &Node) -> T) -> Option<T>
+    where
+        T: Default,
+    {
+        let source = self.find(name)?;
+        let file = File { source: &source, faults: self.faults };
+        match source.json() {
+            Ok(node) => Some(self.environment(file, &node).map_or_else(T::default, |node| read(file, node))),
+            Err(fault) => {
+                self.faults.push(fault);
+                Some(T::default())
+            }
+        }
+    }
+
+    /// The text of a file: that in the directory, else that in the environment's directory, as pomelo looks for it.
+    fn find(&self, name: &str) -> Option<Source> {
+        [self.dir.join(name), self.dir.join(self.environment).join(name)].iter().find_map(|path| match read(path) {
+            Ok(text) => text.map(|text| Source::new(path, text)),
+            Err(error) => {
+                self.faults.whole(
+                    path,
+                    format!("cannot be read: {error}"),
+                    "it must be a UTF-8 text of at most 16 MiB",
+                );
+                Some(Source::new(path, String::from("null")))
+            }
+        })
+    }
+
+    /// The part of a file that is for the environment: the member of its name, or all where there is no such level.
+    fn environment<'n>(&self, file: File<'_>, node: &'n Node) -> Option<&'n Node> {
+        let Tree::Table(members) = &node.value else {
+            // A file that could not be read has its fault already.
+            return (!matches!(node.value, Tree::Null)).then_some(node);
+        };
+        if let Some(member) = members.iter().rfind(|member| member.key == self.environment) {
+            return Some(&member.node);
+        }
+        let names = environments(&file.source.path, node);
+        if !names.is_empty() {
+            let what = format!("there is no environment `{}` in this file", self.environment);
+            file.fault(node.at, what, reader::did_you_mean(self.environment, &names));
+            return None;
+        }
+        Some(node)
+    }
+
+    /// Keeps the fault that there is no `master.json`.
+    pub(super) fn master_is_missing(&self) {
+        let path = self.dir.join("master.json");
+        let inner = self.dir.join("config");
+        let hint = if inner.join("master.json").exists() {
+            format!("the configuration seems to be in {}", inner.display())
+        } else {
+            r#"for example: {"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#.to_owned()
+        };
+        self.faults.whole(path, "the file is not there", hint);
+    }
+}
+
+/// The environments that a JSON file has: none where it is for all of them.
+pub(super) fn environments<'n>(path: &Path, node: &'n Node) -> Vec<&'n str> {
+    let Tree::Table(members) = &node.value else { return Vec::new() };
+    let name = path.file_name().unwrap_or_default();
+    let is_level = |node: &Node| match &node.value {
+        Tree::Table(_) => true,
+        // Lists are server types in servers.json, and environments where a file is a list itself.
+        Tree::List(_) => name == USERS || name == TOKENS,
+        _ => false,
+    };
+    if !members.iter().all(|member| is_level(&member.node)) {
+        return Vec::new();
+    }
+    members.iter().map(|member| member.key.as_str()).collect()
+}
+
+/// A file's text; absent where there is no such file.
+pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > MAX_FILE => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
+        Ok(_) => fs::read_to_string(path).map(Some),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

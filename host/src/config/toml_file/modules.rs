@@ -1,0 +1,144 @@
+//! `[limits]`, `[modules]`, `[module.ID]` and `[scripts]`: where modules are, what they may do, and what they may use.
+
+use std::collections::BTreeMap;
+
+use crate::config::reader::{DAY_MS, File, Table, did_you_mean};
+use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
+use crate::config::tree::Tree;
+use crate::plugin::{EngineLimits, Limits};
+
+/// `[limits]`: of all modules together, and of each one.
+pub(super) fn all_limits(mut table: Table<'_>) -> (EngineLimits, Limits) {
+    let mut engine = EngineLimits::default();
+    let total = table.size("total_instances", engine.total_instances as usize, 1, 16..=100_000);
+    engine.total_instances = u32::try_from(total).unwrap_or(u32::MAX);
+    (engine, limits(table, &Limits::default()))
+}
+
+/// `[modules]`.
+pub(super) fn modules(mut table: Table<'_>) -> Modules {
+    let default = Modules::default();
+    let modules = Modules {
+        dir: table.text("dir", "dir = \"modules\"").map_or(default.dir, |(dir, _)| dir.into()),
+        allow_replace_builtin: table.flag("allow_replace_builtin", default.allow_replace_builtin),
+        system_monitor: table.flag("system_monitor", default.system_monitor),
+    };
+    table.close();
+    modules
+}
+
+/// The tables `[module.ID]`.
+pub(super) fn each_module(table: &Table<'_>, defaults: &Limits) -> BTreeMap<String, ModuleSettings> {
+    let mut modules = BTreeMap::new();
+    for member in table.members() {
+        table.file.mark(format!("module {}", member.key), member.at);
+        let name = format!("[module.{}]", member.key);
+        if let Some(table) = table.file.table(&member.node, name) {
+            modules.insert(member.key.clone(), module(table, defaults));
+        }
+    }
+    modules
+}
+
+fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
+    let mut module = ModuleSettings::unnamed(defaults);
+    if let Some(options) = table.table("options") {
+        module.options = options.to_json();
+    }
+    module.interval = table.seconds("interval");
+    module.delay = table.seconds("delay");
+    if let Some(limits_table) = table.table("limits") {
+        module.limits = limits(limits_table, defaults);
+    }
+    for (grant, at) in table.texts("grants", "grants = [\"cluster\", \"store:watchdog\"]") {
+        check_grant(table.file, grant, at);
+        module.grants.push(grant.to_owned());
+    }
+    module.levels = levels(&mut table);
+    module.server_types = table.words("server_types", "server_types = [\"connector\"]");
+    module.environments = table.words("environments", "environments = [\"production\"]");
+    module.enabled = table.flag("enabled", true);
+    if let Some((file, at)) = table.text("file", "file = \"probe.wasm\"") {
+        if file.contains(['/', '\\']) || file.is_empty() || file.starts_with('.') {
+            table.file.fault(
+                at,
+                "`file` must be the plain name of a file",
+                "it is looked for in the modules directory",
+            );
+        }
+        module.file = Some(file.to_owned());
+    }
+    table.close();
+    module
+}
+
+/// `[scripts]`.
+pub(super) fn scripts(mut table: Table<'_>, defaults: &Limits) -> Scripts {
+    let mut scripts = Scripts { grants: Vec::new(), limits: defaults.clone() };
+    for (grant, at) in table.texts("grants", "grants = [\"process\"]") {
+        check_grant(table.file, grant, at);
+        scripts.grants.push(grant.to_owned());
+    }
+    if let Some(own) = table.table("limits") {
+        scripts.limits = limits(own, defaults);
+    }
+    table.close();
+    scripts
+}
+
+fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
+    let limits = Limits {
+        cpu: table.millis("cpu_ms", default.cpu, 1..=DAY_MS),
+        wall: table.millis("wall_ms", default.wall, 1..=DAY_MS),
+        memory: table.size("memory_mib", default.memory, MIB, 1..=4096),
+        running: table.size("running", default.running, 1, 1..=100_000),
+        instances: table.size("instances", default.instances, 1, 1..=100_000),
+        reserve: table.size("reserve", default.reserve, 1, 1..=100_000),
+        queue: table.size("queue", default.queue, 1, 0..=1_000_000),
+        store: table.size("store_kib", default.store, KIB, 0..=4 * 1024 * 1024),
+        answer: table.size("answer_kib", default.answer, KIB, 1..=1024 * 1024),
+    };
+    table.close();
+    limits
+}
+
+fn check_grant(file: File<'_>, grant: &str, at: usize) {
+    const PLAIN: usize = 7;
+    const WORDS: [&str; PLAIN + 4] = [
+        "cluster",
+        "uplink",
+        "process",
+        "starter",
+        "application",
+        "scripts",
+        "profiler",
+        "wasi:",
+        "cluster:ID",
+        "uplink:ID",
+        "store:ID",
+    ];
+    let known = match grant.split_once(':') {
+        None => WORDS[..PLAIN].contains(&grant),
+        Some((kind, name)) => ["wasi", "cluster", "uplink", "store"].contains(&kind) && !name.is_empty(),
+    };
+    if !known {
+        file.fault(at, format!("there is nothing called `{grant}` to grant"), did_you_mean(grant, &WORDS));
+    }
+}
+
+/// `levels`: from an operation or command to the highest level that may ask for it.
+pub(super) fn levels(table: &mut Table<'_>) -> BTreeMap<String, u32> {
+    let mut levels = BTreeMap::new();
+    let Some(table) = table.table("levels") else { return levels };
+    for member in table.members() {
+        let level = match &member.node.value {
+            Tree::Number(level) => level.as_u64().filter(|level| (1..=1000).contains(level)),
+            _ => None,
+        };
+        match level.and_then(|level| u32::try_from(level).ok()) {
+            Some(level) => drop(levels.insert(member.key.clone(), level)),
+            None => table.file.wrong_type(&member.node, &member.key, "a level from 1 to 1000", "list = 2"),
+        }
+    }
+    levels
+}
