@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{AdminArgs, Exit, ModulesAction, table};
+use super::arguments::{AdminArgs, ModulesAction};
+use super::exit::Exit;
+use super::table;
 use crate::client::{AdminClient, Options};
 
 /// The module that commands are for.

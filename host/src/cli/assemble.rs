@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Exit, HostArgs, MonitorArgs};
+use super::arguments::{HostArgs, MonitorArgs};
+use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;

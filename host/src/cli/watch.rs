@@ -7,15 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::AdminArgs;
 use super::admin::{CONSOLE, Session, parse};
+use super::arguments::AdminArgs;
 use crate::client::{AdminClient, ClientError};
 use crate::journal::Event;
 
 /// How long the master is to hold an answer until there is something to tell. An answer to it may take as long, and the time for an answer on top.
 const WAIT: Duration = Duration::from_secs(20);
-/// Lines of a log to begin with.
-pub(super) const LINES: u32 = 100;
 /// How long a master that is away is left alone before the next attempt to reach it.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Lines that are asked for at a time while a program's output is followed.

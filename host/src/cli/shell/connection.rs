@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::super::AdminArgs;
 use super::super::admin::{CONSOLE, Session};
+use super::super::arguments::AdminArgs;
 
 /// Names are asked for again when they are older.
 const FRESH: Duration = Duration::from_secs(3);

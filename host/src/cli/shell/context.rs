@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::commands::Refused;
+use super::misuse::Misuse;
 
 /// What `use` has chosen: all servers, as at the beginning, or one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,10 +20,10 @@ impl Context {
     ///
     /// # Errors
     /// In the context `all`, with a sentence that says how to leave it.
-    pub fn server(&self, what: &str) -> Result<&str, Refused> {
+    pub fn server(&self, what: &str) -> Result<&str, Misuse> {
         match self {
             Context::Server(id) => Ok(id),
-            Context::All => Err(Refused::Context { what: what.to_owned() }),
+            Context::All => Err(Misuse::NoServer { what: what.to_owned() }),
         }
     }
 }

@@ -12,7 +12,7 @@ use rustyline::{CompletionType, Config, Editor};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 use tokio::runtime::Handle;
 
-use super::super::Exit;
+use super::super::exit::Exit;
 use super::complete::Completion;
 use super::connection::Connection;
 

@@ -6,6 +6,7 @@
 //! | `context` | which server the commands are for |
 //! | `commands/` | the commands, a family a file, and the table of them |
 //! | `complete` | what Tab offers |
+//! | `misuse` | why a line is refused before anything is done |
 //! | `input` | the terminal with its history, or the pipe |
 //! | `connection` | the master, connected to anew when it was lost |
 //! | `output` | answers for people |
@@ -18,6 +19,7 @@ mod connection;
 mod context;
 mod input;
 mod line;
+mod misuse;
 mod output;
 
 use std::sync::Arc;
@@ -26,13 +28,15 @@ use anyhow::Context as _;
 use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::commands::{Arguments, Refused};
+use self::commands::Arguments;
 use self::connection::Connection;
 use self::context::Context;
 use self::input::{Input, Read};
 use self::line::Line;
+use self::misuse::Misuse;
 use super::admin::Session;
-use super::{AdminArgs, Exit};
+use super::arguments::AdminArgs;
+use super::exit::{self, Exit};
 
 /// What the commands act on.
 struct Shell {
@@ -92,7 +96,7 @@ impl Shell {
                 }
             };
             if let Err(error) = done {
-                eprintln!("{}", super::told(&error));
+                eprintln!("{}", exit::told(&error));
             }
         }
         Ok(())
@@ -105,8 +109,8 @@ impl Shell {
             number += 1;
             let Read::Line(line) = self.input.line(String::new()).await? else { break };
             if let Err(error) = self.execute(&line).await {
-                eprintln!("pomelo: line {number}: {}", super::told(&error));
-                failed.get_or_insert((super::exit_code(&error), number));
+                eprintln!("pomelo: line {number}: {}", exit::told(&error));
+                failed.get_or_insert((exit::code(&error), number));
             }
         }
         match failed {
@@ -125,8 +129,8 @@ impl Shell {
         self.follows = false;
         let done = (command.run)(self, Arguments::new(&line)).await;
         // What was refused before anything was done is answered with how to say it.
-        done.map_err(|error| match error.downcast_ref::<Refused>() {
-            Some(refused) => Exit::usage(refused.explained(command)),
+        done.map_err(|error| match error.downcast_ref::<Misuse>() {
+            Some(misuse) => Exit::usage(misuse.explained(command.usage)),
             None => error,
         })
     }

@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::super::Exit;
+use super::super::super::exit::Exit;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 pub(super) const DUMP: Command = Command {
     name: "dump",
@@ -48,11 +49,11 @@ impl<'a> Dump<'a> {
         match *words {
             ["cpu", file, seconds] => match seconds.parse() {
                 Ok(seconds @ 1..) => Ok(Dump { what: "cpu", file, seconds: Some(seconds), force }),
-                _ => Err(Refused::usage("the seconds are a whole number, 1 at least")),
+                _ => Err(Misuse::words("the seconds are a whole number, 1 at least")),
             },
-            ["cpu", _] => Err(Refused::usage("for how many seconds?")),
+            ["cpu", _] => Err(Misuse::words("for how many seconds?")),
             ["memory", file] => Ok(Dump { what: "memory", file, seconds: None, force }),
-            _ => Err(Refused::usage("`cpu` or `memory`, and a file")),
+            _ => Err(Misuse::words("`cpu` or `memory`, and a file")),
         }
     }
 }

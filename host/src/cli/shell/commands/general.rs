@@ -1,9 +1,12 @@
 //! `use`, `help`, `quit`.
 
+use super::super::super::exit::Exit;
+use super::super::super::table;
 use super::super::context::Context;
+use super::super::misuse::Misuse;
 use super::super::output::printable;
-use super::super::{super::Exit, super::table, Shell, unknown};
-use super::{ALL, Arguments, Candidates, Command, Refused, find};
+use super::super::{Shell, unknown};
+use super::{ALL, Arguments, Candidates, Command, find};
 
 pub(super) const USE: Command = Command {
     name: "use",
@@ -17,7 +20,7 @@ pub(super) const USE: Command = Command {
 };
 
 async fn choose(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let [server] = arguments.words() else { return Err(Refused::usage("one server, or `all`")) };
+    let [server] = arguments.words() else { return Err(Misuse::words("one server, or `all`")) };
     if *server == Context::ALL {
         shell.context = Context::All;
         return Ok(());
@@ -51,7 +54,7 @@ fn help(arguments: &Arguments<'_>) -> anyhow::Result<()> {
             command.usage.lines().for_each(|form| println!("  {form}"));
             println!("\n{}", command.help);
         }
-        _ => return Err(Refused::usage("one command at most")),
+        _ => return Err(Misuse::words("one command at most")),
     }
     Ok(())
 }
@@ -65,7 +68,7 @@ pub(super) const QUIT: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Refused::usage("nothing follows"));
+                return Err(Misuse::words("nothing follows"));
             }
             shell.over = true;
             Ok(())

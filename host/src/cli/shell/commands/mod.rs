@@ -110,32 +110,6 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Why a command does nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    /// The words make no sense.
-    #[error("{0}")]
-    Usage(String),
-    /// It is for one server, and all are meant.
-    #[error("`{what}` is for one server: choose it with `use <serverId>`")]
-    Context { what: String },
-}
-
-impl Refused {
-    /// Wrong words.
-    pub fn usage(why: impl Into<String>) -> anyhow::Error {
-        Refused::Usage(why.into()).into()
-    }
-
-    /// With how the command is used, where that was the matter.
-    pub fn explained(&self, command: &Command) -> String {
-        match self {
-            Refused::Usage(why) => format!("{why}\nusage: {}", command.usage.replace('\n', "\n       ")),
-            Refused::Context { .. } => self.to_string(),
-        }
-    }
-}
-
 /// The module that acts on one server's application.
 const WATCH_SERVER: &str = "watchServer";
 

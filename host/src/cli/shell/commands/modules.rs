@@ -1,8 +1,10 @@
 //! `modules` and `request`: the master's modules, and a message to any of them.
 
-use super::super::super::{ModulesAction, admin};
+use super::super::super::admin;
+use super::super::super::arguments::ModulesAction;
 use super::super::Shell;
-use super::{Arguments, Candidates, Command, Refused};
+use super::super::misuse::Misuse;
+use super::{Arguments, Candidates, Command};
 
 pub(super) const MODULES: Command = Command {
     name: "modules",
@@ -13,7 +15,7 @@ pub(super) const MODULES: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Refused::usage("nothing follows; see `enable` and `disable`"));
+                return Err(Misuse::words("nothing follows; see `enable` and `disable`"));
             }
             admin::modules(&*shell.master().await?, ModulesAction::List).await
         })
@@ -31,7 +33,7 @@ pub(super) const REQUEST: Command = Command {
 };
 
 async fn request(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Some(module) = arguments.words().first() else { return Err(Refused::usage("which module?")) };
+    let Some(module) = arguments.words().first() else { return Err(Misuse::words("which module?")) };
     let message = match arguments.rest(1) {
         "" => "null",
         message => message,

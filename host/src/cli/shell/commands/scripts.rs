@@ -7,9 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::super::super::Exit;
+use super::super::super::exit::Exit;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 /// The longest script, bytes: what fits a frame with room to spare.
 const MAX_SCRIPT: u64 = 512 * 1024;
@@ -30,7 +31,7 @@ pub(super) const EXEC: Command = Command {
 };
 
 async fn exec(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Some(file) = arguments.words().first() else { return Err(Refused::usage("which file?")) };
+    let Some(file) = arguments.words().first() else { return Err(Misuse::words("which file?")) };
     let server = shell.context.server("exec")?;
     let args = json_of(arguments.rest(1))?;
     let body = json!({ "command": "run", "serverId": server, "script": read(file)?, "args": args });
@@ -50,7 +51,7 @@ pub(super) const RUN: Command = Command {
 };
 
 async fn run(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Some(first) = arguments.words().first() else { return Err(Refused::usage("what is to be run?")) };
+    let Some(first) = arguments.words().first() else { return Err(Misuse::words("what is to be run?")) };
     let server = shell.context.server("run")?;
     if is_name(first) {
         let args = json_of(arguments.rest(1))?;
@@ -73,7 +74,7 @@ fn json_of(arguments: &str) -> anyhow::Result<Value> {
     if arguments.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(arguments).map_err(|error| Refused::usage(format!("the arguments are not JSON: {error}")))
+    serde_json::from_str(arguments).map_err(|error| Misuse::words(format!("the arguments are not JSON: {error}")))
 }
 
 /// A file's content as the module takes it: text as it is, a component's bytes in base64.

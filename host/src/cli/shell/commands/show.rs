@@ -4,9 +4,11 @@ use chrono::{DateTime, Local};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::super::{Exit, table};
+use super::super::super::exit::Exit;
+use super::super::super::table;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 pub(super) const SHOW: Command = Command {
     name: "show",
@@ -54,10 +56,10 @@ const MASTER: &str = "master";
 async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let (topic, param) = match *arguments.words() {
         ["config", of] => ("config", of),
-        ["config", ..] => return Err(Refused::usage("the configuration of which component?")),
+        ["config", ..] => return Err(Misuse::words("the configuration of which component?")),
         [topic] if TOPICS.contains(&topic) => (topic, ""),
-        [topic] => return Err(Refused::usage(format!("there is nothing called `{}`", output::printable(topic)))),
-        _ => return Err(Refused::usage("one topic")),
+        [topic] => return Err(Misuse::words(format!("there is nothing called `{}`", output::printable(topic)))),
+        _ => return Err(Misuse::words("one topic")),
     };
     if OF_ONE.contains(&topic) || (topic == "config" && param != MASTER) {
         shell.context.server(&format!("show {topic}"))?;

@@ -1,0 +1,52 @@
+//! With which code the program ends, and what it says of the error. The codes are listed in `pomelo --help`.
+
+use crate::client::ClientError;
+use crate::config::{ConfigErrors, EditError};
+use crate::monitor::GIVEN_UP;
+
+/// Why the program ends with a code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Exit {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Exit {
+    /// The cluster did not do all that was asked of it.
+    pub fn failed(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: 1, message: message.into() }.into()
+    }
+
+    /// A monitor's program stays down by its policy: not to be tried again.
+    pub fn given_up(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: GIVEN_UP, message: message.into() }.into()
+    }
+
+    /// The arguments make no sense together.
+    pub fn usage(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: 2, message: message.into() }.into()
+    }
+}
+
+/// What is said of an error. A client's says itself what caused it.
+pub(super) fn told(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<ClientError>() {
+        Some(error) => error.to_string(),
+        None => format!("{error:#}"),
+    }
+}
+
+pub(super) fn code(error: &anyhow::Error) -> u8 {
+    if let Some(exit) = error.downcast_ref::<Exit>() {
+        return exit.code;
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Connect { .. } | ClientError::Disconnected { .. }) => 3,
+        Some(ClientError::Refused { .. }) => 4,
+        Some(ClientError::Timeout { .. }) => 5,
+        Some(ClientError::Failed(_) | ClientError::Body(_)) => 1,
+        None if error.is::<ConfigErrors>() || error.is::<EditError>() => 2,
+        None => 1,
+    }
+}
