@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::arguments::{AdminArgs, ModulesAction};
 use super::exit::Exit;
-use super::table;
+use super::print;
+use super::table::{self, Column};
 use crate::client::{AdminClient, Options};
 
 /// The module that commands are for.
@@ -47,7 +48,7 @@ impl Session {
     async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
         let answer = self.client.request(CONSOLE, body).await?;
         if self.json {
-            println!("{answer}");
+            print::line(&answer)?;
         }
         Ok(answer)
     }
@@ -88,13 +89,22 @@ pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
     let Answer { msg, missing } = parse(&answer)?;
     if !session.json {
         // What fits 80 columns; `--json` has the rest.
-        let columns = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
+        let members = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
         let rows = msg.values().map(|server| {
-            let cells = columns.iter().map(|column| text(server.get(column)));
+            let cells = members.iter().map(|member| text(server.get(member)));
             cells.chain([last_exit(server)]).collect()
         });
-        let headings = ["id", "type", "pid", "rss(M)", "up(m)", "again", "state", "last exit"];
-        table::print(&headings, rows.collect());
+        let columns = [
+            Column::whole("id"),
+            Column::optional("type", 4),
+            Column::optional("pid", 5),
+            Column::optional("rss(M)", 2),
+            Column::optional("up(m)", 1),
+            Column::optional("again", 3),
+            Column::whole("state"),
+            "last exit".into(),
+        ];
+        table::print(&columns, rows.collect())?;
     }
     if missing.is_empty() {
         return Ok(());
@@ -132,7 +142,7 @@ pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, d
     let answer = session.ask(json!({ "signal": signal, "args": args })).await?;
     let Answer { done, failed } = parse(&answer)?;
     if !session.json && !done.is_empty() {
-        println!("{did}: {}", done.join(", "));
+        print::line(format!("{did}: {}", done.join(", ")))?;
     }
     if failed.is_empty() {
         return Ok(());
@@ -152,7 +162,7 @@ pub(super) async fn stop(session: &Session, ids: Vec<String>) -> anyhow::Result<
     let answer = session.ask(json!({ "signal": "stop", "ids": ids })).await?;
     let Answer { stopped, failed } = parse(&answer)?;
     if !session.json && !stopped.is_empty() {
-        println!("stopped: {}", stopped.join(", "));
+        print::line(format!("stopped: {}", stopped.join(", ")))?;
     }
     if failed.is_empty() {
         return Ok(());
@@ -172,7 +182,7 @@ pub(super) async fn kill(session: &Session, ids: Vec<String>) -> anyhow::Result<
     let Answer { server_ids } = parse(&answer)?;
     if server_ids.is_empty() {
         if !session.json {
-            println!("killed");
+            print::line("killed")?;
         }
         return Ok(());
     }
@@ -188,7 +198,7 @@ pub(super) async fn restart(session: &Session, server_type: Option<String>, ids:
     let failed: Vec<String> = parse(&answer)?;
     if failed.is_empty() {
         if !session.json {
-            println!("restarted");
+            print::line("restarted")?;
         }
         return Ok(());
     }
@@ -203,7 +213,7 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
     };
     let answer = session.client.command(command, id, json!({})).await?;
     if session.json {
-        println!("{answer}");
+        print::line(&answer)?;
     }
     match id {
         None if session.json => Ok(()),
@@ -211,7 +221,7 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
         Some(id) => match parse::<i64>(&answer)? {
             1 => {
                 if !session.json {
-                    println!("{did}: {id}");
+                    print::line(format!("{did}: {id}"))?;
                 }
                 Ok(())
             }
@@ -241,16 +251,25 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
             source.rsplit('/').next().unwrap_or(&source).to_owned(),
         ]
     });
-    table::print(&["id", "version", "digest", "state", "calls", "failed", "source"], rows.collect());
+    let columns = [
+        Column::whole("id"),
+        Column::optional("version", 3),
+        Column::optional("digest", 1),
+        Column::whole("state"),
+        Column::optional("calls", 4),
+        Column::whole("failed"),
+        Column::optional("source", 2),
+    ];
+    table::print(&columns, rows.collect())?;
     for module in &modules {
         for (name, what) in [("lastError", "last failed with"), ("refused", "its newest file was refused:")] {
             if let Some(Value::String(said)) = module.get(name) {
-                println!("{} {what} {said}", text(module.get("id")));
+                print::line(format!("{} {what} {said}", text(module.get("id"))))?;
             }
         }
     }
     for (file, why) in refused {
-        println!("{file}.wasm was refused: {why}");
+        print::line(format!("{file}.wasm was refused: {why}"))?;
     }
     Ok(())
 }
@@ -263,6 +282,5 @@ pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
 }
 
 pub(super) async fn request(session: &Session, module: &str, message: &RawValue) -> anyhow::Result<()> {
-    println!("{}", session.client.request(module, message).await?);
-    Ok(())
+    Ok(print::line(session.client.request(module, message).await?)?)
 }

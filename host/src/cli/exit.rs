@@ -1,8 +1,12 @@
 //! With which code the program ends, and what it says of the error. The codes are listed in `pomelo --help`.
 
+use super::print::Unprinted;
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, EditError};
 use crate::monitor::GIVEN_UP;
+
+/// The code for standard output that cannot be written to. What was asked for may have been done.
+const UNPRINTED: u8 = 7;
 
 /// Why the program ends with a code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +41,13 @@ pub(super) fn told(error: &anyhow::Error) -> String {
     }
 }
 
+/// The code that the program ends with.
 pub(super) fn code(error: &anyhow::Error) -> u8 {
     if let Some(exit) = error.downcast_ref::<Exit>() {
         return exit.code;
+    }
+    if error.is::<Unprinted>() {
+        return UNPRINTED;
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Connect { .. } | ClientError::Disconnected { .. }) => 3,

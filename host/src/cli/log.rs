@@ -9,9 +9,11 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::print::StandardError;
+
 /// Begins to log to standard error: lines for people, or JSON objects where `POMELO_LOG_FORMAT` is `json`. `server` is named in each line.
 pub(super) fn init(filter: EnvFilter, server: Option<String>) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StandardError);
     // Where standard error cannot be written to, there is nowhere to say so: trying to would panic.
     let log = log.log_internal_errors(false);
     if std::env::var_os("POMELO_LOG_FORMAT").is_some_and(|format| format == "json") {

@@ -14,6 +14,7 @@
 //! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `exit` | exit codes, and the words beside them |
+//! | `print` | what is printed, where the streams may be full or slow |
 //! | `table` | tables for people |
 //! | `log` | whose line of the log it is |
 //! | `pipe` | output that nobody reads |
@@ -28,13 +29,13 @@ mod exit;
 mod init;
 mod log;
 mod pipe;
+mod print;
 mod run;
 mod shell;
 mod table;
 mod user;
 mod watch;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -48,13 +49,16 @@ const LOG: &str = "info,cranelift=warn,wasmtime=warn";
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return ended(print::help(&help).map_err(Into::into)),
+    };
     // A host goes on without a reader of its output.
     if !matches!(command, Command::Host(_))
         && let Err(error) = pipe::ends_quietly()
     {
-        eprintln!("pomelo: {error:#}");
-        return ExitCode::from(1);
+        return ended(Err(error));
     }
     let (filter, server) = match &command {
         Command::Host(HostCommand::Monitor(monitor)) => {
@@ -68,18 +72,22 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("pomelo: the program's threads cannot be started: {error}");
-            return ExitCode::from(1);
+            return ended(Err(anyhow::Error::new(error).context("the program's threads cannot be started")));
         }
     };
     let outcome = runtime.block_on(dispatch::dispatch(command));
     // Nothing waits for a call into a module or a look at a file any more.
     runtime.shutdown_background();
+    ended(outcome)
+}
+
+/// Says what went wrong, and with which code the program ends.
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The code says it too, where nobody reads the words.
-            let _ = writeln!(io::stderr(), "pomelo: {}", exit::told(&error));
+            print::note(format!("pomelo: {}", exit::told(&error)));
             ExitCode::from(exit::code(&error))
         }
     }

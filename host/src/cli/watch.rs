@@ -1,6 +1,6 @@
 //! `events`, `logs`, `forget`: what happens in a cluster, as it happens.
 
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::admin::{CONSOLE, Session, parse};
 use super::arguments::AdminArgs;
+use super::print;
 use crate::client::{AdminClient, ClientError};
 use crate::journal::Event;
 
@@ -43,7 +44,7 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         let answer = match client.command("events", None, body).await {
             Ok(answer) => answer,
             Err(ClientError::Disconnected { why }) if follow => {
-                eprintln!("pomelo: the master is away: {why}");
+                print::note(format!("pomelo: the master is away: {why}"));
                 client = back(&admin).await?;
                 // Another process of the master has other numbers.
                 (last, up_to_date) = (0, false);
@@ -54,19 +55,17 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         let page: Page<'_> = parse(&answer)?;
         // At the beginning nobody expects what is no longer kept.
         if page.missed > 0 && last > 0 {
-            eprintln!("pomelo: {} events before the next are no longer kept", page.missed);
+            print::note(format!("pomelo: {} events before the next are no longer kept", page.missed));
         }
-        {
-            let mut out = io::stdout().lock();
-            for event in &page.events {
-                if admin.json {
-                    writeln!(out, "{event}")?;
-                } else {
-                    show(&mut out, &parse(event)?)?;
-                }
+        let mut out = String::new();
+        for event in &page.events {
+            if admin.json {
+                writeln!(out, "{event}")?;
+            } else {
+                show(&mut out, &parse(event)?)?;
             }
-            out.flush()?;
         }
+        print::all(&out)?;
         if page.events.is_empty() && !follow {
             client.close().await;
             return Ok(());
@@ -88,7 +87,7 @@ async fn back(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
 }
 
 /// `2026-01-31 12:00:00.000  kind  server  sentence`, and the lines of a program's output below it.
-fn show(out: &mut impl Write, event: &Event) -> io::Result<()> {
+fn show(out: &mut impl Write, event: &Event) -> fmt::Result {
     let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {})", printable(user)));
     let about = printable(event.server.as_deref().or(event.module.as_deref()).unwrap_or("-"));
     let kind = printable(&event.kind);
@@ -147,7 +146,7 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
         let answer = match client.request(CONSOLE, body).await {
             Ok(answer) => answer,
             Err(ClientError::Disconnected { why }) if follow => {
-                eprintln!("pomelo: the master is away: {why}");
+                print::note(format!("pomelo: the master is away: {why}"));
                 client = back(&admin).await?;
                 continue;
             }
@@ -166,19 +165,17 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
         }
         let missed = since.map_or(0, |since| page.missed(since));
         if missed > 0 {
-            eprintln!("pomelo: {missed} lines before the next are no longer kept");
+            print::note(format!("pomelo: {missed} lines before the next are no longer kept"));
         }
-        {
-            let mut out = io::stdout().lock();
-            for line in &page.lines {
-                if admin.json {
-                    writeln!(out, "{}", serde_json::to_string(line)?)?;
-                } else {
-                    writeln!(out, "{}", printable(&line.text))?;
-                }
+        let mut out = String::new();
+        for line in &page.lines {
+            if admin.json {
+                writeln!(out, "{}", serde_json::to_string(line)?)?;
+            } else {
+                writeln!(out, "{}", printable(&line.text))?;
             }
-            out.flush()?;
         }
+        print::all(&out)?;
         if !follow {
             client.close().await;
             return Ok(());
@@ -196,12 +193,11 @@ fn is_away(code: &str) -> bool {
 pub(super) async fn forget(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
     let answer = session.client.command("forget", None, json!({ "ids": ids })).await?;
     if session.json {
-        println!("{answer}");
-        return Ok(());
+        return Ok(print::line(answer)?);
     }
     let gone: Vec<String> = parse(&answer)?;
-    println!("removed: {}", if gone.is_empty() { "none".to_owned() } else { gone.join(", ") });
-    Ok(())
+    let gone = if gone.is_empty() { "none".to_owned() } else { gone.join(", ") };
+    Ok(print::line(format!("removed: {gone}"))?)
 }
 
 #[cfg(test)]
@@ -213,9 +209,8 @@ mod tests {
     fn an_event_is_a_line_with_the_programs_last_words_below_it() {
         let event = Event::new(kind::EXIT, "the program ended with code 7").server("chat-1");
         let event = event.exit(Some(7), None, vec!["no\u{1b}[2J such table".into()]);
-        let mut out = Vec::new();
-        show(&mut out, &event).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let mut text = String::new();
+        show(&mut text, &event).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].contains("exit") && lines[0].contains("chat-1") && lines[0].contains("code 7"), "{text}");
         assert_eq!(lines[1], "    | no\u{fffd}[2J such table", "a program cannot move the operator's cursor");

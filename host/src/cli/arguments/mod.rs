@@ -29,6 +29,7 @@ Exit codes:
   4  the master refuses the user
   5  no answer in time
   6  a monitor's program has ended, and `restart` does not bring it back
+  7  standard output cannot be written to; what was asked for may have been done
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_LOG=info,pomelo::call=debug shows every call of a handler.

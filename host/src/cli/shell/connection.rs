@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::super::admin::{CONSOLE, Session};
 use super::super::arguments::AdminArgs;
+use super::super::print;
 
 /// Names are asked for again when they are older.
 const FRESH: Duration = Duration::from_secs(3);
@@ -56,7 +57,7 @@ impl Connection {
         let again = current.is_some();
         let session = Arc::new(Session::connect(&self.admin).await?);
         if again {
-            eprintln!("connected to the master again");
+            print::note("connected to the master again");
         }
         *current = Some(session.clone());
         Ok(session)

@@ -1,6 +1,6 @@
 //! Where commands come from: a terminal with a line editor, or a pipe.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 use tokio::runtime::Handle;
 
 use super::super::exit::Exit;
+use super::super::print;
 use super::complete::Completion;
 use super::connection::Connection;
 
@@ -107,7 +108,7 @@ impl Terminal {
         if let Some(file) = &history {
             match editor.load_history(file) {
                 Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => eprintln!("the history in {} cannot be read: {error}", file.display()),
+                Err(error) => print::note(format!("the history in {} cannot be read: {error}", file.display())),
                 Ok(()) => {}
             }
         }
@@ -115,8 +116,6 @@ impl Terminal {
     }
 
     async fn read(&self, prompt: String, command: bool) -> anyhow::Result<Read> {
-        // What commands have printed stands before the prompt.
-        std::io::stdout().flush().context("printing")?;
         let editor = self.editor.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut editor = editor.lock();
@@ -141,7 +140,7 @@ impl Terminal {
         }
         let Some(file) = &self.history else { return };
         if let Err(error) = editor.append_history(file) {
-            eprintln!("the history in {} cannot be kept: {error}", file.display());
+            print::note(format!("the history in {} cannot be kept: {error}", file.display()));
             self.history = None;
         }
     }

@@ -37,6 +37,7 @@ use self::misuse::Misuse;
 use super::admin::Session;
 use super::arguments::AdminArgs;
 use super::exit::{self, Exit};
+use super::print;
 
 /// What the commands act on.
 struct Shell {
@@ -74,7 +75,7 @@ pub(super) async fn run(admin: AdminArgs, yes: bool) -> anyhow::Result<()> {
 impl Shell {
     /// Commands from a terminal: what fails is said, and is the operator's matter.
     async fn converse(&mut self, user: &str) -> anyhow::Result<()> {
-        println!("`help` lists the commands, Tab completes, Ctrl-C abandons a command, Ctrl-D ends.");
+        print::line("`help` lists the commands, Tab completes, Ctrl-C abandons a command, Ctrl-D ends.")?;
         // In place before the first command runs: a Ctrl-C that comes between two of them must not end the shell.
         let mut interrupted = signal(SignalKind::interrupt()).context("Ctrl-C cannot be waited for")?;
         while !self.over {
@@ -90,13 +91,13 @@ impl Shell {
                 done = self.execute(&line) => done,
                 _ = interrupted.recv() => {
                     if !self.follows {
-                        println!("abandoned; what the master was told already may still happen");
+                        print::line("abandoned; what the master was told already may still happen")?;
                     }
                     Ok(())
                 }
             };
             if let Err(error) = done {
-                eprintln!("{}", exit::told(&error));
+                print::note(exit::told(&error));
             }
         }
         Ok(())
@@ -109,7 +110,7 @@ impl Shell {
             number += 1;
             let Read::Line(line) = self.input.line(String::new()).await? else { break };
             if let Err(error) = self.execute(&line).await {
-                eprintln!("pomelo: line {number}: {}", exit::told(&error));
+                print::note(format!("pomelo: line {number}: {}", exit::told(&error)));
                 failed.get_or_insert((exit::code(&error), number));
             }
         }

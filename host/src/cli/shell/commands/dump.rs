@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::super::exit::Exit;
+use super::super::super::print;
 use super::super::misuse::Misuse;
 use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command};
@@ -68,8 +69,7 @@ async fn dump(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     let takes = Duration::from_secs(dump.seconds.unwrap_or_default().into());
     let answer = shell.watch_server_for(dump.what, param, takes).await?;
     let bytes = write(file, dump.force, &answer)?;
-    println!("{}: {bytes} bytes", file.display());
-    Ok(())
+    Ok(print::line(format!("{}: {bytes} bytes", file.display()))?)
 }
 
 fn writable(file: &Path, force: bool) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `use`, `help`, `quit`.
 
 use super::super::super::exit::Exit;
-use super::super::super::table;
+use super::super::super::{print, table};
 use super::super::context::Context;
 use super::super::misuse::Misuse;
 use super::super::output::printable;
@@ -45,14 +45,14 @@ fn help(arguments: &Arguments<'_>) -> anyhow::Result<()> {
     match arguments.words() {
         [] => {
             let row = |command: &&Command| vec![command.name.to_owned(), command.summary.to_owned()];
-            table::print(&["command", "what it does"], ALL.iter().map(row).collect());
-            println!("\n`help <command>` says more.");
+            table::print(&["command", "what it does"], ALL.iter().map(row).collect())?;
+            print::line("\n`help <command>` says more.")?;
         }
         [word] => {
             let command = find(word).ok_or_else(|| unknown(word))?;
-            println!("{}: {}\n", command.name, command.summary);
-            command.usage.lines().for_each(|form| println!("  {form}"));
-            println!("\n{}", command.help);
+            print::line(format!("{}: {}\n", command.name, command.summary))?;
+            command.usage.lines().try_for_each(|form| print::line(format!("  {form}")))?;
+            print::line(format!("\n{}", command.help))?;
         }
         _ => return Err(Misuse::words("one command at most")),
     }

@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::super::super::exit::Exit;
-use super::super::super::table;
+use super::super::super::print::{self, Unprinted};
+use super::super::super::table::{self, Column};
 use super::super::misuse::Misuse;
 use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command};
@@ -66,50 +67,50 @@ async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     }
     let answer = shell.watch_server(topic, param).await?;
     if shell.json {
-        println!("{answer}");
+        print::line(&answer)?;
     } else {
-        print(topic, &answer)?;
+        print_answer(topic, &answer)?;
     }
     complete(&answer)
 }
 
 /// Prints an answer in the form that its topic has. One of another form, which a server may send, is shown as it is.
-fn print(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
+fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
     let answer: Value = serde_json::from_str(answer.get())?;
     match (topic, answer.get("msg")) {
         ("servers", Some(Value::Object(servers))) => output::by_id(
             servers,
             &[
-                ("serverType", "type"),
-                ("host", "host"),
-                ("port", "port"),
-                ("pid", "pid"),
-                ("heapUsed", "heap(M)"),
-                ("uptime", "up(m)"),
+                ("serverType", Column::optional("type", 3)),
+                ("host", Column::whole("host")),
+                ("port", Column::whole("port")),
+                ("pid", Column::optional("pid", 4)),
+                ("heapUsed", Column::optional("heap(M)", 2)),
+                ("uptime", Column::optional("up(m)", 1)),
             ],
-        ),
+        )?,
         ("connections", Some(Value::Object(servers))) => {
-            output::by_id(servers, &[("totalConnCount", "connections"), ("loginedCount", "logged in")]);
+            output::by_id(servers, &[("totalConnCount", "connections".into()), ("loginedCount", "logged in".into())])?;
         }
-        ("logins", Some(Value::Object(servers))) => servers.iter().for_each(|(id, server)| logins(id, server)),
-        ("status", Some(Value::Object(status))) => output::value(status.get("body").unwrap_or(&Value::Null)),
-        (_, Some(found)) => output::value(found),
-        (_, None) => output::value(&answer),
+        ("logins", Some(Value::Object(servers))) => servers.iter().try_for_each(|(id, server)| logins(id, server))?,
+        ("status", Some(Value::Object(status))) => output::value(status.get("body").unwrap_or(&Value::Null))?,
+        (_, Some(found)) => output::value(found)?,
+        (_, None) => output::value(&answer)?,
     }
     Ok(())
 }
 
-fn logins(id: &str, server: &Value) {
+fn logins(id: &str, server: &Value) -> Result<(), Unprinted> {
     let count = |member| server.get(member).map_or("-".into(), output::cell);
     let (connections, users) = (count("totalConnCount"), count("loginedCount"));
-    println!("{}: {connections} connections, {users} logged in", output::printable(id));
+    print::line(format!("{}: {connections} connections, {users} logged in", output::printable(id)))?;
     match server.get("loginedList") {
         Some(Value::Array(logins)) if !logins.is_empty() => {
             let cell = |login: &Value, member| login.get(member).map_or("-".into(), output::cell);
             let row = |login: &Value| vec![time(login.get("loginTime")), cell(login, "uid"), cell(login, "address")];
-            table::print(&["since", "uid", "address"], logins.iter().map(row).collect());
+            table::print(&["since", "uid", "address"], logins.iter().map(row).collect())
         }
-        _ => println!("nobody is logged in"),
+        _ => print::line("nobody is logged in"),
     }
 }
 
