@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::arguments::Arguments;
 use crate::ask::{Reasons, ask, reason};
 use crate::logs::Wanted;
-use crate::{Message, add, blacklist, crons, end, logs, restart, unknown};
+use crate::{Message, add, blacklist, crons, logs, restart, stop_kill, unknown};
 
 /// From a client.
 #[derive(Deserialize)]

@@ -52,12 +52,11 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
     Ok(Answer::Restarted(failed.into_keys().collect()))
 }
 
-/// Has a server that is down started, where the starter knows it; else it stays with the failure.
+/// Has a server that is down started. One that the starter does not know was never there, and stays with the failure that it was met with. Any
+/// other failure of the starter says why a configured server cannot be started from here: it belongs on another machine, for example.
 fn start(agent: &Agent, id: &str, failure: Failure) -> Result {
     match agent.starter().start(id) {
-        Err(unknown) if is_unknown(&unknown) || unknown.code() == "not-available" && is_unknown(&failure) => {
-            Err(failure)
-        }
+        Err(unknown) if is_unknown(&unknown) => Err(failure),
         outcome => outcome,
     }
 }
