@@ -1,7 +1,7 @@
 //! `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
 //!
-//! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. [`once`] is the
-//! command line's way: it connects for one command.
+//! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. The shell keeps its
+//! session; the command line connects for one command ([`once`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use super::print;
 use super::table::{self, Column};
 use crate::client::{AdminClient, Options};
 
-/// The module that commands are for.
+/// The module that answers these commands.
 pub(super) const CONSOLE: &str = "__console__";
 
-/// A connection to the master, and the form of what is printed.
+/// A registered connection to the master, and the form of what is printed.
 pub(super) struct Session {
     /// The registered client.
     pub client: AdminClient,
-    /// Print the answers as they come, not for people.
+    /// Print the answers unchanged, as JSON.
     pub json: bool,
-    /// How long an answer may take.
+    /// How long the master may take to answer.
     pub time: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Session {
     }
 }
 
-/// Connects, runs one command, and takes leave.
+/// Connects, runs one command, and closes the connection in order.
 pub(super) async fn once(
     admin: AdminArgs,
     command: impl AsyncFnOnce(&Session) -> anyhow::Result<()>,
@@ -113,12 +113,12 @@ pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
     Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
 }
 
-/// How a server's program last ended, in a word or two.
+/// How a server's program last ended, shortened to fit a column.
 fn last_exit(server: &Value) -> String {
     /// What fits beside the other columns.
     const WIDTH: usize = 12;
     let how = text(server.pointer("/lastExit/how"));
-    // As supervision says it.
+    // These beginnings are those of `supervise`.
     let short = ["ended with ", "was ended by "].iter().find_map(|start| how.strip_prefix(start)).unwrap_or(&how);
     match short.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &short[..end]),
@@ -130,7 +130,7 @@ pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<
     signal(session, "add", args, "added").await
 }
 
-/// Gives the console a signal with words as arguments, and says what it did with each of some servers.
+/// Sends the console a signal with words as arguments. Prints the servers for which it was done; `did` is the verb, such as "added".
 pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, did: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
@@ -274,7 +274,7 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The message of `request`, looked at before a master is.
+/// Reads the message of `request`, before there is a connection: wrong JSON is said without a master.
 pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
     serde_json::from_str(text).map_err(|error| {
         Exit::usage(format!("the message is not JSON: {error} (strings need their quotes: '\"text\"')"))

@@ -1,4 +1,4 @@
-//! `admit`: servers of pomelo 2.x that come back to a master that does not know them.
+//! `admit`: lets servers of pomelo 2.x reconnect to a master that does not know them.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::admin::{Session, parse};
 use super::{print, table};
 
-/// Without ids and without `all` it shows who waits.
+/// Admits servers for some seconds. Without ids and without `all`, shows those that tried and were refused.
 pub(super) async fn admit(session: &Session, ids: Vec<String>, all: bool, seconds: u64) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {

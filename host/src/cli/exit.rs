@@ -1,4 +1,4 @@
-//! With which code the program ends, and what it says of the error. The codes are listed in `pomelo --help`.
+//! The code with which the program ends, and the words for the error. `pomelo --help` lists the codes.
 
 use super::print::Unprinted;
 use crate::client::ClientError;
@@ -8,7 +8,7 @@ use crate::monitor::GIVEN_UP;
 /// The code for standard output that cannot be written to. What was asked for may have been done.
 const UNPRINTED: u8 = 7;
 
-/// Why the program ends with a code of its own.
+/// An error that decides the code with which the program ends.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Exit {
@@ -17,23 +17,23 @@ pub(super) struct Exit {
 }
 
 impl Exit {
-    /// The cluster did not do all that was asked of it.
+    /// The command failed, or the cluster refused it: code 1.
     pub fn failed(message: impl Into<String>) -> anyhow::Error {
         Exit { code: 1, message: message.into() }.into()
     }
 
-    /// A monitor's program stays down by its policy: not to be tried again.
+    /// A monitor's program stays down because its restart policy says so. Whoever started the monitor is not to start it again: code [`GIVEN_UP`].
     pub fn given_up(message: impl Into<String>) -> anyhow::Error {
         Exit { code: GIVEN_UP, message: message.into() }.into()
     }
 
-    /// The arguments make no sense together.
+    /// The arguments or the configuration are wrong: code 2.
     pub fn usage(message: impl Into<String>) -> anyhow::Error {
         Exit { code: 2, message: message.into() }.into()
     }
 }
 
-/// What is said of an error. A client's says itself what caused it.
+/// The words for an error. Those of a client's error contain its cause already; those of others are followed by their causes.
 pub(super) fn told(error: &anyhow::Error) -> String {
     match error.downcast_ref::<ClientError>() {
         Some(error) => error.to_string(),

@@ -1,5 +1,5 @@
 //! The command line. Knows everything below it and holds no logic of its own: each command reads its arguments, calls the part that does the
-//! work, and says what came of it.
+//! work, and prints the result.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,15 +9,15 @@
 //! | `admin` | `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request` |
 //! | `admit` | `admit` |
 //! | `watch` | `events`, `logs`, `forget` |
-//! | `shell/` | `shell`: the same commands and others, one after another |
+//! | `shell/` | `shell`: the same commands and others, from a prompt or a pipe |
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
 //! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `exit` | exit codes, and the words beside them |
 //! | `print` | what is printed, where the streams may be full or slow |
 //! | `table` | tables for people |
-//! | `log` | whose line of the log it is |
-//! | `pipe` | output that nobody reads |
+//! | `log` | the form of the log's lines |
+//! | `pipe` | how a command ends whose reader has gone |
 
 mod admin;
 mod admit;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         Command::Host(HostCommand::Monitor(monitor)) => {
             (if monitor.quiet { "warn" } else { LOG }, Some(monitor.id.clone()))
         }
-        // A log between prompt and answers would only be in the way.
+        // A log would stand between prompt and answers.
         Command::Admin(AdminCommand::Shell { .. }) => ("error", None),
         _ => (LOG, None),
     };
@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(dispatch::dispatch(command));
-    // Nothing waits for a call into a module or a look at a file any more.
+    // What still runs in other threads, such as a call into a module, is not waited for.
     runtime.shutdown_background();
     ended(outcome)
 }

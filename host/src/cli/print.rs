@@ -33,7 +33,7 @@ pub(super) fn note(text: impl Display) {
     let _ = StandardError.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Prints what clap says to `--help` and `--version`, with styles on a terminal.
+/// Prints the text of `--help` or `--version`, with styles on a terminal.
 pub(super) fn help(said: &clap::Error) -> Result<(), Unprinted> {
     if io::stdout().is_terminal() {
         return Ok(said.print()?);

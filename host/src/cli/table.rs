@@ -6,9 +6,9 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::print::{self, Unprinted};
 
-/// What a terminal is taken to be wide that says it is narrower than [`NARROWEST`].
+/// The width that is assumed of a terminal that reports less than [`NARROWEST`].
 const WIDTH: u16 = 80;
-/// Terminals that say less do not know their width.
+/// Terminals that report less do not know their width.
 const NARROWEST: u16 = 20;
 /// Blanks between two columns.
 const GAP: u16 = 2;
@@ -62,7 +62,8 @@ pub(super) fn print<'a>(columns: &[impl Into<Column<'a>> + Copy], rows: Vec<Vec<
     Ok(())
 }
 
-/// A table within a width, if there is one to keep to, and the headings of the columns that are left out. It is wider than that where words are.
+/// A table that fits a width, if one is given, and the headings of the columns that are left out. It is wider where the words of the remaining
+/// columns are.
 fn render<'a>(columns: &[Column<'a>], rows: &[Vec<String>], width: Option<u16>) -> (String, Vec<&'a str>) {
     let least = least_widths(columns, rows);
     let mut shown: Vec<usize> = (0..columns.len()).collect();

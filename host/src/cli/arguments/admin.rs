@@ -20,21 +20,21 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         args: Vec<String>,
     },
-    /// Stop servers for good; without an id all of them, and the master
+    /// Stop servers, which then stay down until they are restarted; without an id, all of them and the master
     Stop {
         #[command(flatten)]
         admin: AdminArgs,
         /// Server ids
         ids: Vec<String>,
     },
-    /// Kill servers without asking them; without an id all of them, and the master
+    /// Kill servers without asking them to end; without an id, all of them and the master
     Kill {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Server ids; none for all
+        /// Server ids
         ids: Vec<String>,
     },
-    /// Restart servers; without an id or a type all of them
+    /// Restart servers, or start configured ones that are down; without an id or a type, all that run
     Restart {
         #[command(flatten)]
         admin: AdminArgs,
@@ -44,16 +44,16 @@ pub(in crate::cli) enum AdminCommand {
         /// Server ids
         ids: Vec<String>,
     },
-    /// Let servers of pomelo 2.x come back that are not known; without an id, show who waits
+    /// Let servers of pomelo 2.x reconnect that this master does not know; without an id, show those that wait
     Admit {
         #[command(flatten)]
         admin: AdminArgs,
         /// Server ids
         ids: Vec<String>,
-        /// All that come
+        /// Let every such server reconnect
         #[arg(long, conflicts_with = "ids")]
         all: bool,
-        /// For how long, in seconds; they try again every minute at most
+        /// For how many seconds; a server that waits tries again at least once a minute
         #[arg(long = "for", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
     },
@@ -68,10 +68,10 @@ pub(in crate::cli) enum AdminCommand {
     Events {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Go on with what happens from now on
+        /// Keep printing new events
         #[arg(long, short = 'f')]
         follow: bool,
-        /// Only events after this number
+        /// Show only events with a higher number than this
         #[arg(long, default_value_t = 0)]
         since: u64,
     },
@@ -81,14 +81,14 @@ pub(in crate::cli) enum AdminCommand {
         admin: AdminArgs,
         /// Server id
         id: String,
-        /// Go on with what it writes from now on
+        /// Keep printing new lines
         #[arg(long, short = 'f')]
         follow: bool,
-        /// The last lines to begin with
+        /// How many of the last lines to begin with
         #[arg(long, short = 'n', default_value_t = LOG_LINES)]
         lines: u32,
     },
-    /// Remove servers that vanished with many others and are kept; without an id all of them
+    /// Remove servers that vanished together with many others and are retained in the table; without an id, all of these
     Forget {
         #[command(flatten)]
         admin: AdminArgs,
@@ -105,11 +105,11 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(default_value = "null")]
         message: String,
     },
-    /// Type commands, or pipe them in
+    /// Run commands from a prompt or a pipe
     Shell {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Do what is asked without asking back
+        /// Answer the questions of the shell with yes
         #[arg(long, short = 'y')]
         yes: bool,
     },
@@ -127,7 +127,7 @@ pub(in crate::cli) struct AdminArgs {
     /// User name
     #[arg(long, short = 'u', default_value = "admin", global = true)]
     pub username: String,
-    /// Password; better in the environment, where `ps` does not show it
+    /// Password; safer in the environment, because `ps` shows arguments
     #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
     #[arg(hide_default_value = true)]
     pub password: String,

@@ -1,4 +1,4 @@
-//! Arguments of the commands that stay until they are told to end: a master, monitors, the demo's server program.
+//! Arguments of the commands that run until they are told to end: a master, monitors, the demo's server program.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(in crate::cli) enum HostCommand {
         /// Start only this server
         #[arg(long, short = 'i')]
         id: Option<String>,
-        /// Listen even where passwords or the lack of tokens would let strangers in
+        /// Listen even on an address where guessable passwords or missing tokens would let strangers in
         #[arg(long)]
         allow_exposed: bool,
     },
@@ -27,11 +27,11 @@ pub(in crate::cli) enum HostCommand {
     Master {
         #[command(flatten)]
         host: HostArgs,
-        /// Listen even where passwords or the lack of tokens would let strangers in
+        /// Listen even on an address where guessable passwords or missing tokens would let strangers in
         #[arg(long)]
         allow_exposed: bool,
     },
-    /// Stand beside one server: run its program, and join the master
+    /// Run the program of one server, and join the master for it
     Monitor(MonitorArgs),
     /// The demo cluster's server program
     #[command(hide = true)]
@@ -64,7 +64,7 @@ pub(in crate::cli) struct MonitorArgs {
     /// Server id
     #[arg(long, short = 'i')]
     pub id: String,
-    /// Server type; needed where the configuration does not name the server
+    /// Server type; needed for a server that the configuration does not name
     #[arg(long = "type", short = 't')]
     pub server_type: Option<String>,
     /// Directory of the configuration
@@ -73,13 +73,13 @@ pub(in crate::cli) struct MonitorArgs {
     /// Environment of the configuration
     #[arg(long, short = 'e', default_value = DEFAULT_ENVIRONMENT)]
     pub env: String,
-    /// Take the demo cluster's configuration
+    /// Use the demo cluster's configuration
     #[arg(long)]
     pub demo: bool,
     /// The master's host:port, instead of the configured one
     #[arg(long, short = 'm')]
     pub master: Option<String>,
-    /// host:port of an original master of pomelo 2.x to join, instead of one of this program
+    /// host:port of a master of pomelo 2.x, to join it instead of one of this program
     #[arg(long, conflicts_with = "master")]
     pub pomelo_master: Option<String>,
     /// Directory of .wasm modules, instead of the configured one
@@ -88,19 +88,19 @@ pub(in crate::cli) struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// What says that the program is ready, instead of what is configured
+    /// How the program shows that it is ready, instead of the configured way
     #[arg(long, value_enum)]
     pub ready: Option<ReadyArg>,
     /// Serve /metrics and /healthz at this address, such as 127.0.0.1:0, instead of the configured one
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http: Option<SocketAddr>,
-    /// Log trouble only, unless POMELO_LOG says otherwise
+    /// Log warnings and errors only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     pub quiet: bool,
     /// A server that was added to the configuration: its members, JSON
     #[arg(long, hide = true)]
     pub server: Option<String>,
-    /// End when standard input does
+    /// End when standard input ends
     #[arg(long, hide = true)]
     pub attached: bool,
     /// The server's program and its arguments, instead of the configured ones
@@ -108,12 +108,12 @@ pub(in crate::cli) struct MonitorArgs {
     pub command: Vec<String>,
 }
 
-/// What says that a monitor's program is ready.
+/// How a monitor's program shows that it is ready.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(in crate::cli) enum ReadyArg {
-    /// It has run for a while
+    /// It has run for a set time
     Delay,
-    /// Somebody listens on its port
+    /// It listens on its port
     Port,
     /// It says so over its control socket
     Control,

@@ -1,4 +1,4 @@
-//! Completion: which words may stand where the cursor is.
+//! Completion: the words that may stand at the cursor.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ enum WordPosition {
     File,
 }
 
-/// Finds the word before the cursor: everything that follows from the line alone.
+/// Finds the word before the cursor. Asks nobody: the line alone decides.
 fn position(before: &str) -> WordPosition {
     let line = Line::so_far(before);
     let mut words: Vec<&str> = line.words().iter().map(|word| word.text.as_str()).collect();
@@ -43,7 +43,7 @@ fn position(before: &str) -> WordPosition {
     if of.contains(&Candidates::Files) { WordPosition::File } else { WordPosition::One { start, typed, of } }
 }
 
-/// The words that fit, in order, each once.
+/// The words that begin with what is typed, sorted, each once.
 fn candidates(typed: &str, of: &[Candidates], names: impl FnOnce() -> Names) -> Vec<String> {
     let needs_names = of.iter().any(|kind| matches!(kind, Candidates::Servers | Candidates::Modules));
     let names = if needs_names { names() } else { Names::default() };
@@ -63,12 +63,12 @@ fn candidates(typed: &str, of: &[Candidates], names: impl FnOnce() -> Names) -> 
     words
 }
 
-/// What the line editor asks.
+/// The completion that the line editor calls.
 pub(super) struct Completion {
     connection: Arc<Connection>,
     runtime: Handle,
     files: FilenameCompleter,
-    /// Whether it is a command that is being typed, and not the answer to a question.
+    /// Whether a command is being typed, not the answer to a question.
     pub on: bool,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::misuse::Misuse;
 
-/// What `use` has chosen: all servers, as at the beginning, or one.
+/// What `use` has chosen: one server or, at the beginning, all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Context {
     #[default]
@@ -19,7 +19,7 @@ impl Context {
     /// The server, for a command that is for one server only.
     ///
     /// # Errors
-    /// In the context `all`, with a sentence that says how to leave it.
+    /// Where all servers are chosen. The sentence says how to choose one.
     pub fn server(&self, what: &str) -> Result<&str, Misuse> {
         match self {
             Context::Server(id) => Ok(id),
@@ -28,7 +28,7 @@ impl Context {
     }
 }
 
-/// As the prompt shows it, and as modules expect it in a message.
+/// The form of the prompt and of the member `context` in messages to modules.
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

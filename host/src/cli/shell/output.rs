@@ -1,4 +1,4 @@
-//! Answers for people: text as it is, objects and lists of them as tables, deeper things as indented JSON.
+//! Answers for people: text as it is, objects and lists of objects as tables, nested values as indented JSON.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use super::super::print::{self, Unprinted};
 use super::super::table::{self, Column};
 
-/// Columns that a table of objects has at most; what is wider is shown as JSON.
+/// The most columns of a table; objects with more members are shown as JSON.
 const COLUMNS: usize = 8;
 
-/// Prints an answer: as it came where JSON is wanted, else for people.
+/// Prints an answer, unchanged where `json` is set, otherwise for people.
 pub(super) fn answer(json: bool, answer: &RawValue) -> anyhow::Result<()> {
     if json {
         print::line(answer)?;
@@ -54,7 +54,7 @@ pub(super) fn by_id(servers: &Map<String, Value>, columns: &[(&str, Column<'_>)]
     table::print(&columns, sorted(servers.iter().map(row).collect()))
 }
 
-/// The members of objects that fit a table; none where they are no such objects.
+/// The columns of a table of these objects; none where they do not fit one.
 fn columns(items: &[Value]) -> Option<Vec<&str>> {
     let mut columns: Vec<&str> = Vec::new();
     for item in items {
@@ -98,7 +98,7 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Text of others' without what would steer the terminal.
+/// A text whose control characters are escaped, because those that peers send could steer the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
     if !text.contains(steers) {

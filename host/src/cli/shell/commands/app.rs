@@ -1,4 +1,4 @@
-//! `enable` and `disable`: a module on all hosts, or a switch of one server's application.
+//! `enable` and `disable`: a module on all hosts, or a setting of one server's application.
 
 use super::super::super::admin;
 use super::super::super::arguments::ModulesAction;

@@ -1,4 +1,4 @@
-//! `add`, `addCron`, `removeCron`, `blacklist`: signals of the console with words as arguments.
+//! `add`, `addCron`, `removeCron`, `blacklist`: the console's signals whose arguments are words.
 
 use super::super::super::admin;
 use super::super::Shell;
@@ -72,7 +72,7 @@ fn checked(words: &[&str]) -> anyhow::Result<()> {
 
 pub(super) const BLACKLIST: Command = Command {
     name: "blacklist",
-    summary: "keep addresses away from the frontend servers",
+    summary: "have the frontend servers refuse addresses",
     usage: "blacklist <address>|<network>|<pattern>...",
     help: "A pattern is an IPv4 address with * for some of its parts.\n\
            \n  blacklist 192.168.10.120 10.1.0.0/16 192.168.18.*",

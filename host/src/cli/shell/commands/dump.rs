@@ -19,8 +19,8 @@ pub(super) const DUMP: Command = Command {
     name: "dump",
     summary: "write a profile of the server to a file",
     usage: "dump cpu <file> <seconds> [--force]\ndump memory <file> [--force]",
-    help: "For the server chosen with `use`. The file is written on this machine, and\n\
-           one that exists only with --force.\n\
+    help: "For the server chosen with `use`. The file is written on this machine;\n\
+           --force replaces one that exists.\n\
            \n  dump cpu /tmp/chat.cpuprofile 5\n  dump memory /tmp/chat.json --force",
     complete: |before| match before {
         [] => vec![Candidates::Words(&["cpu", "memory"])],
@@ -32,7 +32,7 @@ pub(super) const DUMP: Command = Command {
     run: |shell, arguments| Box::pin(dump(shell, arguments)),
 };
 
-/// What is to be dumped, and where to.
+/// What is to be dumped, and into which file.
 #[derive(Debug, PartialEq)]
 struct Dump<'a> {
     what: &'a str,
@@ -63,7 +63,7 @@ async fn dump(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     let dump = Dump::parse(arguments.words())?;
     shell.context.server("dump")?;
     let file = Path::new(dump.file);
-    // Before anybody is troubled.
+    // Checked before the server is asked.
     writable(file, dump.force)?;
     let param = json!({ "filepath": dump.file, "times": dump.seconds, "force": dump.force });
     let takes = Duration::from_secs(dump.seconds.unwrap_or_default().into());
@@ -84,12 +84,15 @@ fn writable(file: &Path, force: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes what was answered. A file takes its place whole or not at all.
+/// Writes an answer to a file, whole or not at all; returns the bytes.
+///
+/// # Errors
+/// Where the answer is a sentence instead of a profile, and where the file cannot be written.
 fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
     if let Value::String(words) = serde_json::from_str(answer.get())? {
         let words = output::printable(&words).into_owned();
         return Err(Exit::failed(format!(
-            "{} is not written, for the server answers in words: {words}",
+            "{} was not written, because the server answers in words: {words}",
             file.display()
         )));
     }
@@ -109,7 +112,7 @@ fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
 }
 
 fn exists(file: &Path) -> anyhow::Error {
-    Exit::failed(format!("{} exists: another name, or --force at the end", file.display()))
+    Exit::failed(format!("{} exists: choose another name, or add --force at the end", file.display()))
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) const QUIT: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Misuse::words("nothing follows"));
+                return Err(Misuse::words("`quit` takes no arguments"));
             }
             shell.over = true;
             Ok(())

@@ -10,12 +10,12 @@ pub(super) const MODULES: Command = Command {
     name: "modules",
     summary: "show the master's modules",
     usage: "modules",
-    help: "What they are, calls, failures, and why a file was refused.",
+    help: "Versions, states, calls and failures, and why a file was refused.",
     complete: |_| vec![],
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Misuse::words("nothing follows; see `enable` and `disable`"));
+                return Err(Misuse::words("`modules` takes no arguments; see `enable` and `disable`"));
             }
             admin::modules(&*shell.master().await?, ModulesAction::List).await
         })
@@ -26,7 +26,7 @@ pub(super) const REQUEST: Command = Command {
     name: "request",
     summary: "ask a module of the master",
     usage: "request <moduleId> [<message>]",
-    help: "The message is JSON, taken as it is typed; null where it is left out.\n\
+    help: "The message is JSON, taken as it is typed; without one it is null.\n\
            \n  request timeReport\n  request __console__ {\"signal\": \"list\"}",
     complete: |before| if before.is_empty() { vec![Candidates::Modules] } else { vec![] },
     run: |shell, arguments| Box::pin(request(shell, arguments)),

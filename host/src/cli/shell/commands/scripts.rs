@@ -1,4 +1,4 @@
-//! `exec` and `run`: something to run once on a server.
+//! `exec` and `run`: scripts that are run once on a server.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use super::super::misuse::Misuse;
 use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command};
 
-/// The longest script, bytes: what fits a frame with room to spare.
+/// The longest script, bytes; it fits a frame even in base64.
 const MAX_SCRIPT: u64 = 512 * 1024;
 
 /// The module that runs scripts.
@@ -64,7 +64,7 @@ async fn ask(shell: &Shell, body: Value) -> anyhow::Result<()> {
     output::answer(shell.json, &shell.master().await?.client.request(SCRIPTS, body).await?)
 }
 
-/// Whether a word is the name of a saved script, and no expression.
+/// Whether a word is the name of a saved script, rather than a script itself.
 fn is_name(word: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     word.chars().all(plain) && (word.ends_with(".wat") || word.ends_with(".wasm"))
@@ -77,7 +77,7 @@ fn json_of(arguments: &str) -> anyhow::Result<Value> {
     serde_json::from_str(arguments).map_err(|error| Misuse::words(format!("the arguments are not JSON: {error}")))
 }
 
-/// A file's content as the module takes it: text as it is, a component's bytes in base64.
+/// A file's content in the form that the module takes: text unchanged, a component's bytes in base64.
 fn read(file: &str) -> anyhow::Result<String> {
     let mut script = Vec::new();
     let opened = std::fs::File::open(file).and_then(|opened| opened.take(MAX_SCRIPT + 1).read_to_end(&mut script));

@@ -16,7 +16,7 @@ pub(super) const LIST: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Misuse::words("nothing follows"));
+                return Err(Misuse::words("`list` takes no arguments"));
             }
             admin::list(&*shell.master().await?).await
         })
@@ -45,9 +45,9 @@ async fn stop(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
 
 pub(super) const KILL: Command = Command {
     name: "kill",
-    summary: "kill servers without asking them, all or some",
+    summary: "kill servers without asking them to end",
     usage: "kill [all]\nkill <serverId>...",
-    help: "Without an id all servers are killed, and the master.",
+    help: "Without an id, all servers and the master are killed.",
     complete: |before| servers_or_all(before),
     run: |shell, arguments| Box::pin(kill(shell, arguments)),
 };
@@ -65,7 +65,7 @@ pub(super) const RESTART: Command = Command {
     name: "restart",
     summary: "restart servers, or start those that are down",
     usage: "restart <serverId>...\nrestart type <serverType>\nrestart all",
-    help: "The master is not among all, since it cannot restart itself.\n\
+    help: "`all` leaves out the master, because it cannot restart itself.\n\
            \n  restart chat-server-1 chat-server-2\n  restart type connector",
     complete: |before| match before {
         [] => vec![Candidates::Words(&["all", "type"]), Candidates::Servers],
@@ -100,7 +100,7 @@ fn servers_or_all(before: &[&str]) -> Vec<Candidates> {
     }
 }
 
-/// The ids that are named; no ids for `all`; none where nothing was said.
+/// The ids that are named: an empty list for `all`, none where nothing was named.
 fn ids(arguments: &Arguments<'_>) -> anyhow::Result<Option<Vec<String>>> {
     match arguments.words() {
         [] => Ok(None),

@@ -1,4 +1,4 @@
-//! `show`: what `watchServer` knows of the servers, or of one.
+//! `show`: what the module `watchServer` tells of all servers, or of one.
 
 use chrono::{DateTime, Local};
 use serde_json::value::RawValue;
@@ -17,8 +17,8 @@ pub(super) const SHOW: Command = Command {
     usage: "show servers|connections|modules\n\
             show logins|status|proxy|handler|components|settings\n\
             show config <component>|master",
-    help: "What stands in the second line, and what a component is configured with, is\n\
-           of the server chosen with `use`.\n\
+    help: "The topics of the second line, and `show config <component>`, are about the\n\
+           server chosen with `use`.\n\
            \n  show servers\n  show connections\n  show config connector",
     complete: |before| match before {
         [] => vec![Candidates::Words(TOPICS)],
@@ -31,10 +31,10 @@ pub(super) const SHOW: Command = Command {
 const TOPICS: &[&str] =
     &["components", "config", "connections", "handler", "logins", "modules", "proxy", "servers", "settings", "status"];
 
-/// Topics of one server.
+/// Topics that need a chosen server.
 const OF_ONE: &[&str] = &["components", "handler", "logins", "proxy", "settings", "status"];
 
-/// Components that pomelo's applications configure, and the master.
+/// The words after `show config`: components of pomelo's applications, and the master.
 const CONFIGURED: &[&str] = &[
     "channel",
     "connection",
@@ -51,7 +51,7 @@ const CONFIGURED: &[&str] = &[
     "session",
 ];
 
-/// The part of the configuration that is the master's, whatever the context.
+/// The word after `show config` that needs no chosen server.
 const MASTER: &str = "master";
 
 async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
@@ -74,7 +74,7 @@ async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     complete(&answer)
 }
 
-/// Prints an answer in the form that its topic has. One of another form, which a server may send, is shown as it is.
+/// Prints an answer as its topic is shown. An answer of another form, which a server may send, is printed as any value.
 fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
     let answer: Value = serde_json::from_str(answer.get())?;
     match (topic, answer.get("msg")) {
@@ -114,7 +114,7 @@ fn logins(id: &str, server: &Value) -> Result<(), Unprinted> {
     }
 }
 
-/// Milliseconds since 1970 as the operator's clock has them; what is no such number, as it is.
+/// Milliseconds since 1970 as local time; anything else unchanged.
 fn time(value: Option<&Value>) -> String {
     let moment = value.and_then(Value::as_i64).and_then(DateTime::from_timestamp_millis);
     match moment {

@@ -1,4 +1,4 @@
-//! `events` and `logs`: what happens in the cluster and what a server's program writes, as the program's subcommands show it.
+//! `events` and `logs`, as the subcommands of the program.
 
 use super::super::super::arguments::LOG_LINES;
 use super::super::super::watch;
@@ -10,8 +10,8 @@ pub(super) const EVENTS: Command = Command {
     name: "events",
     summary: "show what has happened in the cluster",
     usage: "events [-f] [--since <number>]",
-    help: "Joins, exits, restarts, reloads, refusals, alarms. -f goes on with what\n\
-           happens from now on, until Ctrl-C; --since begins after an event's number.\n\
+    help: "Joins, exits, restarts, reloads, refusals, alarms. -f keeps printing new\n\
+           events until Ctrl-C; --since shows only events with a higher number.\n\
            \n  events -f",
     complete: |before| match before {
         [.., "--since"] => vec![],
@@ -23,7 +23,7 @@ pub(super) const EVENTS: Command = Command {
 async fn events(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let FollowOptions { follow, number, name } = FollowOptions::parse(arguments.words(), "--since")?;
     if name.is_some() {
-        return Err(Misuse::words("no server is named"));
+        return Err(Misuse::words("`events` takes no server"));
     }
     shell.follows = follow;
     watch::events(shell.connection.admin().clone(), follow, number.unwrap_or(0)).await
@@ -33,9 +33,8 @@ pub(super) const LOGS: Command = Command {
     name: "logs",
     summary: "show what a server's program writes",
     usage: "logs [<serverId>] [-f] [-n <lines>]",
-    help: "Of the server chosen with `use` where none is named. -f goes on with what it\n\
-           writes from now on, until Ctrl-C; -n is how many lines to begin with, 100\n\
-           where it is left out.\n\
+    help: "Without an id, of the server chosen with `use`. -f keeps printing new lines\n\
+           until Ctrl-C; -n is how many of the last lines to begin with, 100 without it.\n\
            \n  logs chat-server-1 -n 20\n  logs -f",
     complete: |before| match before {
         [.., "-n"] => vec![],
@@ -47,7 +46,8 @@ pub(super) const LOGS: Command = Command {
 
 async fn logs(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let FollowOptions { follow, number, name } = FollowOptions::parse(arguments.words(), "-n")?;
-    let lines = number.map_or(Ok(LOG_LINES), u32::try_from).map_err(|_| Misuse::words("those are too many lines"))?;
+    let lines =
+        number.map_or(Ok(LOG_LINES), u32::try_from).map_err(|_| Misuse::words("that is too high a number of lines"))?;
     let server = match name {
         Some(server) => server,
         None => shell.context.server("logs")?,
