@@ -20,7 +20,7 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         args: Vec<String>,
     },
-    /// Stop servers, which then stay down until they are restarted; without an id, all of them and the master
+    /// Stop servers until they are restarted; without an id, all of them and the master
     Stop {
         #[command(flatten)]
         admin: AdminArgs,
@@ -34,7 +34,7 @@ pub(in crate::cli) enum AdminCommand {
         /// Server ids
         ids: Vec<String>,
     },
-    /// Restart servers, or start configured ones that are down; without an id or a type, all that run
+    /// Restart servers, or start those that are down; without an id or a type, all that run
     Restart {
         #[command(flatten)]
         admin: AdminArgs,
@@ -44,7 +44,7 @@ pub(in crate::cli) enum AdminCommand {
         /// Server ids
         ids: Vec<String>,
     },
-    /// Let servers of pomelo 2.x reconnect that this master does not know; without an id, show those that wait
+    /// Let unknown servers of pomelo 2.x reconnect; without an id, show those that wait
     Admit {
         #[command(flatten)]
         admin: AdminArgs,
@@ -88,7 +88,7 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(long, short = 'n', default_value_t = LOG_LINES)]
         lines: u32,
     },
-    /// Remove servers that vanished together with many others and are retained in the table; without an id, all of these
+    /// Remove servers that are retained after a mass loss; without an id, all of these
     Forget {
         #[command(flatten)]
         admin: AdminArgs,
