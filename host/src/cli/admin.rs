@@ -1,7 +1,7 @@
 //! `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
 //!
-//! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. [`once`] is the
-//! command line's way: it connects for one command.
+//! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. The shell keeps its
+//! session; the command line connects for one command ([`once`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,19 +11,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{AdminArgs, Exit, ModulesAction, table};
+use super::arguments::{AdminArgs, ModulesAction};
+use super::exit::Exit;
+use super::print;
+use super::table::{self, Column};
 use crate::client::{AdminClient, Options};
 
-/// The module that commands are for.
+/// The module that answers these commands.
 pub(super) const CONSOLE: &str = "__console__";
 
-/// A connection to the master, and the form of what is printed.
+/// A registered connection to the master, and the form of what is printed.
 pub(super) struct Session {
     /// The registered client.
     pub client: AdminClient,
-    /// Print the answers as they come, not for people.
+    /// Print the answers unchanged, as JSON.
     pub json: bool,
-    /// How long an answer may take.
+    /// How long the master may take to answer.
     pub time: Duration,
 }
 
@@ -45,13 +48,13 @@ impl Session {
     async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
         let answer = self.client.request(CONSOLE, body).await?;
         if self.json {
-            println!("{answer}");
+            print::line(&answer)?;
         }
         Ok(answer)
     }
 }
 
-/// Connects, runs one command, and takes leave.
+/// Connects, runs one command, and closes the connection in order.
 pub(super) async fn once(
     admin: AdminArgs,
     command: impl AsyncFnOnce(&Session) -> anyhow::Result<()>,
@@ -86,13 +89,22 @@ pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
     let Answer { msg, missing } = parse(&answer)?;
     if !session.json {
         // What fits 80 columns; `--json` has the rest.
-        let columns = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
+        let members = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
         let rows = msg.values().map(|server| {
-            let cells = columns.iter().map(|column| text(server.get(column)));
+            let cells = members.iter().map(|member| text(server.get(member)));
             cells.chain([last_exit(server)]).collect()
         });
-        let headings = ["id", "type", "pid", "rss(M)", "up(m)", "again", "state", "last exit"];
-        table::print(&headings, rows.collect());
+        let columns = [
+            Column::whole("id"),
+            Column::optional("type", 4),
+            Column::optional("pid", 5),
+            Column::optional("rss(M)", 2),
+            Column::optional("up(m)", 1),
+            Column::optional("again", 3),
+            Column::whole("state"),
+            "last exit".into(),
+        ];
+        table::print(&columns, rows.collect())?;
     }
     if missing.is_empty() {
         return Ok(());
@@ -101,12 +113,12 @@ pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
     Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
 }
 
-/// How a server's program last ended, in a word or two.
+/// How a server's program last ended, shortened to fit a column.
 fn last_exit(server: &Value) -> String {
     /// What fits beside the other columns.
     const WIDTH: usize = 12;
     let how = text(server.pointer("/lastExit/how"));
-    // As supervision says it.
+    // These beginnings are those of `supervise`.
     let short = ["ended with ", "was ended by "].iter().find_map(|start| how.strip_prefix(start)).unwrap_or(&how);
     match short.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &short[..end]),
@@ -118,7 +130,7 @@ pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<
     signal(session, "add", args, "added").await
 }
 
-/// Gives the console a signal with words as arguments, and says what it did with each of some servers.
+/// Sends the console a signal with words as arguments. Prints the servers for which it was done; `did` is the verb, such as "added".
 pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, did: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
@@ -130,7 +142,7 @@ pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, d
     let answer = session.ask(json!({ "signal": signal, "args": args })).await?;
     let Answer { done, failed } = parse(&answer)?;
     if !session.json && !done.is_empty() {
-        println!("{did}: {}", done.join(", "));
+        print::line(format!("{did}: {}", done.join(", ")))?;
     }
     if failed.is_empty() {
         return Ok(());
@@ -150,7 +162,7 @@ pub(super) async fn stop(session: &Session, ids: Vec<String>) -> anyhow::Result<
     let answer = session.ask(json!({ "signal": "stop", "ids": ids })).await?;
     let Answer { stopped, failed } = parse(&answer)?;
     if !session.json && !stopped.is_empty() {
-        println!("stopped: {}", stopped.join(", "));
+        print::line(format!("stopped: {}", stopped.join(", ")))?;
     }
     if failed.is_empty() {
         return Ok(());
@@ -170,7 +182,7 @@ pub(super) async fn kill(session: &Session, ids: Vec<String>) -> anyhow::Result<
     let Answer { server_ids } = parse(&answer)?;
     if server_ids.is_empty() {
         if !session.json {
-            println!("killed");
+            print::line("killed")?;
         }
         return Ok(());
     }
@@ -186,7 +198,7 @@ pub(super) async fn restart(session: &Session, server_type: Option<String>, ids:
     let failed: Vec<String> = parse(&answer)?;
     if failed.is_empty() {
         if !session.json {
-            println!("restarted");
+            print::line("restarted")?;
         }
         return Ok(());
     }
@@ -201,7 +213,7 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
     };
     let answer = session.client.command(command, id, json!({})).await?;
     if session.json {
-        println!("{answer}");
+        print::line(&answer)?;
     }
     match id {
         None if session.json => Ok(()),
@@ -209,7 +221,7 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
         Some(id) => match parse::<i64>(&answer)? {
             1 => {
                 if !session.json {
-                    println!("{did}: {id}");
+                    print::line(format!("{did}: {id}"))?;
                 }
                 Ok(())
             }
@@ -239,21 +251,30 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
             source.rsplit('/').next().unwrap_or(&source).to_owned(),
         ]
     });
-    table::print(&["id", "version", "digest", "state", "calls", "failed", "source"], rows.collect());
+    let columns = [
+        Column::whole("id"),
+        Column::optional("version", 3),
+        Column::optional("digest", 1),
+        Column::whole("state"),
+        Column::optional("calls", 4),
+        Column::whole("failed"),
+        Column::optional("source", 2),
+    ];
+    table::print(&columns, rows.collect())?;
     for module in &modules {
         for (name, what) in [("lastError", "last failed with"), ("refused", "its newest file was refused:")] {
             if let Some(Value::String(said)) = module.get(name) {
-                println!("{} {what} {said}", text(module.get("id")));
+                print::line(format!("{} {what} {said}", text(module.get("id"))))?;
             }
         }
     }
     for (file, why) in refused {
-        println!("{file}.wasm was refused: {why}");
+        print::line(format!("{file}.wasm was refused: {why}"))?;
     }
     Ok(())
 }
 
-/// The message of `request`, looked at before a master is.
+/// Reads the message of `request`, before there is a connection: wrong JSON is said without a master.
 pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
     serde_json::from_str(text).map_err(|error| {
         Exit::usage(format!("the message is not JSON: {error} (strings need their quotes: '\"text\"')"))
@@ -261,6 +282,5 @@ pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
 }
 
 pub(super) async fn request(session: &Session, module: &str, message: &RawValue) -> anyhow::Result<()> {
-    println!("{}", session.client.request(module, message).await?);
-    Ok(())
+    Ok(print::line(session.client.request(module, message).await?)?)
 }

@@ -1,4 +1,4 @@
-//! `admit`: servers of pomelo 2.x that come back to a master that does not know them.
+//! `admit`: lets servers of pomelo 2.x reconnect to a master that does not know them.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::{Session, parse};
-use super::table;
+use super::{print, table};
 
-/// Without ids and without `all` it shows who waits.
+/// Admits servers for some seconds. Without ids and without `all`, shows those that tried and were refused.
 pub(super) async fn admit(session: &Session, ids: Vec<String>, all: bool, seconds: u64) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
@@ -26,20 +26,17 @@ pub(super) async fn admit(session: &Session, ids: Vec<String>, all: bool, second
     let body = json!({ "ids": ids, "all": all, "seconds": seconds });
     let answer = session.client.command("admit", None, body).await?;
     if session.json {
-        println!("{answer}");
-        return Ok(());
+        return Ok(print::line(answer)?);
     }
     let Answer { waiting } = parse(&answer)?;
     if all || !ids.is_empty() {
         let who = if all { "all servers".to_owned() } else { ids.join(", ") };
-        println!("admitted for {seconds} s: {who}");
-        return Ok(());
+        return Ok(print::line(format!("admitted for {seconds} s: {who}"))?);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let rows = waiting.into_iter().map(|(id, one)| {
         let ago = format!("{} s ago", now.saturating_sub(one.last));
         vec![id, one.server_type, one.address.unwrap_or_else(|| "-".into()), one.tries.to_string(), ago]
     });
-    table::print(&["waiting", "type", "from", "tries", "last"], rows.collect());
-    Ok(())
+    Ok(table::print(&["waiting", "type", "from", "tries", "last"], rows.collect())?)
 }

@@ -1,4 +1,4 @@
-//! From a configuration to what the parts need.
+//! From a configuration to the options of each part. The parts themselves know no configuration.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Exit, HostArgs, MonitorArgs};
+use super::arguments::{HostArgs, MonitorArgs};
+use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
@@ -22,7 +23,7 @@ use crate::state_db::StateDb;
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
 
-/// Bytes of a frame that are not for the answer that it carries: ids and what the transport adds, with a margin.
+/// Bytes of a frame that are reserved for ids and the transport's own; the rest is for the answer.
 const ENVELOPE: usize = 8 << 10;
 
 /// The configuration that the arguments name.
@@ -64,10 +65,11 @@ fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> an
     }
 }
 
-/// The engine of a host. Compiled code is kept in the user's cache directory, or where `POMELO_CACHE` says; empty: nowhere.
+/// The engine of a host, with the configured number of instances divided by `share`. Compiled code is kept in the user's cache directory, or in
+/// the directory that `POMELO_CACHE` names; where that is empty, none is kept.
 pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<Engine> {
     let limits = &settings.engine;
-    // A module's memory may be raised above what an engine allows without being told.
+    // A module may be configured with more memory than an engine allows by default.
     let all = [settings.limits.memory, settings.scripts.limits.memory, limits.max_memory];
     let memory = settings.module.values().map(|module| module.limits.memory).chain(all);
     let limits = EngineLimits {
@@ -90,7 +92,7 @@ pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<
     }
 }
 
-/// What the configuration says of modules.
+/// The settings of the modules, for the environment that the host runs in.
 pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: Option<Arc<dyn Keeper>>) -> Settings {
     let module = |(id, module): (&String, &config::ModuleSettings)| {
         let here = module.environments.is_empty() || module.environments.iter().any(|name| name == environment);
@@ -119,7 +121,7 @@ pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: O
     }
 }
 
-/// What is said of scripts on a server; they are kept beside its state.
+/// The settings of scripts on a server. Saved scripts are kept in the server's data directory.
 pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: &str) -> scripts::Settings {
     scripts::Settings {
         directory: config.and_then(|config| config.data_dir(id)).map(|directory| directory.join("scripts")),
@@ -128,7 +130,7 @@ pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: 
     }
 }
 
-/// Where a server's hosts keep what outlives them; absent where the configuration names no data directory.
+/// The database of a server's durable state; absent where the configuration names no data directory.
 pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<StateDb>> {
     let directory = config.and_then(|config| config.data_dir(id));
     Ok(directory.map(|directory| StateDb::open(&directory)).transpose()?)
@@ -138,7 +140,10 @@ pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
     reload::Options { settle: settings.watch.settle, poll: settings.watch.poll }
 }
 
-/// Who may connect, checked against the address on which they could.
+/// Who may connect.
+///
+/// # Errors
+/// Where strangers could log in from the address that is listened on, unless `allow_exposed` is set.
 pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> anyhow::Result<Access> {
     let (users, tokens) = (Users::new(config.users.clone()), Tokens::new(config.tokens.clone()));
     let auth = &config.settings.auth;
@@ -146,15 +151,17 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         Err(exposed) if !allow_exposed => {
             return Err(Exit::usage(format!("{exposed} (--allow-exposed overrides this)")));
         }
-        Err(exposed) => tracing::warn!(%exposed, "listening all the same, as --allow-exposed says"),
+        Err(exposed) => tracing::warn!(%exposed, "listening nevertheless, because of --allow-exposed"),
         Ok(()) => {}
     }
     let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
     Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
 }
 
-/// Users and tokens as a running master takes them over from changed files. A file that was there and is gone changes nothing: without one,
-/// everybody or nobody would be let in.
+/// Users and tokens that a running master takes over from changed files.
+///
+/// # Errors
+/// Where a file was removed, because everybody or nobody would be let in without it; and where strangers could log in.
 pub(super) fn credentials(
     config: &Config,
     address: IpAddr,
@@ -182,8 +189,8 @@ fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a 
     Exposure { address, tls: false, users, tokens, users_checked, servers_checked }
 }
 
-/// The admin log: in the master's data directory where the configuration does not say otherwise. The demo cluster, which keeps nothing, has it in the
-/// program's log alone.
+/// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so that
+/// its requests are in the program's log only.
 pub(super) fn admin_log(config: &Config) -> anyhow::Result<AdminLog> {
     let Some(directory) = config.data_dir(&config.master.id) else { return Ok(AdminLog::default()) };
     let settings = &config.settings.admin_log;
@@ -201,11 +208,11 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
 }
 
-/// What is served of metrics, and to whom; metrics are collected from here on.
+/// Begins to collect metrics; returns what is served of them, and to whom.
 pub(super) fn observe(settings: &config::Settings) -> observe::Options {
     let recorder = Recorder::install();
     if let Err(error) = &recorder {
-        tracing::warn!(%error, "there are no metrics");
+        tracing::warn!(%error, "no metrics are collected");
     }
     observe::Options { recorder: recorder.ok(), token: settings.metrics_token.clone() }
 }
@@ -213,7 +220,7 @@ pub(super) fn observe(settings: &config::Settings) -> observe::Options {
 /// File descriptors that a master needs for anything but connections: files, programs, its own sockets.
 const RESERVE: usize = 256;
 
-/// How many files this process may have open: as many as it may allow itself.
+/// Raises the number of files that this process may have open as far as the system allows; returns the number.
 fn open_files() -> usize {
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
         let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
@@ -222,8 +229,8 @@ fn open_files() -> usize {
     allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// How many connections are served at a time: as many as configured, but no more than there are file descriptors for. Without one, not even a
-/// connection that is to be refused could be accepted.
+/// How many connections are served at a time: as many as configured, but no more than there are file descriptors for. A descriptor is needed
+/// even to refuse a connection.
 fn connections(configured: usize, files: usize) -> usize {
     let room = files.saturating_sub(RESERVE).max(files / 2).max(1);
     if configured > room {
@@ -243,7 +250,7 @@ pub(super) fn master_options(
     admin_log: AdminLog,
 ) -> master::Options {
     let network = &config.settings.network;
-    // Monitors look for the master under the name in its configuration, which may be none that a loopback address has by itself.
+    // Monitors connect to the host name in the configuration. The listener does not know that name where it listens on a loopback address.
     let mut allowed_hosts = network.allowed_hosts.clone();
     allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
@@ -273,7 +280,7 @@ pub(super) fn master_options(
         mass_loss: MassLoss {
             share: config.settings.master.mass_loss_share,
             hold: config.settings.master.mass_loss_hold,
-            // What it takes at most until a connection that fell silent is noticed.
+            // The longest time until a silent connection is noticed.
             window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
         },
         journal: Journal::new(config.settings.master.events),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Exit;
+use super::print::{self, Unprinted};
 use crate::built_in::built_in;
 use crate::config::{self, Finding, Found};
 use crate::plugin::{Descriptor, Inspection};
@@ -26,12 +27,12 @@ pub(super) fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
     let CheckArgs { dir, env, json } = arguments;
     let report = config::check(dir, env.as_deref(), modules);
     if *json {
-        println!("{}", serde_json::to_string(&report)?);
+        print::line(serde_json::to_string(&report)?)?;
     } else {
         let several = report.environments.len() > 1;
-        show("", &report.faults, several);
-        show("warning: ", &report.warnings, several);
-        println!("{}", summary(&report.environments, report.faults.len(), report.warnings.len()));
+        show("", &report.faults, several)?;
+        show("warning: ", &report.warnings, several)?;
+        print::line(summary(&report.environments, report.faults.len(), report.warnings.len()))?;
     }
     match report.faults.len() {
         0 => Ok(()),
@@ -40,11 +41,12 @@ pub(super) fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
     }
 }
 
-fn show(kind: &str, findings: &[Finding], several: bool) {
+fn show(kind: &str, findings: &[Finding], several: bool) -> Result<(), Unprinted> {
     for Finding { fault, environments } in findings {
         let place = if several { format!("[{}] ", environments.join(", ")) } else { String::new() };
-        println!("{kind}{place}{fault}");
+        print::line(format!("{kind}{place}{fault}"))?;
     }
+    Ok(())
 }
 
 fn summary(environments: &[String], faults: usize, warnings: usize) -> String {

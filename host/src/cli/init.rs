@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Exit;
+use super::print::{self, Unprinted};
 use crate::auth::hash_password;
 use crate::config::{Config, DEFAULT_ENVIRONMENT};
 
@@ -110,15 +111,16 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
     }
     // Nothing is left that does not start: a port that is used twice, for example.
     Config::load(dir, DEFAULT_ENVIRONMENT)?;
+    // Nobody can log in where the password was not shown.
+    say(dir, *port, &password)?;
     made.keep();
-    say(dir, *port, &password);
     Ok(())
 }
 
-fn say(dir: &Path, port: u16, password: &str) {
+fn say(dir: &Path, port: u16, password: &str) -> Result<(), Unprinted> {
     let program = std::env::args().next().unwrap_or_else(|| "pomelo".into());
     let at = if port == 3005 { String::new() } else { format!(" --port {port}") };
-    println!(
+    print::line(format!(
         "A configuration was written to {dir}.\n\n\
          The user admin, of level 1, has the password\n\n  {password}\n\n\
          It is shown this once, and only its hash is kept; `{program} user passwd admin --config {dir}` changes it.\n\n\
@@ -130,7 +132,7 @@ fn say(dir: &Path, port: u16, password: &str) {
          {program} list{at}\n\n\
          servers.json runs the demo's server program: put the commands of your own servers in its place.",
         dir = dir.display(),
-    );
+    ))
 }
 
 /// 24 letters and digits that cannot be mistaken for each other: 120 bits.

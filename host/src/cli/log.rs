@@ -1,4 +1,4 @@
-//! Lines of the log.
+//! The log on standard error, and the form of its lines.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -9,10 +9,12 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::print::StandardError;
+
 /// Begins to log to standard error: lines for people, or JSON objects where `POMELO_LOG_FORMAT` is `json`. `server` is named in each line.
 pub(super) fn init(filter: EnvFilter, server: Option<String>) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Where standard error cannot be written to, there is nowhere to say so: trying to would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StandardError);
+    // The library would report a failed write on standard error, with a panic.
     let log = log.log_internal_errors(false);
     if std::env::var_os("POMELO_LOG_FORMAT").is_some_and(|format| format == "json") {
         let format = tracing_subscriber::fmt::format().json().flatten_event(true).with_current_span(false);
@@ -24,9 +26,9 @@ pub(super) fn init(filter: EnvFilter, server: Option<String>) {
     }
 }
 
-/// Puts the server's id before each line, as it stands before the lines of its program: the monitors of one machine share a terminal.
+/// Puts the server's id before each line, as before the lines of its program, because the monitors of one machine share a terminal.
 pub(super) struct Named<F> {
-    /// The server that this process stands beside, if it does.
+    /// The server that this process is the monitor of; none in other processes.
     pub server: Option<String>,
     /// Writes the rest.
     pub format: F,
@@ -48,7 +50,7 @@ where
 
 /// As [`Named`], for lines that are JSON objects: the server's id is their first member.
 pub(super) struct NamedJson<F> {
-    /// The server that this process stands beside, if it does.
+    /// The server that this process is the monitor of; none in other processes.
     pub server: Option<String>,
     /// Writes the object.
     pub format: F,

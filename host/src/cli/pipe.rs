@@ -1,12 +1,12 @@
-//! What becomes of a command whose output is not read to its end: `pomelo list | head -1`.
+//! How a command ends whose reader has gone: `pomelo list | head -1`.
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Lets a broken pipe end this process, without a word and with 141 for a shell, as it ends other tools. Rust's runtime ignores the signal, and
-/// printing would panic. Hosts go on without their output; they must not call this.
+/// Lets SIGPIPE end this process without a word, as it ends other tools; a shell sees code 141. Rust's runtime ignores the signal, so that every
+/// command would have to tell a closed pipe from other errors. Hosts must not call this, because they go on without their output.
 ///
-/// Only pipes are meant: Rust's library writes to sockets with `MSG_NOSIGNAL`, so that a master that is lost remains an error that is said.
+/// The connection to the master is not concerned: Rust's library writes to sockets with `MSG_NOSIGNAL`, and a lost master remains an error.
 pub(super) fn ends_quietly() -> anyhow::Result<()> {
     // SAFETY: what must be proven of a signal's action is that the code it runs may run at any moment. The default action runs none of this
     // process's code. Nothing depends on the action before, for this is called before there are threads, files or children.

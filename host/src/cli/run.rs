@@ -50,12 +50,12 @@ pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Resul
     cluster(assemble::config(&host)?, credentials, None, allow_exposed).await
 }
 
-/// The files that are read anew when they change, observed from before they are read.
+/// The files of users and tokens, observed from before they are read, so that no change is missed.
 fn credentials(host: &HostArgs) -> Option<CredentialFiles> {
     host.config.as_deref().map(|dir| CredentialFiles::new(dir, &host.env))
 }
 
-/// Runs a master, and the servers that are meant, until a signal or a module ends it.
+/// Runs a master, and the servers of `which`, until a signal or a module ends it.
 async fn cluster(
     config: Config,
     credentials: Option<CredentialFiles>,
@@ -65,14 +65,14 @@ async fn cluster(
     let stop = ends_by_signal()?;
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
-    // Before anything is counted.
+    // The recorder misses what is counted before it is installed.
     let observe = assemble::observe(&config.settings);
     let engine = assemble::engine(&config.settings, 1)?;
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
-    // Monitors that are started here must find the port that was really taken; one that is not fixed is known only after listening.
+    // Monitors that are started here are given the master's port. A port that the system chooses is known only after listening.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => {
@@ -88,7 +88,7 @@ async fn cluster(
         keeper: keeper("monitor"),
         scripts: assemble::scripts(Some(&config), &config.settings, &config.master.id),
     };
-    // Whoever is told to end while it starts does not start first; what is there by then ends in order.
+    // A signal that comes while the master starts ends it at once, in order.
     let master = Master::start(options, access, own, Some(starter.clone()), engine, settings);
     let Some(master) = stop.run_until_cancelled(master).await.transpose()? else { return Ok(()) };
     let serving = async {
@@ -108,7 +108,7 @@ async fn cluster(
             master.run_modules().await;
             tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
             if let Some(which) = &which {
-                // Those that could not be started are in the log; the master goes on, so that the others can be administered.
+                // Servers that could not be started are named in the log. The master goes on, so that the others can be administered.
                 let _ = name_failures(starter.run(which).await?);
                 say_what_next(&config, &directory);
             }
@@ -144,9 +144,8 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
         port => format!(" --port {port}"),
     };
     let some = config.servers.first().map_or("ID", |server| &server.id);
-    // Where nobody reads it, the cluster starts all the same.
-    let _ = writeln!(
-        std::io::stdout(),
+    // The cluster starts even if nobody can read this.
+    let _ = super::print::line(format!(
         "\nThe cluster is starting. In another terminal:\n  \
          {program} list{port}\n  \
          {program} restart{port} {some}\n  \
@@ -154,13 +153,13 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
          {program} modules{port}\n\
          Modules dropped into {} run at once. Ctrl-C ends everything.\n",
         modules.display()
-    );
+    ));
 }
 
-/// Says which servers were not started, those of other machines among them.
+/// Names in the log the servers that were not started, those of other machines among them.
 ///
 /// # Errors
-/// Where none was.
+/// Where no server was started.
 fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), String> {
     let (mut started, mut last) = (false, None);
     for (id, outcome) in outcomes {
@@ -178,7 +177,7 @@ fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), Str
     }
 }
 
-/// Runs monitors that join a master which runs already, until a signal ends them or none is left.
+/// Runs the monitors of some servers, which join a master that runs already. Ends with a signal, or when none of them is left.
 async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     if config.origin == Origin::Demo && std::env::var_os(crate::config::DEMO_TOKEN_VARIABLE).is_none() {
         return Err(Exit::usage(
@@ -187,7 +186,7 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
-    // What was stopped on purpose the master knows; whoever names servers here wants them up.
+    // An empty record: servers that were stopped on purpose start too, because they are named here.
     let starter = ServerStarter::new(&config, &config.master.address(), Record::default())?;
     let serving = async {
         let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
@@ -229,7 +228,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
 
     let http = arguments.http.or(settings.monitor_http);
     let observe = http.map(|_| assemble::observe(settings));
-    // First of all: whoever holds the state is this server's monitor. A second one must neither run the program nor touch its view.
+    // Opened first, because the database admits one process: a second monitor of this server must neither run its program nor touch its view.
     let state = assemble::state(config.as_ref(), &arguments.id)?;
     let journal = Journal::new(KEPT_EVENTS);
     let wanted = Wanted {
@@ -307,7 +306,8 @@ fn ends_with_input(stop: CancellationToken) {
 
 /// A token that SIGTERM, SIGINT or SIGHUP cancels; a second SIGTERM or SIGINT ends the process at once, and the guards the programs.
 ///
-/// SIGHUP never ends it at once: some that end a session send it right behind SIGTERM. Where it is ignored, as `nohup` does, it stays so.
+/// SIGHUP never ends it at once, because programs that end a session send it right behind SIGTERM. Where SIGHUP is ignored, as by `nohup`, it stays
+/// ignored.
 fn ends_by_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;

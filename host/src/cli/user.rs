@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::print::{self, Unprinted};
 use super::{Exit, table};
 use crate::auth::{Level, Users, hash_password};
 use crate::config::{DEFAULT_ENVIRONMENT, UserFile};
@@ -86,33 +87,31 @@ pub(super) fn run(arguments: UserArgs) -> anyhow::Result<()> {
             file.set_password(&name, &stored)?;
             saved(file, &format!("{name} has another password"))
         }
-        Action::List { json } => {
-            list(&open()?, json);
-            Ok(())
-        }
+        Action::List { json } => Ok(list(&open()?, json)?),
     }
 }
 
 fn saved(file: UserFile, what: &str) -> anyhow::Result<()> {
     let path = file.path().to_owned();
     file.save()?;
-    println!("{what}: {} was written. A running master takes it over within two seconds.", path.display());
-    Ok(())
+    Ok(print::line(format!(
+        "{what}: {} was written. A running master takes it over within two seconds.",
+        path.display()
+    ))?)
 }
 
-fn list(file: &UserFile, json: bool) {
+fn list(file: &UserFile, json: bool) -> Result<(), Unprinted> {
     let stored = |plain| if plain { "in clear" } else { "argon2id" };
     if json {
         let users = file.users().iter().map(
             |user| json!({ "username": user.username, "level": user.level.0, "password": stored(user.password.is_plain()) }),
         );
-        println!("{}", json!(users.collect::<Vec<_>>()));
-        return;
+        return print::line(json!(users.collect::<Vec<_>>()));
     }
     let row = |user: &crate::auth::User| {
         vec![user.username.clone(), user.level.0.to_string(), stored(user.password.is_plain()).to_owned()]
     };
-    table::print(&["user", "level", "password"], file.users().iter().map(row).collect());
+    table::print(&["user", "level", "password"], file.users().iter().map(row).collect())
 }
 
 /// Asks for a password; its stored form.
@@ -130,8 +129,8 @@ fn new_password(name: &str) -> anyhow::Result<String> {
     }
     let stored = hash_password(&password)?;
     if Users::guessable(name, &password) {
-        eprintln!(
-            "pomelo: anybody would guess that password; a master on other addresses than loopback refuses to start with it"
+        print::note(
+            "pomelo: anybody would guess that password; a master on other addresses than loopback refuses to start with it",
         );
     }
     Ok(stored)

@@ -1,27 +1,26 @@
-//! `events`, `logs`, `forget`: what happens in a cluster, as it happens.
+//! `events`, `logs`, `forget`. The first two can follow what happens, over a restart of the master too.
 
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::AdminArgs;
 use super::admin::{CONSOLE, Session, parse};
+use super::arguments::AdminArgs;
+use super::print;
 use crate::client::{AdminClient, ClientError};
 use crate::journal::Event;
 
-/// How long the master is to hold an answer until there is something to tell. An answer to it may take as long, and the time for an answer on top.
+/// How long the master is asked to hold an answer until there is something new. The deadline of such a request is longer by as much.
 const WAIT: Duration = Duration::from_secs(20);
-/// Lines of a log to begin with.
-pub(super) const LINES: u32 = 100;
-/// How long a master that is away is left alone before the next attempt to reach it.
+/// The pause between two attempts to reach a master or a monitor that is away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Lines that are asked for at a time while a program's output is followed.
+/// Lines that are asked for at a time while a log is followed.
 const FOLLOWED: u32 = 1000;
 
-/// A connection for those who wait for what happens.
+/// A connection whose requests the master may hold for [`WAIT`].
 async fn patient(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
     let wait = WAIT.as_secs();
     Ok(Session::connect(&AdminArgs { timeout: admin.timeout + wait, ..admin.clone() }).await?.client)
@@ -39,36 +38,37 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
     let mut client = patient(&admin).await?;
     let (mut last, mut up_to_date) = (since, false);
     loop {
-        // What has happened already is shown without waiting.
+        // Events that have happened already are shown without waiting.
         let wait = if up_to_date { WAIT } else { Duration::ZERO };
         let body = json!({ "since": last, "wait": u64::try_from(wait.as_millis())? });
         let answer = match client.command("events", None, body).await {
             Ok(answer) => answer,
             Err(ClientError::Disconnected { why }) if follow => {
-                eprintln!("pomelo: the master is away: {why}");
+                print::note(format!("pomelo: the connection to the master is lost: {why}; connecting again"));
                 client = back(&admin).await?;
-                // Another process of the master has other numbers.
+                // A master that was started again numbers its events from 1.
                 (last, up_to_date) = (0, false);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         let page: Page<'_> = parse(&answer)?;
-        // At the beginning nobody expects what is no longer kept.
+        // Without `--since` nobody asked for events that are no longer kept.
         if page.missed > 0 && last > 0 {
-            eprintln!("pomelo: {} events before the next are no longer kept", page.missed);
+            print::note(format!(
+                "pomelo: {} events before the next one are missing, because the master no longer keeps them",
+                page.missed
+            ));
         }
-        {
-            let mut out = io::stdout().lock();
-            for event in &page.events {
-                if admin.json {
-                    writeln!(out, "{event}")?;
-                } else {
-                    show(&mut out, &parse(event)?)?;
-                }
+        let mut out = String::new();
+        for event in &page.events {
+            if admin.json {
+                writeln!(out, "{event}")?;
+            } else {
+                show(&mut out, &parse(event)?)?;
             }
-            out.flush()?;
         }
+        print::all(&out)?;
         if page.events.is_empty() && !follow {
             client.close().await;
             return Ok(());
@@ -77,7 +77,10 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
     }
 }
 
-/// Connects again as soon as there is a master, and ends with it where it says no.
+/// Tries to connect until a master can be reached.
+///
+/// # Errors
+/// Where the master refuses the user.
 async fn back(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
     loop {
         match patient(admin).await {
@@ -90,7 +93,7 @@ async fn back(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
 }
 
 /// `2026-01-31 12:00:00.000  kind  server  sentence`, and the lines of a program's output below it.
-fn show(out: &mut impl Write, event: &Event) -> io::Result<()> {
+fn show(out: &mut impl Write, event: &Event) -> fmt::Result {
     let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {})", printable(user)));
     let about = printable(event.server.as_deref().or(event.module.as_deref()).unwrap_or("-"));
     let kind = printable(&event.kind);
@@ -104,7 +107,7 @@ fn clock(time: u64) -> String {
     time.map_or_else(String::new, |time| time.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string())
 }
 
-/// What comes from programs and peers could move a terminal's cursor.
+/// A text without control characters, because those that programs and peers send could steer the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
@@ -120,7 +123,7 @@ struct Line {
     text: String,
 }
 
-/// Lines of a program; `last` is the number of the newest there is, among them or not.
+/// Lines of a program. `last` is the number of its newest line, which need not be among them.
 #[derive(Deserialize)]
 struct Page {
     lines: Vec<Line>,
@@ -128,12 +131,12 @@ struct Page {
 }
 
 impl Page {
-    /// The number of the line after which to read on.
+    /// The number of the last line here; reading goes on after it.
     fn end(&self) -> u64 {
         self.lines.last().map_or(self.last, |line| line.n)
     }
 
-    /// How many lines between the one up to which all was read and the first one here are no longer kept.
+    /// How many lines were lost between line `since`, the last that was read, and the first one here.
     fn missed(&self, since: u64) -> u64 {
         self.lines.first().map_or(0, |line| line.n.saturating_sub(since + 1))
     }
@@ -149,11 +152,11 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
         let answer = match client.request(CONSOLE, body).await {
             Ok(answer) => answer,
             Err(ClientError::Disconnected { why }) if follow => {
-                eprintln!("pomelo: the master is away: {why}");
+                print::note(format!("pomelo: the connection to the master is lost: {why}; connecting again"));
                 client = back(&admin).await?;
                 continue;
             }
-            // Its monitor is being restarted, perhaps.
+            // The server's monitor may be restarting.
             Err(ClientError::Failed(failure)) if follow && since.is_some() && is_away(&failure.code) => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
@@ -161,26 +164,26 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
             Err(error) => return Err(error.into()),
         };
         let page: Page = parse(&answer)?;
-        // A monitor that was restarted counts anew: what it has is all new.
+        // A monitor that was restarted numbers its lines from 1, so that all of them are new.
         if since.is_some_and(|since| page.last < since) {
             since = Some(0);
             continue;
         }
         let missed = since.map_or(0, |since| page.missed(since));
         if missed > 0 {
-            eprintln!("pomelo: {missed} lines before the next are no longer kept");
+            print::note(format!(
+                "pomelo: {missed} lines before the next one are missing, because they are no longer kept"
+            ));
         }
-        {
-            let mut out = io::stdout().lock();
-            for line in &page.lines {
-                if admin.json {
-                    writeln!(out, "{}", serde_json::to_string(line)?)?;
-                } else {
-                    writeln!(out, "{}", printable(&line.text))?;
-                }
+        let mut out = String::new();
+        for line in &page.lines {
+            if admin.json {
+                writeln!(out, "{}", serde_json::to_string(line)?)?;
+            } else {
+                writeln!(out, "{}", printable(&line.text))?;
             }
-            out.flush()?;
         }
+        print::all(&out)?;
         if !follow {
             client.close().await;
             return Ok(());
@@ -189,7 +192,7 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
     }
 }
 
-/// Whether a failure says that the server's monitor is not there at the moment.
+/// Whether a failure says that the server's monitor cannot be reached at the moment.
 fn is_away(code: &str) -> bool {
     use crate::failure::code::{DISCONNECTED, NOT_FOUND, TIMEOUT};
     [DISCONNECTED, NOT_FOUND, TIMEOUT].contains(&code) || code == "unreachable"
@@ -198,12 +201,11 @@ fn is_away(code: &str) -> bool {
 pub(super) async fn forget(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
     let answer = session.client.command("forget", None, json!({ "ids": ids })).await?;
     if session.json {
-        println!("{answer}");
-        return Ok(());
+        return Ok(print::line(answer)?);
     }
     let gone: Vec<String> = parse(&answer)?;
-    println!("removed: {}", if gone.is_empty() { "none".to_owned() } else { gone.join(", ") });
-    Ok(())
+    let gone = if gone.is_empty() { "none".to_owned() } else { gone.join(", ") };
+    Ok(print::line(format!("removed: {gone}"))?)
 }
 
 #[cfg(test)]
@@ -215,9 +217,8 @@ mod tests {
     fn an_event_is_a_line_with_the_programs_last_words_below_it() {
         let event = Event::new(kind::EXIT, "the program ended with code 7").server("chat-1");
         let event = event.exit(Some(7), None, vec!["no\u{1b}[2J such table".into()]);
-        let mut out = Vec::new();
-        show(&mut out, &event).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let mut text = String::new();
+        show(&mut text, &event).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].contains("exit") && lines[0].contains("chat-1") && lines[0].contains("code 7"), "{text}");
         assert_eq!(lines[1], "    | no\u{fffd}[2J such table", "a program cannot move the operator's cursor");

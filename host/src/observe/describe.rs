@@ -1,4 +1,4 @@
-//! What each metric means: the HELP texts.
+//! The HELP text of each metric.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -9,39 +9,45 @@ const COUNTERS: &[(&str, &str)] = &[
         "pomelo_handler_failures_total",
         "Calls of a module's handler that failed, by code; `other` for a module's own codes.",
     ),
-    ("pomelo_timer_turns_skipped_total", "Turns of a module's timer that were left out since the last one still ran."),
-    ("pomelo_calls_refused_total", "Calls that were refused since too many waited for the module."),
+    (
+        "pomelo_timer_turns_skipped_total",
+        "Turns of a module's timer that were skipped because the one before still ran.",
+    ),
+    ("pomelo_calls_refused_total", "Calls that were refused because too many waited for the module."),
     ("pomelo_modules_installed_total", "Versions of modules that have taken over."),
     ("pomelo_modules_refused_total", "Files of modules that were refused."),
-    ("pomelo_modules_taken_back_total", "Versions of modules that trapped at once, so that the one before came back."),
+    (
+        "pomelo_modules_taken_back_total",
+        "Versions of modules that trapped soon after they took over and were replaced by the version before.",
+    ),
     ("pomelo_frames_total", "Frames of peers, by transport and direction."),
-    ("pomelo_peers_cut_total", "Peers that this side cut off, by reason."),
+    ("pomelo_peers_cut_total", "Peers that this side disconnected, by reason."),
     ("pomelo_connections_refused_total", "Connections that were closed at once, by reason."),
-    ("pomelo_connections_ended_total", "Connections that this side ended for a limit, by reason."),
+    ("pomelo_connections_ended_total", "Connections that this side ended because of a limit, by reason."),
     ("pomelo_requests_refused_total", "HTTP requests that were refused, by reason."),
     ("pomelo_registrations_refused_total", "Registrations of monitors and clients that were refused."),
-    ("pomelo_unknown_answers_total", "Answers that came when nobody waited for them any more."),
-    ("pomelo_client_unknown_answers_total", "Answers that came to a client when nobody waited for them any more."),
-    ("pomelo_client_pushes_dropped_total", "Messages to a client that were dropped since it did not keep up."),
+    ("pomelo_unknown_answers_total", "Answers that came after their request had timed out."),
+    ("pomelo_client_unknown_answers_total", "Answers that came to a client after their request had timed out."),
+    ("pomelo_client_pushes_dropped_total", "Messages to a client that were dropped because it did not keep up."),
     ("pomelo_events_total", "Events that happened, by kind."),
-    ("pomelo_events_dropped_total", "Events that were not written down since there were too many in a second."),
+    ("pomelo_events_dropped_total", "Events that were not recorded because there were too many in a second."),
     ("pomelo_mass_losses_total", "How often a large part of the fleet vanished at once."),
     ("pomelo_program_restarts_total", "How often this process started a program again."),
     ("pomelo_state_errors_total", "Writes of durable state that failed."),
 ];
 
-/// States at the time of the question.
+/// Values at the time of the request, by name.
 const GAUGES: &[(&str, &str)] = &[
     ("pomelo_module_calls", "Calls under way in a module's file, those that wait for a place among them."),
     ("pomelo_module_calls_queued", "Calls that wait for a place."),
     ("pomelo_module_instances_idle", "Warm instances that no call uses."),
-    ("pomelo_module_put_aside", "Handlers of a module's file that are left alone since they keep trapping."),
+    ("pomelo_module_put_aside", "Handlers of a module's file that are not called because they keep trapping."),
     ("pomelo_modules", "Module ids in force."),
     ("pomelo_connections", "TCP connections that are open."),
     ("pomelo_servers", "Servers in the table."),
     ("pomelo_monitors", "Monitors that are connected, slaves and those of servers that do not run among them."),
     ("pomelo_clients", "Clients that are connected."),
-    ("pomelo_servers_held", "Servers that vanished with many others and are kept in the table."),
+    ("pomelo_servers_held", "Servers that vanished together with many others and are retained in the table."),
     ("pomelo_outbox_frames", "Frames that wait to be sent, over all monitors (on a monitor: to the master)."),
     ("pomelo_outbox_frames_max", "Frames that wait to be sent to the monitor that is furthest behind."),
     ("pomelo_requests_under_way", "Requests to monitors (on a monitor: to the master) that have not been answered."),
@@ -49,6 +55,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_build_info", "1; the version is in the label."),
 ];
 
+/// Gives the recorder the HELP texts.
 pub(super) fn all() {
     for (name, help) in COUNTERS {
         describe_counter!(*name, *help);

@@ -1,7 +1,8 @@
 //! Metrics and health of a host, over HTTP: `/metrics` in Prometheus' text format, `/healthz` in JSON.
 //!
-//! What counts is counted where it happens, with the `metrics` crate; here stand the recorder that keeps it, the words that explain each metric,
-//! and the pages. What is a state rather than a count (instances, queues, who is connected) is looked up by the host when somebody asks.
+//! Events are counted where they happen, with the `metrics` crate. This room has the recorder that keeps the counts, the HELP text of each metric,
+//! and the pages. Gauges (instances, queues, connections) are brought up to date by the host ([`Observed`]) when a page is asked for. This room knows
+//! no host: neither master nor monitor.
 
 mod describe;
 mod pages;
@@ -18,10 +19,10 @@ use crate::auth::Secret;
 
 /// Upper bounds of the duration histogram, seconds: from a warm call to one that waits for others.
 const SECONDS: [f64; 15] = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// How often measured durations are put into their histograms: until then each takes its bytes.
+/// How often measured durations are put into their histograms; until then each one takes memory.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// The metrics of this process, once they are collected.
+/// The metrics of this process, which are collected from [`Recorder::install`] on.
 #[derive(Clone)]
 pub struct Recorder(PrometheusHandle);
 
@@ -31,10 +32,10 @@ pub struct Recorder(PrometheusHandle);
 pub struct InstallError(String);
 
 impl Recorder {
-    /// Begins to collect the metrics of this process; once in its life, before anything is counted.
+    /// Begins to collect the metrics of this process. To be called once, before anything is counted.
     ///
     /// # Errors
-    /// Where something else collects them already.
+    /// Where another recorder is installed, and where the thread that empties the measurements cannot be started.
     pub fn install() -> Result<Self, InstallError> {
         let failed = |error: &dyn std::fmt::Display| InstallError(error.to_string());
         let histograms = Matcher::Suffix("_seconds".into());
@@ -44,7 +45,7 @@ impl Recorder {
         metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
         describe::all();
         let upkeep = handle.clone();
-        // A thread of its own: it has work to do where nobody asks for the metrics, and no runtime is needed for it.
+        // A thread of its own, because measurements must be emptied even when nobody asks for the metrics.
         let work = move || {
             loop {
                 std::thread::sleep(UPKEEP);
@@ -66,16 +67,16 @@ impl Recorder {
 pub struct Options {
     /// The metrics; absent where none are collected.
     pub recorder: Option<Recorder>,
-    /// What those who do not ask from this machine must show; absent: only this machine may ask.
+    /// The token that requests from other machines must show; without one, only this machine may ask.
     pub token: Option<Secret>,
 }
 
-/// How a host is.
+/// The health of a host, as `/healthz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// `ok`, `starting`, `shutting-down`, or `failing`.
     pub status: &'static str,
-    /// What is wrong, a sentence each.
+    /// What is wrong, one sentence a problem.
     pub problems: Vec<String>,
 }
 
@@ -85,24 +86,24 @@ impl Health {
         Health { status: "ok", problems: Vec::new() }
     }
 
-    /// It is not, and why.
+    /// A status other than `ok`, and why.
     pub fn not(status: &'static str, problem: impl Into<String>) -> Self {
         Health { status, problems: vec![problem.into()] }
     }
 }
 
-/// A host that can be looked at.
+/// A host whose health and gauges can be asked for.
 pub trait Observed: Send + Sync + 'static {
-    /// How it is.
+    /// Its health now.
     fn health(&self) -> Health;
-    /// Brings the metrics that are states up to date.
+    /// Brings its gauges up to date.
     fn refresh(&self);
 }
 
-/// A host that does not live for the sake of its pages.
+/// A host as its pages refer to it: weakly, so that they do not keep it alive.
 pub type Host = Weak<dyn Observed>;
 
-/// The pages' side of a host.
+/// The weak reference that pages need.
 pub fn host(observed: &Arc<impl Observed>) -> Host {
     let observed: Arc<dyn Observed> = observed.clone();
     Arc::downgrade(&observed)

@@ -1,8 +1,8 @@
 //! The pages, and who may see them.
 //!
-//! `/healthz` says to everybody whether the host is well, and only to those who may read the metrics what is wrong. Metrics are for this machine,
-//! and for whoever shows the token. A request that a proxy of this machine passes on is not this machine's, nor is one that a browser sends to a
-//! name which somebody else has made to point here.
+//! `/healthz` tells everybody whether the host is well, and trusted requests also what is wrong. `/metrics` answers trusted requests only. A request is
+//! trusted when it comes from this machine or shows the token. One that a proxy on this machine passes on does not count as coming from this
+//! machine, and neither does one for a foreign host name that was made to point here (DNS rebinding).
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ struct Pages {
     options: Options,
 }
 
-/// Whether a request may see more than whether the host is well.
+/// Whether a request may read the metrics and the problems of the host.
 #[derive(Clone, Copy)]
 struct Trusted(bool);
 
@@ -77,7 +77,7 @@ async fn metrics(State(pages): State<Pages>, Extension(Trusted(trusted)): Extens
             Some(_) => {
                 "Metrics are shown to those who send the token of [metrics] in pomelo.toml: `Authorization: Bearer TOKEN`.\n"
             }
-            None => "Metrics are shown on this machine only, since [metrics] in pomelo.toml has no token.\n",
+            None => "Metrics are shown on this machine only, because [metrics] in pomelo.toml has no token.\n",
         };
         let status = if pages.options.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         return (status, [(header::WWW_AUTHENTICATE, "Bearer")], why).into_response();

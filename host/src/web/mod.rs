@@ -1,7 +1,7 @@
-//! The web page: shows the cluster in a browser. Files that this program carries, served as they are; all that they know they ask the master for, as
-//! a Socket.IO client that logs in like any other.
+//! The web page, which shows the cluster in a browser. Its files are part of this program and are served unchanged. The page asks the master for
+//! everything that it shows, as a Socket.IO client that logs in like any other.
 //!
-//! The page may load nothing from elsewhere, run no script but its own, and stand in no other site's frame. `socket.io.esm.min.js` is Socket.IO's
+//! The page loads nothing from other hosts, runs no script but its own, and cannot be shown in another site's frame. `socket.io.esm.min.js` is Socket.IO's
 //! own client, version 4.8.4, unchanged; its licence is in `socket.io.LICENSE`.
 
 use axum::Router;
@@ -26,11 +26,11 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    // Another version of this program has other files under the same names.
+    // Other versions of this program serve other files under the same names.
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
-/// The page and what it consists of.
+/// The page and its files.
 pub fn pages() -> Router {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         router.route(path, get(move || async move { (HEADERS, [(header::CONTENT_TYPE, kind)], text).into_response() }))

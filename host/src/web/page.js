@@ -1,17 +1,17 @@
-// Shows the cluster: a Socket.IO client of the master, as any other. What comes from servers, modules and users is put into the page as text,
-// never as HTML.
+// Shows the cluster, as an ordinary Socket.IO client of the master. Everything from servers, modules and users is put into the page as text, never
+// as HTML.
 import { io } from "./socket.io.esm.min.js";
 
-const REFRESH = 3000; // ms between two looks at the servers
+const REFRESH = 3000; // ms between two requests for the servers
 const ANSWER = 15000; // ms that an answer may take
 const WAIT = 20000; // ms for which the master holds the answer to `events`
 const KEPT = 500; // events on the page
 
 const $ = (id) => document.getElementById(id);
 let socket = null;
-let login = null; // what the page registers with, again after a break
+let login = null; // what the page registers with, also when it connects again
 let lastEvent = 0;
-let turn = 0; // of the loops: those of an earlier connection end
+let turn = 0; // number of the connection; the loops of an earlier one end
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -123,7 +123,7 @@ function row(table, key, cells) {
 
 function fill(id, show) {
   const body = $(id).tBodies[0];
-  // A button that has the focus shall keep it.
+  // The button that has the focus keeps it.
   const focus = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const fresh = document.createDocumentFragment();
   show(fresh);

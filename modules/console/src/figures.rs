@@ -21,7 +21,7 @@ pub struct Stats {
     last_exit: Option<Box<RawValue>>,
 }
 
-/// The members that pomelo's tools expect, and `cpu`, `restarts`, `state` and `lastExit`.
+/// What pomelo's tools expect, of which some numbers are texts; and beside it the same as numbers, `cpu`, `restarts`, `state` and `lastExit`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
@@ -34,6 +34,11 @@ pub struct Figures {
     heap_used: String,
     /// Minutes with two decimals.
     uptime: String,
+    rss_bytes: u64,
+    heap_total_bytes: u64,
+    heap_used_bytes: u64,
+    /// Milliseconds.
+    uptime_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,6 +61,10 @@ impl Figures {
             heap_total: mebibytes(stats.heap_total),
             heap_used: mebibytes(stats.heap_used),
             uptime: two_decimals(stats.uptime / 60.0),
+            rss_bytes: stats.rss as u64,
+            heap_total_bytes: stats.heap_total as u64,
+            heap_used_bytes: stats.heap_used as u64,
+            uptime_ms: (stats.uptime * 1000.0 + 0.5) as u64,
             cpu: stats.cpu,
             restarts: stats.restarts,
             state: stats.state,
@@ -88,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_in_the_units_of_pomelo() {
+    fn figures_are_in_the_units_of_pomelo_and_numbers_besides() {
         let stats = r#"{"pid":7,"rss":62704845,"heapTotal":1048576,"heapUsed":524288,"uptime":90.5,"cpu":1.25,"state":"running"}"#;
         let figures = Figures::new("chat-1".into(), "chat".into(), serde_json::from_str(stats).unwrap());
         assert_eq!(
             serde_json::to_string(&figures).unwrap(),
-            r#"{"serverId":"chat-1","serverType":"chat","pid":7,"rss":"59.80","heapTotal":"1.00","heapUsed":"0.50","uptime":"1.51","cpu":1.25,"state":"running"}"#
+            r#"{"serverId":"chat-1","serverType":"chat","pid":7,"rss":"59.80","heapTotal":"1.00","heapUsed":"0.50","uptime":"1.51","rssBytes":62704845,"heapTotalBytes":1048576,"heapUsedBytes":524288,"uptimeMs":90500,"cpu":1.25,"state":"running"}"#
         );
     }
 }

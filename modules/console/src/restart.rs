@@ -52,12 +52,11 @@ pub fn restart(agent: &Agent, ids: Vec<String>, server_type: Option<String>) -> 
     Ok(Answer::Restarted(failed.into_keys().collect()))
 }
 
-/// Starts a server that is down. If the starter does not know it, the failure stays as it was.
+/// Starts a server that is down. If the starter does not know it, the failure stays as it was. Any other
+/// failure of the starter says why a configured server cannot be started from here: it belongs on another machine, for example.
 fn start(agent: &Agent, id: &str, failure: Failure) -> Result {
     match agent.starter().start(id) {
-        Err(unknown) if is_unknown(&unknown) || unknown.code() == "not-available" && is_unknown(&failure) => {
-            Err(failure)
-        }
+        Err(unknown) if is_unknown(&unknown) => Err(failure),
         outcome => outcome,
     }
 }

@@ -122,3 +122,36 @@ fn the_log_is_quiet_and_says_who_speaks() {
     assert_eq!(lines(&[" WARN "]), 2, "its passwords, and the one that was killed: {log}");
     assert_eq!(lines(&[" ERROR "]), 0, "{log}");
 }
+
+#[test]
+fn a5_a_restart_of_a_server_that_belongs_on_another_machine_says_so() {
+    let servers = json!({"chat": [
+        {"id": "chat-1", "script": GRACEFUL},
+        // An address that is kept for documentation.
+        {"id": "chat-9", "host": "192.0.2.1", "port": 3450, "script": GRACEFUL}]});
+    let cluster = Cluster::start(servers, SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    let elsewhere = cluster.ask(&["restart", "chat-9"]);
+    assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");
+    assert!(elsewhere.err.contains("chat-9 belongs on 192.0.2.1: run `pomelo monitor --id chat-9`"), "{elsewhere:?}");
+    let nobody = cluster.ask(&["restart", "chat-8"]);
+    assert_eq!((nobody.code, nobody.err.contains("There is no such server.")), (Some(1), true), "{nobody:?}");
+}
+
+#[test]
+fn a5_list_has_numbers_beside_pomelos_texts() {
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let listed = cluster.wait_for(&["chat-1"]);
+    for server in ["chat-1", "master"].map(|id| &listed[id]) {
+        for (text, number, unit) in [
+            ("rss", "rssBytes", 1_048_576.0),
+            ("heapUsed", "heapUsedBytes", 1_048_576.0),
+            ("uptime", "uptimeMs", 60_000.0),
+        ] {
+            let shown: f64 = server[text].as_str().unwrap().parse().unwrap();
+            let exact = server[number].as_u64().unwrap();
+            assert!((shown - exact as f64 / unit).abs() <= 0.0051, "{text} and {number} are the same: {server}");
+        }
+        assert!(server["rssBytes"].as_u64() > Some(0) && server["heapTotalBytes"].is_u64(), "{server}");
+    }
+}

@@ -1,10 +1,14 @@
 //! Commands and hosts whose output nobody reads.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use rexpect::session::spawn_command;
 use serde_json::json;
 
 use crate::shell::shell;
@@ -55,4 +59,101 @@ fn r1_hosts_go_on_where_nobody_reads_their_output() {
     });
     cluster.hosts[0].signal(Signal::SIGTERM);
     assert_eq!(cluster.hosts[0].ended().code(), Some(0));
+}
+
+#[test]
+fn a5_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    let (port, dir) = (format!("--port={}", cluster.port), cluster.dir.path().to_str().unwrap());
+    let made = cluster.path("made");
+    let asked: [&[&str]; 7] = [
+        &["list"],
+        &["list", "--json"],
+        &["modules"],
+        &["events"],
+        &["restart", "chat-1"],
+        &["forget"],
+        &["request", "__console__", LIST],
+    ];
+    let local: [&[&str]; 6] = [
+        &["check", dir],
+        &["check", dir, "--json"],
+        &["user", "list", "--config", dir],
+        &["init", made.to_str().unwrap()],
+        &["--help"],
+        &["--version"],
+    ];
+    let asked = asked.iter().map(|words| pomelo(&[words, &[port.as_str()][..]].concat()));
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for mut command in asked.chain(local.iter().map(|words| pomelo(words))) {
+        let done = run_into(command.stdout(full()));
+        let said = "pomelo: standard output cannot be written to: No space left on device (os error 28)\n";
+        assert!((done.code, done.err.ends_with(said)) == (Some(7), true), "{command:?}: {done:?}");
+    }
+    assert!(!made.exists(), "nobody knows the password of a configuration whose words were lost");
+    let mut piped = shell(&cluster, &[]);
+    let commands = cluster.path("commands");
+    std::fs::write(&commands, "list\nuse chat-1\n").unwrap();
+    let done = run_into(piped.stdin(File::open(commands).unwrap()).stdout(full()));
+    assert_eq!((done.code, done.err.contains("line 1: standard output")), (Some(7), true), "{done:?}");
+    // Where not even that can be said, the code says it.
+    let status = pomelo(&["check", dir]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(7));
+}
+
+/// Runs a command to its end that has a standard output of its own.
+fn run_into(command: &mut Command) -> Done {
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    Done { code: output.status.code(), out: String::new(), err: String::from_utf8(output.stderr).unwrap() }
+}
+
+#[test]
+fn a5_a_reader_that_is_slow_gets_all_of_a_non_blocking_output() {
+    let whole = run(pomelo(&["--help"])).out;
+    let (mut output, mut reader) = UnixStream::pair().unwrap();
+    output.set_nonblocking(true).unwrap();
+    let mut before = 0;
+    // Full before the command begins.
+    let refused = loop {
+        match output.write(&[b'-'; 4096]) {
+            Ok(written) => before += written,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    let mut command = pomelo(&["--help"]);
+    let mut child = command.stdout(OwnedFd::from(output)).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    // It has one thread, which sleeps when it waits for the reader, and never before.
+    let stat = format!("/proc/{}/stat", child.id());
+    eventually("the command waits or has ended", || {
+        let stat = std::fs::read_to_string(&stat).unwrap();
+        let (name, rest) = stat.rsplit_once(") ").unwrap();
+        (rest.starts_with('Z') || name.ends_with("(pomelo") && rest.starts_with('S')).then_some(())
+    });
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+    assert!(read[before..] == whole, "{} of {} bytes", read.len() - before, whole.len());
+}
+
+#[test]
+fn a5_tables_in_a_narrow_terminal_break_no_word() {
+    let mut cluster =
+        Cluster::start(json!({"connector": [{"id": "connector-server-1", "script": GRACEFUL}]}), SETTINGS);
+    cluster.wait_for(&["connector-server-1"]);
+    let mut terminal = Command::new("sh");
+    let list = format!("stty cols 60; exec {POMELO} list --port={}", cluster.port);
+    terminal.args(["-c", &list]).stdin(Stdio::inherit());
+    let shown = spawn_command(terminal, Some(60_000)).unwrap().exp_eof().unwrap();
+    let server =
+        shown.lines().find(|line| line.starts_with("connector-server-1 ")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(server.contains(" running"), "{shown}");
+    assert!(shown.lines().filter(|line| !line.starts_with('(')).all(|line| line.trim_end().len() <= 60), "{shown}");
+    assert!(shown.contains("(the terminal is too narrow for: "), "{shown}");
+    cluster.done(&["stop"]);
+    cluster.hosts[0].ended();
 }

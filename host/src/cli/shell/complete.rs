@@ -1,4 +1,4 @@
-//! Completion: which words may stand where the cursor is.
+//! Completion: the words that may stand at the cursor.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use super::commands::{self, Candidates};
 use super::connection::{Connection, Names};
 use super::line::Line;
 
-/// What may stand in a place.
+/// The word before the cursor, and what may stand there.
 #[derive(Debug, PartialEq)]
-enum Place {
+enum WordPosition {
     /// One of these words, or names of these kinds.
     One { start: usize, typed: String, of: Vec<Candidates> },
     /// A file on this machine.
     File,
 }
 
-/// Finds the place before the cursor: everything that follows from the line alone.
-fn place(before: &str) -> Place {
+/// Finds the word before the cursor. Asks nobody: the line alone decides.
+fn position(before: &str) -> WordPosition {
     let line = Line::so_far(before);
     let mut words: Vec<&str> = line.words().iter().map(|word| word.text.as_str()).collect();
     // After a blank a new word begins.
@@ -40,10 +40,10 @@ fn place(before: &str) -> Place {
             commands::find(command).map_or_else(Vec::new, |command| (command.complete)(arguments))
         }
     };
-    if of.contains(&Candidates::Files) { Place::File } else { Place::One { start, typed, of } }
+    if of.contains(&Candidates::Files) { WordPosition::File } else { WordPosition::One { start, typed, of } }
 }
 
-/// The words that fit, in order, each once.
+/// The words that begin with what is typed, sorted, each once.
 fn candidates(typed: &str, of: &[Candidates], names: impl FnOnce() -> Names) -> Vec<String> {
     let needs_names = of.iter().any(|kind| matches!(kind, Candidates::Servers | Candidates::Modules));
     let names = if needs_names { names() } else { Names::default() };
@@ -63,12 +63,12 @@ fn candidates(typed: &str, of: &[Candidates], names: impl FnOnce() -> Names) -> 
     words
 }
 
-/// What the line editor asks.
+/// The completion that the line editor calls.
 pub(super) struct Completion {
     connection: Arc<Connection>,
     runtime: Handle,
     files: FilenameCompleter,
-    /// Whether it is a command that is being typed, and not the answer to a question.
+    /// Whether a command is being typed, not the answer to a question.
     pub on: bool,
 }
 
@@ -85,9 +85,9 @@ impl Completer for Completion {
         if !self.on {
             return Ok((cursor, Vec::new()));
         }
-        match place(&line[..cursor]) {
-            Place::File => self.files.complete_path(line, cursor),
-            Place::One { start, typed, of } => {
+        match position(&line[..cursor]) {
+            WordPosition::File => self.files.complete_path(line, cursor),
+            WordPosition::One { start, typed, of } => {
                 let words = candidates(&typed, &of, || self.connection.names(&self.runtime));
                 // `key=` goes on with its value.
                 let after = |word: &str| if word.ends_with('=') { word.to_owned() } else { format!("{word} ") };
@@ -115,9 +115,9 @@ mod tests {
             servers: ["chat-1", "gate-1"].map(String::from).into(),
             modules: ["__console__", "timeReport"].map(String::from).into(),
         };
-        match place(before) {
-            Place::File => vec!["(files)".to_owned()],
-            Place::One { typed, of, .. } => candidates(&typed, &of, names),
+        match position(before) {
+            WordPosition::File => vec!["(files)".to_owned()],
+            WordPosition::One { typed, of, .. } => candidates(&typed, &of, names),
         }
     }
 
@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn what_is_replaced_begins_where_the_word_does() {
-        let start = |before| match place(before) {
-            Place::One { start, .. } => start,
-            Place::File => panic!("no file is meant by {before:?}"),
+        let start = |before| match position(before) {
+            WordPosition::One { start, .. } => start,
+            WordPosition::File => panic!("no file is meant by {before:?}"),
         };
         assert_eq!([start("us"), start("use "), start("use ch"), start("use 'ch")], [0, 4, 4, 4]);
     }

@@ -1,4 +1,4 @@
-//! The shell's connection to the master: made when a command needs it, and made anew when it was lost.
+//! The shell's connection to the master, made when a command needs it and again after it was lost; and the names that completion offers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,22 +9,23 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::super::AdminArgs;
 use super::super::admin::{CONSOLE, Session};
+use super::super::arguments::AdminArgs;
+use super::super::print;
 
-/// Names are asked for again when they are older.
+/// Age from which names are asked for again.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long a Tab waits for names. Those that come later are there for the next.
+/// How long a Tab waits for names. Names that come later are offered by the next Tab.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A connection, and what is known of the cluster for completion.
+/// The connection, and the names that are known for completion.
 pub(super) struct Connection {
     admin: AdminArgs,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     known: Mutex<Known>,
 }
 
-/// What can be completed, in order.
+/// The names that can be completed, sorted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     pub servers: Vec<String>,
@@ -42,12 +43,12 @@ impl Connection {
         Connection { admin, session: tokio::sync::Mutex::default(), known: Mutex::default() }
     }
 
-    /// Where the master is and who asks, for what needs a connection of its own.
+    /// The arguments of the connection, for commands that make one of their own.
     pub fn admin(&self) -> &AdminArgs {
         &self.admin
     }
 
-    /// The session with the master; a new one where there is none or the last was lost.
+    /// The session with the master. Connects where there is none or it was lost.
     pub async fn session(&self) -> anyhow::Result<Arc<Session>> {
         let mut current = self.session.lock().await;
         if let Some(session) = current.as_ref().filter(|session| session.client.is_open()) {
@@ -56,13 +57,13 @@ impl Connection {
         let again = current.is_some();
         let session = Arc::new(Session::connect(&self.admin).await?);
         if again {
-            eprintln!("connected to the master again");
+            print::note("connected to the master again");
         }
         *current = Some(session.clone());
         Ok(session)
     }
 
-    /// Takes leave of the master.
+    /// Closes the connection in order.
     pub async fn close(&self) {
         if let Some(session) = self.session.lock().await.take().and_then(Arc::into_inner) {
             session.client.close().await;
@@ -107,7 +108,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Names for completion: those that are known, asked for anew where they are not fresh. Must not be called from a task, since it waits.
+    /// Names for completion; asks the master where they are not fresh. Must not be called from a task, because it blocks the thread.
     pub fn names(self: &Arc<Self>, runtime: &Handle) -> Names {
         let stale = {
             let mut known = self.known.lock();
@@ -119,14 +120,14 @@ impl Connection {
         };
         if stale {
             let this = self.clone();
-            // Goes on when the wait is over; the client's own deadline ends it.
+            // Not cancelled when the wait is over; the client's own deadline ends it.
             let refresh = runtime.spawn(async move { this.refresh().await });
             let _ = runtime.block_on(async { timeout(PATIENCE, refresh).await });
         }
         self.known.lock().names.clone()
     }
 
-    /// Completion says nothing of what fails: the next command will.
+    /// Asks for the names. Failures are not shown, because the next command shows them.
     async fn refresh(&self) {
         if let Ok(session) = self.session().await {
             let (_, _) = tokio::join!(self.ask_servers(&session), self.ask_modules(&session));

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::commands::Refused;
+use super::misuse::Misuse;
 
-/// What `use` has chosen: all servers, as at the beginning, or one.
+/// What `use` has chosen: one server or, at the beginning, all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Context {
     #[default]
@@ -19,16 +19,16 @@ impl Context {
     /// The server, for a command that is for one server only.
     ///
     /// # Errors
-    /// In the context `all`, with a sentence that says how to leave it.
-    pub fn server(&self, what: &str) -> Result<&str, Refused> {
+    /// Where all servers are chosen. The sentence says how to choose one.
+    pub fn server(&self, what: &str) -> Result<&str, Misuse> {
         match self {
             Context::Server(id) => Ok(id),
-            Context::All => Err(Refused::Context { what: what.to_owned() }),
+            Context::All => Err(Misuse::NoServer { what: what.to_owned() }),
         }
     }
 }
 
-/// As the prompt shows it, and as modules expect it in a message.
+/// The form of the prompt and of the member `context` in messages to modules.
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

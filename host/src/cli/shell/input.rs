@@ -1,6 +1,6 @@
 //! Where commands come from: a terminal with a line editor, or a pipe.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use rustyline::{CompletionType, Config, Editor};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 use tokio::runtime::Handle;
 
-use super::super::Exit;
+use super::super::exit::Exit;
+use super::super::print;
 use super::complete::Completion;
 use super::connection::Connection;
 
@@ -24,7 +25,7 @@ const MAX_LINE: usize = 64 * 1024;
 /// What was read.
 pub(super) enum Read {
     Line(String),
-    /// Ctrl-C: nothing is meant.
+    /// Ctrl-C: the line is dropped.
     Abandoned,
     End,
 }
@@ -35,7 +36,7 @@ pub(super) enum Input {
 }
 
 impl Input {
-    /// The standard input, as what it is.
+    /// Standard input, as a terminal or a pipe.
     pub fn open(connection: &Arc<Connection>) -> anyhow::Result<Input> {
         if std::io::stdin().is_terminal() {
             Ok(Input::Terminal(Terminal::open(connection)?))
@@ -71,7 +72,7 @@ impl Input {
         }
     }
 
-    /// Asks whether to go on. A pipe cannot be asked, and means what it says.
+    /// Asks whether to go on. From a pipe the answer is always yes, because nobody can be asked.
     pub async fn confirm(&self, question: &str) -> anyhow::Result<bool> {
         match self {
             Input::Pipe(_) => Ok(true),
@@ -86,7 +87,7 @@ impl Input {
 type LineEditor = Editor<Completion, FileHistory>;
 
 pub(super) struct Terminal {
-    /// Held by the thread that reads, which a command that was abandoned leaves behind until a key is hit.
+    /// Locked by the thread that reads. An abandoned question leaves that thread behind until a key is hit.
     editor: Arc<Mutex<LineEditor>>,
     history: Option<PathBuf>,
 }
@@ -107,7 +108,7 @@ impl Terminal {
         if let Some(file) = &history {
             match editor.load_history(file) {
                 Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => eprintln!("the history in {} cannot be read: {error}", file.display()),
+                Err(error) => print::note(format!("the history in {} cannot be read: {error}", file.display())),
                 Ok(()) => {}
             }
         }
@@ -115,8 +116,6 @@ impl Terminal {
     }
 
     async fn read(&self, prompt: String, command: bool) -> anyhow::Result<Read> {
-        // What commands have printed stands before the prompt.
-        std::io::stdout().flush().context("printing")?;
         let editor = self.editor.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut editor = editor.lock();
@@ -133,7 +132,7 @@ impl Terminal {
         }
     }
 
-    /// Keeps a command, at once: other shells may be open, and this one may be killed. A history that cannot be kept is said once.
+    /// Appends a command to the history file at once, because other shells may be open and this one may be killed. A failure is said once.
     fn remember(&mut self, line: &str) {
         let mut editor = self.editor.lock();
         if line.trim().is_empty() || !editor.add_history_entry(line).is_ok_and(|added| added) {
@@ -141,13 +140,13 @@ impl Terminal {
         }
         let Some(file) = &self.history else { return };
         if let Err(error) = editor.append_history(file) {
-            eprintln!("the history in {} cannot be kept: {error}", file.display());
+            print::note(format!("the history cannot be written to {}: {error}", file.display()));
             self.history = None;
         }
     }
 }
 
-/// `POMELO_HISTORY`, empty for none; else in the user's state directory.
+/// The history file: `POMELO_HISTORY`, where empty means none; otherwise in the user's state directory.
 fn history_file() -> Option<PathBuf> {
     match std::env::var_os("POMELO_HISTORY") {
         Some(file) if file.is_empty() => None,

@@ -1,9 +1,9 @@
 //! A line as the operator typed it: words, quotes, comments.
 //!
-//! As in pomelo-cli, words stand between blanks and a backslash is a letter like any other, for patterns and paths are typed as they are. Quotes hold
-//! blanks together, `'…'` as they are, `"…"` with `\"` and `\\`; they may begin inside a word (`time='0 30 10 * * *'`). A word that begins with `#` and
-//! all after it is a comment. Where words stand is kept, for completion and for commands that take the rest of the line as it is; that is what
-//! libraries of shell words do not tell.
+//! As in pomelo-cli, blanks separate words, and a backslash is an ordinary letter, so that patterns and paths need no escapes. Quotes keep blanks in a
+//! word: `'…'` takes everything literally, `"…"` knows `\"` and `\\`. They may begin inside a word (`time='0 30 10 * * *'`). A word that begins with `#`
+//! begins a comment. The position of each word is kept for completion, and for commands that take the rest of the line literally; libraries that
+//! split shell words do not tell it.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) struct Line<'a> {
     open: Option<(usize, char)>,
 }
 
-/// Quotes that are opened and not closed.
+/// A quote that is opened and not closed.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("the {quote} at column {column} is not closed")]
 pub(super) struct Unclosed {
@@ -93,7 +93,7 @@ impl<'a> Line<'a> {
         self.words.iter().skip(1).map(|word| word.text.as_str()).collect()
     }
 
-    /// What was typed after the first `words` words, as it is: quotes, comments and all.
+    /// What was typed after the first `words` words, unchanged, with quotes and comments.
     pub fn rest(&self, words: usize) -> &'a str {
         words.checked_sub(1).and_then(|last| self.words.get(last)).map_or("", |word| self.typed[word.at.end..].trim())
     }

@@ -6,11 +6,12 @@
 //! | `context` | which server the commands are for |
 //! | `commands/` | the commands, a family a file, and the table of them |
 //! | `complete` | what Tab offers |
+//! | `misuse` | why a line is refused before anything is done |
 //! | `input` | the terminal with its history, or the pipe |
-//! | `connection` | the master, connected to anew when it was lost |
+//! | `connection` | the connection to the master, made again when it was lost |
 //! | `output` | answers for people |
 //!
-//! The words are pomelo-cli's. What exists as a subcommand of the program is run by the same function (`admin`).
+//! The commands are those of pomelo-cli. A command that is also a subcommand of the program runs the same function (`admin`, `watch`).
 
 mod commands;
 mod complete;
@@ -18,6 +19,7 @@ mod connection;
 mod context;
 mod input;
 mod line;
+mod misuse;
 mod output;
 
 use std::sync::Arc;
@@ -26,24 +28,27 @@ use anyhow::Context as _;
 use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::commands::{Arguments, Refused};
+use self::commands::Arguments;
 use self::connection::Connection;
 use self::context::Context;
 use self::input::{Input, Read};
 use self::line::Line;
+use self::misuse::Misuse;
 use super::admin::Session;
-use super::{AdminArgs, Exit};
+use super::arguments::AdminArgs;
+use super::exit::{self, Exit};
+use super::print;
 
 /// What the commands act on.
 struct Shell {
     connection: Arc<Connection>,
     context: Context,
     input: Input,
-    /// Whether to ask before what cannot be undone.
+    /// Whether to ask before a command that stops, kills, restarts, adds or blacklists.
     asks: bool,
     /// Print answers as JSON.
     json: bool,
-    /// The command that runs goes on until Ctrl-C ends it.
+    /// The command that runs is meant to go on until Ctrl-C ends it.
     follows: bool,
     /// `quit` was given.
     over: bool,
@@ -68,13 +73,13 @@ pub(super) async fn run(admin: AdminArgs, yes: bool) -> anyhow::Result<()> {
 }
 
 impl Shell {
-    /// Commands from a terminal: what fails is said, and is the operator's matter.
+    /// Runs commands from a terminal. A failure is printed and does not end the shell.
     async fn converse(&mut self, user: &str) -> anyhow::Result<()> {
-        println!("`help` lists the commands, Tab completes, Ctrl-C abandons a command, Ctrl-D ends.");
+        print::line("`help` lists the commands, Tab completes, Ctrl-C abandons a command, Ctrl-D ends.")?;
         // In place before the first command runs: a Ctrl-C that comes between two of them must not end the shell.
         let mut interrupted = signal(SignalKind::interrupt()).context("Ctrl-C cannot be waited for")?;
         while !self.over {
-            // What came when a command had just ended is meant for none.
+            // A Ctrl-C that came after the last command ended must not abandon the next.
             while interrupted.recv().now_or_never().flatten().is_some() {}
             let prompt = format!("{user}@pomelo : {}> ", self.context);
             let line = match self.input.line(prompt).await? {
@@ -86,33 +91,33 @@ impl Shell {
                 done = self.execute(&line) => done,
                 _ = interrupted.recv() => {
                     if !self.follows {
-                        println!("abandoned; what the master was told already may still happen");
+                        print::line("abandoned; the master may still carry out what it was asked")?;
                     }
                     Ok(())
                 }
             };
             if let Err(error) = done {
-                eprintln!("{}", super::told(&error));
+                print::note(exit::told(&error));
             }
         }
         Ok(())
     }
 
-    /// Commands from a pipe: all are run, and the first failure decides how the program ends.
+    /// Runs commands from a pipe, all of them. The first failure decides the exit code.
     async fn obey(&mut self) -> anyhow::Result<()> {
         let (mut number, mut failed) = (0, None);
         while !self.over {
             number += 1;
             let Read::Line(line) = self.input.line(String::new()).await? else { break };
             if let Err(error) = self.execute(&line).await {
-                eprintln!("pomelo: line {number}: {}", super::told(&error));
-                failed.get_or_insert((super::exit_code(&error), number));
+                print::note(format!("pomelo: line {number}: {}", exit::told(&error)));
+                failed.get_or_insert((exit::code(&error), number));
             }
         }
         match failed {
             None => Ok(()),
             Some((code, line)) => {
-                Err(Exit { code, message: format!("not all was done; line {line} was the first") }.into())
+                Err(Exit { code, message: format!("some commands failed, the first in line {line}") }.into())
             }
         }
     }
@@ -124,9 +129,9 @@ impl Shell {
         let Some(command) = commands::find(word) else { return Err(unknown(word)) };
         self.follows = false;
         let done = (command.run)(self, Arguments::new(&line)).await;
-        // What was refused before anything was done is answered with how to say it.
-        done.map_err(|error| match error.downcast_ref::<Refused>() {
-            Some(refused) => Exit::usage(refused.explained(command)),
+        // A misuse is answered with the forms of the command.
+        done.map_err(|error| match error.downcast_ref::<Misuse>() {
+            Some(misuse) => Exit::usage(misuse.explained(command.usage)),
             None => error,
         })
     }
@@ -136,7 +141,7 @@ impl Shell {
         self.connection.session().await
     }
 
-    /// Asks whether to go on, where one can be asked and wants to be. Whoever says no has not met a failure.
+    /// Asks whether to go on, on a terminal and without `--yes`. A no is not a failure.
     async fn confirm(&self, what: &str) -> anyhow::Result<bool> {
         if !self.asks {
             return Ok(true);

@@ -1,58 +1,60 @@
-//! Answers for people: text as it is, objects and lists of them as tables, deeper things as indented JSON.
+//! Answers for people: text as it is, objects and lists of objects as tables, nested values as indented JSON.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::table;
+use super::super::print::{self, Unprinted};
+use super::super::table::{self, Column};
 
-/// Columns that a table of objects has at most; what is wider is shown as JSON.
+/// The most columns of a table; objects with more members are shown as JSON.
 const COLUMNS: usize = 8;
 
-/// Prints an answer: as it came where JSON is wanted, else for people.
+/// Prints an answer, unchanged where `json` is set, otherwise for people.
 pub(super) fn answer(json: bool, answer: &RawValue) -> anyhow::Result<()> {
     if json {
-        println!("{answer}");
+        print::line(answer)?;
     } else {
-        value(&serde_json::from_str(answer.get())?);
+        value(&serde_json::from_str(answer.get())?)?;
     }
     Ok(())
 }
 
 /// Prints a value for people.
-pub(super) fn value(value: &Value) {
+pub(super) fn value(value: &Value) -> Result<(), Unprinted> {
     match value {
         Value::Object(members) if !members.is_empty() && members.values().all(is_flat) => {
             let rows = members.iter().map(|(key, value)| vec![printable(key).into_owned(), cell(value)]).collect();
-            table::print(&["key", "value"], sorted(rows));
+            table::print(&["key", "value"], sorted(rows))
         }
-        Value::Array(items) if items.iter().all(is_scalar) => items.iter().for_each(|item| println!("{}", cell(item))),
+        Value::Array(items) if items.iter().all(is_scalar) => items.iter().try_for_each(|item| print::line(cell(item))),
         Value::Array(items) => match columns(items) {
             Some(columns) => {
                 let row =
                     |item: &Value| columns.iter().map(|column| item.get(column).map_or("-".into(), cell)).collect();
-                table::print(&columns, items.iter().map(row).collect());
+                table::print(&columns, items.iter().map(row).collect())
             }
-            None => println!("{value:#}"),
+            None => print::line(format!("{value:#}")),
         },
-        Value::Object(_) => println!("{value:#}"),
-        scalar => println!("{}", cell(scalar)),
+        Value::Object(_) => print::line(format!("{value:#}")),
+        scalar => print::line(cell(scalar)),
     }
 }
 
 /// Prints the objects of a map from id to object, ordered by id.
-pub(super) fn by_id(servers: &Map<String, Value>, columns: &[(&str, &str)]) {
+pub(super) fn by_id(servers: &Map<String, Value>, columns: &[(&str, Column<'_>)]) -> Result<(), Unprinted> {
     let row = |(id, server): (&String, &Value)| {
         let mut row = vec![printable(id).into_owned()];
         row.extend(columns.iter().map(|(member, _)| server.get(member).map_or("-".into(), cell)));
         row
     };
-    let headings: Vec<&str> = std::iter::once("id").chain(columns.iter().map(|(_, heading)| *heading)).collect();
-    table::print(&headings, sorted(servers.iter().map(row).collect()));
+    let columns: Vec<Column<'_>> =
+        [Column::whole("id")].into_iter().chain(columns.iter().map(|(_, column)| *column)).collect();
+    table::print(&columns, sorted(servers.iter().map(row).collect()))
 }
 
-/// The members of objects that fit a table; none where they are no such objects.
+/// The columns of a table of these objects; none where they do not fit one.
 fn columns(items: &[Value]) -> Option<Vec<&str>> {
     let mut columns: Vec<&str> = Vec::new();
     for item in items {
@@ -96,7 +98,7 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Text of others' without what would steer the terminal.
+/// A text whose control characters are escaped, because those that peers send could steer the terminal.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
     if !text.contains(steers) {

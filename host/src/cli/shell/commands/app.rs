@@ -1,8 +1,10 @@
-//! `enable` and `disable`: a module on all hosts, or a switch of one server's application.
+//! `enable` and `disable`: a module on all hosts, or a setting of one server's application.
 
-use super::super::super::{ModulesAction, admin};
+use super::super::super::admin;
+use super::super::super::arguments::ModulesAction;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 pub(super) const ENABLE: Command = Command {
     name: "enable",
@@ -46,6 +48,6 @@ async fn switch(shell: &mut Shell, arguments: Arguments<'_>, on: bool) -> anyhow
             shell.context.server(&format!("{command} app"))?;
             output::answer(shell.json, &shell.watch_server(command, *setting).await?)
         }
-        _ => Err(Refused::usage("`module` or `app`, and a name")),
+        _ => Err(Misuse::words("`module` or `app`, and a name")),
     }
 }

@@ -1,8 +1,9 @@
-//! `add`, `addCron`, `removeCron`, `blacklist`: signals of the console with words as arguments.
+//! `add`, `addCron`, `removeCron`, `blacklist`: the console's signals whose arguments are words.
 
 use super::super::super::admin;
 use super::super::Shell;
-use super::{Arguments, Candidates, Command, Refused};
+use super::super::misuse::Misuse;
+use super::{Arguments, Candidates, Command};
 
 pub(super) const ADD: Command = Command {
     name: "add",
@@ -61,17 +62,17 @@ async fn cron(shell: &mut Shell, arguments: Arguments<'_>, signal: &str, what: &
 
 fn checked(words: &[&str]) -> anyhow::Result<()> {
     if words.is_empty() {
-        return Err(Refused::usage("words of the form key=value"));
+        return Err(Misuse::words("words of the form key=value"));
     }
     match words.iter().find(|word| word.split_once('=').is_none_or(|(key, _)| key.is_empty())) {
         None => Ok(()),
-        Some(word) => Err(Refused::usage(format!("`{word}` has not the form key=value (blanks need quotes)"))),
+        Some(word) => Err(Misuse::words(format!("`{word}` has not the form key=value (blanks need quotes)"))),
     }
 }
 
 pub(super) const BLACKLIST: Command = Command {
     name: "blacklist",
-    summary: "keep addresses away from the frontend servers",
+    summary: "have the frontend servers refuse addresses",
     usage: "blacklist <address>|<network>|<pattern>...",
     help: "A pattern is an IPv4 address with * for some of its parts.\n\
            \n  blacklist 192.168.10.120 10.1.0.0/16 192.168.18.*",
@@ -79,7 +80,7 @@ pub(super) const BLACKLIST: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if arguments.words().is_empty() {
-                return Err(Refused::usage("which addresses?"));
+                return Err(Misuse::words("which addresses?"));
             }
             if shell.confirm("blacklist these addresses").await? {
                 admin::signal(&*shell.master().await?, "blacklist", arguments.owned(), "blacklisted").await?;

@@ -9,16 +9,18 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::super::Exit;
+use super::super::super::exit::Exit;
+use super::super::super::print;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 pub(super) const DUMP: Command = Command {
     name: "dump",
     summary: "write a profile of the server to a file",
     usage: "dump cpu <file> <seconds> [--force]\ndump memory <file> [--force]",
-    help: "For the server chosen with `use`. The file is written on this machine, and\n\
-           one that exists only with --force.\n\
+    help: "For the server chosen with `use`. The file is written on this machine;\n\
+           --force replaces one that exists.\n\
            \n  dump cpu /tmp/chat.cpuprofile 5\n  dump memory /tmp/chat.json --force",
     complete: |before| match before {
         [] => vec![Candidates::Words(&["cpu", "memory"])],
@@ -30,7 +32,7 @@ pub(super) const DUMP: Command = Command {
     run: |shell, arguments| Box::pin(dump(shell, arguments)),
 };
 
-/// What is to be dumped, and where to.
+/// What is to be dumped, and into which file.
 #[derive(Debug, PartialEq)]
 struct Dump<'a> {
     what: &'a str,
@@ -48,11 +50,11 @@ impl<'a> Dump<'a> {
         match *words {
             ["cpu", file, seconds] => match seconds.parse() {
                 Ok(seconds @ 1..) => Ok(Dump { what: "cpu", file, seconds: Some(seconds), force }),
-                _ => Err(Refused::usage("the seconds are a whole number, 1 at least")),
+                _ => Err(Misuse::words("the seconds are a whole number, 1 at least")),
             },
-            ["cpu", _] => Err(Refused::usage("for how many seconds?")),
+            ["cpu", _] => Err(Misuse::words("for how many seconds?")),
             ["memory", file] => Ok(Dump { what: "memory", file, seconds: None, force }),
-            _ => Err(Refused::usage("`cpu` or `memory`, and a file")),
+            _ => Err(Misuse::words("`cpu` or `memory`, and a file")),
         }
     }
 }
@@ -61,14 +63,13 @@ async fn dump(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     let dump = Dump::parse(arguments.words())?;
     shell.context.server("dump")?;
     let file = Path::new(dump.file);
-    // Before anybody is troubled.
+    // Checked before the server is asked.
     writable(file, dump.force)?;
     let param = json!({ "filepath": dump.file, "times": dump.seconds, "force": dump.force });
     let takes = Duration::from_secs(dump.seconds.unwrap_or_default().into());
     let answer = shell.watch_server_for(dump.what, param, takes).await?;
     let bytes = write(file, dump.force, &answer)?;
-    println!("{}: {bytes} bytes", file.display());
-    Ok(())
+    Ok(print::line(format!("{}: {bytes} bytes", file.display()))?)
 }
 
 fn writable(file: &Path, force: bool) -> anyhow::Result<()> {
@@ -83,12 +84,15 @@ fn writable(file: &Path, force: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Writes what was answered. A file takes its place whole or not at all.
+/// Writes an answer to a file, whole or not at all; returns the bytes.
+///
+/// # Errors
+/// Where the answer is a sentence instead of a profile, and where the file cannot be written.
 fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
     if let Value::String(words) = serde_json::from_str(answer.get())? {
         let words = output::printable(&words).into_owned();
         return Err(Exit::failed(format!(
-            "{} is not written, for the server answers in words: {words}",
+            "{} was not written, because the server answers in words: {words}",
             file.display()
         )));
     }
@@ -108,7 +112,7 @@ fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
 }
 
 fn exists(file: &Path) -> anyhow::Error {
-    Exit::failed(format!("{} exists: another name, or --force at the end", file.display()))
+    Exit::failed(format!("{} exists: choose another name, or add --force at the end", file.display()))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! `use`, `help`, `quit`.
 
+use super::super::super::exit::Exit;
+use super::super::super::{print, table};
 use super::super::context::Context;
+use super::super::misuse::Misuse;
 use super::super::output::printable;
-use super::super::{super::Exit, super::table, Shell, unknown};
-use super::{ALL, Arguments, Candidates, Command, Refused, find};
+use super::super::{Shell, unknown};
+use super::{ALL, Arguments, Candidates, Command, find};
 
 pub(super) const USE: Command = Command {
     name: "use",
@@ -17,7 +20,7 @@ pub(super) const USE: Command = Command {
 };
 
 async fn choose(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let [server] = arguments.words() else { return Err(Refused::usage("one server, or `all`")) };
+    let [server] = arguments.words() else { return Err(Misuse::words("one server, or `all`")) };
     if *server == Context::ALL {
         shell.context = Context::All;
         return Ok(());
@@ -42,16 +45,16 @@ fn help(arguments: &Arguments<'_>) -> anyhow::Result<()> {
     match arguments.words() {
         [] => {
             let row = |command: &&Command| vec![command.name.to_owned(), command.summary.to_owned()];
-            table::print(&["command", "what it does"], ALL.iter().map(row).collect());
-            println!("\n`help <command>` says more.");
+            table::print(&["command", "what it does"], ALL.iter().map(row).collect())?;
+            print::line("\n`help <command>` says more.")?;
         }
         [word] => {
             let command = find(word).ok_or_else(|| unknown(word))?;
-            println!("{}: {}\n", command.name, command.summary);
-            command.usage.lines().for_each(|form| println!("  {form}"));
-            println!("\n{}", command.help);
+            print::line(format!("{}: {}\n", command.name, command.summary))?;
+            command.usage.lines().try_for_each(|form| print::line(format!("  {form}")))?;
+            print::line(format!("\n{}", command.help))?;
         }
-        _ => return Err(Refused::usage("one command at most")),
+        _ => return Err(Misuse::words("one command at most")),
     }
     Ok(())
 }
@@ -65,7 +68,7 @@ pub(super) const QUIT: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Refused::usage("nothing follows"));
+                return Err(Misuse::words("`quit` takes no arguments"));
             }
             shell.over = true;
             Ok(())

@@ -1,4 +1,4 @@
-//! The commands and their table: a command is a value with its help, what completes its words, and what it does.
+//! The commands and their table. A command is a value: its help, the completion of its words, and its function.
 
 mod app;
 mod console;
@@ -23,13 +23,13 @@ use super::line::Line;
 /// A command of the shell.
 pub(super) struct Command {
     pub name: &'static str,
-    /// For the list of commands, in a few words.
+    /// One line for the list of commands.
     pub summary: &'static str,
     /// One form a line, without examples.
     pub usage: &'static str,
-    /// What else there is to know, and examples.
+    /// Details and examples.
     pub help: &'static str,
-    /// What may follow the arguments that stand before the cursor.
+    /// What Tab offers after the arguments that stand before the cursor.
     pub complete: fn(&[&str]) -> Vec<Candidates>,
     pub run: for<'a> fn(&'a mut Shell, Arguments<'a>) -> BoxFuture<'a, anyhow::Result<()>>,
 }
@@ -61,7 +61,7 @@ pub(super) const ALL: &[&Command] = &[
     &general::USE,
 ];
 
-/// Finds a command; `?` is `help`, and `exit` what many type for `quit`.
+/// Finds a command; `?` means `help`, and `exit` means `quit`.
 pub(super) fn find(word: &str) -> Option<&'static Command> {
     let name = match word {
         "?" => "help",
@@ -71,7 +71,7 @@ pub(super) fn find(word: &str) -> Option<&'static Command> {
     ALL.iter().copied().find(|command| command.name == name)
 }
 
-/// What Tab offers in a place.
+/// Words that Tab offers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Candidates {
     Words(&'static [&'static str]),
@@ -81,7 +81,7 @@ pub(super) enum Candidates {
     Files,
 }
 
-/// What stands after the command's word.
+/// The words after the command's name.
 pub(super) struct Arguments<'a> {
     line: &'a Line<'a>,
     words: Vec<&'a str>,
@@ -100,7 +100,7 @@ impl<'a> Arguments<'a> {
         self.words.iter().map(|&word| word.to_owned()).collect()
     }
 
-    /// What stands after the first `words` arguments, as it was typed; where that is one quoted word, the word.
+    /// The line after the first `words` arguments, as it was typed; without the quotes where it is one quoted word.
     pub fn rest(&self, words: usize) -> &'a str {
         let typed = self.line.rest(words + 1);
         match self.words[words.min(self.words.len())..] {
@@ -110,42 +110,16 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Why a command does nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    /// The words make no sense.
-    #[error("{0}")]
-    Usage(String),
-    /// It is for one server, and all are meant.
-    #[error("`{what}` is for one server: choose it with `use <serverId>`")]
-    Context { what: String },
-}
-
-impl Refused {
-    /// Wrong words.
-    pub fn usage(why: impl Into<String>) -> anyhow::Error {
-        Refused::Usage(why.into()).into()
-    }
-
-    /// With how the command is used, where that was the matter.
-    pub fn explained(&self, command: &Command) -> String {
-        match self {
-            Refused::Usage(why) => format!("{why}\nusage: {}", command.usage.replace('\n', "\n       ")),
-            Refused::Context { .. } => self.to_string(),
-        }
-    }
-}
-
-/// The module that acts on one server's application.
+/// The module that asks servers' applications.
 const WATCH_SERVER: &str = "watchServer";
 
 impl Shell {
-    /// Asks `watchServer`, in the context that the shell is in.
+    /// Asks `watchServer` about the chosen server, or all.
     async fn watch_server(&self, comd: &str, param: impl Into<Value>) -> anyhow::Result<Box<RawValue>> {
         self.watch_server_for(comd, param, Duration::ZERO).await
     }
 
-    /// Asks `watchServer` something that takes a time of its own, beside what any answer may take.
+    /// Asks `watchServer` something that takes `longer` than other answers may.
     async fn watch_server_for(
         &self,
         comd: &str,

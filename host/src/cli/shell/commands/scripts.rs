@@ -1,4 +1,4 @@
-//! `exec` and `run`: something to run once on a server.
+//! `exec` and `run`: scripts that are run once on a server.
 
 use std::io::Read;
 
@@ -7,11 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::super::super::Exit;
+use super::super::super::exit::Exit;
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
-/// The longest script, bytes: what fits a frame with room to spare.
+/// The longest script, bytes; it fits a frame even in base64.
 const MAX_SCRIPT: u64 = 512 * 1024;
 
 /// The module that runs scripts.
@@ -30,7 +31,7 @@ pub(super) const EXEC: Command = Command {
 };
 
 async fn exec(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Some(file) = arguments.words().first() else { return Err(Refused::usage("which file?")) };
+    let Some(file) = arguments.words().first() else { return Err(Misuse::words("which file?")) };
     let server = shell.context.server("exec")?;
     let args = json_of(arguments.rest(1))?;
     let body = json!({ "command": "run", "serverId": server, "script": read(file)?, "args": args });
@@ -50,7 +51,7 @@ pub(super) const RUN: Command = Command {
 };
 
 async fn run(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Some(first) = arguments.words().first() else { return Err(Refused::usage("what is to be run?")) };
+    let Some(first) = arguments.words().first() else { return Err(Misuse::words("what is to be run?")) };
     let server = shell.context.server("run")?;
     if is_name(first) {
         let args = json_of(arguments.rest(1))?;
@@ -63,7 +64,7 @@ async fn ask(shell: &Shell, body: Value) -> anyhow::Result<()> {
     output::answer(shell.json, &shell.master().await?.client.request(SCRIPTS, body).await?)
 }
 
-/// Whether a word is the name of a saved script, and no expression.
+/// Whether a word is the name of a saved script, rather than a script itself.
 fn is_name(word: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     word.chars().all(plain) && (word.ends_with(".wat") || word.ends_with(".wasm"))
@@ -73,10 +74,10 @@ fn json_of(arguments: &str) -> anyhow::Result<Value> {
     if arguments.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(arguments).map_err(|error| Refused::usage(format!("the arguments are not JSON: {error}")))
+    serde_json::from_str(arguments).map_err(|error| Misuse::words(format!("the arguments are not JSON: {error}")))
 }
 
-/// A file's content as the module takes it: text as it is, a component's bytes in base64.
+/// A file's content in the form that the module takes: text unchanged, a component's bytes in base64.
 fn read(file: &str) -> anyhow::Result<String> {
     let mut script = Vec::new();
     let opened = std::fs::File::open(file).and_then(|opened| opened.take(MAX_SCRIPT + 1).read_to_end(&mut script));

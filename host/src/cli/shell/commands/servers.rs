@@ -1,7 +1,10 @@
 //! `list`, `stop`, `kill`, `restart`: what the program's subcommands of the same names do.
 
-use super::super::{super::admin, Shell, context::Context};
-use super::{Arguments, Candidates, Command, Refused};
+use super::super::super::admin;
+use super::super::Shell;
+use super::super::context::Context;
+use super::super::misuse::Misuse;
+use super::{Arguments, Candidates, Command};
 
 pub(super) const LIST: Command = Command {
     name: "list",
@@ -13,7 +16,7 @@ pub(super) const LIST: Command = Command {
     run: |shell, arguments| {
         Box::pin(async move {
             if !arguments.words().is_empty() {
-                return Err(Refused::usage("nothing follows"));
+                return Err(Misuse::words("`list` takes no arguments"));
             }
             admin::list(&*shell.master().await?).await
         })
@@ -32,7 +35,7 @@ pub(super) const STOP: Command = Command {
 };
 
 async fn stop(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let ids = ids(&arguments)?.ok_or_else(|| Refused::usage("which servers? `all` for all, and the master"))?;
+    let ids = ids(&arguments)?.ok_or_else(|| Misuse::words("which servers? `all` for all, and the master"))?;
     let what = if ids.is_empty() { "all servers, and the master".to_owned() } else { ids.join(", ") };
     if shell.confirm(&format!("stop {what}")).await? {
         admin::stop(&*shell.master().await?, ids).await?;
@@ -42,9 +45,9 @@ async fn stop(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
 
 pub(super) const KILL: Command = Command {
     name: "kill",
-    summary: "kill servers without asking them, all or some",
+    summary: "kill servers without asking them to end",
     usage: "kill [all]\nkill <serverId>...",
-    help: "Without an id all servers are killed, and the master.",
+    help: "Without an id, all servers and the master are killed.",
     complete: |before| servers_or_all(before),
     run: |shell, arguments| Box::pin(kill(shell, arguments)),
 };
@@ -62,7 +65,7 @@ pub(super) const RESTART: Command = Command {
     name: "restart",
     summary: "restart servers, or start those that are down",
     usage: "restart <serverId>...\nrestart type <serverType>\nrestart all",
-    help: "The master is not among all, since it cannot restart itself.\n\
+    help: "`all` leaves out the master, because it cannot restart itself.\n\
            \n  restart chat-server-1 chat-server-2\n  restart type connector",
     complete: |before| match before {
         [] => vec![Candidates::Words(&["all", "type"]), Candidates::Servers],
@@ -75,8 +78,8 @@ pub(super) const RESTART: Command = Command {
 async fn restart(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let (server_type, ids) = match arguments.words() {
         ["type", server_type] => (Some((*server_type).to_owned()), Vec::new()),
-        ["type", ..] => return Err(Refused::usage("one server type")),
-        _ => (None, ids(&arguments)?.ok_or_else(|| Refused::usage("which servers? `all` for all"))?),
+        ["type", ..] => return Err(Misuse::words("one server type")),
+        _ => (None, ids(&arguments)?.ok_or_else(|| Misuse::words("which servers? `all` for all"))?),
     };
     let what = match &server_type {
         Some(server_type) => format!("restart all servers of type {server_type}"),
@@ -97,13 +100,13 @@ fn servers_or_all(before: &[&str]) -> Vec<Candidates> {
     }
 }
 
-/// The ids that are named; no ids for `all`; none where nothing was said.
+/// The ids that are named: an empty list for `all`, none where nothing was named.
 fn ids(arguments: &Arguments<'_>) -> anyhow::Result<Option<Vec<String>>> {
     match arguments.words() {
         [] => Ok(None),
         [Context::ALL] => Ok(Some(Vec::new())),
-        words if words.contains(&Context::ALL) => Err(Refused::usage("either `all` or ids")),
-        words if words.contains(&"") => Err(Refused::usage("an id is not empty")),
+        words if words.contains(&Context::ALL) => Err(Misuse::words("either `all` or ids")),
+        words if words.contains(&"") => Err(Misuse::words("an id is not empty")),
         _ => Ok(Some(arguments.owned())),
     }
 }

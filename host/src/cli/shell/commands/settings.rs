@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Command, Refused};
+use super::{Arguments, Command};
 
 pub(super) const GET: Command = Command {
     name: "get",
@@ -15,7 +16,7 @@ pub(super) const GET: Command = Command {
 };
 
 async fn get(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let [key] = arguments.words() else { return Err(Refused::usage("one key")) };
+    let [key] = arguments.words() else { return Err(Misuse::words("one key")) };
     shell.context.server("get")?;
     output::answer(shell.json, &shell.watch_server("get", *key).await?)
 }
@@ -33,7 +34,7 @@ pub(super) const SET: Command = Command {
 
 async fn set(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let [key, value] = arguments.words() else {
-        return Err(Refused::usage("one key and one value (a value with blanks needs quotes)"));
+        return Err(Misuse::words("one key and one value (a value with blanks needs quotes)"));
     };
     shell.context.server("set")?;
     output::answer(shell.json, &shell.watch_server("set", json!({ "key": key, "value": value })).await?)

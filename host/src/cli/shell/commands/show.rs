@@ -1,12 +1,15 @@
-//! `show`: what `watchServer` knows of the servers, or of one.
+//! `show`: what the module `watchServer` tells of all servers, or of one.
 
 use chrono::{DateTime, Local};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::super::{Exit, table};
+use super::super::super::exit::Exit;
+use super::super::super::print::{self, Unprinted};
+use super::super::super::table::{self, Column};
+use super::super::misuse::Misuse;
 use super::super::{Shell, output};
-use super::{Arguments, Candidates, Command, Refused};
+use super::{Arguments, Candidates, Command};
 
 pub(super) const SHOW: Command = Command {
     name: "show",
@@ -14,8 +17,8 @@ pub(super) const SHOW: Command = Command {
     usage: "show servers|connections|modules\n\
             show logins|status|proxy|handler|components|settings\n\
             show config <component>|master",
-    help: "What stands in the second line, and what a component is configured with, is\n\
-           of the server chosen with `use`.\n\
+    help: "The topics of the second line, and `show config <component>`, are about the\n\
+           server chosen with `use`.\n\
            \n  show servers\n  show connections\n  show config connector",
     complete: |before| match before {
         [] => vec![Candidates::Words(TOPICS)],
@@ -28,10 +31,10 @@ pub(super) const SHOW: Command = Command {
 const TOPICS: &[&str] =
     &["components", "config", "connections", "handler", "logins", "modules", "proxy", "servers", "settings", "status"];
 
-/// Topics of one server.
+/// Topics that need a chosen server.
 const OF_ONE: &[&str] = &["components", "handler", "logins", "proxy", "settings", "status"];
 
-/// Components that pomelo's applications configure, and the master.
+/// The words after `show config`: components of pomelo's applications, and the master.
 const CONFIGURED: &[&str] = &[
     "channel",
     "connection",
@@ -48,70 +51,70 @@ const CONFIGURED: &[&str] = &[
     "session",
 ];
 
-/// The part of the configuration that is the master's, whatever the context.
+/// The word after `show config` that needs no chosen server.
 const MASTER: &str = "master";
 
 async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
     let (topic, param) = match *arguments.words() {
         ["config", of] => ("config", of),
-        ["config", ..] => return Err(Refused::usage("the configuration of which component?")),
+        ["config", ..] => return Err(Misuse::words("the configuration of which component?")),
         [topic] if TOPICS.contains(&topic) => (topic, ""),
-        [topic] => return Err(Refused::usage(format!("there is nothing called `{}`", output::printable(topic)))),
-        _ => return Err(Refused::usage("one topic")),
+        [topic] => return Err(Misuse::words(format!("there is nothing called `{}`", output::printable(topic)))),
+        _ => return Err(Misuse::words("one topic")),
     };
     if OF_ONE.contains(&topic) || (topic == "config" && param != MASTER) {
         shell.context.server(&format!("show {topic}"))?;
     }
     let answer = shell.watch_server(topic, param).await?;
     if shell.json {
-        println!("{answer}");
+        print::line(&answer)?;
     } else {
-        print(topic, &answer)?;
+        print_answer(topic, &answer)?;
     }
     complete(&answer)
 }
 
-/// Prints an answer in the form that its topic has. One of another form, which a server may send, is shown as it is.
-fn print(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
+/// Prints an answer as its topic is shown. An answer of another form, which a server may send, is printed as any value.
+fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
     let answer: Value = serde_json::from_str(answer.get())?;
     match (topic, answer.get("msg")) {
         ("servers", Some(Value::Object(servers))) => output::by_id(
             servers,
             &[
-                ("serverType", "type"),
-                ("host", "host"),
-                ("port", "port"),
-                ("pid", "pid"),
-                ("heapUsed", "heap(M)"),
-                ("uptime", "up(m)"),
+                ("serverType", Column::optional("type", 3)),
+                ("host", Column::whole("host")),
+                ("port", Column::whole("port")),
+                ("pid", Column::optional("pid", 4)),
+                ("heapUsed", Column::optional("heap(M)", 2)),
+                ("uptime", Column::optional("up(m)", 1)),
             ],
-        ),
+        )?,
         ("connections", Some(Value::Object(servers))) => {
-            output::by_id(servers, &[("totalConnCount", "connections"), ("loginedCount", "logged in")]);
+            output::by_id(servers, &[("totalConnCount", "connections".into()), ("loginedCount", "logged in".into())])?;
         }
-        ("logins", Some(Value::Object(servers))) => servers.iter().for_each(|(id, server)| logins(id, server)),
-        ("status", Some(Value::Object(status))) => output::value(status.get("body").unwrap_or(&Value::Null)),
-        (_, Some(found)) => output::value(found),
-        (_, None) => output::value(&answer),
+        ("logins", Some(Value::Object(servers))) => servers.iter().try_for_each(|(id, server)| logins(id, server))?,
+        ("status", Some(Value::Object(status))) => output::value(status.get("body").unwrap_or(&Value::Null))?,
+        (_, Some(found)) => output::value(found)?,
+        (_, None) => output::value(&answer)?,
     }
     Ok(())
 }
 
-fn logins(id: &str, server: &Value) {
+fn logins(id: &str, server: &Value) -> Result<(), Unprinted> {
     let count = |member| server.get(member).map_or("-".into(), output::cell);
     let (connections, users) = (count("totalConnCount"), count("loginedCount"));
-    println!("{}: {connections} connections, {users} logged in", output::printable(id));
+    print::line(format!("{}: {connections} connections, {users} logged in", output::printable(id)))?;
     match server.get("loginedList") {
         Some(Value::Array(logins)) if !logins.is_empty() => {
             let cell = |login: &Value, member| login.get(member).map_or("-".into(), output::cell);
             let row = |login: &Value| vec![time(login.get("loginTime")), cell(login, "uid"), cell(login, "address")];
-            table::print(&["since", "uid", "address"], logins.iter().map(row).collect());
+            table::print(&["since", "uid", "address"], logins.iter().map(row).collect())
         }
-        _ => println!("nobody is logged in"),
+        _ => print::line("nobody is logged in"),
     }
 }
 
-/// Milliseconds since 1970 as the operator's clock has them; what is no such number, as it is.
+/// Milliseconds since 1970 as local time; anything else unchanged.
 fn time(value: Option<&Value>) -> String {
     let moment = value.and_then(Value::as_i64).and_then(DateTime::from_timestamp_millis);
     match moment {

@@ -1,15 +1,17 @@
-//! `events` and `logs`: what happens in the cluster and what a server's program writes, as the program's subcommands show it.
+//! `events` and `logs`, as the subcommands of the program.
 
+use super::super::super::arguments::LOG_LINES;
 use super::super::super::watch;
 use super::super::Shell;
-use super::{Arguments, Candidates, Command, Refused};
+use super::super::misuse::Misuse;
+use super::{Arguments, Candidates, Command};
 
 pub(super) const EVENTS: Command = Command {
     name: "events",
     summary: "show what has happened in the cluster",
     usage: "events [-f] [--since <number>]",
-    help: "Joins, exits, restarts, reloads, refusals, alarms. -f goes on with what\n\
-           happens from now on, until Ctrl-C; --since begins after an event's number.\n\
+    help: "Joins, exits, restarts, reloads, refusals, alarms. -f keeps printing new\n\
+           events until Ctrl-C; --since shows only events with a higher number.\n\
            \n  events -f",
     complete: |before| match before {
         [.., "--since"] => vec![],
@@ -19,9 +21,9 @@ pub(super) const EVENTS: Command = Command {
 };
 
 async fn events(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Options { follow, number, name } = Options::parse(arguments.words(), "--since")?;
+    let FollowOptions { follow, number, name } = FollowOptions::parse(arguments.words(), "--since")?;
     if name.is_some() {
-        return Err(Refused::usage("no server is named"));
+        return Err(Misuse::words("`events` takes no server"));
     }
     shell.follows = follow;
     watch::events(shell.connection.admin().clone(), follow, number.unwrap_or(0)).await
@@ -31,9 +33,8 @@ pub(super) const LOGS: Command = Command {
     name: "logs",
     summary: "show what a server's program writes",
     usage: "logs [<serverId>] [-f] [-n <lines>]",
-    help: "Of the server chosen with `use` where none is named. -f goes on with what it\n\
-           writes from now on, until Ctrl-C; -n is how many lines to begin with, 100\n\
-           where it is left out.\n\
+    help: "Without an id, of the server chosen with `use`. -f keeps printing new lines\n\
+           until Ctrl-C; -n is how many of the last lines to begin with, 100 without it.\n\
            \n  logs chat-server-1 -n 20\n  logs -f",
     complete: |before| match before {
         [.., "-n"] => vec![],
@@ -44,9 +45,9 @@ pub(super) const LOGS: Command = Command {
 };
 
 async fn logs(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let Options { follow, number, name } = Options::parse(arguments.words(), "-n")?;
+    let FollowOptions { follow, number, name } = FollowOptions::parse(arguments.words(), "-n")?;
     let lines =
-        number.map_or(Ok(watch::LINES), u32::try_from).map_err(|_| Refused::usage("those are too many lines"))?;
+        number.map_or(Ok(LOG_LINES), u32::try_from).map_err(|_| Misuse::words("that is too high a number of lines"))?;
     let server = match name {
         Some(server) => server,
         None => shell.context.server("logs")?,
@@ -55,9 +56,9 @@ async fn logs(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     watch::logs(shell.connection.admin().clone(), server, follow, lines).await
 }
 
-/// What follows either command.
+/// What may follow the word `events` or `logs`.
 #[derive(Debug, Default, PartialEq)]
-struct Options<'a> {
+struct FollowOptions<'a> {
     /// `-f`.
     follow: bool,
     /// What stands behind the option that takes a number.
@@ -65,20 +66,20 @@ struct Options<'a> {
     name: Option<&'a str>,
 }
 
-impl<'a> Options<'a> {
+impl<'a> FollowOptions<'a> {
     /// Reads the words, in any order; `counted` is the option that takes a number.
-    fn parse(words: &[&'a str], counted: &str) -> anyhow::Result<Options<'a>> {
-        let mut options = Options::default();
+    fn parse(words: &[&'a str], counted: &str) -> anyhow::Result<FollowOptions<'a>> {
+        let mut options = FollowOptions::default();
         let mut words = words.iter().copied();
         while let Some(word) = words.next() {
             match word {
                 "-f" | "--follow" => options.follow = true,
                 word if word == counted => {
                     let number = words.next().and_then(|number| number.parse().ok());
-                    options.number = Some(number.ok_or_else(|| Refused::usage(format!("{counted} takes a number")))?);
+                    options.number = Some(number.ok_or_else(|| Misuse::words(format!("{counted} takes a number")))?);
                 }
-                word if word.starts_with('-') => return Err(Refused::usage(format!("there is no option {word}"))),
-                word if options.name.replace(word).is_some() => return Err(Refused::usage("one server at most")),
+                word if word.starts_with('-') => return Err(Misuse::words(format!("there is no option {word}"))),
+                word if options.name.replace(word).is_some() => return Err(Misuse::words("one server at most")),
                 _ => {}
             }
         }
@@ -92,11 +93,11 @@ mod tests {
 
     #[test]
     fn options_stand_in_any_order_and_wrong_ones_are_named() {
-        let read = |words: &[&'static str]| Options::parse(words, "-n").map_err(|error| error.to_string());
-        let both = Options { follow: true, number: Some(5), name: Some("chat-1") };
+        let read = |words: &[&'static str]| FollowOptions::parse(words, "-n").map_err(|error| error.to_string());
+        let both = FollowOptions { follow: true, number: Some(5), name: Some("chat-1") };
         assert_eq!(read(&["chat-1", "-f", "-n", "5"]).unwrap(), both);
         assert_eq!(read(&["-n", "5", "--follow", "chat-1"]).unwrap(), both);
-        assert_eq!(read(&[]).unwrap(), Options::default());
+        assert_eq!(read(&[]).unwrap(), FollowOptions::default());
         for (wrong, said) in
             [(&["-n"][..], "-n takes"), (&["-n", "x"], "-n takes"), (&["--x"], "--x"), (&["a", "b"], "one")]
         {

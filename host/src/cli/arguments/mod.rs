@@ -1,0 +1,70 @@
+//! What the command line accepts, group by group; clap makes the parser and the `--help` texts from it. Knows nothing of what the commands do.
+//!
+//! | file | commands |
+//! |---|---|
+//! | `host` | `start`, `master`, `monitor` |
+//! | `admin` | those that ask a running master: `list` to `shell` |
+//!
+//! The arguments of `user`, `check` and `init` are in the files of these names beside this folder.
+
+mod admin;
+mod host;
+
+use clap::{Parser, Subcommand};
+
+pub(super) use self::admin::{AdminArgs, AdminCommand, LOG_LINES, ModulesAction};
+pub(super) use self::host::{HostArgs, HostCommand, MonitorArgs, ReadyArg};
+use super::check::CheckArgs;
+use super::init::InitArgs;
+use super::user::UserArgs;
+
+const AFTER_HELP: &str = "\
+Without a configuration `pomelo start` runs a demo cluster.
+
+Exit codes:
+  0  done
+  1  the command failed, or the cluster refused it
+  2  wrong arguments or configuration
+  3  no master can be reached
+  4  the master refuses the user
+  5  no answer in time
+  6  a monitor's program has ended, and its `restart` policy does not start it again
+  7  standard output cannot be written to; what was asked for may have been done
+
+POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
+POMELO_LOG=info,pomelo::call=debug shows every call of a handler.
+POMELO_LOG_FORMAT=json logs a JSON object a line.
+POMELO_CACHE is the directory where compiled modules are kept; empty, none are kept.";
+
+/// Runs and administers clusters of servers; admin modules are WebAssembly components.
+#[derive(Parser)]
+#[command(name = "pomelo", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    #[command(flatten)]
+    Host(HostCommand),
+    #[command(flatten)]
+    Admin(AdminCommand),
+    /// Say who may log in: add, remove and list users, change passwords
+    User(UserArgs),
+    /// Report every fault of a configuration at once, and warn of what may be one
+    Check(CheckArgs),
+    /// Write a working configuration with secrets of its own
+    Init(InitArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

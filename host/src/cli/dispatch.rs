@@ -1,0 +1,54 @@
+//! From a command's arguments to the function that does the work.
+
+use super::admin::{self, once};
+use super::arguments::{AdminCommand, Command, HostCommand, ModulesAction};
+use super::{admit, check, init, run, shell, user, watch};
+
+/// Runs a command to its end.
+pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Host(command) => of_a_host(command).await,
+        Command::Admin(command) => of_an_admin(command).await,
+        Command::User(arguments) => user::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+    }
+}
+
+async fn of_a_host(command: HostCommand) -> anyhow::Result<()> {
+    match command {
+        HostCommand::Start { host, server_type, id, allow_exposed } => {
+            run::start(host, server_type, id, allow_exposed).await
+        }
+        HostCommand::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
+        HostCommand::Monitor(arguments) => run::monitor(arguments).await,
+        HostCommand::DemoServer { port } => Ok(crate::demo::server(port).await?),
+    }
+}
+
+async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
+    match command {
+        AdminCommand::List { admin } => once(admin, admin::list).await,
+        AdminCommand::Add { admin, args } => once(admin, async |session| admin::add(session, args).await).await,
+        AdminCommand::Stop { admin, ids } => once(admin, async |session| admin::stop(session, ids).await).await,
+        AdminCommand::Kill { admin, ids } => once(admin, async |session| admin::kill(session, ids).await).await,
+        AdminCommand::Restart { admin, server_type, ids } => {
+            once(admin, async |session| admin::restart(session, server_type, ids).await).await
+        }
+        AdminCommand::Admit { admin, ids, all, seconds } => {
+            once(admin, async |session| admit::admit(session, ids, all, seconds).await).await
+        }
+        AdminCommand::Modules { admin, action } => {
+            let action = action.unwrap_or(ModulesAction::List);
+            once(admin, async |session| admin::modules(session, action).await).await
+        }
+        AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
+        AdminCommand::Logs { admin, id, follow, lines } => watch::logs(admin, &id, follow, lines).await,
+        AdminCommand::Forget { admin, ids } => once(admin, async |session| watch::forget(session, ids).await).await,
+        AdminCommand::Request { admin, module, message } => {
+            let message = admin::message(&message)?;
+            once(admin, async |session| admin::request(session, &module, &message).await).await
+        }
+        AdminCommand::Shell { admin, yes } => shell::run(admin, yes).await,
+    }
+}
