@@ -52,7 +52,7 @@ impl Rotating {
                 Ok(()) => self.stuck = false,
                 Err(error) if !self.stuck => {
                     self.stuck = true;
-                    tracing::error!(file = %self.path.display(), %error, "no new file of the admin log can be begun; this one grows on until one can");
+                    tracing::error!(file = %self.path.display(), %error, "no new file of the admin log can be begun; the present one grows beyond its size until then");
                 }
                 Err(_) => {}
             }

@@ -200,7 +200,7 @@ fn write(records: &Receiver<Message>, mut file: Rotating, missing: &Missing) {
                 count_lost(&missing.lost, lines);
                 if !failing {
                     failing = true;
-                    tracing::error!(file = %file.path().display(), %error, "the admin log cannot be written; what is missing is counted");
+                    tracing::error!(file = %file.path().display(), %error, "the admin log cannot be written; records are counted until it can be");
                 }
             }
         }

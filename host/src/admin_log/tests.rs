@@ -97,7 +97,7 @@ fn a4_files_are_bounded_in_size_and_number_and_no_line_is_lost_between_them() {
 fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
-    // Nobody takes from the queue, as while a disk hangs.
+    // No thread takes from the queue, as if the disk hung.
     let (queue, records) = sync_channel(4);
     let missing = Arc::new(Missing::default());
     let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));

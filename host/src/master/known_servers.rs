@@ -29,7 +29,7 @@ const REFRESHED: u64 = 3600;
 /// The keeper's scope. No module id has a space.
 const SCOPE: &str = "returning servers";
 
-/// Who may come back, who waits for it, and whom the operator admits.
+/// The servers that may come back, those that wait for it, and those that the operator admits.
 pub(super) struct KnownServers {
     policy: Reconnect,
     keeper: Option<Arc<dyn Keeper>>,

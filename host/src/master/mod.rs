@@ -77,7 +77,7 @@ pub struct Options {
     pub observe: crate::observe::Options,
     /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
-    /// Who may come back without a token where tokens are asked for.
+    /// Which servers may come back without a token, if tokens are required.
     pub reconnect: Reconnect,
     /// The configured servers' types by their ids, the master's own among them.
     pub configured: BTreeMap<String, String>,
@@ -279,7 +279,7 @@ impl Master {
         ReplaceAccess(Arc::downgrade(&self.core))
     }
 
-    /// Who is connected.
+    /// The peers that are connected.
     pub fn members(&self) -> &Arc<Members> {
         &self.core.members
     }

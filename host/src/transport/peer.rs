@@ -49,6 +49,7 @@ pub enum Outgoing {
 #[derive(Clone)]
 pub struct Peer(Arc<PeerState>);
 
+/// What the handles of a peer share.
 struct PeerState {
     id: u64,
     transport: Transport,

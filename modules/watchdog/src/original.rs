@@ -148,7 +148,7 @@ fn r5_a_restarted_original_master_tells_the_whole_table_and_all_have_started_onc
     monitor::start(&world).unwrap();
     world.order(json!({"action": "startOver"})).unwrap();
     world.check(&["subscribe", "record", "over"], &["chat-1", "ours"]);
-    // Who comes back is a listener of it without a word, and is told before the timer has looked.
+    // To an original master a server that comes back is a listener. It is told of changes before the timer runs.
     world.table.take();
     world.order(json!({"action": "replaceServer", "servers": {"ours": {"id": "ours"}}})).unwrap();
     world.add("chat-2").unwrap();

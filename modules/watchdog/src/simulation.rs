@@ -197,14 +197,14 @@ impl World {
     }
 }
 
-/// The world, and who may move in it.
+/// The world, and the signal that the turn has changed.
 struct Stage {
     world: Mutex<World>,
     moved: Condvar,
 }
 
 impl Stage {
-    /// The master's side: its handlers do not wait, so nothing happens between their calls that matters.
+    /// Runs the master's next job. It runs whole, because the master's handlers do not wait.
     fn work(&self) {
         let Some(job) = self.world().jobs.pop_front() else {
             return;
@@ -216,7 +216,7 @@ impl Stage {
                 let Ok(Answer::Plain(servers)) = master::handle(&host, PLAIN, &request) else {
                     return;
                 };
-                // The answer is a frame as well: here it takes the place of a whole table.
+                // The answer is a frame as well. It is modelled as an order that replaces the table.
                 let servers = Some(to_raw_value(&servers).unwrap());
                 self.world().plain_frames.push_back(Order { servers, ..Order::new("replaceServer") });
             }
@@ -284,7 +284,7 @@ impl Stage {
         self.moved.wait_while(world, |world| world.turn != Some(thread) && !world.over).unwrap()
     }
 
-    /// Everything that is under way comes to its end.
+    /// Runs everything that is under way to its end.
     fn settle(&self) {
         loop {
             self.work();

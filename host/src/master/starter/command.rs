@@ -131,7 +131,7 @@ impl Commands {
             host.is_empty() || host.starts_with('-') || host.contains(|c: char| c.is_control() || c.is_whitespace());
         // A text with a user in front would not begin with `-`, and still be no host.
         if bad || host.contains('@') {
-            let what = format!("`{}` is no host that `ssh` could be told", crate::wire::shown(host));
+            let what = format!("`{}` is no host that can be given to `ssh`", crate::wire::shown(host));
             return Err(Failure::new(code::BAD_MESSAGE, what));
         }
         let destination = self.ssh.user.as_ref().map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));

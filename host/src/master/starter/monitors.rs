@@ -224,8 +224,7 @@ impl ServerStarter {
             let _ = tokio::time::timeout(ENDING, monitor.status().wait_for(down)).await;
             let up = monitor.status().borrow().pid();
             if let Some(pid) = up {
-                let what =
-                    format!("{id} is not down, and is started only when it is: its monitor runs as process {pid}");
+                let what = format!("{id} cannot be started, because its monitor still runs, as process {pid}");
                 return Err(Failure::new(code::BUSY, what));
             }
         }

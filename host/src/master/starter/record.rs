@@ -81,7 +81,7 @@ impl Record {
         let info = |(id, text): (String, String)| match serde_json::from_str(&text) {
             Ok(info) => Some((id, info)),
             Err(error) => {
-                tracing::error!(server = %id, %error, "what is known of a server that was added cannot be read");
+                tracing::error!(server = %id, %error, "the entry of an added server in the database cannot be read, and is ignored");
                 None
             }
         };

@@ -276,7 +276,7 @@ async fn s4_restart_force_ends_what_an_earlier_run_left_on_the_port() {
     let mut another = leftover("chat-2");
     let mut old = leftover("chat-1");
     drop(listener);
-    // Whoever holds the state is the server's monitor: what it runs is nothing left behind.
+    // Its monitor is alive while somebody holds the state, so that what it runs is not left behind.
     let monitor = StateDb::open(&config.data_dir("chat-1").unwrap()).unwrap();
     let busy = starter.start("chat-1").await.unwrap_err();
     assert!(busy.code == code::BUSY && busy.message.contains("its monitor may be alive"), "{busy}");

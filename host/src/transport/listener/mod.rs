@@ -101,7 +101,7 @@ impl Listener {
                         let (door, shutdown) = (door.clone(), shutdown.clone());
                         door.tasks.clone().spawn(async move { door.admit(stream, remote, place, shutdown).await });
                     }
-                    Err(_) => refuse(remote, "limit", "as many connections as are allowed are open already"),
+                    Err(_) => refuse(remote, "limit", "no more connections are allowed at a time (`max_connections`)"),
                 },
                 Err(error) => {
                     // Mostly out of file descriptors. Trying again at once would only burn the CPU.

@@ -50,9 +50,9 @@ pub enum Bad {
 /// A packet of pomelo-admin's wire.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A client introduces itself; the seconds within which it promises to send something, 0 for no promise.
+    /// A client introduces itself.
     Connect {
-        /// Seconds.
+        /// Seconds within which the client promises to send something; 0 for no promise.
         keep_alive: u16,
     },
     /// The server's answer: 0 for yes.

@@ -87,7 +87,7 @@ mod tests {
             let (mut rest, mut sizes) = (bytes, sizes.iter().cycle());
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap_or(&1)));
-                // Who has refused something reads no more.
+                // A reader that has refused something reads no more.
                 if writing.write_all(piece).await.is_err() {
                     return;
                 }
