@@ -36,13 +36,13 @@ pub mod code {
     pub const STORE_FULL: &str = "store-full";
     /// A queue or table that this call needed is full.
     pub const BUSY: &str = "busy";
-    /// The handler answered with what is not JSON, or with more than an answer may be.
+    /// The handler's answer is not JSON, or is larger than an answer may be.
     pub const BAD_ANSWER: &str = "bad-answer";
     /// The call was under way in a version that was replaced and did not end in time.
     pub const RELOADED: &str = "reloaded";
     /// The peer left before it answered.
     pub const DISCONNECTED: &str = "disconnected";
-    /// The connection to the peer is lost, and may come back: the peer was not asked, and may well be there.
+    /// The connection to the peer is lost, and may come back. The peer was not asked, and may still run.
     pub const UNREACHABLE: &str = "unreachable";
     /// No such server, key or thing.
     pub const NOT_FOUND: &str = "not-found";
@@ -52,7 +52,7 @@ pub mod code {
     pub const FORBIDDEN: &str = "forbidden";
     /// The message cannot be understood.
     pub const BAD_MESSAGE: &str = "bad-message";
-    /// The handler trapped too often in a row and is left alone for a while.
+    /// The handler trapped too often in a row and is not called for a while.
     pub const PUT_ASIDE: &str = "put-aside";
     /// Calls are nested too deeply.
     pub const TOO_DEEP: &str = "too-deep";
@@ -102,7 +102,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Peers other than ours send errors of any form: a string, an object with other members, a number. All of them become a failure.
+/// Peers other than ours send errors of any form: a string, an object with other members, a number. Each becomes a failure.
 impl<'de> Deserialize<'de> for Failure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;

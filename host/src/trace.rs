@@ -1,9 +1,9 @@
-//! Which request a call belongs to: an id that is made where a client asks and goes with the request from the master to its monitors and back, so that
-//! the lines of their logs can be brought together.
+//! Which request a call belongs to. The id is made where a client asks. It goes with the request from the master to its monitors and back, so that the
+//! lines of their logs can be brought together.
 //!
-//! The form is that of W3C's Trace Context, `00-TRACE-SPAN-FLAGS` in hexadecimal, so that a client's own id can be taken over. It says nothing about
-//! who asks and decides nothing. Within a call it stands in a task-local value: whatever the call sends carries it, and no function needs it as an
-//! argument.
+//! The form is that of W3C's Trace Context, `00-TRACE-SPAN-FLAGS` in hexadecimal, so that a client's own id can be used. The id says nothing about who
+//! asks, and nothing is decided by it. Within a call it is a task-local value, so that whatever the call sends carries it and no function needs it as
+//! an argument.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ tokio::task_local! {
 impl Trace {
     /// A new request.
     pub fn begin() -> Self {
-        // Zeros mean that there is none.
+        // Zero is not a valid id.
         Trace { id: rand::random::<u128>().max(1), span: rand::random::<u64>().max(1), flags: 1 }
     }
 
@@ -33,7 +33,7 @@ impl Trace {
         Trace { span: rand::random::<u64>().max(1), ..self }
     }
 
-    /// The request that the text names; absent where it is no `traceparent` of version 00.
+    /// The request that the text names. Absent where the text is not a `traceparent` of version 00.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let dashes = [2, 35, 52].iter().all(|&at| bytes.get(at) == Some(&b'-'));
@@ -46,7 +46,7 @@ impl Trace {
         Some(Trace { id, span, flags: u8::from_str_radix(&text[53..], 16).ok()? })
     }
 
-    /// That of the call that runs here, if it has one.
+    /// The request that the call which runs here belongs to, if any.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(|trace| *trace).ok().flatten()
     }

@@ -1,4 +1,4 @@
-//! Puts a handler aside that keeps trapping: a handler that traps at every call costs a fresh instance each time and does nobody good.
+//! Puts a handler aside that keeps trapping, because every trap costs a fresh instance and no caller gets an answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// One handler's record of traps.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Whether the record has anything in it: calls of a handler that does not trap share no lock. It is changed under the record's.
+    /// Whether there is anything in the record. Calls look here first, so that those of a handler that does not trap share no lock. It is
+    /// changed while the record is locked.
     troubled: AtomicBool,
     record: Mutex<Record>,
 }
@@ -48,7 +49,7 @@ impl Breaker {
         }
     }
 
-    /// The handler trapped; how long it is put aside for that, if it is.
+    /// Counts a trap. Returns how long the handler is put aside for it, if it is.
     pub fn trapped(&self, now: Instant) -> Option<Duration> {
         let mut record = self.record.lock();
         self.troubled.store(true, Ordering::Release);

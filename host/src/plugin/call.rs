@@ -17,7 +17,7 @@ pub struct Call {
     pub msg: Option<Box<RawValue>>,
     /// Whether the caller waits for the answer.
     pub wants_answer: bool,
-    /// In how many calls this one is nested.
+    /// How many calls this one is nested in: 0 for a client's own call.
     pub depth: u8,
     /// When it must have been answered.
     pub deadline: Instant,

@@ -57,7 +57,7 @@ pub struct Caller {
     /// Where the connection comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The way to a client that waits.
+    /// Sends messages to a client that waits for the answer. Absent where the caller is no such client.
     #[serde(skip)]
     pub progress: Option<Progress>,
 }

@@ -1,5 +1,5 @@
-//! From a file's bytes to compiled code and a descriptor. Nothing of the file runs here but, in a file without the descriptor's section,
-//! `describe` with every import trapping.
+//! From a file's bytes to compiled code and a descriptor. Nothing of the file runs here, with one exception: in a file without the
+//! descriptor's section, `describe` runs, and traps if it calls an import.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::limited_store::limited_store;
 use super::{Compiled, Descriptor, Engine, InspectError, Inspection, Limits, LoadError, bindings};
 
 impl Compiled {
-    /// Compiles a file, on a thread where that holds up nobody, or finds it compiled already by this engine. Some ten milliseconds of CPU time
-    /// for each 100 kB, or 0.1 from the cache on disk.
+    /// Compiles a file on a blocking thread, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each
+    /// 100 kB, or 0.1 ms with the cache on disk.
     ///
     /// # Errors
     /// [`LoadError`] says why the file is refused.
@@ -35,7 +35,7 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// Compiles a script: a component with a `monitor-handler` that needs no descriptor, and has none here even if it exports one.
+    /// Compiles a script: a component with a `monitor-handler`. It needs no descriptor, and one that it exports is not read.
     ///
     /// # Errors
     /// [`LoadError`] says why it is refused.
@@ -45,7 +45,7 @@ impl Compiled {
     }
 }
 
-/// Reads and compiles a file on a thread of its own.
+/// Reads and compiles a file on a blocking thread.
 async fn compile(
     engine: &Engine,
     bytes: Arc<[u8]>,
@@ -60,7 +60,7 @@ async fn compile(
     tokio::task::spawn_blocking(compile).await?
 }
 
-/// Asks a component for its descriptor, with every import trapping and the default limits.
+/// Asks a component for its descriptor, under the default limits. Every import traps.
 async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<String> {
     let limits = Limits::default();
     let mut linker = Linker::new(engine.wasmtime());

@@ -14,7 +14,7 @@ pub struct Compiled {
 /// Why a file cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It is no admin module.
+    /// It is not an admin module.
     #[error(transparent)]
     Inspect(#[from] InspectError),
     /// Its descriptor is refused.

@@ -1,4 +1,4 @@
-//! What a module id has on a host, over all versions of the module: its store, its options, its grants, its figures.
+//! What belongs to a module id on a host, whichever version of the module is in force: its store, its options, its grants, its figures.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub trait Neighbours: Send + Sync {
     fn store(&self, id: &str) -> Option<Arc<Store>>;
 }
 
-/// What a module id has on a host.
+/// What belongs to a module id on a host.
 pub struct Context {
     /// The module id.
     pub id: String,

@@ -1,6 +1,7 @@
-//! The CPU time of one call: the time that its future is being polled, neither more (waiting) nor less (host functions).
+//! The CPU time of one call: the time in which its future is polled. Waiting is not counted, and host functions are.
 //!
-//! Counting epochs alone would charge a call for the time that it waits in a busy executor's queue after it has yielded.
+//! Epochs are not counted instead, because a call would then be charged for the time that it waits in a busy executor's queue after it has
+//! yielded.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl CpuClock {
         })
     }
 
-    /// Begins with a new call.
+    /// Counts from zero again, for a new call.
     pub fn reset(&self) {
         self.spent.store(0, Ordering::Relaxed);
         self.exceeded.store(false, Ordering::Relaxed);

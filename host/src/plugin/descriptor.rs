@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Handler, HostRole, Limits};
 
-/// What a module says of itself. Members that this host does not know are passed over.
+/// What a module says of itself. Members that this host does not know are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// A name for people.
@@ -27,12 +27,12 @@ pub struct Descriptor {
     /// Keys of the store that outlive the process; a trailing `*` stands for any ending.
     #[serde(default)]
     pub durable: Vec<String>,
-    /// Limits that the module's work needs.
+    /// Limits that the module needs.
     #[serde(default)]
     pub limits: WantedLimits,
 }
 
-/// Limits that a module's work needs, where it is more than every module has; under the names that they have in `pomelo.toml`.
+/// Limits that a module needs where the common ones are too low, under their names in `pomelo.toml`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedLimits {
     /// CPU time of one call, milliseconds.
@@ -50,7 +50,7 @@ pub struct WantedLimits {
 }
 
 impl WantedLimits {
-    /// Raises those limits of a module that are still the `common` ones, of which nothing was said for this module.
+    /// Raises those of a module's limits that are equal to the `common` ones, because nothing was configured for this module.
     pub fn raise(&self, limits: &mut Limits, common: &Limits) {
         fn raise<T: Ord + Copy>(limit: &mut T, common: T, wanted: Option<T>) {
             if *limit == common {
@@ -123,7 +123,7 @@ pub enum DescriptorError {
     /// An id stands twice.
     #[error("the module id `{0}` stands twice in the descriptor")]
     Twice(String),
-    /// `serial` names what is no callback.
+    /// `serial` has a name that is not a callback's.
     #[error(
         "`serial` names `{0}`, which is none of master-handler, monitor-handler, client-handler, server-events, lifecycle"
     )]
@@ -190,7 +190,7 @@ impl IdDescriptor {
             TimerKind::Pull => HostRole::Master,
             TimerKind::Push => HostRole::Monitor,
         };
-        // A day is the longest that a timer waits: it keeps the arithmetic of instants in range.
+        // A timer waits a day at most, so that adding to an instant cannot overflow.
         let seconds = |value: f64, least: f64| Duration::from_secs_f64(value.clamp(least, 86_400.0));
         let interval = self.interval.filter(|value| value.is_finite())?;
         let delay = self.delay.filter(|value| value.is_finite()).unwrap_or(0.0);
@@ -199,7 +199,7 @@ impl IdDescriptor {
 }
 
 impl Operations {
-    /// The highest user level that may ask for an operation: 1 where nothing is said.
+    /// The highest user level that may ask for an operation: 1 where none is given.
     pub fn level(&self, operation: &str) -> u32 {
         self.levels.get(operation).or_else(|| self.levels.get("*")).copied().unwrap_or(1)
     }

@@ -1,4 +1,5 @@
-//! wasmtime's configuration, the linker, and the places that all modules of a process share.
+//! wasmtime's configuration, the linker, and what all modules of a process share: the permits for calls, the compiled files, and the number of
+//! idle instances.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,10 +28,10 @@ struct SharedEngine {
     limits: EngineLimits,
 }
 
-/// Instances for serial calls.
+/// Instances for serial calls, which take no permit.
 const SERIAL: u32 = 256;
 
-/// What one component may have of each. The totals are that for every live instance, so that no module can use up what others need.
+/// What one component may have of each. The engine reserves as much for every live instance, so that no module can use up what others need.
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 8;
@@ -47,7 +48,8 @@ impl Engine {
     /// [`EngineError`] where the limits cannot be had on this machine, or the directory cannot be used.
     pub fn new(limits: EngineLimits, cache: Option<&Path>) -> Result<Self, EngineError> {
         let total = limits.total_instances.max(16);
-        // Idle instances keep their stacks and memories: as many may be idle as may be under way. Serial calls, one a module, take no place.
+        // Idle instances keep their stacks and memories, and as many may be idle as calls may be under way. Serial calls, one for each module,
+        // come on top, because they take no permit.
         let live = total.saturating_mul(2).saturating_add(SERIAL);
         let mut pooling = PoolingAllocationConfig::new();
         pooling
@@ -96,7 +98,7 @@ impl Engine {
         })))
     }
 
-    /// Moves the epoch on from a thread of its own, which a busy executor cannot hold up.
+    /// Increments the epoch, on a thread of its own because a busy executor would delay a task.
     fn tick(engine: &wasmtime::Engine) -> Result<(), EngineError> {
         let engine = engine.weak();
         let ticks = move || {
@@ -131,13 +133,13 @@ impl Engine {
         &self.0.limits
     }
 
-    /// Whether one more instance may stay idle; counted if so.
+    /// Whether one more instance may stay idle. If so, it is counted.
     pub(super) fn keep_idle(&self) -> bool {
         let more = |idle: usize| (idle < self.0.max_idle).then_some(idle + 1);
         self.0.idle.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
-    /// `count` instances are idle no longer.
+    /// Counts `count` instances less as idle.
     pub(super) fn not_idle(&self, count: usize) {
         self.0.idle.fetch_sub(count, Ordering::AcqRel);
     }

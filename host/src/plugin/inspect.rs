@@ -1,4 +1,4 @@
-//! What can be read off a component's file without running it.
+//! What can be read from a component's file without running it.
 
 use sha2::{Digest, Sha256};
 use wasmparser::{Parser, Payload};
@@ -20,7 +20,7 @@ pub struct Inspection {
     pub descriptor: Option<String>,
 }
 
-/// Why a file is no admin module.
+/// Why a file is not an admin module.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// There is nothing in it.
@@ -38,7 +38,7 @@ pub enum InspectError {
     /// It does not export the descriptor.
     #[error("it does not export `{DESCRIPTOR}`: is it an admin module?")]
     NoDescriptor,
-    /// It exports nothing that could be run once.
+    /// It does not export the handler that is called of a script.
     #[error("it does not export `{}`, the function that is run of a script", Handler::Monitor.export())]
     NoScript,
     /// It exports callbacks of another version of the package.
@@ -98,8 +98,8 @@ impl Inspection {
             descriptor: None,
         };
         let mut exports = Vec::new();
-        // A component holds core modules and components; only what stands at the top is its own, but for the descriptor's
-        // section, which a linker leaves in the core module that it came with.
+        // A component contains core modules and other components. Only the imports and exports at the top are its own. The descriptor's section
+        // is looked for at every depth, because linkers leave it in the core module that it came with.
         let mut depth = 0usize;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {

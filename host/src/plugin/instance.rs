@@ -14,7 +14,7 @@ use super::sampling::SamplingSwitch;
 use super::{Engine, Handler, Inspection, Limits};
 use crate::failure::Failure;
 
-/// Where the exports stand in a compiled module; found once a version.
+/// Where the handlers are found in a compiled module. Looked up once for each version.
 pub(super) struct Exports {
     master: Option<master_handler::GuestIndices>,
     monitor: Option<monitor_handler::GuestIndices>,
@@ -61,7 +61,7 @@ struct Guest {
     start: Option<lifecycle::Guest>,
 }
 
-/// Why a guest did not come back, and which limits it had run into.
+/// Why a guest's call did not return, and which limits it had exceeded.
 pub(super) struct Trapped {
     pub error: wasmtime::Error,
     pub cpu_exceeded: bool,
@@ -91,7 +91,8 @@ impl Instance {
         }
     }
 
-    /// Calls a handler; its answer as text, absent where it gives none.
+    /// Calls a handler. Its answer is text, and absent for handlers that have none. The outer error is a trap, the inner one the handler's own
+    /// failure.
     pub async fn call(
         &mut self,
         handler: Handler,

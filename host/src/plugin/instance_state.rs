@@ -18,17 +18,17 @@ pub(super) struct InstanceState {
     serves: Option<CallState>,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuClock>,
-    /// The right to run; given back while the call waits for others.
+    /// The right to run. It is given back while the call waits for others.
     running: Option<OwnedSemaphorePermit>,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
-    /// An answer, and a message that the guest sends, bytes.
+    /// Bytes that an answer, or a message that the guest sends, may have.
     pub message_limit: usize,
 }
 
 /// The call that an instance serves.
 pub(super) struct CallState {
     call: Call,
-    /// Gives the right to run.
+    /// Where the right to run is taken from again after the call has waited.
     runners: Arc<Semaphore>,
 }
 
@@ -63,7 +63,7 @@ impl InstanceState {
         self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
-        // A call before this one may have been refused memory and done without.
+        // An earlier call may have been refused memory and gone on without it.
         self.memory.exceeded = false;
     }
 
@@ -82,20 +82,20 @@ impl InstanceState {
         self.serves.as_ref().map(|served| &served.call).ok_or_else(outside)
     }
 
-    /// Waits for something on behalf of the guest. The right to run is given back meanwhile, so that calls that wait keep none of those
-    /// that could run from running.
+    /// Waits for something on behalf of the guest. The right to run is given back meanwhile, so that a call that waits does not keep another
+    /// from running.
     pub async fn wait<T>(&mut self, what: impl Future<Output = T>) -> T {
         self.running = None;
         let done = what.await;
         if let Some(served) = &self.serves {
-            // The semaphore is never closed; without a permit the call would only run uncounted.
+            // The semaphore is never closed. If it were, the call would run without being counted.
             self.running = served.runners.clone().acquire_owned().await.ok();
         }
         done
     }
 
-    /// Depth and deadline of a call that is made for this one. It must be answered before this one's own deadline, with some time left to use
-    /// the answer.
+    /// Depth and deadline of a call that this call makes. Its deadline is earlier than this call's own, so that there is time left to use the
+    /// answer.
     ///
     /// # Errors
     /// `too-deep`.
@@ -112,7 +112,7 @@ impl InstanceState {
         Ok((call.depth + 1, now + wanted.min(left.saturating_sub(margin))))
     }
 
-    /// Whether the module may turn to another's namesake on other servers.
+    /// Checks that the module may send messages to `module` on other servers through an interface.
     ///
     /// # Errors
     /// `forbidden`.
@@ -154,14 +154,14 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // What tools for interpreted languages make has tables of some ten thousand elements.
+        // The components of interpreted languages have tables of some ten thousand elements.
         Ok(desired <= 100_000)
     }
 }
 
 impl WasiView for InstanceState {
-    /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is
-    /// made at first use, since most modules import nothing of WASI.
+    /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is made at first
+    /// use, because most modules import nothing of WASI.
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = self.wasi.get_or_insert_with(|| Box::new((WasiCtx::builder().build(), ResourceTable::new())));
         let (ctx, table) = &mut **wasi;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-/// Keeps keys and values beyond the process. Scopes are module ids.
+/// Keeps keys and values when the process ends. A scope is a module id.
 pub trait Keeper: Send + Sync + 'static {
     /// What is kept for a scope.
     fn load(&self, scope: &str) -> Vec<(String, String)>;
-    /// Keeps a value, or forgets it. Does not wait for the disk: the change is there after a crash of the machine only if some milliseconds
-    /// have passed, and always after an orderly end.
+    /// Keeps a value, or removes the key. Does not wait for the disk: after a crash, changes of the last milliseconds may be lost. After an
+    /// orderly end of the process, none is.
     fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>);
 }

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 pub struct Lease(Arc<Module>);
 
 impl Module {
-    /// Takes part in this version: it is not drained before the lease is given back. To be taken where it is certain that the version is still
-    /// the one in force.
+    /// Takes part in this version, which is not drained before the lease is given back. Take it where it is certain that the version is still
+    /// the one in force, such as under the lock of the table.
     pub fn lease(self: &Arc<Self>) -> Lease {
         self.call_begins();
         Lease(self.clone())

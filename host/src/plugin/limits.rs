@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How deeply calls may be nested in one another: a client's call is at depth 0, a call that the host makes for it at 1, and so on.
 ///
-/// Every depth has places of its own, so that a call waits only for calls that are deeper than itself, and the deepest wait for none.
+/// Every depth has permits of its own. A call therefore waits only for calls that are nested deeper than itself, and the deepest for none.
 pub const MAX_DEPTH: u8 = 4;
 
 /// What one module may use.
@@ -16,14 +16,14 @@ pub struct Limits {
     pub wall: Duration,
     /// Memory of one instance, bytes. Default 16 MiB, at most [`EngineLimits::max_memory`].
     pub memory: usize,
-    /// Calls that run at the same time; calls that wait for others are not among them. So many instances stay warm. Default 16.
+    /// Calls that run at the same time. Calls that wait for others are not counted. As many instances are kept warm. Default 16.
     pub running: usize,
-    /// Calls under way at the same time, waiting ones among them, that no other call waits for. Default 256, at most half of those of all
+    /// Calls under way at the same time that are not nested in others, whether they run or wait. Default 256, at most half of those of all
     /// modules.
     pub instances: usize,
-    /// Calls under way at each deeper level. Default 16, at most half of those of all modules.
+    /// Calls under way at each greater depth of nesting. Default 16, at most half of those of all modules.
     pub reserve: usize,
-    /// Calls that wait for a place; one more fails with `busy`. Default 1024.
+    /// Calls that wait until they may begin. One more fails with `busy`. Default 1024.
     pub queue: usize,
     /// Keys and values of the module's store, bytes. Default 1 MiB.
     pub store: usize,
@@ -50,7 +50,7 @@ impl Default for Limits {
 /// What all modules of a process may use together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineLimits {
-    /// Calls under way in all modules. A quarter of the places is kept for nested calls. Default 1024, at least 16.
+    /// Calls under way in all modules. A quarter of them is reserved for nested calls. Default 1024, at least 16.
     pub total_instances: u32,
     /// The most memory that any module's limit may name, bytes. Default 64 MiB.
     pub max_memory: usize,

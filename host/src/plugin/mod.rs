@@ -1,31 +1,35 @@
 //! The module runtime: components, compiled once, called in warm instances under limits.
 //!
-//! The way of a call: [`Lease::call`] takes a place in the module's and the engine's table of instances, an idle instance or a new one, and
-//! the right to run; the guest runs under a CPU budget and a wall deadline; what it asks of its host goes to the traits in
-//! [`capability`]; its answer is checked to be JSON. A trap, a passed limit or a missed deadline ends that call and drops that instance,
-//! and nothing else.
+//! The way of a call: [`Lease::call`] takes a permit of the module and one of the engine, the right to run, and an idle instance or a new one.
+//! The guest then runs under a limit of CPU time and a deadline. What it asks of its host goes to the traits in [`capability`]. Its answer is
+//! checked to be JSON. A trap, a passed limit or a missed deadline ends that call and drops that instance, and nothing else.
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `engine` | wasmtime's configuration, the linker, the places that all modules share |
+//! | `engine` | wasmtime's configuration, the linker, and what all modules of a process share |
+//! | `call_permits` | how many calls may be under way at the same time |
 //! | `inspect` | what a file imports, exports and says of itself, read without running it |
 //! | `descriptor` | the descriptor's JSON |
 //! | `grants` | what an operator granted, and the check of a file against it |
 //! | `limits` | the limits of a module, with their defaults |
-//! | `compiled` | from a file's bytes to code and descriptor |
+//! | `compiled` | a compiled file, and why a file cannot be loaded |
+//! | `compile`, `shelf` | from a file's bytes to code and descriptor, once for all hosts of an engine |
 //! | `cpu` | the CPU time of a call |
 //! | `handler` | the callbacks that a module may have |
 //! | `call`, `caller` | a call to be made, and who makes it |
 //! | `module` | a callable version of a module, and its calls |
 //! | `lease` | a call's part in a version |
-//! | `instance` | one live instance |
-//! | `profiling` | where the calls of a module spend their time |
+//! | `pool` | the idle instances of a version |
+//! | `instance`, `limited_store` | one live instance, and the wasmtime store that it runs in |
+//! | `instance_state` | what a host function sees of the call that it serves |
+//! | `profiling`, `sampling` | where the calls of a module spend their time |
 //! | `breaker` | puts a handler aside that keeps trapping |
+//! | `stats` | figures of a module id's handlers |
+//! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
-//! | `store` | the module's store |
+//! | `store`, `store_view` | the module's store, and what a call sees of it |
 //! | `keeper` | where a store's durable keys go |
-//! | `state` | what a host function sees of the call it serves |
 //! | `capability` | one file a capability |
 //!
 //! This part knows neither master nor monitor, no socket and no configuration file.
@@ -60,6 +64,7 @@ mod sampling;
 mod shelf;
 mod stats;
 mod store;
+mod store_view;
 
 pub use call::Call;
 pub use caller::{Caller, CallerRole, Progress, SendProgress};
@@ -77,4 +82,5 @@ pub use limits::{EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Figures, Module};
 pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};
-pub use store::{StagedChanges, Store, StoreUndo, StoreView};
+pub use store::{StagedChanges, Store, StoreUndo};
+pub use store_view::StoreView;

@@ -28,9 +28,9 @@ pub struct Module {
     /// Handlers that are called one at a time.
     serial: [bool; Handler::ALL.len()],
     pool: InstancePool,
-    /// Places for calls under way, those that wait for others among them.
+    /// A permit for each call under way, whether it runs or waits for others.
     permits: CallPermits,
-    /// Calls that run.
+    /// The right to run: so many calls run at the same time.
     runners: Arc<Semaphore>,
     queued: AtomicUsize,
     under_way: AtomicUsize,
@@ -47,9 +47,9 @@ pub struct Module {
 /// What a version of a module is doing at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Calls under way, those that wait for a place or their turn among them.
+    /// Calls under way, those that wait for a permit or their turn among them.
     pub calls: usize,
-    /// Calls that wait for a place.
+    /// Calls that wait for a permit.
     pub queued: usize,
     /// Warm instances that no call uses.
     pub idle: usize,
@@ -117,13 +117,13 @@ impl Module {
         }
     }
 
-    /// The handlers that are put aside since they keep trapping.
+    /// The handlers that are put aside because they keep trapping.
     pub fn put_aside(&self) -> Vec<Handler> {
         let now = Instant::now();
         Handler::ALL.into_iter().filter(|handler| self.breakers[handler.index()].is_aside(now)).collect()
     }
 
-    /// Makes an instance and keeps it: shows that the module can be instantiated before it takes over.
+    /// Makes an instance and keeps it. This shows that the module can be instantiated, before it takes over.
     ///
     /// # Errors
     /// The failure that a caller would have seen.
@@ -164,14 +164,14 @@ impl Module {
             let message = format!("module {}: {} did not answer before its deadline", context.id, handler.as_str());
             Failure::new(code::TIMEOUT, message)
         };
-        // Whoever asked has given up: what nobody waits for is not begun.
+        // A call whose deadline has passed is not begun, because the caller no longer waits for it.
         if call.deadline <= Instant::now() {
             return Err(late());
         }
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let running = async {
-            // A serial call is alone in its lane, and must not wait for a place besides: calls that hold the places may be waiting for those
-            // behind it in the lane.
+            // A serial call takes no permit, because it must not wait for one: calls that have the permits may be waiting for calls behind it in
+            // its lane. The lane lets one call in at a time.
             let serial = self.serial[handler.index()];
             let permits = if serial { None } else { Some(self.enter(call.depth).await?) };
             let answer = self.run(handler, call).await;
@@ -189,7 +189,7 @@ impl Module {
         }
     }
 
-    /// Takes a place of the module and of the engine. The number of those that wait is bounded.
+    /// Takes a permit of the module and one of the engine. The number of calls that wait is bounded.
     async fn enter(&self, depth: u8) -> Result<[Option<OwnedSemaphorePermit>; 2], Failure> {
         let queued = self.queued.fetch_add(1, Ordering::AcqRel);
         let _left = Queued(&self.queued);
@@ -214,7 +214,7 @@ impl Module {
             failure
         };
         let mut instance = self.pool.take().await.map_err(|error| {
-            // Where the engine has no room for one more instance, that is no fault of the module's.
+            // The module is not to blame where the engine has no room for one more instance.
             match error.error.is::<wasmtime::PoolConcurrencyLimitError>() {
                 true => Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())),
                 false => trapped(error),
@@ -264,7 +264,7 @@ impl Module {
         }
     }
 
-    /// The failure that an error of wasmtime's is for callers. The instance is lost with it.
+    /// The failure that callers see in the place of an error of wasmtime's.
     fn failed(&self, where_: &str, trapped: &Trapped) -> Failure {
         let limits = &self.limits;
         if trapped.cpu_exceeded {
@@ -295,7 +295,7 @@ impl Module {
         self.under_way.load(Ordering::Acquire) > 0
     }
 
-    /// Waits for the calls under way, at most for the time given; what is under way then fails with `reloaded`. Nothing may be
+    /// Waits for the calls under way, at most for the time given. Calls that are still under way then fail with `reloaded`. Nothing may be
     /// called after this.
     pub async fn drain(&self, at_most: Duration) {
         let empty = async {
@@ -313,7 +313,7 @@ impl Module {
     }
 }
 
-/// Counts a call among those that wait for a place, for as long as it does.
+/// Counts a call among those that wait for a permit, until it is dropped.
 struct Queued<'a>(&'a AtomicUsize);
 
 impl Drop for Queued<'_> {

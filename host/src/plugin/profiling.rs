@@ -1,10 +1,10 @@
 //! Profiles of modules: where their calls spend their time, sampled while they run.
 //!
-//! A guest that runs is looked at whenever an epoch has passed, which is when its use of CPU time is checked as well; a profile is what its
-//! stack was at those moments. Profiling that is off therefore costs a look at a switch once in [`EngineLimits::TICK`], in calls that run
-//! that long, and nothing in others. While a profile is made, the epochs of the engine pass every millisecond.
+//! wasmtime interrupts a running guest whenever an epoch has passed. Its use of CPU time is checked then, and where a profile is being made, its
+//! stack is sampled. While no profile is made, this costs a look at a switch once in [`EngineLimits::TICK`], and nothing in calls that are
+//! shorter. While a profile is made, the epochs of the engine pass every millisecond.
 //!
-//! Time that a call waits for its host is not in the profile, and host functions are no frames of it: it shows the guest's own work.
+//! A profile shows the guest's own work: neither the time that a call waits for its host nor the host's functions are in it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +25,9 @@ pub trait ModulesInForce: Send + Sync {
     fn module(&self, id: &str) -> Option<Arc<Module>>;
 }
 
-/// Profiles the calls of a module for the time given: those that run already and those that come. `modules` are its versions in force, one for each
-/// host of this process that has it; those of another file than the first are left out. The answer is JSON in the Firefox Profiler's processed format, all calls on one thread.
+/// Profiles the calls of a module for the time given, those that run already and those that come. `modules` are its versions in force, one for
+/// each host of this process that has the module; versions of another file than the first are left out. The answer is JSON in the Firefox
+/// Profiler's processed format, with all calls on one thread.
 ///
 /// # Errors
 /// `busy` where one of them is being profiled already.
@@ -44,7 +45,7 @@ pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) 
     let on = On::new(name, &modules, &recording)?;
     let cancelled = CancellationToken::new();
     let _cancel = cancelled.clone().drop_guard();
-    // A thread, which a busy executor does not hold up.
+    // A blocking thread, because a busy executor would delay a task.
     let record = move || -> wasmtime::Result<Vec<u8>> {
         let end = Instant::now() + duration;
         while Instant::now() < end && !cancelled.is_cancelled() {
@@ -63,7 +64,7 @@ pub async fn profile(name: &str, modules: Vec<Arc<Module>>, duration: Duration) 
     RawValue::from_string(profile).map_err(|error| failed(&error))
 }
 
-/// Keeps the switches of some modules on.
+/// Keeps the switches of some modules on until it is dropped.
 struct On(Vec<Arc<SamplingSwitch>>);
 
 impl On {

@@ -12,10 +12,11 @@ use super::Compiled;
 #[derive(Default)]
 pub(super) struct Shelf(Mutex<HashMap<[u8; 32], CompileSlot>>);
 
-/// A file's slot. It is locked while the file is compiled, so that nobody compiles it beside.
+/// A file's compiled form. It is locked while the file is compiled, so that nobody else compiles the same file.
 pub(super) type CompileSlot = Arc<tokio::sync::Mutex<Weak<Compiled>>>;
 
 impl Shelf {
+    /// The slot of a file. Slots that nobody uses, and whose files are no longer in use, are removed.
     pub fn slot(&self, digest: [u8; 32]) -> CompileSlot {
         let mut slots = self.0.lock();
         let in_use =

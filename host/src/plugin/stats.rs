@@ -30,11 +30,11 @@ struct Counters {
     exported: OnceLock<Exported>,
 }
 
-/// The same as metrics, looked up once: at the handler's first call.
+/// The same figures as metrics, looked up once: at the handler's first call.
 struct Exported {
     calls: Counter,
     seconds: Histogram,
-    /// By the place of the code in [`code::ALL`]; the last is for all others, since a module could make up new codes for ever.
+    /// By the index of the code in [`code::ALL`]. The last is for all other codes, because a module could make up new ones without end.
     failures: [OnceLock<Counter>; code::ALL.len() + 1],
 }
 
@@ -55,9 +55,9 @@ impl Exported {
     }
 
     fn failed(&self, module: &str, handler: Handler, failure: &Failure) {
-        let place = code::ALL.iter().position(|code| *code == failure.code).unwrap_or(code::ALL.len());
-        let counter = self.failures[place].get_or_init(|| {
-            let code = code::ALL.get(place).copied().unwrap_or("other");
+        let index = code::ALL.iter().position(|code| *code == failure.code).unwrap_or(code::ALL.len());
+        let counter = self.failures[index].get_or_init(|| {
+            let code = code::ALL.get(index).copied().unwrap_or("other");
             let labels =
                 [("module", module.to_owned()), ("handler", handler.as_str().to_owned()), ("code", code.to_owned())];
             metrics::counter!("pomelo_handler_failures_total", &labels)
@@ -103,7 +103,7 @@ impl Stats {
         }
     }
 
-    /// Counts a turn of the timer that was left out since the last one still ran.
+    /// Counts a turn of the timer that was left out because the one before it was still running.
     pub fn skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("pomelo_timer_turns_skipped_total", "module" => self.module.clone()).increment(1);

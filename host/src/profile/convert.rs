@@ -12,7 +12,7 @@ use fxprof_processed_profile::{
 };
 use serde_json::value::RawValue;
 
-/// Samples and threads that a profile has at most. What comes after them is left out.
+/// Samples and threads that a profile has at most. Later ones are left out.
 const MAX_SAMPLES: usize = 100_000;
 const MAX_THREADS: usize = 1024;
 
@@ -76,7 +76,7 @@ impl Converter {
         }
     }
 
-    /// Whether there is no room for more.
+    /// Whether the profile has as many samples as it may have.
     pub fn is_full(&self) -> bool {
         self.samples >= MAX_SAMPLES
     }
@@ -158,10 +158,10 @@ fn head(line: &str) -> Option<Head<'_>> {
     Some(Head { command: command.trim(), tid: tid.parse().ok()?, nanos })
 }
 
-/// `ADDRESS FUNCTION (FILE)`: a name for the frame, and whether it is the kernel's.
+/// `ADDRESS FUNCTION (FILE)`: a name for the frame, and whether the frame is in the kernel.
 fn frame(line: &str) -> Option<(String, bool)> {
     let (_, rest) = line.trim_start().split_once(' ')?;
-    // A function may have parentheses in its name, and a file that was replaced has ` (deleted)` in its.
+    // A function's name may have parentheses, and the name of a file that was replaced ends with ` (deleted)`.
     let at = rest.rfind(" (/").or_else(|| rest.rfind(" ([")).or_else(|| rest.rfind(" ("))?;
     let (function, file) = (rest[..at].trim(), rest[at + 2..].trim_end_matches(')'));
     let in_kernel = file.starts_with("[kernel") || file.starts_with("[guest.kernel") || file.ends_with(".ko");

@@ -1,12 +1,12 @@
-//! Profiles, for the interface `profiler`: of the process that a host stands beside, by the system's `perf`, and of its modules, by the runtime.
-//! Both are JSON in the Firefox Profiler's processed format.
+//! Profiles, for the interface `profiler`. The system's `perf` profiles the process that a host stands beside, and the runtime its modules. Both
+//! profiles are JSON in the Firefox Profiler's processed format.
 //!
 //! | file | what is there |
 //! |---|---|
 //! | `perf` | runs `perf`, and says why it cannot |
 //! | `convert` | from what `perf script` prints to the format |
 //!
-//! This part knows neither what the process is nor which modules there are: it asks.
+//! This part does not know what the process is or which modules there are. It is given both as traits.
 
 mod convert;
 mod perf;
@@ -45,7 +45,7 @@ impl HostProfiler {
         self.modules.lock().push(modules);
     }
 
-    /// Profiles one at a time, and for a bounded time.
+    /// Makes a profile, if no other is being made and the time is within bounds.
     async fn in_turn(
         &self,
         duration: Duration,

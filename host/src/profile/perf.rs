@@ -1,7 +1,7 @@
 //! Runs the system's `perf` on a process: `perf record` for a time, then `perf script`, whose text becomes the profile.
 //!
-//! Stacks are followed by frame pointers: what a program without them shows is its innermost functions. Where a machine has no hardware
-//! counters, as in most virtual ones, `perf` falls back to the clock by itself.
+//! Stacks are followed by frame pointers. Of a program without them, only the innermost functions are shown. Most virtual machines have no
+//! hardware counters; `perf` then uses the clock by itself.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -14,17 +14,17 @@ use tokio::process::{Child, Command};
 use super::convert::Converter;
 use crate::failure::{Failure, code};
 
-/// Samples a second of each running thread. No round number, so that a program's own rhythm is not met every time.
+/// Samples a second of each running thread. It is not a round number, so that samples do not fall in step with what a program does regularly.
 const FREQUENCY: u32 = 499;
-/// Time that `perf` may take beyond that of the profile, for each of its two runs.
+/// Time that each of the two runs of `perf` may take, beyond the time that is profiled.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often it is started.
+/// How often `perf record` is tried.
 const ATTEMPTS: u32 = 3;
-/// Size of what `perf record` writes: a minute of some ten busy threads. What comes after is left out.
+/// The most that `perf record` writes: a minute of some ten busy threads. Later samples are left out.
 const MAX_RECORD: &str = "--max-size=64M";
-/// A longer line of `perf script` is taken for two: a name of this length is none that could be read.
+/// A longer line of `perf script` is taken as two lines. No function's name is that long.
 const MAX_LINE: u64 = 64 << 10;
-/// Bytes of an error that `perf` gives.
+/// Bytes of an error of `perf` that are told.
 const MAX_ERROR: usize = 600;
 
 /// Profiles a process; `program` is `perf`, or where it is.
@@ -32,7 +32,7 @@ pub(super) async fn profile(program: &Path, pid: u32, duration: Duration) -> Res
     let directory = tempfile::Builder::new()
         .prefix("pomelo-profile-")
         .tempdir()
-        .map_err(|error| failed(&format!("there is no place for what `perf` records: {error}")))?;
+        .map_err(|error| failed(&format!("no directory can be made for what `perf` records: {error}")))?;
     let file = directory.path().join("perf.data");
     let began = SystemTime::now();
     record(program, pid, duration, &file).await?;
@@ -43,7 +43,8 @@ pub(super) async fn profile(program: &Path, pid: u32, duration: Duration) -> Res
     json.map_err(|error| failed(&error))
 }
 
-/// Records for the time given. `perf` gives up without a word where a thread of the process ends while it looks at it first: it is tried again.
+/// Records for the time given. `perf` is tried again where it ends at once without a message, because that happens when a thread of the process
+/// ends while `perf` attaches to it.
 async fn record(program: &Path, pid: u32, duration: Duration, file: &Path) -> Result<(), Failure> {
     for attempt in 1.. {
         let began = Instant::now();
@@ -82,7 +83,7 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
         .stdout(Stdio::piped());
     let (mut child, group) = spawn(program, &mut command)?;
     let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| failed(&"`perf script` cannot be read"))?);
-    // Beside what is wanted: a pipe that nobody empties would hold it up.
+    // The errors are read at the same time, because `perf` would wait if nobody emptied their pipe.
     let errors = child.stderr.take().map(|errors| tokio::spawn(beginning(errors)));
     let mut converter = Converter::new(pid, FREQUENCY, began);
     let mut line = Vec::new();
@@ -95,7 +96,7 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
         converter.line(&String::from_utf8_lossy(&line));
     }
     if converter.is_full() {
-        // The rest is not wanted; the process goes with its handle.
+        // The rest is not needed. `perf` is killed when its handle is dropped.
         return Ok(converter);
     }
     drop(lines);
@@ -107,10 +108,10 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
     if done.status.success() { Ok(converter) } else { Err(refusal(&done)) }
 }
 
-/// Reads to the end, and keeps as much of the beginning as is told of it.
+/// Reads to the end, and keeps the first [`MAX_ERROR`] bytes.
 async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut text = Vec::new();
-    // What cannot be read is at its end.
+    // A stream that cannot be read has ended.
     let _ = (&mut stream).take(MAX_ERROR as u64).read_to_end(&mut text).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     text
@@ -118,7 +119,7 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 
 fn perf(program: &Path) -> Command {
     let mut command = Command::new(program);
-    // It shall ask no server for debug information, and no person for a page.
+    // It must not ask a server for debug information.
     command
         .env("DEBUGINFOD_URLS", "")
         .env("LC_ALL", "C")
@@ -163,7 +164,7 @@ impl Drop for Group {
     }
 }
 
-/// Why `perf` would not, with what helps.
+/// Why `perf` refused, and what helps.
 fn refusal(done: &Output) -> Failure {
     let said = String::from_utf8_lossy(&done.stderr);
     let said = said.trim();

@@ -1,4 +1,4 @@
-//! From what a person saved to a component.
+//! Makes a component of what a person saved.
 
 use wasmparser::Validator;
 
@@ -19,10 +19,11 @@ const HEADER: usize = 8;
 /// The section of a component that holds a core module.
 const CORE_MODULE: u8 = 1;
 
-/// The component that a script is: itself, what its text says, or, for a core module, one that answers with the number that `run` gives.
+/// The component that is run of a script. A component is run itself, and a text is the component or core module that it describes. A core module
+/// is wrapped in a component that answers with the number that `run` gives.
 ///
 /// # Errors
-/// `bad-message` says what is wrong, for text with its place.
+/// `bad-message` says what is wrong, in text form with line and column.
 pub(super) fn component(name: &str, content: &[u8]) -> Result<Vec<u8>, Failure> {
     let bad = |why: &dyn std::fmt::Display| Failure::new(code::BAD_MESSAGE, format!("{name} is no script: {why}"));
     if content.len() > MAX_SIZE {
@@ -49,7 +50,7 @@ pub(super) fn component(name: &str, content: &[u8]) -> Result<Vec<u8>, Failure> 
     })
 }
 
-/// The wrapping component with this core module in the place of its first.
+/// The wrapping component, with its first core module replaced by this one.
 fn wrap(core: &[u8], kind: &str, wide: &str) -> Option<Vec<u8>> {
     let template = wat::parse_str(NUMBER.replace("TYPE", kind).replace("WIDE", wide)).ok()?;
     let (header, sections) = template.split_at_checked(HEADER)?;

@@ -1,12 +1,11 @@
 //! Scripts: programs that are run once, for the interface `scripts`.
 //!
-//! A script is a component with a `monitor-handler`, or its text (WAT), or a core module whose `run` gives a number. It is run in an instance of
-//! its own by the module runtime, with that part's limits and places, may import what the operator granted to scripts, and
-//! is forgotten when it has answered.
+//! A script is a component with a `monitor-handler`, or its text (WAT), or a core module whose `run` gives a number. The module runtime runs it as
+//! it runs a module, in an instance of its own that is dropped when it has answered. It may import what the operator granted to scripts.
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `content` | from what a person saved to a component |
+//! | `content` | makes a component of what a person saved |
 //! | `number.wat` | the component around a core module |
 //! | `saved` | the scripts that are kept |
 
@@ -35,13 +34,13 @@ use crate::plugin::{
 pub use content::MAX_SIZE;
 pub use saved::{MAX_NAME, MAX_SCRIPTS, MAX_TOTAL};
 
-/// Scripts whose compiled code is kept, those that were run last.
+/// Scripts whose compiled code is kept: those that were run last.
 const COMPILED: usize = 16;
 
-/// What an operator says of scripts.
+/// What an operator configures of scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Where they are kept; absent: in memory.
+    /// The directory that they are kept in. Absent where they are kept in memory.
     pub directory: Option<PathBuf>,
     /// What they may do beside `agent` and `store`.
     pub grants: Grants,
@@ -58,9 +57,9 @@ pub struct HostScripts {
     grants: Grants,
     limits: Limits,
     saved: saved::Saved,
-    /// By the digest of the content, those that were run last at the end.
+    /// By the digest of the content. Those that were run last are at the end.
     compiled: Mutex<VecDeque<([u8; 32], Arc<Compiled>)>>,
-    /// One for all scripts of this host, in memory.
+    /// All scripts of this host share it. It is in memory.
     store: Arc<Store>,
     /// As many as scripts may be compiled or run at the same time.
     permits: Semaphore,
@@ -87,7 +86,7 @@ impl HostScripts {
 
     /// Says which modules the host has, whose stores a script may be allowed to read.
     pub fn set_modules(&self, modules: Arc<dyn Neighbours>) {
-        // A second set would be a mistake of the program, without harm: the first one stays.
+        // Setting them twice would be a mistake of the program, but a harmless one: the first modules stay.
         let _ = self.modules.set(modules);
     }
 
@@ -110,7 +109,7 @@ impl HostScripts {
         done.map_err(|error| Failure::new(code::FAILED, error.to_string()))?
     }
 
-    /// Compiles a script and checks what it imports; nothing of it runs.
+    /// Compiles a script and checks what it imports. Nothing of it runs.
     async fn prepare(&self, name: &str, content: Vec<u8>) -> Result<Arc<Compiled>, Failure> {
         let bad = |why: &dyn std::fmt::Display| Failure::new(code::BAD_MESSAGE, format!("{name} is no script: {why}"));
         let digest: [u8; 32] = Sha256::digest(&content).into();
@@ -208,7 +207,7 @@ impl Scripts for HostScripts {
     }
 }
 
-/// The modules of the host, which are known after its scripts.
+/// The modules of the host. They are set later, because the host makes its scripts before its modules.
 struct Modules(Arc<OnceLock<Arc<dyn Neighbours>>>);
 
 impl Neighbours for Modules {

@@ -1,5 +1,5 @@
 ;; Makes a component of a core module that exports `run`, a function without parameters that gives a number: the answer is that number.
-;; TYPE and WIDE stand for the number's type and for a call that gives it as an i64. The first core module only holds the place.
+;; TYPE stands for the number's type, WIDE for a call that gives the number as an i64. The first core module is replaced by the script.
 (component
   (core module $script (func (export "run") (result TYPE) (TYPE.const 0)))
   (core instance $script (instantiate $script))
@@ -7,7 +7,7 @@
   (core module $answer
     (import "script" "run" (func $run (result TYPE)))
     (memory (export "memory") 1)
-    ;; The message is of no interest: it may stand where it likes, as long as there is room.
+    ;; The message is not read. Its bytes only need room somewhere.
     (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
       (local $at i32)
       (local.set $at (i32.shl (memory.size) (i32.const 16)))
@@ -15,11 +15,11 @@
             (memory.grow (i32.shr_u (i32.add (local.get $size) (i32.const 65535)) (i32.const 16))))
         (then unreachable))
       (local.get $at))
-    ;; The result's place is at 16: its case, 0 for ok, and the address and length of the digits, which end at 64.
+    ;; The result is at 16: its case, 0 for ok, then the address and the length of the digits. The digits end at 64.
     (func (export "handle") (param i32 i32 i32) (result i32)
       (local $number i64) (local $rest i64) (local $at i32)
       (local.set $number WIDE)
-      ;; Without its sign, as an unsigned number: the smallest has no positive counterpart.
+      ;; The number without its sign is unsigned, because the smallest i64 has no positive counterpart.
       (local.set $rest
         (select (i64.sub (i64.const 0) (local.get $number)) (local.get $number)
           (i64.lt_s (local.get $number) (i64.const 0))))

@@ -1,4 +1,4 @@
-//! The scripts that are kept: files of a directory, or, where nothing outlives the process, its memory.
+//! The scripts that are kept: in files of a directory, or in memory where the host has no data directory.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -10,16 +10,18 @@ use parking_lot::Mutex;
 use super::content::MAX_SIZE;
 use crate::failure::{Failure, code};
 
-/// Scripts that a host keeps, and bytes of all of them.
+/// Scripts that a host keeps.
 pub const MAX_SCRIPTS: usize = 256;
+/// Bytes of all scripts of a host.
 pub const MAX_TOTAL: usize = 16 << 20;
 /// Bytes of a name.
 pub const MAX_NAME: usize = 64;
 
-/// The scripts that are kept. What it does with files may take a while: it is for threads that may wait.
+/// The scripts that are kept. Reading and writing files blocks, so that it must not be done on the executor's threads.
 #[derive(Clone)]
 pub(super) enum Saved {
-    /// In this directory, which is made when it is needed. Held while one is written, so that the bounds hold.
+    /// In this directory, which is made when it is needed. The lock is held while a script is written, because two writes at once could pass
+    /// the bounds together.
     Files(PathBuf, Arc<Mutex<()>>),
     Memory(Arc<Mutex<BTreeMap<String, Vec<u8>>>>),
 }
@@ -51,7 +53,7 @@ impl Saved {
         }
     }
 
-    /// Keeps one, in the place of another of its name. It is there wholly or not at all.
+    /// Keeps a script, and replaces the one of its name. After a failure the earlier one is still there.
     pub fn save(&self, name: &str, content: Vec<u8>) -> Result<(), Failure> {
         check_name(name)?;
         match self {
@@ -89,11 +91,11 @@ fn sizes(directory: &Path) -> io::Result<BTreeMap<String, usize>> {
     let mut sizes = BTreeMap::new();
     for entry in entries {
         let entry = entry?;
-        // What an operator put there is a script as well, if it has a script's name.
+        // A file that an operator put there is a script too, if it has a script's name.
         let Some(name) = entry.file_name().to_str().filter(|name| check_name(name).is_ok()).map(str::to_owned) else {
             continue;
         };
-        // It may be gone by now.
+        // The file may have been removed meanwhile.
         let Ok(metadata) = std::fs::metadata(entry.path()) else { continue };
         if metadata.is_file() && sizes.len() < MAX_SCRIPTS {
             sizes.insert(name, usize::try_from(metadata.len()).unwrap_or(usize::MAX));
@@ -104,14 +106,14 @@ fn sizes(directory: &Path) -> io::Result<BTreeMap<String, usize>> {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    // One byte more than a script may have is enough for the sentence that says so.
+    // Reading one byte more than a script may have is enough to find that it is too large.
     std::fs::File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
 fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    // Its name begins with a dot, so that one that is left behind is no script.
+    // Its name begins with a dot, so that a file that a crash leaves behind does not count as a script.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
@@ -119,7 +121,7 @@ fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A name that is a plain file's on every system: it leads nowhere else, and is not hidden.
+/// Checks that a name is a plain file name on every system, leads to no other directory, and is not hidden.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let good = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with(['.', '-']);
@@ -133,7 +135,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::new(code::BAD_MESSAGE, message))
 }
 
-/// Whether there is room for one more, or for another in its place.
+/// Checks that there is room for a script of that size, in the place of the one of its name.
 fn check_room(sizes: &BTreeMap<String, usize>, name: &str, size: usize) -> Result<(), Failure> {
     let others = || sizes.iter().filter(|(other, _)| *other != name);
     let total = others().fold(size, |sum, (_, size)| sum.saturating_add(*size));

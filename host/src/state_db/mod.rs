@@ -1,7 +1,8 @@
-//! What outlives the process: durable keys of modules' stores, in a database file ([redb](https://docs.rs/redb)) of the host's data directory.
+//! The durable keys of modules' stores, which outlive the process. They are in a database file ([redb](https://docs.rs/redb)) in the host's data
+//! directory.
 //!
-//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another. What waits
-//! is therefore never more than what the stores hold, and they are limited. Knows no module.
+//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another. The
+//! changes that wait are therefore never more than what the stores hold, and the stores are limited. This part knows no module.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,17 +17,18 @@ use crate::plugin::Keeper;
 
 /// How long a write that failed waits for another try.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the end of the process waits for what is still to be written.
+/// How long [`StateDb::flush`] waits for the changes that are not written yet.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Name of the database in the data directory.
 const FILE: &str = "state.redb";
 /// (host role and scope, key) → value.
 const ENTRIES: TableDefinition<(&str, &str), &str> = TableDefinition::new("entries");
 
-/// A database file, open in this process alone. What is still to be written is written when the last handle is dropped, or by
-/// [`StateDb::flush`].
+/// A database file, which no other process can open. Changes that wait are written when the last handle is dropped; [`StateDb::flush`] waits until
+/// they are written.
 pub struct StateDb(Arc<StateFile>);
 
+/// The open database, with the thread that writes to it.
 struct StateFile {
     path: PathBuf,
     database: Arc<Database>,
@@ -34,10 +36,13 @@ struct StateFile {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The changes that wait to be written.
 #[derive(Default)]
 struct WriteQueue {
     changes: Mutex<PendingWrites>,
+    /// Told when there are changes, and when the database is closed.
     more: Condvar,
+    /// Told at the end of every transaction.
     written: Condvar,
 }
 
@@ -46,7 +51,8 @@ struct PendingWrites {
     entries: BTreeMap<(String, String), Option<Arc<str>>>,
     /// Whether a transaction is under way.
     writing: bool,
-    over: bool,
+    /// Whether the last handle was dropped.
+    closed: bool,
 }
 
 /// Why a database cannot be used.
@@ -90,7 +96,7 @@ impl StateDb {
         let database = Database::create(&path).map_err(|error| opened(error.into()))?;
         let queue = Arc::new(WriteQueue::default());
         let database = Arc::new(database);
-        // The table must be there before it is read.
+        // The table must exist before it is read.
         write(&database, &BTreeMap::new()).map_err(opened)?;
         let writer = {
             let (database, queue, path) = (database.clone(), queue.clone(), path.clone());
@@ -100,7 +106,8 @@ impl StateDb {
         Ok(StateDb(Arc::new(StateFile { path, database, queue, writer: Mutex::new(Some(writer)) })))
     }
 
-    /// Waits until all that was put before is on the disk, five seconds at most; whether it is. Blocks the thread, some milliseconds as a rule.
+    /// Waits until all changes so far are on the disk, at most five seconds. Returns whether they are. Blocks the thread, usually for some
+    /// milliseconds.
     pub fn flush(&self) -> bool {
         let (queue, until) = (&self.0.queue, Instant::now() + FLUSH);
         let mut changes = queue.changes.lock();
@@ -112,7 +119,7 @@ impl StateDb {
         true
     }
 
-    /// What keeps the keys of one host of this process: the master and its own monitor have scopes of the same names.
+    /// Keeps the keys of one host of this process. Hosts are separate, because the master and its own monitor have scopes of the same names.
     pub fn of(&self, host: &str) -> Arc<dyn Keeper> {
         Arc::new(HostKeeper { file: self.0.clone(), host: host.to_owned() })
     }
@@ -147,13 +154,13 @@ impl Keeper for HostKeeper {
 }
 
 impl WriteQueue {
-    /// Writes what waits, until it is over and nothing waits.
+    /// Writes the changes that wait. Returns when the database is closed and no change waits.
     fn write_all(&self, database: &Database, path: &Path) {
         loop {
             let entries = {
                 let mut changes = self.changes.lock();
                 while changes.entries.is_empty() {
-                    if changes.over {
+                    if changes.closed {
                         return;
                     }
                     self.more.wait(&mut changes);
@@ -167,11 +174,11 @@ impl WriteQueue {
             if let Err(error) = written {
                 metrics::counter!("pomelo_state_errors_total").increment(1);
                 tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it will be tried again");
-                // What was put since is newer.
+                // A change that came meanwhile is newer than the one that could not be written.
                 for (row, value) in entries {
                     changes.entries.entry(row).or_insert(value);
                 }
-                if changes.over {
+                if changes.closed {
                     self.written.notify_all();
                     return;
                 }
@@ -184,7 +191,7 @@ impl WriteQueue {
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        self.queue.changes.lock().over = true;
+        self.queue.changes.lock().closed = true;
         self.queue.more.notify_one();
         if let Some(writer) = self.writer.lock().take() {
             // A writer that panicked has nothing more to write.
@@ -245,8 +252,15 @@ mod tests {
         drop((state, master, monitor));
 
         let state = StateDb::open(directory.path()).unwrap();
-        assert!(state.flush(), "nothing is left to be written");
-        assert_eq!(state.of("master").load("m"), [("a".into(), "2".into())]);
+        let master = state.of("master");
+        assert_eq!(master.load("m"), [("a".into(), "2".into())]);
+        master.put("m", "d", Some("4".into()));
+        assert!(state.flush());
+        assert_eq!(
+            master.load("m"),
+            [("a".into(), "2".into()), ("d".into(), "4".into())],
+            "what was flushed is in the file"
+        );
         assert_eq!(state.of("monitor").load("m"), [("a".into(), "another".into())]);
         assert_eq!(state.of("master").load("none"), []);
     }

@@ -1,8 +1,8 @@
-//! `agent`: where the call stands.
+//! `agent`: what a call knows of its host, its caller and its deadline, and the log.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::not_available;
+use super::unavailable::not_available;
 use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
@@ -15,7 +15,7 @@ const MAX_LINE: usize = 4096;
 
 impl types::Host for InstanceState {}
 
-// While a component is instantiated there is no call: then these answer with nothing rather than fail.
+// While a component is instantiated there is no call. These functions then answer with nothing, because they cannot fail.
 impl Host for InstanceState {
     fn role(&mut self) -> String {
         self.call().map(|call| call.context.identity.role.as_str().to_owned()).unwrap_or_default()

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{not_available, unavailable};
+use super::unavailable::{not_available, unavailable};
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{application::Host, types};
 use crate::plugin::instance_state::InstanceState;
@@ -19,7 +19,7 @@ use crate::wire::Info;
 pub trait Application: Send + Sync + 'static {
     /// Adds servers, or replaces those of the same id. Each must have an `id`.
     fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Removes servers by id; ids that are not there are passed over.
+    /// Removes servers by id. Ids that are not there are ignored.
     fn remove_servers(&self, ids: Vec<String>) -> BoxFuture<'_, Result<(), Failure>>;
     /// Replaces the whole view.
     fn replace_servers(&self, servers: Map<String, Value>) -> BoxFuture<'_, Result<(), Failure>>;
@@ -36,11 +36,11 @@ pub trait Application: Send + Sync + 'static {
     fn call(&self, name: String, _args: Box<RawValue>) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
         unavailable("application", &format!("the application does not offer `{name}`"))
     }
-    /// Adds crons, or replaces those of the same id; all or none.
+    /// Adds crons, or replaces those of the same id. Where one is refused, none is added.
     fn add_crons(&self, _crons: Vec<Map<String, Value>>) -> BoxFuture<'_, Result<(), Failure>> {
         unavailable("application", "the application has no crons")
     }
-    /// Removes crons by id; the ids that were there.
+    /// Removes crons by id. Answers with the ids that were there.
     fn remove_crons(&self, _ids: Vec<String>) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         unavailable("application", "the application has no crons")
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use super::not_available;
+use super::unavailable::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{cluster::Host, types};
 use crate::plugin::instance_state::InstanceState;
@@ -22,8 +22,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn servers(&self) -> Box<RawValue>;
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     fn configured(&self) -> Vec<String>;
-    /// Asks all that the targets name; `depth` says how many calls these are nested in. One pair for each server, and one for each target
-    /// that names nobody.
+    /// Asks all servers that the targets name. `depth` says how many calls the requests are nested in. The answers are one pair for each server,
+    /// and one for each target that names no server.
     fn request_many(
         &self,
         targets: Targets,
@@ -38,7 +38,7 @@ pub trait Cluster: Send + Sync + 'static {
     fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure>;
 }
 
-/// How long a `tell`'s answer is waited for in the background is the host's affair; how long a module may ask to wait is bounded here.
+/// The longest time that a module may ask to wait for an answer.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 impl InstanceState {

@@ -1,7 +1,11 @@
-//! What a module may ask of its host: one file a capability, each with the trait that the host implements and the functions that the linker gets.
+//! What a module may ask of its host. Each capability has a file, with the trait that the host implements and the functions that the module
+//! calls.
 //!
-//! The runtime knows nothing of sockets, processes or configuration: it is given [`Services`] and asks them. A service that is absent
-//! answers every call with the failure `not-available`.
+//! The runtime knows nothing of sockets, processes or configuration. It is given [`Services`] and asks them. Where a service is absent, its
+//! functions fail with `not-available`.
+//!
+//! The functions are implemented on the state of an instance, which has the services, which have the traits: the files here and
+//! `instance_state` therefore import each other. Only separate files for the trait and the functions of each capability would undo that circle.
 
 mod agent;
 mod application;
@@ -11,13 +15,11 @@ mod profiler;
 mod scripts;
 mod starter;
 mod store;
+mod unavailable;
 mod uplink;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-
-use crate::failure::{Failure, code};
 use crate::journal::Journal;
 
 pub use application::Application;
@@ -43,18 +45,8 @@ pub struct Services {
     pub starter: Option<Arc<dyn Starter>>,
     /// Programs that are run once.
     pub scripts: Option<Arc<dyn Scripts>>,
-    /// Where time goes.
+    /// Profiles of the process and of modules.
     pub profiler: Option<Arc<dyn Profiler>>,
     /// Where the host writes down what happens to its modules; no module can reach it.
     pub journal: Journal,
-}
-
-/// The failure of a function that this host does not offer.
-fn not_available(interface: &str, why: &str) -> Failure {
-    Failure::new(code::NOT_AVAILABLE, format!("`{interface}` is not available here: {why}"))
-}
-
-/// As [`not_available`], as the answer of a trait's function.
-fn unavailable<T: Send + 'static>(interface: &str, why: &str) -> BoxFuture<'static, Result<T, Failure>> {
-    Box::pin(futures_util::future::ready(Err(not_available(interface, why))))
 }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{not_available, unavailable};
+use super::unavailable::{not_available, unavailable};
 use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{process::Host, types};
 use crate::plugin::instance_state::InstanceState;
@@ -65,7 +65,7 @@ pub struct Stats {
     pub restarts: u64,
     /// `running`, `starting`, `backing-off` or `exited`.
     pub state: &'static str,
-    /// How the program last ended; absent where it has not.
+    /// How the program last ended. Absent where it has not ended yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<LastExit>,
 }

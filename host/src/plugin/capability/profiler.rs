@@ -1,4 +1,4 @@
-//! `profiler`: where time goes.
+//! `profiler`: profiles of the process and of modules.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use super::not_available;
+use super::unavailable::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{profiler::Host, types};
 use crate::plugin::instance_state::InstanceState;
@@ -23,12 +23,12 @@ impl InstanceState {
     fn profiler(&self, duration_ms: u32) -> Result<(Arc<dyn Profiler>, Duration), Failure> {
         let profiler = self.call()?.context.services.profiler.clone();
         let profiler = profiler.ok_or_else(|| not_available("profiler", "this host profiles nothing"))?;
-        // The profile is to be made and answered before this call's own deadline.
+        // The profile must be made and answered before this call's own deadline.
         let (_, deadline) = self.nested(Duration::from_millis(duration_ms.into()))?;
         Ok((profiler, deadline.saturating_duration_since(Instant::now())))
     }
 
-    /// A profile as the guest's answer could hold it: what is too large is better refused before it is copied into the guest.
+    /// The text of a profile that fits into an answer of the guest. A larger one is refused here, before it is copied into the guest.
     fn fitting(&self, profile: Box<RawValue>) -> Result<String, Failure> {
         let (bytes, limit) = (profile.get().len(), self.message_limit);
         if bytes > limit {

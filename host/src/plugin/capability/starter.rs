@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::not_available;
+use super::unavailable::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
 use crate::plugin::instance_state::InstanceState;
@@ -15,11 +15,11 @@ pub type Outcomes = Vec<(String, Result<(), Failure>)>;
 
 /// What the interface `starter` acts on.
 pub trait Starter: Send + Sync + 'static {
-    /// Starts a configured server that is not running; answers when its process runs.
+    /// Starts a configured server that is not running. Answers when its process runs.
     fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>>;
     /// Adds servers to the configured ones and starts them, after all have been checked.
     fn add(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>>;
-    /// Keeps servers down, or does so no more; ids that the starter does not know are passed over.
+    /// Keeps servers down, or no longer does. Ids that the starter does not know are ignored.
     fn hold(&self, ids: Vec<String>, down: bool) -> BoxFuture<'_, Result<(), Failure>>;
     /// Ids of the servers that are to run: configured or added, and not kept down.
     fn servers(&self) -> Vec<String>;

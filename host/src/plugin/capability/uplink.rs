@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use super::not_available;
+use super::unavailable::not_available;
 use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{types, uplink::Host};
 use crate::plugin::instance_state::InstanceState;
