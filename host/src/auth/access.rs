@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::external::{External, Question};
-use super::{Level, Refused, Tokens, Users};
+use super::{AccessRefused, Level, Tokens, Users};
 
 /// Who may connect. Users and tokens can be replaced while peers come and go.
 pub struct Access {
@@ -38,7 +38,7 @@ impl Access {
     /// The level at which a user is let in. `password` is the md5 of it with `md5`.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`AccessRefused`].
     pub async fn login(
         &self,
         id: &str,
@@ -46,7 +46,7 @@ impl Access {
         password: String,
         md5: bool,
         address: Option<IpAddr>,
-    ) -> Result<Level, Refused> {
+    ) -> Result<Level, AccessRefused> {
         if let Some(check) = &self.user_check {
             let question = Question::Client { id, username, password: &password, md5, address };
             return check.level(&question).await;
@@ -65,7 +65,7 @@ impl Access {
         self.server_check.is_some()
     }
 
-    /// Whether servers of that type still have the token of that digest. What the operator's own check let in cannot be asked again, and counts.
+    /// Whether servers of that type still have the token of that digest. Always true with the operator's own check, which cannot be asked again.
     pub fn has_token(&self, server_type: &str, digest: &str) -> bool {
         self.has_server_check() || self.credentials.read().1.has(server_type, digest)
     }
@@ -73,19 +73,20 @@ impl Access {
     /// Lets a monitor of that type in, or not.
     ///
     /// # Errors
-    /// [`Refused::Token`] where the token is not that of the type; otherwise as [`Access::login`].
+    /// [`AccessRefused::Token`] where the token is not that of the type; otherwise as [`Access::login`].
     pub async fn monitor(
         &self,
         id: &str,
         server_type: &str,
         token: Option<&str>,
         address: Option<IpAddr>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), AccessRefused> {
         if let Some(check) = &self.server_check {
             let asked = check.permits(&Question::Monitor { id, server_type, token, address }).await;
-            return asked.map_err(|refused| if refused == Refused::Wrong { Refused::Token } else { refused });
+            return asked
+                .map_err(|refused| if refused == AccessRefused::Wrong { AccessRefused::Token } else { refused });
         }
-        if self.credentials.read().1.verify(server_type, token) { Ok(()) } else { Err(Refused::Token) }
+        if self.credentials.read().1.verify(server_type, token) { Ok(()) } else { Err(AccessRefused::Token) }
     }
 
     /// How often users and tokens have been replaced.
@@ -93,8 +94,8 @@ impl Access {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Takes other users and tokens. Says whether a user, by the name, is no longer as before: gone, or with another password or level. Those that the operator's own check
-    /// lets in are not affected.
+    /// Takes other users and tokens. The result tells of a user's name whether the user has changed: is gone, or has another password or level. It is
+    /// always false with the operator's own check, which does not use these users.
     pub fn replace(&self, users: Users, tokens: Tokens) -> impl Fn(&str) -> bool + use<> {
         users.warn_of_plain_passwords();
         let after = users.clone();

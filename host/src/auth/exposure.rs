@@ -1,4 +1,4 @@
-//! Whether the doors are good enough for the street that they open on.
+//! Whether users and tokens are safe enough for the address that a master listens on.
 
 use std::net::IpAddr;
 

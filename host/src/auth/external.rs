@@ -1,7 +1,7 @@
 //! A check by the operator's own command or HTTP endpoint: pomelo's `adminAuthUser` and `adminAuthServerMaster`.
 //!
-//! The question is one JSON object, on the command's standard input or as the body of a POST: so that no password stands on a command line. The
-//! answer is one JSON object. Whatever goes wrong is a refusal, with the reason in the log; nothing is kept of an answer. Knows no connection.
+//! The question is one JSON object, on the command's standard input or as the body of a POST, because everybody on the machine can read a command line.
+//! The answer is one JSON object. Where anything goes wrong, the peer is refused and the log says why. No answer is kept. This part knows no connection.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-use super::{Level, Refused};
+use super::{AccessRefused, Level};
 
 /// Checks that run or wait; one more is refused.
 const WAITING: usize = 64;
@@ -122,10 +122,10 @@ enum Fault {
 
 /// A check by somebody else. Clones share the same bounds.
 #[derive(Clone, Debug)]
-pub struct External(Arc<Inner>);
+pub struct External(Arc<ExternalCheck>);
 
 #[derive(Debug)]
-struct Inner {
+struct ExternalCheck {
     way: Way,
     bounds: Bounds,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -138,10 +138,10 @@ impl External {
     pub fn new(way: Way, bounds: Bounds) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(bounds.timeout));
-        External(Arc::new(Inner {
+        External(Arc::new(ExternalCheck {
             way,
             bounds,
-            // A connection that is kept open may be closed by the other side just when it is used: a login is worth one of its own.
+            // Each login has a connection of its own, because the other side may close a kept one at the moment in which it is used.
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector),
             running: Semaphore::new(bounds.concurrent.max(1)),
             waiting: Semaphore::new(WAITING.max(bounds.concurrent)),
@@ -151,8 +151,8 @@ impl External {
     /// The level of the user that the question is about.
     ///
     /// # Errors
-    /// [`Refused::Wrong`] where the answer is no; [`Refused::Busy`] where too many are asked about; [`Refused::Unavailable`] where there is no usable answer.
-    pub async fn level(&self, question: &Question<'_>) -> Result<Level, Refused> {
+    /// [`AccessRefused::Wrong`] where the answer is no; [`AccessRefused::Busy`] where too many are asked about; [`AccessRefused::Unavailable`] where there is no usable answer.
+    pub async fn level(&self, question: &Question<'_>) -> Result<Level, AccessRefused> {
         let level = self.ask(question).await?;
         match level {
             Some(level @ 1..) => Ok(Level(level)),
@@ -164,36 +164,36 @@ impl External {
     ///
     /// # Errors
     /// As [`External::level`].
-    pub async fn permits(&self, question: &Question<'_>) -> Result<(), Refused> {
+    pub async fn permits(&self, question: &Question<'_>) -> Result<(), AccessRefused> {
         self.ask(question).await.map(drop)
     }
 
-    async fn ask(&self, question: &Question<'_>) -> Result<Option<u32>, Refused> {
-        let inner = &*self.0;
-        let _waiting = inner.waiting.try_acquire().map_err(|_| Refused::Busy)?;
+    async fn ask(&self, question: &Question<'_>) -> Result<Option<u32>, AccessRefused> {
+        let check = &*self.0;
+        let _waiting = check.waiting.try_acquire().map_err(|_| AccessRefused::Busy)?;
         // The parts are texts and numbers, which can always be written.
-        let question = serde_json::to_vec(question).map_err(|_| Refused::Unavailable)?;
+        let question = serde_json::to_vec(question).map_err(|_| AccessRefused::Unavailable)?;
         let checked = async {
-            let _running = inner.running.acquire().await;
-            match &inner.way {
+            let _running = check.running.acquire().await;
+            match &check.way {
                 Way::Command(words, directory) => run(words, directory, &question).await,
-                Way::Url(address) => inner.post(address, question).await,
+                Way::Url(address) => check.post(address, question).await,
             }
         };
-        let outcome = tokio::time::timeout(inner.bounds.timeout, checked).await;
-        match outcome.unwrap_or(Err(Fault::Late(inner.bounds.timeout))) {
+        let outcome = tokio::time::timeout(check.bounds.timeout, checked).await;
+        match outcome.unwrap_or(Err(Fault::Late(check.bounds.timeout))) {
             Ok(Some(Answer { ok: true, level, .. })) => Ok(level),
             Ok(answer) => {
                 let reason = answer.and_then(|answer| answer.reason);
                 tracing::info!(reason = reason.as_deref().map(crate::wire::shown), "the operator's own check says no");
-                Err(Refused::Wrong)
+                Err(AccessRefused::Wrong)
             }
             Err(fault) => Err(unavailable(&fault)),
         }
     }
 }
 
-impl Inner {
+impl ExternalCheck {
     /// Posts the question. Absent: a refusal without a body.
     async fn post(&self, address: &Uri, question: Vec<u8>) -> Result<Option<Answer>, Fault> {
         let request = Request::builder()
@@ -220,7 +220,7 @@ impl Inner {
 /// Runs the command with the question on its standard input. Absent: a refusal without a word.
 async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> Result<Option<Answer>, Fault> {
     let (program, arguments) = words.split_first().ok_or_else(|| Fault::Run(io::ErrorKind::InvalidInput.into()))?;
-    // A relative program is looked for by the parent or by the child, as the platform likes: name it in full.
+    // A relative program is named in full, because platforms differ in whether the parent or the child looks for it.
     let program = match std::path::Path::new(program) {
         path if path.components().count() > 1 => directory.join(path),
         name => name.to_owned(),
@@ -237,7 +237,7 @@ async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> 
     let mut group = Group(child);
     let (stdin, stdout) = (group.0.stdin.take(), group.0.stdout.take());
     let ask = async {
-        // A command that needs not read to the end closes the pipe: that is its decision.
+        // A command may close the pipe before it has read everything. That is no error.
         if let Some(mut stdin) = stdin {
             let _ = stdin.write_all(question).await;
             let _ = stdin.write_all(b"\n").await;
@@ -286,10 +286,10 @@ fn parse(text: &[u8]) -> Result<Answer, Fault> {
     })
 }
 
-fn unavailable(fault: &Fault) -> Refused {
+fn unavailable(fault: &Fault) -> AccessRefused {
     metrics::counter!("pomelo_auth_check_failures_total").increment(1);
     tracing::error!(%fault, "the operator's own check of a login failed, and nobody is let in by it");
-    Refused::Unavailable
+    AccessRefused::Unavailable
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

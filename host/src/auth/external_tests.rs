@@ -47,25 +47,25 @@ async fn a1_a_command_reads_the_question_and_answers_with_the_level() {
 
 #[tokio::test]
 async fn a1_whatever_a_command_does_wrong_lets_nobody_in() {
-    let check = async |text: &str, expected: Refused| {
+    let check = async |text: &str, expected: AccessRefused| {
         let outcome = script(text, LONG).level(&client("ann", "s3cret")).await;
         assert_eq!(outcome, Err(expected), "{text}");
     };
-    check(r#"echo '{"ok":false,"reason":"on holiday"}'"#, Refused::Wrong).await;
-    check("exit 1", Refused::Wrong).await;
-    check(r#"echo '{"ok":true,"level":1}'; exit 2"#, Refused::Unavailable).await;
-    check(r#"echo '{"ok":true,"level":1}'; exit 1"#, Refused::Wrong).await;
-    check(r#"echo '{"ok":true}'"#, Refused::Unavailable).await;
-    check(r#"echo '{"ok":true,"level":0}'"#, Refused::Unavailable).await;
-    check(r#"echo '{"ok":"yes","level":1}'"#, Refused::Unavailable).await;
-    check(r#"echo '{"level":1}'"#, Refused::Unavailable).await;
-    check("true", Refused::Unavailable).await;
-    check("echo ok", Refused::Unavailable).await;
-    check("kill -9 $$", Refused::Unavailable).await;
-    check("head -c 100000 /dev/zero", Refused::Unavailable).await;
+    check(r#"echo '{"ok":false,"reason":"on holiday"}'"#, AccessRefused::Wrong).await;
+    check("exit 1", AccessRefused::Wrong).await;
+    check(r#"echo '{"ok":true,"level":1}'; exit 2"#, AccessRefused::Unavailable).await;
+    check(r#"echo '{"ok":true,"level":1}'; exit 1"#, AccessRefused::Wrong).await;
+    check(r#"echo '{"ok":true}'"#, AccessRefused::Unavailable).await;
+    check(r#"echo '{"ok":true,"level":0}'"#, AccessRefused::Unavailable).await;
+    check(r#"echo '{"ok":"yes","level":1}'"#, AccessRefused::Unavailable).await;
+    check(r#"echo '{"level":1}'"#, AccessRefused::Unavailable).await;
+    check("true", AccessRefused::Unavailable).await;
+    check("echo ok", AccessRefused::Unavailable).await;
+    check("kill -9 $$", AccessRefused::Unavailable).await;
+    check("head -c 100000 /dev/zero", AccessRefused::Unavailable).await;
     let missing = Way::Command(vec!["./is-not-there".into()], std::env::temp_dir());
     let missing = External::new(missing, Bounds::default());
-    assert_eq!(missing.level(&client("ann", "x")).await, Err(Refused::Unavailable));
+    assert_eq!(missing.level(&client("ann", "x")).await, Err(AccessRefused::Unavailable));
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a1_a_command_that_hangs_is_ended_with_all_that_it_started() {
     let text = format!("sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; wait", pids.display());
     let begun = Instant::now();
     let outcome = script(&text, Duration::from_secs(1)).level(&client("ann", "x")).await;
-    assert_eq!(outcome, Err(Refused::Unavailable));
+    assert_eq!(outcome, Err(AccessRefused::Unavailable));
     assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     let pids = std::fs::read_to_string(&pids).unwrap();
     let runs = |pid: &&str| {
@@ -99,7 +99,7 @@ async fn a1_only_so_many_checks_run_and_wait() {
     let check = script(&text, LONG);
     let question = client("ann", "x");
     let outcomes = futures_util::future::join_all((0..WAITING + 6).map(|_| check.level(&question))).await;
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Refused::Busy)).count(), 6);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(AccessRefused::Busy)).count(), 6);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(Level(3))).count(), WAITING);
     let counts = std::fs::read_to_string(dir.path().join("counts")).unwrap();
     let most = counts.split_whitespace().map(|count| count.parse::<usize>().unwrap()).max();
@@ -132,16 +132,16 @@ async fn a1_a3_an_endpoint_is_asked_and_anything_but_a_clear_yes_is_no() {
     let check = External::new(Way::Url(endpoint().await.parse().unwrap()), bounds);
     let level = async |name: &str, password: &str| check.level(&client(name, password)).await;
     assert_eq!(level("ann", "right").await, Ok(Level(2)));
-    assert_eq!(level("ann", "wrong").await, Err(Refused::Wrong));
-    assert_eq!(level("forbidden", "x").await, Err(Refused::Wrong));
+    assert_eq!(level("ann", "wrong").await, Err(AccessRefused::Wrong));
+    assert_eq!(level("forbidden", "x").await, Err(AccessRefused::Wrong));
     for name in ["broken", "moved", "long", "slow"] {
-        assert_eq!(level(name, "x").await, Err(Refused::Unavailable), "{name}");
+        assert_eq!(level(name, "x").await, Err(AccessRefused::Unavailable), "{name}");
     }
     let monitor = |token| Question::Monitor { id: "chat-1", server_type: "chat", token: Some(token), address: None };
     assert_eq!(check.permits(&monitor("right")).await, Ok(()));
-    assert_eq!(check.permits(&monitor("wrong")).await, Err(Refused::Wrong));
+    assert_eq!(check.permits(&monitor("wrong")).await, Err(AccessRefused::Wrong));
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = External::new(Way::Url(format!("http://{nobody}/").parse().unwrap()), bounds);
-    assert_eq!(nobody.level(&client("ann", "right")).await, Err(Refused::Unavailable));
+    assert_eq!(nobody.level(&client("ann", "right")).await, Err(AccessRefused::Unavailable));
 }

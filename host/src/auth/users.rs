@@ -26,7 +26,7 @@ pub struct User {
 
 /// Why a peer was not let in. Unknown users and wrong passwords are not told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum AccessRefused {
     /// No such user, or another password.
     #[error("unknown user or wrong password")]
     Wrong,
@@ -41,37 +41,37 @@ pub enum Refused {
     Unavailable,
 }
 
-impl Refused {
+impl AccessRefused {
     /// Whether what was shown was looked at and is not right: a guess.
     pub fn is_guess(self) -> bool {
-        matches!(self, Refused::Wrong | Refused::Token)
+        matches!(self, AccessRefused::Wrong | AccessRefused::Token)
     }
 
     /// The code of the failure that it is.
     pub fn code(self) -> &'static str {
         match self {
-            Refused::Wrong | Refused::Token => code::FORBIDDEN,
-            Refused::Busy => code::BUSY,
-            Refused::Unavailable => code::NOT_AVAILABLE,
+            AccessRefused::Wrong | AccessRefused::Token => code::FORBIDDEN,
+            AccessRefused::Busy => code::BUSY,
+            AccessRefused::Unavailable => code::NOT_AVAILABLE,
         }
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<AccessRefused> for Failure {
+    fn from(refused: AccessRefused) -> Self {
         Failure::new(refused.code(), refused.to_string())
     }
 }
 
 /// The users, ready to be verified. Clones share the same bounds on work.
 #[derive(Clone, Debug)]
-pub struct Users(Arc<Inner>);
+pub struct Users(Arc<UserTable>);
 
 #[derive(Debug)]
-struct Inner {
+struct UserTable {
     users: Vec<User>,
-    /// A hash that nobody's password has: unknown users and users with a password in clear cost as much as those with a hash. Absent
-    /// where no user has a hash.
+    /// A hash that nobody's password has. It is verified for unknown users and for users with a password in clear, so that they take as long as users
+    /// with a hash. Absent where no user has a hash.
     decoy: Option<String>,
     running: Semaphore,
     waiting: Arc<Semaphore>,
@@ -83,7 +83,7 @@ impl Users {
         let hashed = users.iter().find_map(|user| user.password.hash());
         // Without randomness for a salt any user's own hash serves: its result is thrown away.
         let decoy = hashed.map(|hash| hash_password("").unwrap_or_else(|_| hash.to_owned()));
-        Users(Arc::new(Inner {
+        Users(Arc::new(UserTable {
             users,
             decoy,
             running: Semaphore::new(RUNNING),
@@ -96,32 +96,32 @@ impl Users {
     /// Takes a core for as long as the hash needs: use [`Users::login`] in asynchronous code.
     ///
     /// # Errors
-    /// [`Refused::Wrong`].
-    pub fn verify(&self, username: &str, password: &str, md5: bool) -> Result<Level, Refused> {
-        let inner = &self.0;
+    /// [`AccessRefused::Wrong`].
+    pub fn verify(&self, username: &str, password: &str, md5: bool) -> Result<Level, AccessRefused> {
+        let table = &self.0;
         let md5 = if md5 { password.to_ascii_lowercase() } else { md5_hex(password) };
-        let user = inner.users.iter().find(|user| user.username == username);
+        let user = table.users.iter().find(|user| user.username == username);
         let matches = user.is_some_and(|user| user.password.matches(&md5));
-        if let Some(decoy) = &inner.decoy
+        if let Some(decoy) = &table.decoy
             && user.is_none_or(|user| user.password.is_plain())
         {
             std::hint::black_box(verify_hash(decoy, &md5));
         }
         match user {
             Some(user) if matches => Ok(user.level),
-            _ => Err(Refused::Wrong),
+            _ => Err(AccessRefused::Wrong),
         }
     }
 
-    /// As [`Users::verify`], beside the executor, and only so many at a time.
+    /// As [`Users::verify`], on a thread for blocking work. Only so many run at a time.
     ///
     /// # Errors
-    /// [`Refused::Wrong`], or [`Refused::Busy`] where too many verifications run and wait already.
-    pub async fn login(&self, username: String, password: String, md5: bool) -> Result<Level, Refused> {
-        let inner = &self.0;
-        // Both permits go with the work, not with the caller: one that gives up does not free a core.
-        let waiting = inner.waiting.clone().try_acquire_owned().map_err(|_| Refused::Busy)?;
-        let running = inner.running.acquire().await.map_err(|_| Refused::Busy)?;
+    /// [`AccessRefused::Wrong`], or [`AccessRefused::Busy`] where too many verifications run and wait already.
+    pub async fn login(&self, username: String, password: String, md5: bool) -> Result<Level, AccessRefused> {
+        let table = &self.0;
+        // The permits belong to the work and not to the caller, because the work goes on when the caller gives up.
+        let waiting = table.waiting.clone().try_acquire_owned().map_err(|_| AccessRefused::Busy)?;
+        let running = table.running.acquire().await.map_err(|_| AccessRefused::Busy)?;
         let users = self.clone();
         running.forget();
         let work = tokio::task::spawn_blocking(move || {
@@ -129,7 +129,7 @@ impl Users {
             let _running = Running(&users.0.running);
             users.verify(&username, &password, md5)
         });
-        work.await.unwrap_or(Err(Refused::Busy))
+        work.await.unwrap_or(Err(AccessRefused::Busy))
     }
 
     /// The user of that name.
@@ -208,13 +208,13 @@ mod tests {
         check("admin", "21232F297A57A5A743894A0E4A801FC3", true, Ok(Level(1)));
         check("hashed", "s3cret", false, Ok(Level(2)));
         check("hashed", &md5_hex("s3cret"), true, Ok(Level(2)));
-        check("admin", "Admin", false, Err(Refused::Wrong));
-        check("admin", "admin", true, Err(Refused::Wrong));
-        check("admin", "", true, Err(Refused::Wrong));
-        check("hashed", "admin", false, Err(Refused::Wrong));
-        check("nobody", "admin", false, Err(Refused::Wrong));
-        check("hashed", users.0.decoy.as_deref().unwrap(), false, Err(Refused::Wrong));
-        check("nobody", "", false, Err(Refused::Wrong));
+        check("admin", "Admin", false, Err(AccessRefused::Wrong));
+        check("admin", "admin", true, Err(AccessRefused::Wrong));
+        check("admin", "", true, Err(AccessRefused::Wrong));
+        check("hashed", "admin", false, Err(AccessRefused::Wrong));
+        check("nobody", "admin", false, Err(AccessRefused::Wrong));
+        check("hashed", users.0.decoy.as_deref().unwrap(), false, Err(AccessRefused::Wrong));
+        check("nobody", "", false, Err(AccessRefused::Wrong));
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let users = users();
         let logins = (0..WAITING + 10).map(|_| users.login("admin".into(), "admin".into(), false));
         let outcomes = futures_util::future::join_all(logins).await;
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Refused::Busy)).count(), 10);
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(AccessRefused::Busy)).count(), 10);
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(Level(1))).count(), WAITING);
         assert_eq!(users.login("admin".into(), "admin".into(), false).await, Ok(Level(1)));
         assert_eq!(users.0.running.available_permits(), RUNNING);

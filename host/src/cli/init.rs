@@ -109,7 +109,7 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
     for (name, text, mode) in &files {
         made.file(&dir.join(name), text, *mode).with_context(|| format!("{name} cannot be written"))?;
     }
-    // Nothing is left that does not start: a port that is used twice, for example.
+    // A configuration that does not load is taken away again: one with a port that is used twice, for example.
     Config::load(dir, DEFAULT_ENVIRONMENT)?;
     // Nobody can log in where the password was not shown.
     say(dir, *port, &password)?;

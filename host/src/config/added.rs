@@ -1,4 +1,4 @@
-//! Servers that are added while a cluster runs: they say who and where they are, and run what the first server of their type runs.
+//! Servers that are added while a cluster runs. An added server says who and where it is. It runs what the first server of its type runs.
 
 use std::env;
 
@@ -11,7 +11,7 @@ use super::servers::{self, PRIVATE, Server, Taken};
 use super::tree::Source;
 use crate::wire::{Info, shown};
 
-/// Members that name a program or its surroundings under pomelo's names. With those that peers are never told they are for the configuration alone.
+/// Members that name a program or its surroundings in pomelo. Only the configuration may say these, and those in [`PRIVATE`].
 const RESERVED: [&str; 4] = ["args", "main", "execArgv", "token"];
 /// The longest text of a member, bytes.
 const MAX_TEXT: usize = 256;

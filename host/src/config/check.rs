@@ -1,4 +1,4 @@
-//! All that can be said of a configuration before it runs: its faults, and what would run but should be looked at.
+//! Checks a configuration before it runs: finds its faults, and warns of what would run but should be looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,7 +39,7 @@ pub struct Report {
     pub warnings: Vec<Finding>,
 }
 
-/// What a look into a modules' directory found, which this part knows nothing of.
+/// What a modules' directory holds. The caller looks, because this part does not know what a module is.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The module ids that there are, built-in ones included; absent where some cannot be told.
@@ -64,8 +64,8 @@ pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> F
     report
 }
 
-/// The environments that a directory has: by directories that hold a file of the configuration, and by the level of environments in its files.
-/// Where there is none, that which is taken when nothing is said.
+/// The environments that a directory has: those of its directories that hold a file of the configuration, and those that its files name. Where there is
+/// none, the default environment.
 fn found(dir: &Path) -> Vec<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

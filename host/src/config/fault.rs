@@ -46,12 +46,12 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects faults while files are read, so that all can be told at once; and what is no fault, but should be looked at.
+/// Collects faults and warnings while files are read, so that all can be reported at once.
 #[derive(Default)]
 pub(super) struct Faults {
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
-    /// Where things stand that can only be judged when all has been read, by a name of theirs.
+    /// Places, by a name, of what can only be judged when all files have been read.
     places: RefCell<HashMap<String, Fault>>,
 }
 
@@ -101,7 +101,7 @@ impl Faults {
         let sorted = |list: RefCell<Vec<Fault>>| {
             let mut list = list.into_inner();
             list.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-            // What the members of a `clusterCount` share is found once for each.
+            // The same fault of an entry with a `clusterCount` is found once for each server that it stands for.
             list.dedup();
             list
         };

@@ -1,7 +1,7 @@
 //! JSON and TOML as one kind of tree in which every key and value knows its place.
 //!
-//! Neither serde_json nor toml can report more than the first fault of a file by way of serde, and serde_json forgets where values stood.
-//! Hence this step between: texts become trees here, and [`super::reader`] reads settings from trees. This part knows no setting.
+//! Texts become trees here, and [`super::reader`] reads settings from the trees. This step is needed because serde reports only the first fault of a
+//! file, and serde_json does not keep the places of values. This part knows no setting.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! `adminUser.json` and `adminServer.json` while a master runs: a change counts within a second or two.
 //!
-//! The files are looked at once a second, which works on every file system and costs nothing. A file with a fault, or one that is gone, changes
-//! nothing: those who may come in stay as they were, and the log says why. Who is let in by a change, and who is sent away, is the master's affair.
+//! The files are looked at once a second, which works on every file system and costs next to nothing. A file that is gone or has a fault changes
+//! nothing, and the log says why. This part does not know who is let in or disconnected after a change: the master decides.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -24,13 +24,13 @@ pub struct CredentialFiles {
 }
 
 impl CredentialFiles {
-    /// Begins to observe the files of a configuration's directory. To be called before they are read for the first time.
+    /// Begins to observe the files of a configuration's directory. Call it before the files are read for the first time, so that no change is missed.
     pub fn new(dir: &Path, environment: &str) -> Self {
         let seen = Credentials::paths(dir, environment).map(|path| outside(std::fs::metadata(path)));
         CredentialFiles { dir: dir.to_owned(), environment: environment.to_owned(), seen }
     }
 
-    /// Follows the files until `stop`, and hands on what they hold after each change; `apply` says why where it is not taken.
+    /// Follows the files until `stop`, and calls `apply` with what they hold after each change. The error of `apply` says why it does not take that.
     pub async fn follow(mut self, stop: CancellationToken, mut apply: impl FnMut(Credentials) -> Result<(), String>) {
         loop {
             tokio::select! {
@@ -38,7 +38,7 @@ impl CredentialFiles {
                 () = tokio::time::sleep(LOOK) => {}
             }
             let now = self.look().await;
-            // What is being written now is looked at when it has been left alone for a while.
+            // A file that is still being written is read in a later round.
             if now == self.seen || !self.settled(&now).await {
                 continue;
             }
@@ -46,13 +46,15 @@ impl CredentialFiles {
             let (dir, environment) = (self.dir.clone(), self.environment.clone());
             let loaded = tokio::task::spawn_blocking(move || Credentials::load(&dir, &environment)).await;
             let outcome = match loaded {
-                Ok(Ok(people)) => apply(people),
+                Ok(Ok(credentials)) => apply(credentials),
                 Ok(Err(faults)) => Err(faults.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match outcome {
-                Ok(()) => tracing::info!("users and tokens were read anew"),
-                Err(why) => tracing::error!(%why, "users and tokens have changed on disk, and stay as they were here"),
+                Ok(()) => tracing::info!("users and tokens were read again"),
+                Err(why) => {
+                    tracing::error!(%why, "users and tokens have changed on disk, and the change is not taken over")
+                }
             }
         }
     }

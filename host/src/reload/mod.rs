@@ -1,8 +1,10 @@
-//! What changes on disk while a host runs. In `credentials`: users and tokens. Here the modules' directory: files that appear are installed, files that change replace their earlier version, files that go are removed.
+//! What changes on disk while a host runs: here the modules' directory, in `credentials` users and tokens.
 //!
-//! The folder is watched, not the files, since editors and package tools replace a file by renaming another. A file that was closed or renamed is
-//! read at once; one that only changes is left alone until its size and time stay the same for the settle time. What becomes of it is the console
-//! service's affair.
+//! A module file that appears is installed. One that changes replaces its earlier version. One that goes is removed.
+//!
+//! The folder is watched and not the files, because editors and package tools replace a file by renaming another. A file that was closed or renamed is
+//! read at once. A file that only changes is read when its size and time have stayed the same for the settle time. This part does not know whether a
+//! file is a good module: the console service decides.
 
 mod credentials;
 mod watch;
@@ -88,7 +90,7 @@ impl Modules {
 
     /// Follows the directory until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        // At most one task for each name that was ever seen and still has something to do.
+        // At most one task for each file.
         let mut under_way: HashMap<PathBuf, JoinHandle<()>> = HashMap::new();
         let changed_ids = Arc::new(Notify::new());
         loop {
@@ -98,7 +100,7 @@ impl Modules {
                     Change::File { path, closed } => vec![(path, closed)],
                     Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
                 },
-                // What had to leave its ids to another file may have them now.
+                // A file was refused earlier because another file claimed its ids. Try it again, because that other file has changed.
                 () = changed_ids.notified() => {
                     let mut again = self.in_conflict();
                     again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
@@ -107,7 +109,7 @@ impl Modules {
             };
             under_way.retain(|_, task| !task.is_finished());
             for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path)) {
-                // A newer file ends what is under way for the one before it; the version in force is not touched by that.
+                // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.
                 if let Some(task) = under_way.remove(&path) {
                     task.abort();
                 }
@@ -134,7 +136,7 @@ impl Modules {
         files
     }
 
-    /// The files that are there and were refused since others had their ids.
+    /// The files that are there and were refused because other files had their ids.
     fn in_conflict(&self) -> Vec<PathBuf> {
         let mut files = self.files();
         let in_conflict = |name: &str| self.consoles.iter().any(|console| console.in_conflict(name));
@@ -167,7 +169,7 @@ fn name_of(path: &Path) -> Option<String> {
     path.file_stem().and_then(OsStr::to_str).map(str::to_owned)
 }
 
-/// Waits until the file stays as it is, then installs or removes it; whether that changed which file answers to which ids.
+/// Waits until the file stays as it is, then installs or removes it. The result is whether that changed which file answers to which ids.
 async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<Console>) -> bool {
     let mut seen = look(&path).await;
     if !settle.is_zero() {
@@ -199,9 +201,9 @@ async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<
     }
 }
 
-/// What came of a file.
+/// What became of a file.
 enum Outcome {
-    /// It is worth another try.
+    /// Its `start` failed: the next try may succeed.
     Again,
     /// It is in force, or refused for good.
     Done {

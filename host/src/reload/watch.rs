@@ -16,7 +16,7 @@ pub(super) enum Change {
     /// A file appeared, changed or went.
     File {
         path: PathBuf,
-        /// Whether it was closed or renamed after that: it is complete.
+        /// Whether its writer closed or renamed it, so that it is complete.
         closed: bool,
     },
     /// Events were lost: everything may have changed.
@@ -26,13 +26,13 @@ pub(super) enum Change {
 /// A watched directory.
 pub(super) struct Changes {
     events: mpsc::Receiver<Change>,
-    /// Set where more came than could be kept.
+    /// Set when a change did not fit into the channel.
     lost: Arc<AtomicBool>,
-    /// Ends with this.
+    /// Watches for as long as it is kept.
     _watcher: Box<dyn Watcher + Send>,
 }
 
-/// Changes that may wait to be looked at.
+/// The most changes that wait to be taken.
 const CAPACITY: usize = 1024;
 
 impl Changes {
@@ -44,7 +44,7 @@ impl Changes {
             move |event: notify::Result<Event>| {
                 for change in reduce(event) {
                     if sender.try_send(change).is_err() {
-                        // Everything is looked at once there is room again.
+                        // `next` then says that anything may have changed.
                         lost.store(true, Ordering::Release);
                     }
                 }

@@ -232,5 +232,14 @@ fn s4_restart_force_ends_what_a_program_left_outside_its_group() {
     eventually("it has left the group", || command_line(left).starts_with("sleep ").then_some(()));
     send(first, nix::sys::signal::Signal::SIGKILL);
     gone(left);
-    eventually("it is back", || (pid(&cluster.wait_for(&["chat-1"]), "chat-1") != first).then_some(()));
+    let second = eventually("it is back", || {
+        let pid = pid(&cluster.wait_for(&["chat-1"]), "chat-1");
+        (pid != first).then_some(pid)
+    });
+    // Nothing else would end the second one's daemon, because it is outside of every group.
+    let left = eventually("it has a daemon again", || {
+        std::fs::read_to_string(cluster.path(&format!("daemon.{second}"))).ok()?.trim().parse().ok()
+    });
+    send(left, nix::sys::signal::Signal::SIGKILL);
+    gone(left);
 }

@@ -11,7 +11,7 @@ use super::super::login_throttle::{Attempt, Guess};
 use super::super::members::Member;
 use super::{Connection, ConnectionState, Registration};
 use crate::admin_log::{Kind, Record};
-use crate::auth::Refused;
+use crate::auth::AccessRefused;
 use crate::exchange::Exchange;
 use crate::failure::code;
 use crate::journal::{Event, kind};
@@ -232,7 +232,7 @@ impl Connection {
         let attempt = if access.has_server_check() { Ok(attempt?) } else { attempt };
         let Err(refused) = access.monitor(id, server_type, token, remote).await else { return Ok(()) };
         settle(attempt?, Err::<(), _>(refused)).await.map_err(|refused| match refused {
-            Refused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
+            AccessRefused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
             other => RegistrationRefusal::from(other),
         })
     }
@@ -266,14 +266,14 @@ impl From<String> for RegistrationRefusal {
     }
 }
 
-impl From<Refused> for RegistrationRefusal {
-    fn from(refused: Refused) -> Self {
+impl From<AccessRefused> for RegistrationRefusal {
+    fn from(refused: AccessRefused) -> Self {
         RegistrationRefusal { code: refused.code(), why: refused.to_string() }
     }
 }
 
 /// Waits for as long as guesses before it make it wait. A peer that leaves meanwhile does not make room for another guess.
-async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, Refused>) -> Result<T, Refused> {
+async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, AccessRefused>) -> Result<T, AccessRefused> {
     if let Some(attempt) = attempt {
         let guessed_wrong = outcome.as_ref().is_err_and(|refused| refused.is_guess());
         tokio::time::sleep(attempt.answer_after(guessed_wrong, Instant::now())).await;
