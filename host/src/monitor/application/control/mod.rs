@@ -6,16 +6,16 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `line` | lines of bounded length in, and out through a bounded outbox |
 //! | `message` | what a line says |
+//! | `outbox` | lines out, through a bounded outbox |
 //! | `socket` | the socket's file |
 //! | `server` | the host's side: who is connected, and calls to it |
 //! | `session` | the host's side of one connection |
 //! | `client` | the program's side, for programs in Rust |
 
 mod client;
-mod line;
 mod message;
+mod outbox;
 mod server;
 mod session;
 mod socket;

@@ -13,12 +13,13 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Answer, MAX_CALLS, late};
-use super::line::{Outbox, Read, next_line};
 use super::message::{self, Message, Offers};
+use super::outbox::Outbox;
 use super::server::Shared;
 use super::{HELLO_DEADLINE, MAX_INFO, MAX_LINE};
 use crate::exchange::Pending;
 use crate::failure::{Failure, code};
+use crate::util::line_reader::{LineRead, read_line};
 use crate::wire::{Info, null, raw, shown};
 
 /// What the host offers the program.
@@ -144,7 +145,7 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, shared: 
     let mut line = Vec::new();
     loop {
         let next = tokio::select! {
-            next = next_line(&mut stream, &mut line, MAX_LINE) => next,
+            next = read_line(&mut stream, &mut line, MAX_LINE) => next,
             () = &mut deadline, if entered.is_none() => {
                 let what = format!("`hello` did not come within {} s", HELLO_DEADLINE.as_secs());
                 outbox.send(message::answer(null(), &Err(Failure::new(code::TIMEOUT, what))));
@@ -152,12 +153,12 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, shared: 
             }
         };
         let read = match next {
-            Ok(Read::End) | Err(_) => return,
-            Ok(Read::TooLong) => {
+            Ok(LineRead::End) | Err(_) => return,
+            Ok(LineRead::Longer) => {
                 Err(message::Malformed { id: null().to_owned(), why: format!("it is longer than {MAX_LINE} bytes") })
             }
-            Ok(Read::Line) if line.trim_ascii().is_empty() => continue,
-            Ok(Read::Line) => message::parse(&line),
+            Ok(LineRead::Whole) if line.trim_ascii().is_empty() => continue,
+            Ok(LineRead::Whole) => message::parse(&line),
         };
         let sent = match read {
             Err(malformed) => {
