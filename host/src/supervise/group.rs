@@ -40,7 +40,7 @@ impl Group {
         command.args(arguments).stdout(spec.output.stdio()).stderr(spec.output.stdio());
         command.stdin(match spec.input {
             Input::Empty => Stdio::null(),
-            Input::Held => Stdio::piped(),
+            Input::Open => Stdio::piped(),
         });
         // First what is inherited: what the program is given on purpose stays.
         spec.env_remove.iter().for_each(|name| {

@@ -35,10 +35,11 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 
 /// Ends process groups when this host is gone. One serves all programs of a host.
 #[derive(Default)]
-pub struct Guard(Mutex<Inner>);
+pub struct Guard(Mutex<GuardShell>);
 
+/// The process that watches, and the groups that it is to know.
 #[derive(Default)]
-struct Inner {
+struct GuardShell {
     process: Option<(Child, ChildStdin)>,
     groups: BTreeSet<u32>,
     warned: bool,
@@ -52,28 +53,28 @@ impl Guard {
 
     /// Starts the guard's process, so that a group started next is unguarded for as short as can be.
     pub(super) async fn ready(&self) {
-        let mut inner = self.0.lock().await;
-        if inner.process.is_none() {
-            inner.begin().await;
+        let mut shell = self.0.lock().await;
+        if shell.process.is_none() {
+            shell.begin().await;
         }
     }
 
     /// From here on the group ends with this host.
     pub(super) async fn add(&self, group: u32) {
-        let mut inner = self.0.lock().await;
-        inner.groups.insert(group);
-        inner.tell(&format!("+ {group}\n")).await;
+        let mut shell = self.0.lock().await;
+        shell.groups.insert(group);
+        shell.tell(&format!("+ {group}\n")).await;
     }
 
     /// The group has ended; its number may soon be another's.
     pub(super) async fn remove(&self, group: u32) {
-        let mut inner = self.0.lock().await;
-        inner.groups.remove(&group);
-        inner.tell(&format!("- {group}\n")).await;
+        let mut shell = self.0.lock().await;
+        shell.groups.remove(&group);
+        shell.tell(&format!("- {group}\n")).await;
     }
 }
 
-impl Inner {
+impl GuardShell {
     async fn tell(&mut self, line: &str) {
         if !cfg!(unix) {
             return;

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod contact;
+mod ending;
 mod figures;
 mod group;
 mod guard;
@@ -15,6 +16,7 @@ mod output;
 mod recorder;
 mod ring;
 mod supervisor;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
 pub use recorder::recorder;
-pub use ring::{KEPT_LINES, Kept, Ring};
+pub use ring::{KEPT_LINES, LinePage, Ring};
 pub use supervisor::Supervisor;
 
 /// Whether a program that ended by itself is brought back. One that was stopped on purpose never is.
@@ -99,7 +101,7 @@ pub enum Input {
     Empty,
     /// Nothing, and its end only when the program is asked to end, instead of a signal: for one that stands for a program elsewhere, which no
     /// signal reaches.
-    Held,
+    Open,
 }
 
 /// How a supervised program is now. A reader that comes late sees the latest state, not every state there was: whoever must not miss a
@@ -126,12 +128,12 @@ pub enum Phase {
     /// It has ended and is started again after a wait of that length.
     BackingOff(Duration),
     /// It has ended and stays so.
-    Exited(Ended),
+    Exited(DownReason),
 }
 
 /// Why a program stays down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum DownReason {
     /// It was stopped or killed on purpose.
     Stopped,
     /// It ended by itself, and its policy does not bring it back.

@@ -35,7 +35,7 @@ pub struct KeptLine {
 
 /// Lines of a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct LinePage {
     /// In their order.
     pub lines: Vec<KeptLine>,
     /// The number of the last line there is, among them or not; 0 where there is none.
@@ -64,7 +64,7 @@ impl Ring {
 
     /// The newest lines, or with `since` the first ones after that number; at most `limit`. Where there are none, waits for one, `wait` at
     /// most. A number that there has not been yet is one of an earlier host: then all lines count as new.
-    pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> Kept {
+    pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> LinePage {
         let mut last = self.last.subscribe();
         let known = *last.borrow_and_update();
         let since = since.map(|since| if since > known { 0 } else { since });
@@ -93,7 +93,7 @@ impl Ring {
             chosen.extend(range.rev().take_while(|line| fits(line, &mut room)).cloned());
             chosen.reverse();
         }
-        Kept { lines: chosen, last: *self.last.borrow() }
+        LinePage { lines: chosen, last: *self.last.borrow() }
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    fn numbers(kept: &Kept) -> (Vec<u64>, u64) {
+    fn numbers(kept: &LinePage) -> (Vec<u64>, u64) {
         (kept.lines.iter().map(|line| line.n).collect(), kept.last)
     }
 

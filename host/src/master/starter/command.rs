@@ -115,7 +115,7 @@ impl Commands {
             final_code: Some(monitor::GIVEN_UP.into()),
             // A monitor names itself in its log, and its program in front of the program's lines.
             output: Output::Inherit,
-            input: if by_ssh { Input::Held } else { Input::Empty },
+            input: if by_ssh { Input::Open } else { Input::Empty },
             cpus: Vec::new(),
             leftovers: Vec::new(),
         })

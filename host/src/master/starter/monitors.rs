@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::monitor::supervised::leftovers;
 use crate::plugin::capability::Outcomes;
 use crate::state_db;
-use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
+use crate::supervise::{DownReason, Guard, Phase, Restart, Status, Supervisor, kill_leftovers, recorder};
 use crate::wire::Info;
 
 /// What a monitor may take beyond its program's deadline, to tell its master and end.
@@ -364,7 +364,7 @@ impl ServerStarter {
         let settled = status.wait_for(|status| status.pid().is_some() || status.last_exit.is_some()).await;
         let settled = settled.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
         match (&settled.phase, &settled.last_exit) {
-            (Phase::Starting(Some(_)) | Phase::Running(_), _) | (Phase::Exited(Ended::Stopped), _) => Ok(()),
+            (Phase::Starting(Some(_)) | Phase::Running(_), _) | (Phase::Exited(DownReason::Stopped), _) => Ok(()),
             (_, Some(exit)) => Err(Failure::new(code::FAILED, format!("{id}: {}", exit.how))),
             (_, None) => Ok(()),
         }
