@@ -9,13 +9,17 @@
 //! | `message` | what a line says |
 //! | `outbox` | lines out, through a bounded outbox |
 //! | `socket` | the socket's file |
-//! | `server` | the host's side: who is connected, and calls to it |
-//! | `session` | the host's side of one connection |
+//! | `server` | the host's side: listens, and passes calls to the program |
+//! | `program` | what the host knows of the program: which connection is its own, and what it has said of itself |
+//! | `connection` | the host's side of one connection, line by line |
+//! | `session` | a connection that has said `hello`, and calls to it |
 //! | `client` | the program's side, for programs in Rust |
 
 mod client;
+mod connection;
 mod message;
 mod outbox;
+mod program;
 mod server;
 mod session;
 mod socket;
