@@ -1,4 +1,4 @@
-//! The demo cluster's server program: as small as a server can be that shows what a monitor gives it.
+//! The demo cluster's server program: a small server that shows what a monitor gives it.
 //!
 //! It listens on its port and answers lines: `members` with the ids of the servers it knows, `login NAME` with a greeting, everything else with
 //! the same line. Over its control socket it follows the view of the cluster, says that it is ready, and offers its functions
@@ -20,7 +20,7 @@ use crate::monitor::application::control::Client;
 use crate::util::line_reader::{LineRead, read_line};
 use application::{Application, Connected};
 
-/// How long a server waits that could not accept a connection.
+/// How long the server waits after it could not accept a connection.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Connections at a time; more are closed at once.
 const CONNECTIONS: usize = 64;

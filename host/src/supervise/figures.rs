@@ -8,7 +8,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::plugin::capability::Stats;
 use crate::util::proc::private_memory;
 
-/// Reads figures of processes, and remembers the last reading so that CPU use can be told.
+/// Reads figures of processes. It remembers the last reading, because CPU use is the difference between two.
 #[derive(Default)]
 pub struct Figures(Mutex<Last>);
 
@@ -21,8 +21,8 @@ struct Last {
 }
 
 impl Figures {
-    /// Figures of one process that has run for `uptime`, not of its descendants; memory and CPU are 0 where it has just ended. `restarts` and
-    /// `state` are the caller's to fill in. The first reading's `cpu` is the mean since the process started.
+    /// Figures of one process that has run for `uptime`, without its descendants. Memory and CPU are 0 where it has just ended. The caller fills
+    /// in `restarts` and `state`. The first reading's `cpu` is the mean since the process started.
     pub fn read(&self, pid: u32, uptime: Duration) -> Stats {
         let mut last = self.0.lock();
         let kind = ProcessRefreshKind::nothing().with_memory().with_cpu().without_tasks();

@@ -1,6 +1,6 @@
-//! Processes that an earlier run of a program left behind outside its group, and that hold what the next run needs: a port, a lock.
+//! Processes that an earlier run of a program left behind outside its process group. They may hold what the next run needs: a port, a lock.
 //!
-//! They are known by their environment, which is handed down. Nothing else is ever killed.
+//! They are recognised by variables of their environment, because every process inherits its parent's. No other process is killed.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const KILLED: Duration = Duration::from_secs(5);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Kills the processes whose environment has all these variables, each `NAME=value`; how many they were. Without variables it is none.
+/// Kills the processes whose environment has all these variables, each `NAME=value`. Returns how many there were; 0 without variables.
 pub async fn kill_leftovers(marks: &[String]) -> usize {
     if marks.is_empty() {
         return 0;

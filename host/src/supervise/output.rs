@@ -1,4 +1,4 @@
-//! What a program writes: cut into lines of bounded length and handed on.
+//! What a program writes, line by line. Long lines are cut.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -20,9 +20,9 @@ const MAX_LINE: usize = 8 * 1024;
 const LAST_LINES: usize = 10;
 /// A remembered line is cut to this, bytes.
 const LAST_LINE: usize = 512;
-/// Lines that wait to be printed; a program that writes faster waits, as it would for any pipe.
+/// Lines that wait to be printed. A program that writes faster is blocked, as by any full pipe.
 const WAITING_LINES: usize = 256;
-/// How long the rest of the output is waited for when the program has ended: a descendant that left the group may hold the pipe forever.
+/// How long the rest of the output is waited for after the program has ended. Bounded, because a descendant outside the group may keep the pipe open.
 const REST: Duration = Duration::from_millis(500);
 
 /// Where the output of a program goes.
@@ -32,11 +32,11 @@ pub enum Output {
     Inherit,
     /// Line by line into a channel; [`print_lines`] makes one.
     Lines(LineSink),
-    /// The same, and the newest lines are kept.
+    /// As `Lines`, and the ring keeps the newest lines.
     Kept(LineSink, Arc<Ring>),
 }
 
-/// Takes lines of programs. While it is full the programs wait.
+/// Takes the lines of programs. Programs are blocked while it is full.
 pub type LineSink = mpsc::Sender<Line>;
 
 /// A line that a program wrote.

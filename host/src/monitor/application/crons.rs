@@ -1,7 +1,7 @@
 //! The application's crons: functions of its own that this host calls when they are due.
 //!
-//! They are kept in memory: those of the configuration are there again when this host is, those added while it runs are not. A turn whose
-//! action still runs is skipped and counted; turns that passed while the machine slept are not made up for.
+//! Crons are kept in memory. When this host starts again, those of the configuration are there, and those that were added while it ran are not. A turn
+//! is skipped and counted while the action of an earlier turn still runs. Turns that passed while the machine slept are not made up for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use crate::wire::{raw, shown};
 
 /// The crons that one application may have.
 pub const MAX_CRONS: usize = 256;
-/// An action that has not answered by then has failed, and may have its next turn.
+/// An action that has not answered after this time has failed, and its next turn may come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
-/// The longest sleep: whoever sets the clock, or wakes the machine, is noticed within this time.
+/// The longest sleep, so that a changed clock or a machine that was asleep is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// The longest name of an action, bytes.
 const MAX_ACTION: usize = 256;

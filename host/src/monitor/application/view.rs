@@ -1,8 +1,7 @@
 //! The application's view of the cluster: in memory, and for a program in a file.
 //!
-//! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. It is replaced as a whole, so that a program that reads it at
-//! any time finds the view of one moment. Its name does not change, its inode does: programs watch the folder or look at the file
-//! again from time to time.
+//! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. Each change replaces the whole file, so that a reader never sees half
+//! of a change. The file gets a new inode each time: programs watch the folder, or read the file again from time to time.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

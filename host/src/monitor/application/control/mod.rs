@@ -39,9 +39,9 @@ pub const VARIABLE: &str = "POMELO_CONTROL";
 const MAX_LINE: usize = 1 << 20;
 /// Lines that wait to be written.
 const OUTBOX_LINES: usize = 1024;
-/// What they may add up to, bytes; a program that does not read is cut off, since no change of its view may be skipped.
+/// The bytes of all waiting lines. A program that does not read is disconnected, because no change of its view may be skipped.
 const OUTBOX_BYTES: usize = 16 << 20;
-/// Connections at a time, of which one has said `hello` last and is the program's.
+/// Connections at a time. The one that said `hello` last is the program's.
 const MAX_CONNECTIONS: usize = 8;
 /// A connection that has not said `hello` by then is closed.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);

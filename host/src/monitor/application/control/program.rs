@@ -31,7 +31,7 @@ pub(super) struct ProgramState {
 struct CurrentSession {
     /// The program's connection: the one that said `hello` last.
     session: Option<Session>,
-    /// Counts processes: a connection of an earlier one is nobody's, however late its lines are read.
+    /// Counts the program's processes. Lines of a connection that an earlier process made count no more, however late they are read.
     process: u64,
 }
 
@@ -64,7 +64,7 @@ impl ProgramState {
         self.info.subscribe()
     }
 
-    /// Another process is about to be started: nothing that the one before has said counts any more.
+    /// Another process is about to be started: forgets all that the earlier one has said.
     pub(super) fn restarted(&self) {
         let before = {
             let mut current = self.current.lock();
@@ -78,8 +78,8 @@ impl ProgramState {
         }
     }
 
-    /// A connection says `hello`: from now on it is the program's. It is told the view as it is, and then every change. False where the
-    /// process that connected has ended.
+    /// A connection has said `hello`: it is the program's from now on, and is told the whole view and then every change. False where the process
+    /// that made the connection has ended.
     pub(super) fn enter(&self, session: &Session, hello: Hello) -> bool {
         // Nobody changes the view meanwhile, so no change is missed and none is told twice.
         let entered = self.view.look(|state| {
@@ -133,7 +133,7 @@ impl ProgramState {
         }
     }
 
-    /// Has the program's own word count, if the connection is the program's.
+    /// Runs `word` if the connection is the program's.
     pub(super) fn if_current<T>(&self, session: &Session, word: impl FnOnce(&Self) -> T) -> Option<T> {
         let current = self.current.lock();
         // The lock is held, so that a process which is over meanwhile has said nothing about the next one.
