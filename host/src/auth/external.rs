@@ -16,14 +16,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::{AccessRefused, Level};
+use crate::util::process_group::ProcessGroup;
 
 /// Checks that run or wait; one more is refused.
 const WAITING: usize = 64;
@@ -225,17 +224,11 @@ async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> 
         path if path.components().count() > 1 => directory.join(path),
         name => name.to_owned(),
     };
-    let child = Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(Fault::Run)?;
-    let mut group = Group(child);
-    let (stdin, stdout) = (group.0.stdin.take(), group.0.stdout.take());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Dropped before the command has ended, because it is late or says too much, it is killed with all that it has started.
+    let mut group = ProcessGroup::spawn(command).map_err(Fault::Run)?;
+    let (stdin, stdout) = (group.take_stdin(), group.take_stdout());
     let ask = async {
         // A command may close the pipe before it has read everything. That is no error.
         if let Some(mut stdin) = stdin {
@@ -255,23 +248,12 @@ async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> 
     if said.len() > MAX_ANSWER {
         return Err(Fault::Long);
     }
-    let status = group.0.wait().await.map_err(Fault::Run)?;
+    let status = group.leader_ended().await.map_err(Fault::Run)?;
+    group.let_go();
     match status.code() {
         Some(0) => parse(&said).map(Some),
         Some(REFUSED) => Ok(None),
         _ => Err(Fault::Ended(status)),
-    }
-}
-
-/// A command and what it has started. Dropped before its end, all of it is killed.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // An id that is still known is that of a process nobody has waited for: no other can have it.
-        if let Some(pid) = self.0.id() {
-            let _ = killpg(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-        }
     }
 }
 

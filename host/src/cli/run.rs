@@ -20,6 +20,7 @@ use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{CredentialFiles, Modules};
 use crate::state_db::StateDb;
 use crate::supervise::print_lines;
+use crate::util::proc::ignores_hangup;
 
 /// How long calls under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -336,11 +337,4 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
-}
-
-/// Whether whoever started this process had it ignore SIGHUP, by the system's account.
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }

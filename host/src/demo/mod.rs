@@ -1,4 +1,4 @@
-//! The demo cluster's server program: as small as a server can be that shows what a monitor gives it.
+//! The demo cluster's server program: a small server that shows what a monitor gives it.
 //!
 //! It listens on its port and answers lines: `members` with the ids of the servers it knows, `login NAME` with a greeting, everything else with
 //! the same line. Over its control socket it follows the view of the cluster, says that it is ready, and offers its functions
@@ -11,20 +11,21 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::monitor::application::control::Client;
+use crate::util::line_reader::{LineRead, read_line};
 use application::{Application, Connected};
 
-/// How long a server waits that could not accept a connection.
+/// How long the server waits after it could not accept a connection.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Connections at a time; more are closed at once.
 const CONNECTIONS: usize = 64;
 /// The longest line, bytes.
-const MAX_LINE: u64 = 1024;
+const MAX_LINE: usize = 1024;
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -79,13 +80,12 @@ async fn serve(listener: TcpListener, application: Arc<Application>, end: Cancel
 /// Answers the lines of one connection.
 async fn answer(stream: TcpStream, connected: &Connected) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
+    let (mut reader, mut line) = (BufReader::new(reader), Vec::new());
     loop {
-        let mut line = Vec::new();
-        let mut limited = (&mut reader).take(MAX_LINE);
-        if tokio::time::timeout(IDLE, limited.read_until(b'\n', &mut line)).await?? == 0 || line.last() != Some(&b'\n')
-        {
-            return Ok(());
+        // A line that is dropped half read ends the connection.
+        match tokio::time::timeout(IDLE, read_line(&mut reader, &mut line, MAX_LINE)).await?? {
+            LineRead::Whole => line.push(b'\n'),
+            LineRead::Longer | LineRead::End => return Ok(()),
         }
         let said = String::from_utf8_lossy(line.trim_ascii()).into_owned();
         if said == "members" {
@@ -123,6 +123,7 @@ async fn asked_to_end() {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio::io::AsyncBufReadExt;
 
     use super::*;
     use crate::monitor::application::Embedded;

@@ -1,23 +1,27 @@
-//! The monitor: stands beside an application server, and connects to the master by itself.
+//! The monitor: runs beside an application server and has its own connection to the master.
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `link` | the connection to the master: registration, coming back, what is asked of it |
-//! | `incoming` | what the master says and asks |
+//! | `link` | the link to the master: made anew whenever it is lost, and kept to how the server is |
+//! | `connecting` | one connection: made, and registered over |
+//! | `incoming` | what the master says and asks over one connection |
+//! | `uplink` | what modules see of the link |
 //! | `application` | the served application: its view of the cluster, its functions, its crons |
 //! | `observe` | its health and metrics over HTTP, where that is asked for |
 //! | `pomelo` | what an original master expects |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
-//! Registration follows the program: while it does not run, the server is not in the master's table. What a module does with the program or its view of the
-//! cluster goes through the traits of `plugin::capability`.
+//! The server is registered while its program runs: otherwise it is not in the master's table. Modules act on the program and on its view of the
+//! cluster through the traits of `plugin::capability`.
 
 pub mod application;
+mod connecting;
 mod incoming;
 mod link;
 mod observe;
 mod pomelo;
 pub mod supervised;
+mod uplink;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +40,11 @@ use crate::transport::Accept;
 use crate::transport::socket_io::client;
 use crate::wire::Info;
 
-pub use link::{LinkState, Refused};
+pub use connecting::RegistrationError;
+pub use link::MasterLinkState;
 
-/// The code with which a monitor's process ends when its program has ended and its policy does not bring it back. Whoever started the monitor
-/// must not bring it back either: the program would run again.
+/// The exit code of a monitor whose program has ended and is not started again by its policy. Whoever started the monitor must not start it
+/// again, because the program would run again.
 pub const GIVEN_UP: u8 = 6;
 
 /// What a monitor needs to know.
@@ -92,12 +97,12 @@ pub type Running = watch::Receiver<Option<u32>>;
 
 /// A running monitor. Dropping it ends the connection to the master; [`Monitor::shut_down`] does so in order.
 pub struct Monitor {
-    link: Arc<link::Link>,
+    link: Arc<link::MasterLink>,
     console: Console,
     profiler: Arc<HostProfiler>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    observed: Arc<observe::Inner>,
+    observed: Arc<observe::MonitorHealth>,
     /// What runs for this monitor does not outlive it.
     _ends: DropGuard,
 }
@@ -121,11 +126,11 @@ impl Monitor {
         };
         let scripts = std::mem::take(&mut options.scripts);
         let journal = options.journal.clone();
-        let link = Arc::new(link::Link::new(options));
+        let link = Arc::new(link::MasterLink::new(options));
         let profiler = Arc::new(HostProfiler::new(services.process.clone()));
         let services = Services {
             journal,
-            uplink: Some(Arc::new(link::MasterLink(link.clone()))),
+            uplink: Some(Arc::new(uplink::LinkUplink(link.clone()))),
             profiler: services.profiler.or_else(|| Some(profiler.clone())),
             ..services
         };
@@ -136,7 +141,7 @@ impl Monitor {
         scripts.set_modules(console.neighbours());
         profiler.add_modules(console.modules_in_force());
         console.install_built_in().await?;
-        let observed = Arc::new(observe::Inner { link: link.clone(), console: console.clone() });
+        let observed = Arc::new(observe::MonitorHealth { link: link.clone(), console: console.clone() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let _ends = stop.clone().drop_guard();
         Ok(Monitor { link, console, profiler, stop, tasks, observed, _ends })
@@ -145,20 +150,20 @@ impl Monitor {
     /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when
     /// the monitor is registered and the server runs for the first time.
     pub fn join(&self, address: String, running: Running) {
-        let dial = link::Dial::SocketIo(address);
+        let dial = connecting::Dial::SocketIo(address);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
     }
 
     /// As [`Monitor::join`], for an original master of pomelo 2.x.
     pub fn join_pomelo(&self, address: String, running: Running) {
-        let dial = link::Dial::Pomelo(address);
+        let dial = connecting::Dial::Pomelo(address);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
     }
 
     /// Joins a master of this process.
     pub fn join_in_memory(&self, master: Arc<dyn Accept>) {
         let running = watch::Sender::new(Some(std::process::id())).subscribe();
-        let dial = link::Dial::Memory(master);
+        let dial = connecting::Dial::Memory(master);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
     }
 
@@ -168,7 +173,7 @@ impl Monitor {
     }
 
     /// How the connection to the master is; changes are told.
-    pub fn state(&self) -> watch::Receiver<LinkState> {
+    pub fn state(&self) -> watch::Receiver<MasterLinkState> {
         self.link.state()
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use metrics::gauge;
 use serde_json::value::RawValue;
 
-use super::link::Link;
-use super::{LinkState, Monitor};
+use super::link::MasterLink;
+use super::{MasterLinkState, Monitor};
 use crate::console::Console;
 use crate::journal::{Event, kind};
 use crate::observe::{Health, Observed, Options, host, pages};
@@ -19,8 +19,8 @@ use crate::transport::{Accept, Ack, Closed, Peer, Session};
 const MAX_CONNECTIONS: usize = 64;
 
 /// What is looked at.
-pub(super) struct Inner {
-    pub link: Arc<Link>,
+pub(super) struct MonitorHealth {
+    pub link: Arc<MasterLink>,
     pub console: Console,
 }
 
@@ -56,16 +56,16 @@ impl Session for Nobody {
     fn closed(&self, _: Closed) {}
 }
 
-impl Observed for Inner {
+impl Observed for MonitorHealth {
     fn health(&self) -> Health {
         if self.console.is_shutting_down() {
             return Health::not("shutting-down", "the monitor is shutting down");
         }
         match &*self.link.state().borrow() {
-            LinkState::Registered => Health::ok(),
-            LinkState::Idle => Health::not("failing", "the server does not run"),
-            LinkState::Connecting(None) => Health::not("starting", "the master is being reached"),
-            LinkState::Connecting(Some(why)) => Health::not("failing", why.clone()),
+            MasterLinkState::Registered => Health::ok(),
+            MasterLinkState::Idle => Health::not("failing", "the server does not run"),
+            MasterLinkState::Connecting(None) => Health::not("starting", "the master is being reached"),
+            MasterLinkState::Connecting(Some(why)) => Health::not("failing", why.clone()),
         }
     }
 
@@ -76,7 +76,7 @@ impl Observed for Inner {
         let under_way = connection.as_ref().map_or(0, |exchange| exchange.under_way());
         gauge!("pomelo_outbox_frames").set(waiting as f64);
         gauge!("pomelo_requests_under_way").set(under_way as f64);
-        let registered = *self.link.state().borrow() == LinkState::Registered;
+        let registered = *self.link.state().borrow() == MasterLinkState::Registered;
         gauge!("pomelo_registered").set(f64::from(u8::from(registered)));
     }
 }

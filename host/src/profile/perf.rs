@@ -1,38 +1,46 @@
 //! Runs the system's `perf` on a process: `perf record` for a time, then `perf script`, whose text becomes the profile.
 //!
-//! Stacks are followed by frame pointers. Of a program without them, only the innermost functions are shown. Most virtual machines have no
-//! hardware counters; `perf` then uses the clock by itself.
+//! Stacks are followed by frame pointers: what a program without them shows is its innermost functions. Where a machine has no hardware
+//! counters, as in most virtual ones, `perf` falls back to the clock by itself.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
 
 use super::convert::Converter;
 use crate::failure::{Failure, code};
+use crate::util::line_reader::{LineRead, read_line};
+use crate::util::process_group::ProcessGroup;
 
-/// Samples a second of each running thread. It is not a round number, so that samples do not fall in step with what a program does regularly.
+/// Samples a second of each running thread. No round number, so that a program's own rhythm is not met every time.
 const FREQUENCY: u32 = 499;
-/// Time that each of the two runs of `perf` may take, beyond the time that is profiled.
+/// Time that `perf` may take beyond that of the profile, for each of its two runs.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often `perf record` is tried.
+/// How often it is started.
 const ATTEMPTS: u32 = 3;
-/// The most that `perf record` writes: a minute of some ten busy threads. Later samples are left out.
+/// Size of what `perf record` writes: a minute of some ten busy threads. What comes after is left out.
 const MAX_RECORD: &str = "--max-size=64M";
-/// A longer line of `perf script` is taken as two lines. No function's name is that long.
-const MAX_LINE: u64 = 64 << 10;
-/// Bytes of an error of `perf` that are told.
+/// A longer line of `perf script` is cut, bytes: a name of this length is none that could be read.
+const MAX_LINE: usize = 64 << 10;
+/// Bytes of an error that `perf` gives.
 const MAX_ERROR: usize = 600;
+
+/// How a run of `perf` ended, and the beginning of what it complained of.
+struct PerfExit {
+    status: ExitStatus,
+    complaints: Vec<u8>,
+}
 
 /// Profiles a process; `program` is `perf`, or where it is.
 pub(super) async fn profile(program: &Path, pid: u32, duration: Duration) -> Result<Box<RawValue>, Failure> {
     let directory = tempfile::Builder::new()
         .prefix("pomelo-profile-")
         .tempdir()
-        .map_err(|error| failed(&format!("no directory can be made for what `perf` records: {error}")))?;
+        .map_err(|error| failed(&format!("there is no place for what `perf` records: {error}")))?;
     let file = directory.path().join("perf.data");
     let began = SystemTime::now();
     record(program, pid, duration, &file).await?;
@@ -43,8 +51,7 @@ pub(super) async fn profile(program: &Path, pid: u32, duration: Duration) -> Res
     json.map_err(|error| failed(&error))
 }
 
-/// Records for the time given. `perf` is tried again where it ends at once without a message, because that happens when a thread of the process
-/// ends while `perf` attaches to it.
+/// Records for the time given. `perf` gives up without a word where a thread of the process ends while it looks at it first: it is tried again.
 async fn record(program: &Path, pid: u32, duration: Duration, file: &Path) -> Result<(), Failure> {
     for attempt in 1.. {
         let began = Instant::now();
@@ -52,14 +59,14 @@ async fn record(program: &Path, pid: u32, duration: Duration, file: &Path) -> Re
         if done.status.success() {
             break;
         }
-        if attempt == ATTEMPTS || began.elapsed() >= duration || !done.stderr.trim_ascii().is_empty() {
+        if attempt == ATTEMPTS || began.elapsed() >= duration || !done.complaints.trim_ascii().is_empty() {
             return Err(refusal(&done));
         }
     }
     Ok(())
 }
 
-async fn record_once(program: &Path, pid: u32, duration: Duration, file: &Path) -> Result<Output, Failure> {
+async fn record_once(program: &Path, pid: u32, duration: Duration, file: &Path) -> Result<PerfExit, Failure> {
     let (frequency, pid) = (FREQUENCY.to_string(), pid.to_string());
     let mut command = perf(program);
     command
@@ -67,11 +74,15 @@ async fn record_once(program: &Path, pid: u32, duration: Duration, file: &Path) 
         .arg(file)
         .args(["--", "sleep", &format!("{:.3}", duration.as_secs_f64())])
         .stdout(Stdio::null());
-    let (child, group) = spawn(program, &mut command)?;
-    let done = tokio::time::timeout(duration + PATIENCE, child.wait_with_output()).await;
-    let done = done.map_err(|_| failed(&"`perf record` did not end in time"))?.map_err(|error| failed(&error))?;
-    group.ended();
-    Ok(done)
+    let mut group = spawn(program, command)?;
+    let complaints = beginning(group.take_stderr());
+    let ended = async { tokio::join!(group.leader_ended(), complaints) };
+    let (status, complaints) = tokio::time::timeout(duration + PATIENCE, ended)
+        .await
+        .map_err(|_| failed(&"`perf record` did not end in time"))?;
+    let status = status.map_err(|error| failed(&error))?;
+    group.let_go();
+    Ok(PerfExit { status, complaints })
 }
 
 async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Result<Converter, Failure> {
@@ -81,37 +92,35 @@ async fn script(program: &Path, pid: u32, began: SystemTime, file: &Path) -> Res
         .args(["script", "--no-inline", "-F", "comm,pid,tid,time,ip,sym,dso", "-i"])
         .arg(file)
         .stdout(Stdio::piped());
-    let (mut child, group) = spawn(program, &mut command)?;
-    let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| failed(&"`perf script` cannot be read"))?);
-    // The errors are read at the same time, because `perf` would wait if nobody emptied their pipe.
-    let errors = child.stderr.take().map(|errors| tokio::spawn(beginning(errors)));
+    let mut group = spawn(program, command)?;
+    let mut lines = BufReader::new(group.take_stdout().ok_or_else(|| failed(&"`perf script` cannot be read"))?);
+    // Beside what is wanted: a pipe that nobody empties would hold it up.
+    let complaints = tokio::spawn(beginning(group.take_stderr()));
     let mut converter = Converter::new(pid, FREQUENCY, began);
     let mut line = Vec::new();
     loop {
-        line.clear();
-        let read = (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line).await.map_err(|error| failed(&error))?;
-        if read == 0 || converter.is_full() {
+        let read = read_line(&mut lines, &mut line, MAX_LINE).await.map_err(|error| failed(&error))?;
+        if read == LineRead::End || converter.is_full() {
             break;
         }
         converter.line(&String::from_utf8_lossy(&line));
     }
     if converter.is_full() {
-        // The rest is not needed. `perf` is killed when its handle is dropped.
+        // The rest is not wanted; the process goes with its handle.
         return Ok(converter);
     }
     drop(lines);
-    let mut done = child.wait_with_output().await.map_err(|error| failed(&error))?;
-    group.ended();
-    if let Some(errors) = errors {
-        done.stderr = errors.await.unwrap_or_default();
-    }
-    if done.status.success() { Ok(converter) } else { Err(refusal(&done)) }
+    let status = group.leader_ended().await.map_err(|error| failed(&error))?;
+    group.let_go();
+    let complaints = complaints.await.unwrap_or_default();
+    if status.success() { Ok(converter) } else { Err(refusal(&PerfExit { status, complaints })) }
 }
 
-/// Reads to the end, and keeps the first [`MAX_ERROR`] bytes.
-async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+/// Reads to the end, and keeps as much of the beginning as is told of it.
+async fn beginning(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut text = Vec::new();
-    // A stream that cannot be read has ended.
+    let Some(mut stream) = stream else { return text };
+    // What cannot be read is at its end.
     let _ = (&mut stream).take(MAX_ERROR as u64).read_to_end(&mut text).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     text
@@ -119,19 +128,14 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 
 fn perf(program: &Path) -> Command {
     let mut command = Command::new(program);
-    // It must not ask a server for debug information.
-    command
-        .env("DEBUGINFOD_URLS", "")
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    // It shall ask no server for debug information, and no person for a page.
+    command.env("DEBUGINFOD_URLS", "").env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
 /// Starts it as the leader of a process group, which is killed when the profile is no longer wanted.
-fn spawn(program: &Path, command: &mut Command) -> Result<(Child, Group), Failure> {
-    let child = command.process_group(0).spawn().map_err(|error| {
+fn spawn(program: &Path, command: Command) -> Result<ProcessGroup, Failure> {
+    ProcessGroup::spawn(command).map_err(|error| {
         let message = match error.kind() {
             std::io::ErrorKind::NotFound => format!(
                 "the program `{}` is not on this server's machine: install it (Debian: linux-perf, Ubuntu: linux-tools-generic, Fedora: perf)",
@@ -140,33 +144,12 @@ fn spawn(program: &Path, command: &mut Command) -> Result<(Child, Group), Failur
             _ => format!("the program `{}` cannot be run: {error}", program.display()),
         };
         Failure::new(code::NOT_AVAILABLE, message)
-    })?;
-    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
-    Ok((child, group))
+    })
 }
 
-/// A process group that `perf` leads: itself, and the `sleep` that it times itself by. Dropping it kills the group.
-struct Group(Option<i32>);
-
-impl Group {
-    /// Its leader has ended, and all that it started.
-    fn ended(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(id) = self.0 {
-            // It may have ended by itself meanwhile.
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
-        }
-    }
-}
-
-/// Why `perf` refused, and what helps.
-fn refusal(done: &Output) -> Failure {
-    let said = String::from_utf8_lossy(&done.stderr);
+/// Why `perf` would not, with what helps.
+fn refusal(done: &PerfExit) -> Failure {
+    let said = String::from_utf8_lossy(&done.complaints);
     let said = said.trim();
     if ["perf_event_paranoid", "ermission", "perf_event_open"].iter().any(|word| said.contains(word)) {
         let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
@@ -213,16 +196,16 @@ mod tests {
             perf.write_all(&[b'x'; 100_000]).await.unwrap();
             drop(perf);
         };
-        let ((), told) = tokio::join!(complaining, beginning(errors));
+        let ((), told) = tokio::join!(complaining, beginning(Some(errors)));
         assert_eq!(told, [b'x'; MAX_ERROR]);
     }
 
     #[test]
     fn p_profiler_a_refusal_of_the_kernel_says_what_helps() {
         use std::os::unix::process::ExitStatusExt;
-        let refused = |stderr: &str| {
-            let status = std::process::ExitStatus::from_raw(255 << 8);
-            refusal(&Output { status, stdout: Vec::new(), stderr: stderr.into() })
+        let refused = |complaints: &str| {
+            let status = ExitStatus::from_raw(255 << 8);
+            refusal(&PerfExit { status, complaints: complaints.into() })
         };
         let kernel = refused("Error:\nConsider adjusting /proc/sys/kernel/perf_event_paranoid setting");
         assert_eq!(kernel.code, code::NOT_AVAILABLE);

@@ -1,9 +1,11 @@
-//! CPU affinity. Linux hands it down from the thread that starts a process: so that thread takes it for the moment of the start, and the program
-//! runs on its CPUs from its first instruction, all its threads included.
+//! CPU affinity: which CPUs a program runs on.
+//!
+//! A process inherits the affinity of the thread that starts it. That thread takes the program's affinity during the start, so that all threads of
+//! the program run on its CPUs from the first instruction.
 
 use std::io;
 
-/// Starts something on the CPUs that are named; on all that this host may use where none is.
+/// Starts something on the named CPUs; without names, on all that this host may use.
 ///
 /// # Errors
 /// Those of `start`; where the machine has none of these CPUs, or this host may not use them.
@@ -31,7 +33,7 @@ pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io
     started
 }
 
-/// As on Linux, but that no CPUs can be named.
+/// As on Linux, but no CPUs can be named.
 ///
 /// # Errors
 /// Those of `start`; where CPUs are named.

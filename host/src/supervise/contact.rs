@@ -1,4 +1,4 @@
-//! A way to talk with a program, beside signals.
+//! How a supervisor talks with its program other than by signals.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use futures_util::future::BoxFuture;
 
 use crate::failure::Failure;
 
-/// What a supervisor is told of its program, and tells it, other than by signals.
+/// The way to a program other than by signals.
 pub trait Contact: Send + Sync + 'static {
-    /// A process is about to be started: what was said to and by the one before counts no more.
+    /// A new process is about to be started: whatever the earlier process said is out of date.
     fn starting(&self);
-    /// Waits until the program, as the process `pid`, is ready. Absent: [`super::Policy::ready_delay`] is waited for. Dropped where the program
-    /// ends first.
+    /// Waits until the program, the process `pid`, is ready. Absent: the program is ready after [`super::Policy::ready_delay`]. The future is
+    /// dropped when the program ends.
     fn ready(&self, pid: u32) -> Option<BoxFuture<'static, ()>>;
-    /// A program that is not ready by then is ended, and its policy says what comes next. It does not count where the delay decides.
+    /// A program that is not ready after this time is ended, and has failed. Not used where [`Contact::ready`] is absent.
     fn ready_deadline(&self) -> Duration;
-    /// Asks the program to end within that time. Absent: it is asked by a signal, as it is where this fails.
+    /// Asks the program to end within that time. The program is sent a signal where this is absent or fails.
     fn ask_to_end(&self, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>>;
 }

@@ -1,8 +1,8 @@
-//! Ends process groups when this host is gone.
+//! A small process that kills the host's process groups when the host is gone.
 //!
-//! A host that is killed with SIGKILL, or aborts, can end nothing any more, and its programs would run on as orphans that hold their
-//! ports. Linux can tie a child to its parent (PR_SET_PDEATHSIG), but only from within the child between fork and exec, which is no place
-//! for safe code, and only the child, not what it started. So one small process watches instead: a shell in a group of its own that reads
+//! A host that is killed with SIGKILL, or aborts, cannot end its programs, which would run on as orphans and keep their ports.
+//! Linux can tie a child to its parent (PR_SET_PDEATHSIG), but only by unsafe code in the child between fork and exec, and not what the child
+//! starts. So one small process watches instead: a shell in a group of its own that reads
 //! from a pipe which groups there are. However the host ends, the pipe closes; the shell then kills the groups that are left, and ends.
 //!
 //! Between a program's start and its line in the pipe lie some microseconds in which the host's death would leave it behind. Where there is
@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
-/// A healthy guard reads a line at once; one that does not within this time is replaced.
+/// A guard that has not read a line after this time is replaced, because a healthy one reads at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reads `+ GROUP` and `- GROUP`, and at the end kills what is left. It outlives the signals that end hosts from a terminal.
@@ -33,12 +33,13 @@ done
 for group in $groups; do kill -s KILL -- "-$group"; done
 "#;
 
-/// Ends process groups when this host is gone. One serves all programs of a host.
+/// Kills process groups when this host is gone. One guard serves all programs of a host.
 #[derive(Default)]
-pub struct Guard(Mutex<Inner>);
+pub struct Guard(Mutex<GuardShell>);
 
+/// The process that watches, and the groups that it is to know.
 #[derive(Default)]
-struct Inner {
+struct GuardShell {
     process: Option<(Child, ChildStdin)>,
     groups: BTreeSet<u32>,
     warned: bool,
@@ -52,28 +53,28 @@ impl Guard {
 
     /// Starts the guard's process, so that a group started next is unguarded for as short as can be.
     pub(super) async fn ready(&self) {
-        let mut inner = self.0.lock().await;
-        if inner.process.is_none() {
-            inner.begin().await;
+        let mut shell = self.0.lock().await;
+        if shell.process.is_none() {
+            shell.begin().await;
         }
     }
 
-    /// From here on the group ends with this host.
+    /// Adds a group: it is killed when this host ends.
     pub(super) async fn add(&self, group: u32) {
-        let mut inner = self.0.lock().await;
-        inner.groups.insert(group);
-        inner.tell(&format!("+ {group}\n")).await;
+        let mut shell = self.0.lock().await;
+        shell.groups.insert(group);
+        shell.tell(&format!("+ {group}\n")).await;
     }
 
-    /// The group has ended; its number may soon be another's.
+    /// Removes a group that has ended, because another group may get its number.
     pub(super) async fn remove(&self, group: u32) {
-        let mut inner = self.0.lock().await;
-        inner.groups.remove(&group);
-        inner.tell(&format!("- {group}\n")).await;
+        let mut shell = self.0.lock().await;
+        shell.groups.remove(&group);
+        shell.tell(&format!("- {group}\n")).await;
     }
 }
 
-impl Inner {
+impl GuardShell {
     async fn tell(&mut self, line: &str) {
         if !cfg!(unix) {
             return;

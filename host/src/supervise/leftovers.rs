@@ -1,26 +1,30 @@
-//! Processes that an earlier run of a program left behind outside its group, and that hold what the next run needs: a port, a lock.
+//! Processes that an earlier run of a program left behind outside its process group. They may hold what the next run needs: a port, a lock.
 //!
-//! They are known by their environment, which is handed down. Nothing else is ever killed.
+//! They are recognised by variables of their environment, because every process inherits its parent's. No other process is killed.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::util::proc::processes_with;
+
 /// How long killed processes are waited for.
 const KILLED: Duration = Duration::from_secs(5);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Kills the processes whose environment has all these variables, each `NAME=value`; how many they were. Without variables it is none.
+/// Kills the processes whose environment has all these variables, each `NAME=value`. Returns how many there were; 0 without variables.
 pub async fn kill_leftovers(marks: &[String]) -> usize {
     if marks.is_empty() {
         return 0;
     }
     let wanted = marks.to_vec();
-    let found = tokio::task::spawn_blocking(move || find(&wanted)).await.unwrap_or_default();
+    let found = tokio::task::spawn_blocking(move || processes_with(&wanted)).await.unwrap_or_default();
+    // 1 would be the system's first process, and 0 this process's own group.
+    let pids = found.into_iter().filter_map(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+    let found: Vec<Pid> = pids.map(Pid::from_raw).collect();
     let begun = Instant::now();
     for pid in &found {
         tracing::warn!(pid = pid.as_raw(), ?marks, "what is left of an earlier run is killed");
@@ -31,16 +35,4 @@ pub async fn kill_leftovers(marks: &[String]) -> usize {
         tokio::time::sleep(LOOK).await;
     }
     found.len()
-}
-
-/// Processes of other users cannot be read, and are not ours.
-fn find(marks: &[String]) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pid = |entry: fs::DirEntry| {
-        let pid = entry.file_name().to_str()?.parse().ok().filter(|pid| *pid > 1)?;
-        let environment = fs::read(entry.path().join("environ")).ok()?;
-        let has = |mark: &String| environment.split(|byte| *byte == 0).any(|one| one == mark.as_bytes());
-        marks.iter().all(has).then(|| Pid::from_raw(pid))
-    };
-    processes.filter_map(pid).collect()
 }

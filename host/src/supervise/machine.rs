@@ -8,11 +8,11 @@ use std::fs;
 use chrono::Local;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Map, Value, json};
-use sysinfo::System;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::failure::{Failure, code};
+use crate::util::proc::{self, Cpu, CpuTimes};
 
 /// What the machine is and how it is doing: `hostname`, `type`, `platform`, `arch`, `release`; `uptime` in seconds; `loadavg` over 1, 5 and 15
 /// minutes; `totalmem` and `freemem` in bytes; `cpus`, each with `model`, `speed` in MHz and `times` in ms; `networkInterfaces`, from name to
@@ -20,9 +20,7 @@ use crate::failure::{Failure, code};
 /// second, transfers per second; all disks together) and `cpu` (percent). It reads files; not for a thread that others wait for.
 pub fn system() -> Value {
     let load = System::load_average().ok();
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let cpus = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "));
-    let models = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpus = proc::cpus();
     let (total, free) = memory();
     let uptime = System::uptime().unwrap_or_default();
     json!({
@@ -35,10 +33,10 @@ pub fn system() -> Value {
         "loadavg": load.map_or([0.0; 3], |load| [load.one, load.five, load.fifteen]),
         "totalmem": total,
         "freemem": free,
-        "cpus": cpus.enumerate().map(|(n, line)| cpu(line, &models, n)).collect::<Vec<_>>(),
+        "cpus": cpus.each.iter().map(cpu).collect::<Vec<_>>(),
         "networkInterfaces": interfaces(),
         "versions": { "pomelo": crate::wire::VERSION },
-        "iostat": { "date": time(), "disk": disk(uptime), "cpu": cpu_shares(&stat) },
+        "iostat": { "date": time(), "disk": disk(uptime), "cpu": cpu_shares(&cpus.total) },
     })
 }
 
@@ -48,13 +46,7 @@ pub fn system() -> Value {
 /// # Errors
 /// `not-available` where there is no such process, or the system does not tell.
 pub fn usage(pid: u32, server_id: &str, server_type: &str) -> Result<Value, Failure> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
-    let parsed = read("stat").zip(read("status")).and_then(|(stat, status)| {
-        let used = Used::parse(&stat, ticks(), System::boot_time().ok()?)?;
-        let kib = |name| kib(&status, name);
-        Some((used, kib("VmSize").unwrap_or(0), kib("VmRSS").unwrap_or(0)))
-    });
-    let Some((used, vsz, rss)) = parsed else {
+    let Some(used) = proc::process_usage(pid) else {
         let what = format!("the system tells nothing of process {pid}");
         return Err(Failure::new(code::NOT_AVAILABLE, what));
     };
@@ -62,8 +54,8 @@ pub fn usage(pid: u32, server_id: &str, server_type: &str) -> Result<Value, Fail
     Ok(json!({
         "time": time(), "serverId": server_id, "serverType": server_type, "pid": pid,
         "cpuAvg": percent(used.user + used.system),
-        "memAvg": rounded(100.0 * rss as f64 * 1024.0 / (memory().0.max(1)) as f64),
-        "vsz": vsz, "rss": rss,
+        "memAvg": rounded(100.0 * used.resident as f64 / (memory().0.max(1)) as f64),
+        "vsz": used.virtual_memory / 1024, "rss": used.resident / 1024,
         "usr": percent(used.user), "sys": percent(used.system), "gue": percent(used.guest),
     }))
 }
@@ -97,76 +89,41 @@ fn node_arch() -> &'static str {
     }
 }
 
-/// The unit of times in `/proc`, per second.
-fn ticks() -> f64 {
-    sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
-}
-
 /// All memory, and what could be had of it, bytes.
 fn memory() -> (u64, u64) {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let bytes = |name| kib(&text, name).unwrap_or(0) * 1024;
-    (bytes("MemTotal"), bytes("MemAvailable"))
+    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(kind).map_or((0, 0), |system| (system.total_memory(), system.available_memory()))
 }
 
-/// A line `Name:   123 kB`.
-fn kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
-/// A line `cpu0 user nice system idle iowait irq softirq steal …` of `/proc/stat`.
-fn fields(line: &str) -> Vec<f64> {
-    line.split_ascii_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect()
-}
-
-fn cpu(line: &str, models: &str, n: usize) -> Value {
-    let fields = fields(line);
-    let millis = |field: usize| (fields.get(field).copied().unwrap_or(0.0) * 1000.0 / ticks()) as u64;
-    let member = |name: &str| {
-        let lines = models.lines().filter_map(|line| line.split_once(':')).filter(|(key, _)| key.trim() == name);
-        lines.map(|(_, value)| value.trim().to_owned()).nth(n)
-    };
-    let speed = member("cpu MHz").and_then(|mhz| mhz.parse::<f64>().ok()).map_or(0, |mhz| mhz as u64);
-    json!({
-        "model": member("model name").unwrap_or_default(),
-        "speed": speed,
-        "times": { "user": millis(0), "nice": millis(1), "sys": millis(2), "idle": millis(3), "irq": millis(5) },
-    })
+fn cpu(Cpu { model, speed, times }: &Cpu) -> Value {
+    let CpuTimes { user, nice, system, idle, irq, .. } = times;
+    let times = json!({ "user": user, "nice": nice, "sys": system, "idle": idle, "irq": irq });
+    json!({ "model": model, "speed": speed, "times": times })
 }
 
 /// How all processors together have spent their time, percent.
-fn cpu_shares(stat: &str) -> Value {
-    let fields = stat.lines().find(|line| line.starts_with("cpu ")).map(fields).unwrap_or_default();
-    // Guests' time is in `user` already.
-    let total: f64 = fields.iter().take(8).sum();
-    let share = |wanted: &[usize]| {
-        let sum: f64 = wanted.iter().filter_map(|field| fields.get(*field)).sum();
-        rounded(100.0 * sum / total.max(1.0))
-    };
+fn cpu_shares(times: &CpuTimes) -> Value {
+    let CpuTimes { user, nice, system, idle, iowait, irq, softirq, steal } = times;
+    let total = user + nice + system + idle + iowait + irq + softirq + steal;
+    let share = |wanted: u64| rounded(100.0 * wanted as f64 / total.max(1) as f64);
     json!({
-        "cpu_user": share(&[0]), "cpu_nice": share(&[1]), "cpu_system": share(&[2, 5, 6]),
-        "cpu_iowait": share(&[4]), "cpu_steal": share(&[7]), "cpu_idle": share(&[3]),
+        "cpu_user": share(*user), "cpu_nice": share(*nice), "cpu_system": share(system + irq + softirq),
+        "cpu_iowait": share(*iowait), "cpu_steal": share(*steal), "cpu_idle": share(*idle),
     })
 }
 
 /// What all disks together have moved; parts of disks and what stands for other disks are not counted again.
 fn disk(uptime: u64) -> Value {
-    const SECTOR: f64 = 512.0;
     let is_disk = |name: &str| {
         let virtual_ones = ["loop", "ram", "zram", "dm-", "md"];
         !virtual_ones.iter().any(|prefix| name.starts_with(prefix))
             && fs::exists(format!("/sys/block/{}", name.replace('/', "!"))).unwrap_or(false)
     };
     let (mut transfers, mut read, mut written) = (0.0, 0.0, 0.0);
-    for line in fs::read_to_string("/proc/diskstats").unwrap_or_default().lines() {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let number = |field: usize| words.get(field).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
-        if words.get(2).is_some_and(|name| is_disk(name)) {
-            transfers += number(3) + number(7);
-            read += number(5) * SECTOR / 1024.0;
-            written += number(9) * SECTOR / 1024.0;
-        }
+    for disk in proc::block_devices().iter().filter(|device| is_disk(&device.name)) {
+        transfers += disk.transfers as f64;
+        read += disk.read as f64 / 1024.0;
+        written += disk.written as f64 / 1024.0;
     }
     let per_second = |value: f64| rounded(value / uptime.max(1) as f64);
     json!({
@@ -211,28 +168,6 @@ fn interfaces() -> Map<String, Value> {
     by_name
 }
 
-/// CPU time of a process and how long it has lived, seconds.
-#[derive(Debug, PartialEq)]
-struct Used {
-    user: f64,
-    system: f64,
-    guest: f64,
-    life: f64,
-}
-
-impl Used {
-    /// From `/proc/PID/stat`, with the machine's start in seconds since 1970.
-    fn parse(stat: &str, ticks: f64, boot: u64) -> Option<Used> {
-        // The second field is the program's name in brackets and may hold anything; counting begins behind it, at the third.
-        let rest = &stat[stat.rfind(')')? + 1..];
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let seconds = |field: usize| Some(fields.get(field - 3)?.parse::<f64>().ok()? / ticks);
-        let now = Local::now().timestamp_millis() as f64 / 1000.0;
-        let started = boot as f64 + seconds(22)?;
-        Some(Used { user: seconds(14)?, system: seconds(15)?, guest: seconds(43)?, life: now - started })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,13 +196,5 @@ mod tests {
             assert!(used[name].as_f64().is_some_and(|share| share >= 0.0), "{name}: {used}");
         }
         assert_eq!(usage(u32::MAX, "a", "b").unwrap_err().code, code::NOT_AVAILABLE);
-    }
-
-    #[test]
-    fn a_programs_name_cannot_shift_its_figures() {
-        let stat = format!("7 (a b) c) S {}", (4..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" "));
-        let used = Used::parse(&stat, 1.0, 0).unwrap();
-        assert_eq!((used.user, used.system, used.guest), (14.0, 15.0, 43.0));
-        assert_eq!(Used::parse("7 (a", 1.0, 0), None);
     }
 }

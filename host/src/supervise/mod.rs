@@ -1,11 +1,12 @@
-//! Programs that are run, watched, ended whole, and brought back.
+//! Supervision of programs: they are started, watched, ended, and started again when they fail.
 //!
-//! The monitor uses this for its application server, the master's starter for its monitors. A program runs in a process group of its own,
-//! and whatever it started ends with it: when it exits, when it is stopped, and when this host dies without a word (see [`Guard`]).
-//! This part knows processes, and neither servers, messages nor what a program is for.
+//! The monitor supervises its application server with this, the master's starter its monitors. A program runs in a process group of its own. The
+//! group ends with the program: when it exits, when it is stopped, and when this host is killed (see [`Guard`]).
+//! This part knows processes. It knows no servers, no messages, and not what a program is for.
 
 mod affinity;
 mod contact;
+mod ending;
 mod figures;
 mod group;
 mod guard;
@@ -15,6 +16,7 @@ mod output;
 mod recorder;
 mod ring;
 mod supervisor;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -33,10 +35,10 @@ pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
 pub use recorder::recorder;
-pub use ring::{KEPT_LINES, Kept, Ring};
+pub use ring::{KEPT_LINES, LinePage, Ring};
 pub use supervisor::Supervisor;
 
-/// Whether a program that ended by itself is brought back. One that was stopped on purpose never is.
+/// Whether a program that ended by itself is started again. A program that was stopped on purpose never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// However it ended.
@@ -52,23 +54,23 @@ pub enum Restart {
 pub struct Policy {
     /// Whether it is brought back.
     pub restart: Restart,
-    /// The wait before the first restart; it doubles with every further one. Half of a wait is random, so that a fleet does not come back
-    /// at once.
+    /// The wait before the first restart; it doubles with every further one. Half of each wait is random, because many servers that failed
+    /// together should not start together.
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
-    /// A program that ran this long begins with the shortest wait again.
+    /// After a run of this length, the next wait is the shortest again.
     pub healthy_after: Duration,
     /// A program that has run this long counts as started.
     pub ready_delay: Duration,
-    /// A program that was asked to end and has not by then is killed with its group.
+    /// A program that has not ended this long after it was asked to is killed with its group.
     pub stop_deadline: Duration,
 }
 
 /// What is run.
 #[derive(Clone)]
 pub struct Spec {
-    /// What it is called in logs and in front of its lines.
+    /// The program's name in logs and in front of its lines.
     pub id: String,
     /// The program and its arguments. A program whose name has a `/` and is relative is looked for in `cwd`.
     pub command: Vec<String>,
@@ -78,9 +80,9 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// What is taken away from that environment.
     pub env_remove: Vec<String>,
-    /// When it is brought back.
+    /// When it is started again, and how it is ended.
     pub policy: Policy,
-    /// A code by which it says itself that it must not be brought back, whatever the policy.
+    /// The exit code by which the program says that it must not be started again, whatever the policy.
     pub final_code: Option<i32>,
     /// Where its output goes.
     pub output: Output,
@@ -98,13 +100,13 @@ pub struct Spec {
 pub enum Input {
     /// Nothing.
     Empty,
-    /// Nothing, and its end only when the program is asked to end, instead of a signal: for one that stands for a program elsewhere, which no
-    /// signal reaches.
-    Held,
+    /// An empty pipe, which is closed to ask the program to end. No signal is sent, because the program (an `ssh`) stands for one on another
+    /// machine that no signal reaches.
+    Open,
 }
 
-/// How a supervised program is now. A reader that comes late sees the latest state, not every state there was: whoever must not miss a
-/// restart compares process ids.
+/// How a supervised program is now. A late reader sees the latest state and misses those before it. Compare process ids where no restart may
+/// be missed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// What it is doing.
@@ -120,19 +122,19 @@ pub struct Status {
 /// What a supervised program is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It is being started, or has not run for [`Policy::ready_delay`] yet. No process id: there is no process yet.
+    /// It is being started, or is not ready yet. The process id is absent until there is a process.
     Starting(Option<u32>),
     /// It runs, as that process.
     Running(u32),
-    /// It has ended and is started again after a wait of that length.
+    /// It has ended, and is started again after a wait of that length.
     BackingOff(Duration),
     /// It has ended and stays so.
-    Exited(Ended),
+    Exited(DownReason),
 }
 
 /// Why a program stays down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum DownReason {
     /// It was stopped or killed on purpose.
     Stopped,
     /// It ended by itself, and its policy does not bring it back.
@@ -150,7 +152,7 @@ pub struct Exit {
     pub last_lines: Vec<String>,
 }
 
-/// Something that happened to a program, told as it happens: [`Status`] may skip some of it.
+/// Something that happened to a program. Watchers are told every one; a reader of [`Status`] may miss some.
 #[derive(Debug)]
 pub enum Happened<'a> {
     /// It was started.

@@ -1,4 +1,4 @@
-//! What a program writes: cut into lines of bounded length and handed on.
+//! What a program writes, line by line. Long lines are cut.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Ring;
+use crate::util::line_reader::{LineRead, read_line};
 
 /// A longer line is cut, bytes.
 const MAX_LINE: usize = 8 * 1024;
@@ -19,9 +20,9 @@ const MAX_LINE: usize = 8 * 1024;
 const LAST_LINES: usize = 10;
 /// A remembered line is cut to this, bytes.
 const LAST_LINE: usize = 512;
-/// Lines that wait to be printed; a program that writes faster waits, as it would for any pipe.
+/// Lines that wait to be printed. A program that writes faster is blocked, as by any full pipe.
 const WAITING_LINES: usize = 256;
-/// How long the rest of the output is waited for when the program has ended: a descendant that left the group may hold the pipe forever.
+/// How long the rest of the output is waited for after the program has ended. Bounded, because a descendant outside the group may keep the pipe open.
 const REST: Duration = Duration::from_millis(500);
 
 /// Where the output of a program goes.
@@ -31,11 +32,11 @@ pub enum Output {
     Inherit,
     /// Line by line into a channel; [`print_lines`] makes one.
     Lines(LineSink),
-    /// The same, and the newest lines are kept.
+    /// As `Lines`, and the ring keeps the newest lines.
     Kept(LineSink, Arc<Ring>),
 }
 
-/// Takes lines of programs. While it is full the programs wait.
+/// Takes the lines of programs. Programs are blocked while it is full.
 pub type LineSink = mpsc::Sender<Line>;
 
 /// A line that a program wrote.
@@ -127,30 +128,17 @@ impl Drop for Readers {
     }
 }
 
-/// The next line, cut to [`MAX_LINE`]; what was cut off is read and thrown away.
-async fn next_line(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<String> {
+/// The next line, cut to [`MAX_LINE`].
+async fn next_line(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = Vec::new();
-    let mut any = false;
-    while let Ok(chunk) = stream.fill_buf().await {
-        if chunk.is_empty() {
-            break;
-        }
-        any = true;
-        let end = chunk.iter().position(|byte| *byte == b'\n');
-        let part = &chunk[..end.unwrap_or(chunk.len())];
-        // One byte more than the limit tells `cut` that there was more.
-        let room = (MAX_LINE + 1).saturating_sub(line.len());
-        line.extend_from_slice(&part[..part.len().min(room)]);
-        let used = end.map_or(chunk.len(), |end| end + 1);
-        stream.consume(used);
-        if end.is_some() {
-            break;
-        }
+    // One byte more than the limit, for a `\r` at the end. It tells `cut` as well that there was more.
+    match read_line(stream, &mut line, MAX_LINE + 1).await {
+        Ok(LineRead::End) => return None,
+        Err(_) if line.is_empty() => return None,
+        Ok(LineRead::Longer) => {}
+        Ok(LineRead::Whole) | Err(_) => drop(line.pop_if(|last| *last == b'\r')),
     }
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    any.then(|| cut(String::from_utf8_lossy(&line).into_owned(), MAX_LINE))
+    Some(cut(String::from_utf8_lossy(&line).into_owned(), MAX_LINE))
 }
 
 fn cut(mut text: String, limit: usize) -> String {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Happened, How, Watcher};
 use crate::journal::{Event, Journal, kind};
 
-/// A watcher that writes down how a program ended and that it was started again. `what` begins the sentences: `the program`. One that ended as it
-/// was asked to is not worth a line where `quiet`.
+/// A watcher that records each end and each restart of a program. `what` is the subject of the sentences, such as `the program`. With `quiet`, an
+/// end that was asked for or had code 0 is not recorded.
 pub fn recorder(journal: Journal, server: String, what: &'static str, quiet: bool) -> Watcher {
     Arc::new(move |happened| {
         if let Some(event) = event(happened, what, quiet) {

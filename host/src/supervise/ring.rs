@@ -1,4 +1,4 @@
-//! The newest lines that a program has written, numbered, for those who come later or follow.
+//! The newest lines that a program has written, numbered, for readers that come later or follow.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ pub const KEPT_LINES: usize = 1000;
 /// What an answer's texts may add up to, bytes: less than what a module may be given.
 const MAX_ANSWER: usize = 512 * 1024;
 
-/// A bounded number of lines; older ones make room for newer ones. Numbers begin at 1 and go on over restarts of the program.
+/// A bounded number of lines; the oldest is dropped for a new one. Numbers begin at 1 and go on over restarts of the program.
 pub struct Ring {
     lines: Mutex<VecDeque<KeptLine>>,
     limit: usize,
@@ -33,9 +33,9 @@ pub struct KeptLine {
     pub text: String,
 }
 
-/// Lines of a ring.
+/// Some lines of a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct LinePage {
     /// In their order.
     pub lines: Vec<KeptLine>,
     /// The number of the last line there is, among them or not; 0 where there is none.
@@ -62,9 +62,9 @@ impl Ring {
         self.last.send_replace(n);
     }
 
-    /// The newest lines, or with `since` the first ones after that number; at most `limit`. Where there are none, waits for one, `wait` at
-    /// most. A number that there has not been yet is one of an earlier host: then all lines count as new.
-    pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> Kept {
+    /// The newest lines, or with `since` the first ones after that number; at most `limit`. Without such lines, waits for one, at most `wait`.
+    /// A `since` above the last number comes from an earlier host, so that all lines count as new.
+    pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> LinePage {
         let mut last = self.last.subscribe();
         let known = *last.borrow_and_update();
         let since = since.map(|since| if since > known { 0 } else { since });
@@ -93,7 +93,7 @@ impl Ring {
             chosen.extend(range.rev().take_while(|line| fits(line, &mut room)).cloned());
             chosen.reverse();
         }
-        Kept { lines: chosen, last: *self.last.borrow() }
+        LinePage { lines: chosen, last: *self.last.borrow() }
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    fn numbers(kept: &Kept) -> (Vec<u64>, u64) {
+    fn numbers(kept: &LinePage) -> (Vec<u64>, u64) {
         (kept.lines.iter().map(|line| line.n).collect(), kept.last)
     }
 

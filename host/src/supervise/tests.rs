@@ -83,14 +83,17 @@ async fn a_program_runs_and_is_stopped_for_good() {
     // The shell may tell of its `sleep` first.
     while line(&mut lines).await != "bye" {}
     let status = supervisor.status().borrow().clone();
-    assert_eq!((status.phase, status.last_exit.map(|e| e.how)), (Phase::Exited(Ended::Stopped), Some(How::Code(0))));
+    assert_eq!(
+        (status.phase, status.last_exit.map(|e| e.how)),
+        (Phase::Exited(DownReason::Stopped), Some(How::Code(0)))
+    );
     assert!(!runs(&pid.to_string()));
     assert_eq!(supervisor.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
     supervisor.stop().await.unwrap();
     let again = supervisor.start().await.unwrap();
     assert_ne!(again, pid);
     supervisor.kill().await.unwrap();
-    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(DownReason::Stopped));
 }
 
 #[tokio::test]
@@ -110,7 +113,7 @@ async fn policies_decide_who_comes_back() {
     let check = async |restart, script: &str, back: bool| {
         let (spec, _lines) = shell(script, policy(restart));
         let supervisor = launch(spec);
-        let status = until(&supervisor, |s| s.restarts > 0 || s.phase == Phase::Exited(Ended::GivenUp)).await;
+        let status = until(&supervisor, |s| s.restarts > 0 || s.phase == Phase::Exited(DownReason::GivenUp)).await;
         assert_eq!(status.restarts > 0, back, "{restart:?} {script}");
     };
     check(Restart::Always, "exit 0", true).await;
@@ -150,7 +153,7 @@ async fn p_a_program_that_was_not_ready_in_time_has_failed_even_if_it_ends_well(
     let (spec, _lines) = shell("trap 'exit 0' TERM; while :; do sleep 0.01; done", short);
     let watcher: Watcher = Arc::new(|_: &Happened<'_>| {});
     let supervisor = Supervisor::launch_in_contact(spec, Guard::new().into(), Some(Arc::new(NeverReady)), watcher);
-    let status = until(&supervisor, |s| s.restarts >= 2 || s.phase == Phase::Exited(Ended::GivenUp)).await;
+    let status = until(&supervisor, |s| s.restarts >= 2 || s.phase == Phase::Exited(DownReason::GivenUp)).await;
     assert!(status.restarts >= 2 && status.last_exit.is_some(), "{:?}", status.phase);
     supervisor.kill().await.unwrap();
 }
@@ -182,7 +185,7 @@ async fn a_stop_during_back_off_holds_and_a_start_ends_it() {
     let supervisor = launch(spec);
     until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
     supervisor.stop().await.unwrap();
-    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(DownReason::Stopped));
     supervisor.start().await.unwrap();
     until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
     std::fs::remove_file(&flag).unwrap();
@@ -223,7 +226,7 @@ async fn a_restart_gives_another_process_and_a_stop_overrules_it() {
     assert_eq!(supervisor.restart().await.unwrap_err().code, code::BUSY);
     supervisor.kill().await.unwrap();
     stopping.await.unwrap().unwrap();
-    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(Ended::Stopped));
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(DownReason::Stopped));
 }
 
 #[tokio::test]
@@ -244,7 +247,7 @@ async fn what_a_program_started_ends_with_it() {
         match how {
             "stop" => supervisor.stop().await.unwrap(),
             "kill" => supervisor.kill().await.unwrap(),
-            "exit" => drop(until(&supervisor, |s| s.phase == Phase::Exited(Ended::GivenUp)).await),
+            "exit" => drop(until(&supervisor, |s| s.phase == Phase::Exited(DownReason::GivenUp)).await),
             _ => drop(supervisor),
         }
         eventually(how, || !runs(&grandchild)).await;

@@ -3,11 +3,17 @@
 //! | file | what is there |
 //! |---|---|
 //! | `backoff` | waits between tries, doubling |
+//! | `line_reader` | lines of bounded length from a stream |
+//! | `proc` | what Linux tells of processes and of the machine |
+//! | `process_group` | a child process, and all that it started, that does not outlive its handle |
 //! | `token_bucket` | how often something may happen |
 //!
 //! Nothing here knows a server, a module or a socket: a tool that has to know one belongs to the part that uses it.
 
 pub mod backoff;
+pub mod line_reader;
+pub mod proc;
+pub mod process_group;
 pub mod token_bucket;
 
 pub use backoff::Backoff;

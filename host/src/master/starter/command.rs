@@ -119,7 +119,7 @@ impl Commands {
             final_code: Some(monitor::GIVEN_UP.into()),
             // Inherited, because a monitor marks its own lines and its program's.
             output: Output::Inherit,
-            input: if by_ssh { Input::Held } else { Input::Empty },
+            input: if by_ssh { Input::Open } else { Input::Empty },
             cpus: Vec::new(),
             leftovers: Vec::new(),
         })

@@ -13,7 +13,7 @@ use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
 use crate::plugin::capability::Outcomes;
-use crate::supervise::{Ended, Guard, Phase, Restart, Status, Supervisor, recorder};
+use crate::supervise::{DownReason, Guard, Phase, Restart, Status, Supervisor, recorder};
 
 /// How long a monitor may take to end: it answers the calls under way first.
 const ENDING: Duration = Duration::from_secs(5);
@@ -258,7 +258,7 @@ impl ServerStarter {
         let settled = status.wait_for(|status| status.pid().is_some() || status.last_exit.is_some()).await;
         let settled = settled.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
         match (&settled.phase, &settled.last_exit) {
-            (Phase::Starting(Some(_)) | Phase::Running(_), _) | (Phase::Exited(Ended::Stopped), _) => Ok(()),
+            (Phase::Starting(Some(_)) | Phase::Running(_), _) | (Phase::Exited(DownReason::Stopped), _) => Ok(()),
             (_, Some(exit)) => Err(Failure::new(code::FAILED, format!("{id}: {}", exit.how))),
             (_, None) => Ok(()),
         }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::failure::code;
 use crate::plugin::capability::Outcomes;
 use crate::state_db::StateDb;
-use crate::supervise::{Ended, Phase};
+use crate::supervise::{DownReason, Phase};
 use crate::wire::Info;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -115,7 +115,7 @@ async fn s4_a_monitor_that_dies_comes_back_and_one_that_was_stopped_does_not() {
     timeout(LONG, status.wait_for(|status| matches!(status.phase, Phase::Running(_)))).await.unwrap().unwrap();
     // A monitor whose module was told to stop ends like this, with code 0. The trap is set when the file is written, or soon after.
     let stopped = async {
-        while status.borrow().phase != Phase::Exited(Ended::GivenUp) {
+        while status.borrow().phase != Phase::Exited(DownReason::GivenUp) {
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(second.parse().unwrap()),
                 nix::sys::signal::Signal::SIGTERM,

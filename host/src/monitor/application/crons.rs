@@ -1,7 +1,7 @@
 //! The application's crons: functions of its own that this host calls when they are due.
 //!
-//! They are kept in memory: those of the configuration are there again when this host is, those added while it runs are not. A turn whose
-//! action still runs is skipped and counted; turns that passed while the machine slept are not made up for.
+//! Crons are kept in memory. When this host starts again, those of the configuration are there, and those that were added while it ran are not. A turn
+//! is skipped and counted while the action of an earlier turn still runs. Turns that passed while the machine slept are not made up for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,21 +21,22 @@ use crate::wire::{raw, shown};
 
 /// The crons that one application may have.
 pub const MAX_CRONS: usize = 256;
-/// An action that has not answered by then has failed, and may have its next turn.
+/// An action that has not answered after this time has failed, and its next turn may come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
-/// The longest sleep: whoever sets the clock, or wakes the machine, is noticed within this time.
+/// The longest sleep, so that a changed clock or a machine that was asleep is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// The longest name of an action, bytes.
 const MAX_ACTION: usize = 256;
 
 /// The crons of an application, and the task that fires them.
 pub(super) struct Crons {
-    inner: Arc<Inner>,
+    task: Arc<CronTask>,
     stop: CancellationToken,
     _stop: DropGuard,
 }
 
-struct Inner {
+/// What the task that fires the crons works on.
+struct CronTask {
     /// The server, for the log.
     id: String,
     reach: Arc<dyn Reach>,
@@ -70,9 +71,9 @@ struct Cron {
 
 impl Crons {
     pub(super) fn new(id: &str, reach: Arc<dyn Reach>) -> Self {
-        let inner = Inner { id: id.to_owned(), reach, table: Mutex::default(), changed: Notify::new() };
+        let task = CronTask { id: id.to_owned(), reach, table: Mutex::default(), changed: Notify::new() };
         let stop = CancellationToken::new();
-        Crons { inner: Arc::new(inner), _stop: stop.clone().drop_guard(), stop }
+        Crons { task: Arc::new(task), _stop: stop.clone().drop_guard(), stop }
     }
 
     /// Adds crons, or replaces those of the same id: all, or none where one of them is refused.
@@ -86,7 +87,7 @@ impl Crons {
             }
             new.insert(id, cron);
         }
-        let mut table = self.inner.table.lock();
+        let mut table = self.task.table.lock();
         let added = new.keys().filter(|id| !table.crons.contains_key(*id)).count();
         if table.crons.len() + added > MAX_CRONS {
             let what = format!("an application has at most {MAX_CRONS} crons; there are {} already", table.crons.len());
@@ -95,31 +96,31 @@ impl Crons {
         for (id, mut cron) in new {
             table.last += 1;
             cron.number = table.last;
-            tracing::info!(server = self.inner.id, cron = %shown(&id), time = cron.time, action = cron.action, "a cron was added");
+            tracing::info!(server = self.task.id, cron = %shown(&id), time = cron.time, action = cron.action, "a cron was added");
             table.crons.insert(id, cron);
         }
         if !table.followed && !table.crons.is_empty() {
             table.followed = true;
-            tokio::spawn(self.stop.clone().run_until_cancelled_owned(follow(self.inner.clone())));
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(follow(self.task.clone())));
         }
         drop(table);
-        self.inner.changed.notify_one();
+        self.task.changed.notify_one();
         Ok(())
     }
 
     /// Removes crons; those that were there.
     pub(super) fn remove(&self, ids: Vec<String>) -> Vec<String> {
-        let mut table = self.inner.table.lock();
+        let mut table = self.task.table.lock();
         let there: Vec<String> = ids.into_iter().filter(|id| table.crons.remove(id).is_some()).collect();
         if !there.is_empty() {
-            tracing::info!(server = self.inner.id, crons = ?there, "crons were removed");
+            tracing::info!(server = self.task.id, crons = ?there, "crons were removed");
         }
         there
     }
 
     /// The crons with their figures, in the order of their ids.
     pub(super) fn list(&self) -> Vec<Value> {
-        let table = self.inner.table.lock();
+        let table = self.task.table.lock();
         let show = |(id, cron): (&String, &Cron)| {
             let mut shown = json!({
                 "id": id, "time": cron.time, "action": cron.action,
@@ -180,12 +181,12 @@ impl Cron {
 }
 
 /// Fires what is due, and sleeps until the next is.
-async fn follow(inner: Arc<Inner>) {
+async fn follow(task: Arc<CronTask>) {
     loop {
         let now = Local::now();
         let mut due = Vec::new();
         let wait = {
-            let mut table = inner.table.lock();
+            let mut table = task.table.lock();
             for (id, cron) in &mut table.crons {
                 if cron.next.is_none_or(|next| next > now) {
                     continue;
@@ -194,7 +195,7 @@ async fn follow(inner: Arc<Inner>) {
                 if cron.running {
                     cron.skipped += 1;
                     metrics::counter!("pomelo_crons_total", "outcome" => "skipped").increment(1);
-                    tracing::warn!(server = inner.id, cron = %shown(id), "a turn was skipped: its action still runs");
+                    tracing::warn!(server = task.id, cron = %shown(id), "a turn was skipped: its action still runs");
                     continue;
                 }
                 (cron.running, cron.fired) = (true, cron.fired + 1);
@@ -204,19 +205,19 @@ async fn follow(inner: Arc<Inner>) {
             next.map_or(LONGEST_SLEEP, |next| (next - now).to_std().unwrap_or_default())
         };
         for (id, number, action, object) in due {
-            tracing::debug!(server = inner.id, cron = %shown(&id), action, "due");
-            let answer = inner.reach.call(&action, &object, DEADLINE);
-            let inner = inner.clone();
-            tokio::spawn(async move { inner.answered(&id, number, answer.await.err()) });
+            tracing::debug!(server = task.id, cron = %shown(&id), action, "due");
+            let answer = task.reach.call(&action, &object, DEADLINE);
+            let task = task.clone();
+            tokio::spawn(async move { task.answered(&id, number, answer.await.err()) });
         }
         tokio::select! {
             () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
-            () = inner.changed.notified() => {}
+            () = task.changed.notified() => {}
         }
     }
 }
 
-impl Inner {
+impl CronTask {
     fn answered(&self, id: &str, number: u64, failure: Option<Failure>) {
         let outcome = if failure.is_some() { "failed" } else { "done" };
         metrics::counter!("pomelo_crons_total", "outcome" => outcome).increment(1);

@@ -32,7 +32,7 @@ pub use functions::{Change, Functions};
 pub(super) use served::Served;
 pub(super) use view::View;
 
-/// What the host itself calls, and no module: the changes of the view, and the end.
+/// The functions that only the host itself calls, and no module: the changes of the view, and the end.
 mod own {
     pub const ADD_SERVERS: &str = "addServers";
     pub const REMOVE_SERVERS: &str = "removeServers";
@@ -58,14 +58,13 @@ pub(super) trait Reach: Send + Sync + 'static {
     fn offers(&self) -> Vec<String>;
     /// Whether it offers a function now.
     fn has(&self, name: &str) -> bool;
-    /// Calls a function. The call is on its way, behind all that were made before, when this returns; it must not wait for anything, since
-    /// the view may be locked.
+    /// Calls a function. When this returns, the call has its place behind all earlier ones. It must not block, because the view may be locked.
     fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer>;
     /// Why it does not offer a function.
     fn lacks(&self, name: &str) -> Failure;
 }
 
-/// Asks the application to end, where it wants to be asked.
+/// Asks the application to end. Absent where it offers no function for that.
 pub(super) fn ask_to_end(reach: &dyn Reach, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
     let asked = || reach.call(own::STOP, &functions::Stop::within(deadline), deadline);
     reach.has(own::STOP).then(|| asked().map(|answer| answer.map(drop)).boxed())

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::crons::Crons;
-use super::view::State;
+use super::view::ViewContents;
 use super::{CALL_DEADLINE, Reach, View, not_offered, own};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::Application;
@@ -32,7 +32,7 @@ impl Served {
     }
 
     /// Changes the view and tells the application, in this order for all: the view stays locked until the call is on its way.
-    fn change<A: Serialize>(&self, name: &'static str, change: impl FnOnce(&mut State) -> A) -> Done {
+    fn change<A: Serialize>(&self, name: &'static str, change: impl FnOnce(&mut ViewContents) -> A) -> Done {
         let (told, written) = self.view.change(|state| {
             let args = change(state);
             self.reach.has(name).then(|| self.reach.call(name, &raw(&args), CALL_DEADLINE))

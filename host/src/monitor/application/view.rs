@@ -1,8 +1,7 @@
 //! The application's view of the cluster: in memory, and for a program in a file.
 //!
-//! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. It is replaced as a whole, so that a program that reads it at
-//! any time finds the view of one moment. Its name does not change, its inode does: programs watch the folder or look at the file
-//! again from time to time.
+//! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. Each change replaces the whole file, so that a reader never sees half
+//! of a change. The file gets a new inode each time: programs watch the folder, or read the file again from time to time.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,11 +17,11 @@ use crate::failure::{Failure, code};
 
 /// The view, and the file that it is kept in, if there is one. Clones are the same view.
 #[derive(Clone)]
-pub(in crate::monitor) struct View(Arc<Inner>);
+pub(in crate::monitor) struct View(Arc<SharedView>);
 
-struct Inner {
+struct SharedView {
     id: String,
-    state: Mutex<State>,
+    state: Mutex<ViewContents>,
     file: Option<PathBuf>,
     /// The change that the file has; held while it is written.
     written: Mutex<u64>,
@@ -30,7 +29,7 @@ struct Inner {
 
 /// What is in the view.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct ViewContents {
     /// From id to `info`.
     pub servers: Map<String, Value>,
     /// Whether all configured servers have started.
@@ -41,7 +40,7 @@ pub(super) struct State {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Contents<'a> {
+struct ViewFile<'a> {
     #[serde(rename = "self")]
     id: &'a str,
     servers: &'a Map<String, Value>,
@@ -51,12 +50,13 @@ struct Contents<'a> {
 impl View {
     /// A view in memory only.
     pub(in crate::monitor) fn in_memory(id: &str) -> Self {
-        View(Arc::new(Inner { id: id.to_owned(), state: Mutex::default(), file: None, written: Mutex::new(0) }))
+        View(Arc::new(SharedView { id: id.to_owned(), state: Mutex::default(), file: None, written: Mutex::new(0) }))
     }
 
     /// A view in a file, which is written, still without servers, before this returns.
     pub(in crate::monitor) async fn in_file(id: &str, file: PathBuf) -> io::Result<Self> {
-        let mut view = Inner { id: id.to_owned(), state: Mutex::default(), file: Some(file), written: Mutex::new(0) };
+        let mut view =
+            SharedView { id: id.to_owned(), state: Mutex::default(), file: Some(file), written: Mutex::new(0) };
         view.state.get_mut().change = 1;
         let view = Arc::new(view);
         let writer = view.clone();
@@ -65,14 +65,14 @@ impl View {
     }
 
     /// Looks at the view; nobody changes it meanwhile.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(&ViewContents) -> T) -> T {
         look(&self.0.state.lock())
     }
 
     /// Changes the view. What comes back first is for the caller, the second is done when the file has the change.
     pub(super) fn change<T>(
         &self,
-        change: impl FnOnce(&mut State) -> T,
+        change: impl FnOnce(&mut ViewContents) -> T,
     ) -> (T, BoxFuture<'static, Result<(), Failure>>) {
         let (outcome, number) = {
             let mut state = self.0.state.lock();
@@ -94,7 +94,7 @@ impl View {
     }
 }
 
-impl Inner {
+impl SharedView {
     /// Writes the file unless it has that change already: changes that come while it is written are written together.
     fn write(&self, change: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
@@ -104,7 +104,7 @@ impl Inner {
         }
         let (text, latest) = {
             let state = self.state.lock();
-            let contents = Contents { id: &self.id, servers: &state.servers, start_over: state.start_over };
+            let contents = ViewFile { id: &self.id, servers: &state.servers, start_over: state.start_over };
             (serde_json::to_vec(&contents)?, state.change)
         };
         let folder = file.parent().unwrap_or(Path::new("."));

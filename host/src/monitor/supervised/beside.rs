@@ -14,7 +14,7 @@ use crate::config::{Config, Launch, Ready, Settings};
 use crate::journal::Journal;
 use crate::monitor::{Monitor, Running};
 use crate::plugin::capability::Services;
-use crate::supervise::{Ended, LineSink, Phase, Status};
+use crate::supervise::{DownReason, LineSink, Phase, Status};
 use crate::wire::Info;
 
 /// What is to stand beside a monitor: the program that the configuration has for the server, with what was said in place of it.
@@ -50,7 +50,7 @@ pub struct Beside {
     /// What the program adds to its server's `info`; absent where there is no program.
     pub told: Option<watch::Receiver<Info>>,
     /// Why the program stays down, once it does.
-    ended: watch::Receiver<Option<Ended>>,
+    ended: watch::Receiver<Option<DownReason>>,
 }
 
 impl Wanted<'_> {
@@ -132,7 +132,7 @@ impl Beside {
         let given_up = tokio::select! {
             () = stop.cancelled() => false,
             // By itself, or on purpose.
-            Ok(end) = self.ended.wait_for(Option::is_some) => *end == Some(Ended::GivenUp),
+            Ok(end) = self.ended.wait_for(Option::is_some) => *end == Some(DownReason::GivenUp),
         };
         stop.cancel();
         // The call that brought the end here is still to be answered. The program has its whole time to end meanwhile, because whoever started this
@@ -149,7 +149,7 @@ impl Beside {
 }
 
 /// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down once it does.
-fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<Ended>>) {
+fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<DownReason>>) {
     let (running, pid) = watch::channel(None);
     let (end, ended) = watch::channel(None);
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What a monitor stands beside: a program that it runs, or nothing but itself.
+//! The server beside a monitor: a program that the monitor runs, or this very process.
 //!
 //! [`Supervised`] and [`OwnProcess`] are what the modules' interface `process` acts on, and know the application beside it. They know neither the
 //! master nor any module. Registering a server when its program runs, and deregistering it when it has ended, is for the monitor's link,

@@ -28,7 +28,7 @@ use crate::wire::Info;
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
 
-/// Tokens are the monitor's, and passwords the operator's: a program has no use for them, unless its own `env` says so.
+/// Secrets of the monitor and the operator, which a program does not inherit. Its own `env` may still set them.
 const SECRETS: [&str; 3] = [DEMO_TOKEN_VARIABLE, "POMELO_TOKEN", "POMELO_PASSWORD"];
 
 /// What a monitor runs.
@@ -58,7 +58,7 @@ pub struct Program {
     pub logs: Option<PathBuf>,
     /// Crons that are there from the beginning.
     pub crons: Vec<Map<String, Value>>,
-    /// Whether what an earlier run left behind is killed before each start.
+    /// Whether processes that an earlier run left behind are killed before each start.
     pub force: bool,
     /// Where the view's file and the control socket are kept; absent: in a directory of its own that goes with the [`Supervised`].
     pub dir: Option<PathBuf>,

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::functions::Runner;
 use super::super::{CALL_DEADLINE, Functions, MAX_CALLS, Reach, late, own};
-use super::line::{Outbox, Read, next_line};
 use super::message::{self, Hello, Message, Offers};
+use super::outbox::Outbox;
 use super::{OUTBOX_BYTES, VARIABLE};
 use crate::exchange::Pending;
 use crate::failure::{Failure, code};
+use crate::util::line_reader::{LineRead, read_line};
 use crate::wire::{Info, raw};
 
 /// A connection to the host's control socket. Clones are the same connection; it ends with the last.
@@ -123,13 +124,13 @@ async fn read(
 ) {
     let mut line = Vec::new();
     loop {
-        match next_line(&mut stream, &mut line, OUTBOX_BYTES).await {
-            Ok(Read::Line) => {}
-            Ok(Read::TooLong) => {
+        match read_line(&mut stream, &mut line, OUTBOX_BYTES).await {
+            Ok(LineRead::Whole) => {}
+            Ok(LineRead::Longer) => {
                 // A call that cannot be read cannot be answered, and the view would miss a change: say hello again.
                 return tracing::error!("the host sent a line of more than {OUTBOX_BYTES} bytes");
             }
-            Ok(Read::End) | Err(_) => return,
+            Ok(LineRead::End) | Err(_) => return,
         }
         match message::parse(&line) {
             Ok(Message::Call { id, name, args }) => {

@@ -6,16 +6,20 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `line` | lines of bounded length in, and out through a bounded outbox |
 //! | `message` | what a line says |
+//! | `outbox` | lines out, through a bounded outbox |
 //! | `socket` | the socket's file |
-//! | `server` | the host's side: who is connected, and calls to it |
-//! | `session` | the host's side of one connection |
+//! | `server` | the host's side: listens, and passes calls to the program |
+//! | `program` | what the host knows of the program: which connection is its own, and what it has said of itself |
+//! | `connection` | the host's side of one connection, line by line |
+//! | `session` | a connection that has said `hello`, and calls to it |
 //! | `client` | the program's side, for programs in Rust |
 
 mod client;
-mod line;
+mod connection;
 mod message;
+mod outbox;
+mod program;
 mod server;
 mod session;
 mod socket;
@@ -35,9 +39,9 @@ pub const VARIABLE: &str = "POMELO_CONTROL";
 const MAX_LINE: usize = 1 << 20;
 /// Lines that wait to be written.
 const OUTBOX_LINES: usize = 1024;
-/// What they may add up to, bytes; a program that does not read is cut off, since no change of its view may be skipped.
+/// The bytes of all waiting lines. A program that does not read is disconnected, because no change of its view may be skipped.
 const OUTBOX_BYTES: usize = 16 << 20;
-/// Connections at a time, of which one has said `hello` last and is the program's.
+/// Connections at a time. The one that said `hello` last is the program's.
 const MAX_CONNECTIONS: usize = 8;
 /// A connection that has not said `hello` by then is closed.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);

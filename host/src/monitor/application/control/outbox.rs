@@ -1,58 +1,14 @@
-//! Lines of bounded length in, and out through a bounded outbox.
+//! Lines out, through a bounded outbox.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{OUTBOX_BYTES, OUTBOX_LINES};
-
-/// What was read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Read {
-    /// A line; its text is in the buffer, without its end.
-    Line,
-    /// A line of more bytes than the limit. It has been read to its end and thrown away.
-    TooLong,
-    /// The end.
-    End,
-}
-
-/// Reads the next line, of at most `limit` bytes, into a buffer. Not to be dropped while it waits: half a line would be lost.
-pub(super) async fn next_line(
-    stream: &mut (impl AsyncBufRead + Unpin),
-    line: &mut Vec<u8>,
-    limit: usize,
-) -> io::Result<Read> {
-    line.clear();
-    let (mut any, mut long) = (false, false);
-    loop {
-        let chunk = stream.fill_buf().await?;
-        if chunk.is_empty() {
-            break;
-        }
-        any = true;
-        let end = chunk.iter().position(|byte| *byte == b'\n');
-        let part = &chunk[..end.unwrap_or(chunk.len())];
-        long |= line.len() + part.len() > limit;
-        if !long {
-            line.extend_from_slice(part);
-        }
-        let used = end.map_or(chunk.len(), |end| end + 1);
-        stream.consume(used);
-        if end.is_some() {
-            break;
-        }
-    }
-    Ok(match (any, long) {
-        (false, _) => Read::End,
-        (true, true) => Read::TooLong,
-        (true, false) => Read::Line,
-    })
-}
 
 /// Lines that wait to be written. Clones are the same outbox.
 #[derive(Clone)]
@@ -137,27 +93,9 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, BufReader};
+    use tokio::io::AsyncReadExt;
 
     use super::*;
-
-    #[tokio::test]
-    async fn long_lines_are_passed_over_and_the_next_one_is_whole() {
-        const LIMIT: usize = 5000;
-        let text = format!("one\n\n{}\n{}\nlast", "x".repeat(LIMIT), "y".repeat(LIMIT + 1));
-        let mut stream = BufReader::with_capacity(1000, text.as_bytes());
-        let mut line = Vec::new();
-        let mut next = async || {
-            let read = next_line(&mut stream, &mut line, LIMIT).await.unwrap();
-            (read, line.len())
-        };
-        assert_eq!(next().await, (Read::Line, 3));
-        assert_eq!(next().await, (Read::Line, 0));
-        assert_eq!(next().await, (Read::Line, LIMIT));
-        assert_eq!(next().await.0, Read::TooLong);
-        assert_eq!(next().await, (Read::Line, 4));
-        assert_eq!(next().await.0, Read::End);
-    }
 
     #[tokio::test]
     async fn a_line_that_is_under_way_at_the_end_is_written_to_its_end() {

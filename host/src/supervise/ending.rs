@@ -1,0 +1,147 @@
+//! The end of a program that runs: asked for, then insisted on.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::group::Group;
+use super::task::{Asked, Command, Next, Reply, Task};
+use super::{DownReason, Happened, Phase};
+use crate::failure::{Failure, code};
+
+/// How long a killed process is waited for: one that hangs in the kernel cannot be killed before the kernel lets it go.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How a program is being ended.
+enum Means {
+    /// Its leader was asked by a call, whose answer is still to come. Nothing else of the group knows.
+    Call(BoxFuture<'static, Result<(), Failure>>),
+    /// The whole group was sent SIGTERM, or its leader's input has ended.
+    Signal,
+    /// The whole group was sent SIGKILL.
+    Kill,
+}
+
+impl Task {
+    /// Ends the group, and listens meanwhile: what was `asked` can become more. `stopping` is answered when the program has ended.
+    pub(super) async fn end(&mut self, mut group: Group, mut asked: Asked, stopping: Option<Reply<()>>) -> Next {
+        let mut stopping: Vec<_> = stopping.into_iter().collect();
+        let mut means = self.begin_end(&mut group, asked);
+        let deadline = sleep(match means {
+            Means::Kill => KILL_DEADLINE,
+            Means::Call(_) | Means::Signal => self.spec.policy.stop_deadline,
+        });
+        tokio::pin!(deadline);
+        let outcome = loop {
+            let leader_only = !matches!(means, Means::Signal);
+            let ended = async {
+                // Those that the leader left behind have as long to end as the leader has, unless they were killed.
+                if leader_only { group.leader_ended().await } else { group.all_ended().await }
+            };
+            tokio::select! {
+                () = ended => {
+                    if !matches!(means, Means::Call(_)) {
+                        break Ok(());
+                    }
+                    // Only the leader knew.
+                    group.terminate();
+                    means = Means::Signal;
+                    continue;
+                }
+                failure = refused(&mut means) => {
+                    tracing::warn!(id = self.spec.id, %failure, "could not be asked to end, and is sent a signal");
+                    group.terminate();
+                    means = Means::Signal;
+                    continue;
+                }
+                () = &mut deadline => {
+                    if matches!(means, Means::Kill) {
+                        let what = format!("{} was killed and does not end; the system holds it", self.spec.id);
+                        tracing::error!("{what}");
+                        break Err(Failure::new(code::TIMEOUT, what));
+                    }
+                    tracing::warn!(id = self.spec.id, "did not end when asked, and is killed");
+                }
+                command = self.inbox.recv(), if asked != Asked::HostEnds => {
+                    let more = self.asked_meanwhile(command, asked, &mut stopping);
+                    asked = asked.max(more);
+                    if asked < Asked::Kill || matches!(means, Means::Kill) {
+                        continue;
+                    }
+                }
+            }
+            group.kill();
+            means = Means::Kill;
+            deadline.set(sleep(KILL_DEADLINE));
+        };
+        let exit = self.sweep(group).await;
+        tracing::info!(id = self.spec.id, "{}", exit.how);
+        (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == Asked::Restart });
+        self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
+        // The state changes before anybody is told, so that whoever was told finds it changed.
+        let next = match asked {
+            Asked::Restart => Next::Launch,
+            Asked::Stop | Asked::Kill => {
+                self.phase(Phase::Exited(DownReason::Stopped));
+                Next::Down(DownReason::Stopped)
+            }
+            Asked::HostEnds => Next::Over,
+        };
+        for reply in stopping {
+            let _ = reply.send(outcome.clone());
+        }
+        next
+    }
+
+    /// Takes the first means.
+    fn begin_end(&self, group: &mut Group, asked: Asked) -> Means {
+        if asked >= Asked::Kill {
+            group.kill();
+            return Means::Kill;
+        }
+        let call = self.contact.as_ref().and_then(|contact| contact.ask_to_end(self.spec.policy.stop_deadline));
+        match call {
+            Some(call) => Means::Call(call),
+            None => {
+                group.terminate();
+                Means::Signal
+            }
+        }
+    }
+
+    /// What a command that comes while the program ends asks for.
+    fn asked_meanwhile(&mut self, command: Option<Command>, asked: Asked, stopping: &mut Vec<Reply<()>>) -> Asked {
+        let (more, reply) = match command {
+            Some(Command::Start(reply) | Command::Restart(reply)) => {
+                if asked == Asked::Restart {
+                    self.starting.push(reply);
+                } else {
+                    let what = format!("{} is being stopped", self.spec.id);
+                    let _ = reply.send(Err(Failure::new(code::BUSY, what)));
+                }
+                return Asked::Restart;
+            }
+            Some(Command::Stop(reply)) => (Asked::Stop, reply),
+            Some(Command::Kill(reply)) => (Asked::Kill, reply),
+            None => return Asked::HostEnds,
+        };
+        let what = format!("{} was stopped meanwhile", self.spec.id);
+        self.answer_starting(&Err(Failure::new(code::NOT_AVAILABLE, what)));
+        stopping.push(reply);
+        more
+    }
+}
+
+/// Waits for the answer of a program that was asked to end by a call, and gives why it refuses. One that has agreed is waited for as if it had not
+/// answered.
+async fn refused(means: &mut Means) -> Failure {
+    if let Means::Call(call) = means {
+        match call.as_mut().await {
+            Ok(()) => *call = std::future::pending().boxed(),
+            Err(failure) => return failure,
+        }
+    }
+    std::future::pending().await
+}

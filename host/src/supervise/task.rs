@@ -1,0 +1,265 @@
+//! The task that runs one program, watches it, and brings it back.
+//!
+//! One task owns the process, so that stop, kill, restart and the program's own end meet in one place and in one order. A stop or a kill always
+//! wins: one that comes while a restart is under way turns the restart into a failure, and nothing brings the program back after it but
+//! [`Command::Start`].
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Sleep, sleep};
+
+use super::group::Group;
+use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
+use crate::failure::{Failure, code};
+use crate::util::Backoff;
+use crate::util::backoff::jittered;
+
+/// Takes the answer to a command.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// What the task is told. The sender's end is the last one: the program is killed.
+pub(super) enum Command {
+    /// Start a program that does not run; answered with its process id.
+    Start(Reply<u32>),
+    /// End the program and start it again; answered with the new process id.
+    Restart(Reply<u32>),
+    /// Ask the program to end, and leave it down.
+    Stop(Reply<()>),
+    /// Kill the program, and leave it down.
+    Kill(Reply<()>),
+}
+
+/// What was asked of a program that runs, from the weakest to the strongest: one that is asked for later never takes back a stronger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    /// To end, and to be started again.
+    Restart,
+    /// To end, and to stay down.
+    Stop,
+    /// To be killed, and to stay down.
+    Kill,
+    /// To be killed, because nobody supervises it any more.
+    HostEnds,
+}
+
+pub(super) struct Task {
+    pub(super) spec: Spec,
+    guard: Arc<Guard>,
+    pub(super) contact: Option<Arc<dyn Contact>>,
+    pub(super) watcher: Watcher,
+    pub(super) inbox: mpsc::Receiver<Command>,
+    pub(super) status: watch::Sender<Status>,
+    /// Ends in a row that came too soon.
+    failures: u32,
+    /// Whether a first start was tried: later ones are restarts.
+    launched: bool,
+    /// Who waits for it to run.
+    pub(super) starting: Vec<Reply<u32>>,
+}
+
+/// What the task does next.
+pub(super) enum Next {
+    /// It starts the program.
+    Launch,
+    /// It waits before it starts the program.
+    BackOff,
+    /// It waits until somebody wishes the program back, which is down for that reason.
+    Down(DownReason),
+    /// Nothing: nobody supervises the program any more.
+    Over,
+}
+
+impl Task {
+    pub(super) fn new(
+        spec: Spec,
+        guard: Arc<Guard>,
+        contact: Option<Arc<dyn Contact>>,
+        watcher: Watcher,
+        inbox: mpsc::Receiver<Command>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let starting = Vec::new();
+        Task { spec, guard, contact, watcher, inbox, status, failures: 0, launched: false, starting }
+    }
+
+    /// Runs the program until nobody supervises it any more.
+    pub(super) async fn run(mut self) {
+        let mut next = Next::Launch;
+        loop {
+            next = match next {
+                Next::Launch => self.launch().await,
+                Next::BackOff => self.back_off().await,
+                Next::Down(reason) => self.down(reason).await,
+                Next::Over => return,
+            };
+        }
+    }
+
+    /// Starts the program and stays with it until it has ended.
+    async fn launch(&mut self) -> Next {
+        let again = mem::replace(&mut self.launched, true);
+        self.status.send_modify(|status| {
+            status.phase = Phase::Starting(None);
+            status.restarts += u64::from(again);
+        });
+        kill_leftovers(&self.spec.leftovers).await;
+        self.guard.ready().await;
+        if let Some(contact) = &self.contact {
+            contact.starting();
+        }
+        let mut group = match Group::spawn(&self.spec) {
+            Ok(group) => group,
+            Err(error) => {
+                let program = self.spec.command.first().map_or("", String::as_str);
+                let why = format!("`{program}` cannot be started: {error}");
+                self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));
+                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO, false);
+            }
+        };
+        let (pid, since) = (group.pid(), Instant::now());
+        self.guard.add(pid).await;
+        (self.watcher)(&Happened::Started { pid, again });
+        tracing::debug!(id = self.spec.id, pid, "started");
+        self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
+        self.answer_starting(&Ok(pid));
+        let (mut ready, late) = self.ready(pid);
+        tokio::pin!(late);
+        let (mut is_ready, mut is_late) = (false, false);
+        loop {
+            tokio::select! {
+                () = group.leader_ended() => {
+                    let exit = self.sweep(group).await;
+                    return self.ended(exit, since.elapsed(), is_late);
+                }
+                () = &mut ready, if !is_ready && !is_late => {
+                    is_ready = true;
+                    self.phase(Phase::Running(pid));
+                }
+                () = &mut late, if !is_ready => {
+                    if mem::replace(&mut is_late, true) {
+                        group.kill();
+                    } else {
+                        tracing::warn!(id = self.spec.id, "is not ready in time, and is ended");
+                        group.terminate();
+                    }
+                    late.set(sleep(self.spec.policy.stop_deadline));
+                }
+                command = self.inbox.recv() => match command {
+                    Some(Command::Start(reply)) => {
+                        let _ = reply.send(Err(Failure::new(code::BUSY, format!("{} runs already, as process {pid}", self.spec.id))));
+                    }
+                    Some(Command::Restart(reply)) => {
+                        self.starting.push(reply);
+                        return self.end(group, Asked::Restart, None).await;
+                    }
+                    Some(Command::Stop(reply)) => return self.end(group, Asked::Stop, Some(reply)).await,
+                    Some(Command::Kill(reply)) => return self.end(group, Asked::Kill, Some(reply)).await,
+                    None => return self.end(group, Asked::HostEnds, None).await,
+                },
+            }
+        }
+    }
+
+    /// What says that the program is ready, and when that is too late.
+    fn ready(&self, pid: u32) -> (BoxFuture<'static, ()>, Sleep) {
+        let waits = self.contact.as_ref().and_then(|contact| Some((contact.ready(pid)?, contact.ready_deadline())));
+        match waits {
+            Some((ready, deadline)) => (ready, sleep(deadline)),
+            // A delay is never late.
+            None => (sleep(self.spec.policy.ready_delay).boxed(), sleep(Duration::MAX)),
+        }
+    }
+
+    /// Waits until it is time to try again.
+    async fn back_off(&mut self) -> Next {
+        let policy = &self.spec.policy;
+        let backoff = Backoff::new(policy.backoff_min, policy.backoff_max);
+        let wait = jittered(backoff.after(self.failures), rand::random());
+        self.phase(Phase::BackingOff(wait));
+        tokio::select! {
+            () = sleep(wait) => Next::Launch,
+            command = self.inbox.recv() => match command {
+                Some(Command::Start(reply) | Command::Restart(reply)) => {
+                    self.starting.push(reply);
+                    Next::Launch
+                }
+                Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+                None => Next::Over,
+            },
+        }
+    }
+
+    /// Nothing runs until somebody wishes so.
+    async fn down(&mut self, reason: DownReason) -> Next {
+        match self.inbox.recv().await {
+            Some(Command::Restart(reply)) if reason == DownReason::Stopped => {
+                let what = format!("{} was stopped for good", self.spec.id);
+                let _ = reply.send(Err(Failure::new(code::NOT_AVAILABLE, what)));
+                Next::Down(reason)
+            }
+            Some(Command::Start(reply) | Command::Restart(reply)) => {
+                self.failures = 0;
+                self.starting.push(reply);
+                Next::Launch
+            }
+            Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            None => Next::Over,
+        }
+    }
+
+    fn stay_down(&mut self, reply: Reply<()>) -> Next {
+        self.phase(Phase::Exited(DownReason::Stopped));
+        let _ = reply.send(Ok(()));
+        Next::Down(DownReason::Stopped)
+    }
+
+    /// The program ended by itself, or was ended since it was not ready in time: decides whether it comes back. One that was late has failed,
+    /// whatever it says.
+    fn ended(&mut self, exit: Exit, ran: Duration, late: bool) -> Next {
+        let policy = &self.spec.policy;
+        let back = match policy.restart {
+            _ if self.spec.final_code.is_some_and(|code| exit.how == How::Code(code)) => false,
+            Restart::Always => true,
+            Restart::OnFailure => late || exit.how != How::Code(0),
+            Restart::Never => false,
+        };
+        if exit.how == How::Code(0) && !back {
+            tracing::info!(id = self.spec.id, "{}", exit.how);
+        } else {
+            tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
+        }
+        (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
+        self.failures = if ran >= policy.healthy_after && !late { 1 } else { self.failures.saturating_add(1) };
+        self.status.send_modify(|status| {
+            (status.last_exit, status.since) = (Some(exit), None);
+            if !back {
+                status.phase = Phase::Exited(DownReason::GivenUp);
+            }
+        });
+        if back { Next::BackOff } else { Next::Down(DownReason::GivenUp) }
+    }
+
+    /// Kills what is left of the group, whose leader has ended, and tells how the leader ended.
+    pub(super) async fn sweep(&mut self, group: Group) -> Exit {
+        let pid = group.pid();
+        let exit = group.sweep().await;
+        self.guard.remove(pid).await;
+        exit
+    }
+
+    /// Answers those who wait for the program to run.
+    pub(super) fn answer_starting(&mut self, answer: &Result<u32, Failure>) {
+        for reply in self.starting.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    pub(super) fn phase(&self, phase: Phase) {
+        self.status.send_modify(|status| status.phase = phase);
+    }
+}
