@@ -33,10 +33,10 @@ pub(super) enum Dial {
 pub enum RegistrationError {
     /// The master cannot be reached.
     #[error("no connection to the master at {0}: {1}")]
-    Connect(String, #[source] ConnectError),
+    Connect(String, ConnectError),
     /// The original master cannot be reached.
     #[error("no connection to pomelo's master at {0}: {1}")]
-    Pomelo(String, #[source] mqtt::client::ConnectError),
+    Pomelo(String, mqtt::client::ConnectError),
     /// The master does not answer the registration.
     #[error("the master did not answer the registration within {0:?}")]
     Silent(Duration),

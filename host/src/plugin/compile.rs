@@ -18,7 +18,7 @@ impl Compiled {
     pub async fn new(engine: &Engine, bytes: Arc<[u8]>) -> Result<Arc<Self>, LoadError> {
         let digest = {
             let bytes = bytes.clone();
-            tokio::task::spawn_blocking(move || Sha256::digest(&bytes).into()).await?
+            tokio::task::spawn_blocking(move || Sha256::digest(&bytes).into()).await.map_err(LoadError::Thread)?
         };
         let slot = engine.shelf().slot(digest);
         let mut known = slot.lock().await;
@@ -57,7 +57,7 @@ async fn compile(
         let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(LoadError::Compile)?;
         Ok((inspection, component))
     };
-    tokio::task::spawn_blocking(compile).await?
+    tokio::task::spawn_blocking(compile).await.map_err(LoadError::Thread)?
 }
 
 /// Asks a component for its descriptor, under the default limits. Every import traps.
