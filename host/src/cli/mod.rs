@@ -13,6 +13,7 @@
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
 //! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
+//! | `everything` | whether a command means the whole cluster |
 //! | `exit` | exit codes, and the words beside them |
 //! | `print` | what is printed, where the streams may be full or slow |
 //! | `table` | tables for people |
@@ -25,6 +26,7 @@ mod arguments;
 mod assemble;
 mod check;
 mod dispatch;
+mod everything;
 mod exit;
 mod init;
 mod log;

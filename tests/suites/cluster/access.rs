@@ -40,7 +40,7 @@ fn a2_a4_level_2_does_what_the_spec_lets_it_and_nothing_else_over_every_route_an
     );
     let modules: Value = serde_json::from_str(&cluster.done(&["modules", "--json"])).unwrap();
     assert!(modules["modules"].as_array().unwrap().iter().all(|module| module["state"] == "enabled"), "{modules}");
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     cluster.hosts[0].ended();
 
     // Each attempt is a line, with who, from where, what and the result.

@@ -141,7 +141,7 @@ fn s4_stopped_servers_stay_down_and_added_ones_come_back_when_the_master_was_kil
 
     assert_eq!(cluster.done(&["restart", "chat-1"]), "restarted\n");
     cluster.wait_for(&["chat-1", "chat-9", "gate-1"]);
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     cluster.hosts[0].ended();
     cluster.hosts.clear();
     cluster.host("start", &[]);

@@ -37,7 +37,7 @@ fn a1_a2_r5_foreign_clients_register_ask_and_are_kept_in_bounds() {
     assert_eq!(cluster.wait_for(&["chat-1"])["chat-1"]["pid"], before["chat-1"]["pid"]);
     let log = cluster.hosts[0].log();
     assert!(!log.contains("panicked") && !log.contains("secret-password"), "{log}");
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     assert_eq!(cluster.hosts[0].ended().code(), Some(0));
     let admin_log = std::fs::read_to_string(cluster.admin_log()).unwrap();
     assert!(!admin_log.contains("secret-password"), "{admin_log}");

@@ -42,9 +42,15 @@ fn a5_wrong_arguments_and_configurations_end_with_2_and_say_where() {
 #[test]
 fn a5_no_master_is_3_and_a_taken_port_is_said() {
     let cluster = Cluster::configured(json!({}), SETTINGS);
-    for command in
-        [&["list"][..], &["stop", "x"], &["kill"], &["restart"], &["modules"], &["request", "echo"], &["add", "id=x"]]
-    {
+    for command in [
+        &["list"][..],
+        &["stop", "x"],
+        &["kill", "--all"],
+        &["restart", "--all"],
+        &["modules"],
+        &["request", "echo"],
+        &["add", "id=x"],
+    ] {
         let nobody = cluster.ask(command);
         assert_eq!(nobody.code, Some(3), "{command:?}: {nobody:?}");
         assert!(nobody.err.contains(&format!("127.0.0.1:{}", cluster.port)), "{}", nobody.err);
@@ -70,7 +76,7 @@ fn a1_a2_wrong_users_are_4_and_what_a_level_may_not_is_1() {
     command.env("POMELO_PASSWORD", "monitor");
     assert_eq!(run(command).code, Some(0));
     let guest = ["--username=monitor", "--password=monitor"];
-    for arguments in [&["stop", "chat-1"][..], &["kill"], &["restart"], &["add", "id=x"]] {
+    for arguments in [&["stop", "chat-1"][..], &["kill", "--all"], &["restart", "--all"], &["add", "id=x"]] {
         let forbidden = cluster.ask(&[arguments, &guest].concat());
         assert_eq!(forbidden.code, Some(1), "{arguments:?}: {forbidden:?}");
         assert!(forbidden.err.contains("needs level 1"), "{}", forbidden.err);
@@ -109,7 +115,7 @@ fn the_log_is_quiet_and_says_who_speaks() {
     let listed = cluster.wait_for(&["chat-1", "chat-2"]);
     send(pid(&listed, "chat-1"), nix::sys::signal::Signal::SIGKILL);
     eventually("it is back", || (cluster.wait_for(&["chat-1", "chat-2"])["chat-1"]["restarts"] == 1).then_some(()));
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     cluster.hosts[0].ended();
     let log = cluster.hosts[0].log();
     assert_eq!(log.matches("[chat-1] hello\n").count(), 2, "{log}");
@@ -154,4 +160,39 @@ fn a5_list_has_numbers_beside_pomelos_texts() {
         }
         assert!(server["rssBytes"].as_u64() > Some(0) && server["heapTotalBytes"].is_u64(), "{server}");
     }
+}
+
+#[test]
+fn a5_nothing_is_stopped_by_an_empty_word() {
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let before = pid(&cluster.wait_for(&["chat-1"]), "chat-1");
+    for (command, what) in [
+        ("stop", "stop all servers and the master"),
+        ("kill", "kill all servers and the master"),
+        ("restart", "restart all servers"),
+    ] {
+        let refused = cluster.ask(&[command]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.err.contains(what) && refused.err.contains("`--all`"), "{refused:?}");
+        let both = cluster.ask(&[command, "chat-1", "--all"]);
+        assert_eq!(both.code, Some(2), "{both:?}");
+    }
+    assert_eq!(pid(&cluster.wait_for(&["chat-1"]), "chat-1"), before, "nothing has happened to it");
+}
+
+#[test]
+fn a5_the_environment_says_where_the_master_is_and_who_asks() {
+    let cluster = Cluster::start(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    let list = |user: &str, arguments: &[&str]| {
+        let mut command = pomelo(&["list"]);
+        command.args(arguments).env("POMELO_HOST", "127.0.0.1").env("POMELO_PORT", cluster.port.to_string());
+        run({
+            command.env("POMELO_USERNAME", user).env("POMELO_PASSWORD", "monitor");
+            command
+        })
+    };
+    assert_eq!(list("monitor", &[]).code, Some(0));
+    assert_eq!(list("nobody", &[]).code, Some(4));
+    assert_eq!(list("nobody", &["--username=monitor"]).code, Some(0), "an argument counts more");
 }

@@ -66,7 +66,7 @@ fn c4_restart_gives_a_new_process_and_brings_back_what_was_stopped() {
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.err.contains("nothing"), "{}", unknown.err);
 
-    assert_eq!(cluster.done(&["restart"]), "restarted\n", "all but the master");
+    assert_eq!(cluster.done(&["restart", "--all"]), "restarted\n", "all but the master");
     let all = cluster.wait_for(&["chat-1", "chat-2", "gate-1"]);
     assert_ne!(pid(&back, "gate-1"), pid(&all, "gate-1"));
     assert_eq!(pid(&back, "master"), pid(&all, "master"));
@@ -76,7 +76,7 @@ fn c4_restart_gives_a_new_process_and_brings_back_what_was_stopped() {
 fn c2_stop_without_ids_ends_everything_and_the_answer_arrives() {
     let mut cluster = Cluster::start(three(), SETTINGS);
     let listed = cluster.wait_for(&["chat-1", "chat-2", "gate-1"]);
-    assert_eq!(cluster.done(&["stop"]), "stopped: chat-1, chat-2, gate-1, master\n");
+    assert_eq!(cluster.done(&["stop", "--all"]), "stopped: chat-1, chat-2, gate-1, master\n");
     for id in ["chat-1", "chat-2", "gate-1"] {
         gone(pid(&listed, id));
         assert!(cluster.path(&format!("{id}.term")).exists(), "{id} was asked");
@@ -91,7 +91,7 @@ fn c3_kill_without_ids_ends_everything_at_once() {
     let servers = json!({"chat": [{"id": "chat-1", "script": GRACEFUL}, {"id": "deaf-1", "script": deaf}]});
     let mut cluster = Cluster::start(servers, SETTINGS);
     let listed = cluster.wait_for(&["chat-1", "deaf-1"]);
-    assert_eq!(cluster.done(&["kill", "--json"]), "{\"code\":\"ok\"}\n");
+    assert_eq!(cluster.done(&["kill", "--all", "--json"]), "{\"code\":\"ok\"}\n");
     ["chat-1", "deaf-1"].iter().for_each(|id| gone(pid(&listed, id)));
     assert!(!cluster.path("chat-1.term").exists(), "nobody was asked");
     assert_eq!(cluster.hosts[0].ended().code(), Some(0));

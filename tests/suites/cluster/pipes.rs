@@ -154,6 +154,6 @@ fn a5_tables_in_a_narrow_terminal_break_no_word() {
     assert!(server.contains(" running"), "{shown}");
     assert!(shown.lines().filter(|line| !line.starts_with('(')).all(|line| line.trim_end().len() <= 60), "{shown}");
     assert!(shown.contains("(the terminal is too narrow for: "), "{shown}");
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     cluster.hosts[0].ended();
 }

@@ -149,7 +149,7 @@ fn a5_environments_are_found_as_pomelo_finds_them() {
     assert!(checked.code == Some(0) && checked.out.contains("staging: no faults"), "{checked:?}");
     cluster.host("start", &["--env", "staging"]);
     cluster.wait_for(&["chat-s"]);
-    cluster.done(&["stop"]);
+    cluster.done(&["stop", "--all"]);
     cluster.hosts[0].ended();
 
     // The level inside a file, of pomelo.toml as well: what is said for one environment does not count in the other.

@@ -221,3 +221,20 @@ fn a5_events_and_logs_are_shown_and_followed_until_ctrl_c() {
     operator.types("events -f\r").sees("restart").types(CTRL_C).prompt("all");
     operator.types("list\r").sees("chat-1").prompt("all").leave();
 }
+
+#[test]
+fn a5_an_operator_on_a_terminal_is_asked_before_everything_is_stopped() {
+    let mut cluster = two_servers();
+    let stop = |cluster: &Cluster, answer: &str| {
+        let mut command = pomelo(&["stop", &format!("--port={}", cluster.port)]);
+        command.stdin(Stdio::inherit());
+        let mut terminal = spawn_command(command, Some(60_000)).unwrap();
+        terminal.exp_string("This will stop all servers and the master. Go on? [yes/no]").unwrap();
+        terminal.send_line(answer).unwrap();
+        terminal.exp_eof().unwrap()
+    };
+    assert!(!stop(&cluster, "no").contains("stopped"), "a no is no failure, and does nothing");
+    cluster.wait_for(&["chat-1", "gate-1"]);
+    assert!(stop(&cluster, "yes").contains("stopped: chat-1, gate-1, master"));
+    cluster.hosts[0].ended();
+}

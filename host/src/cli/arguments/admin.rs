@@ -20,21 +20,27 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         args: Vec<String>,
     },
-    /// Stop servers until they are restarted; without an id, all of them and the master
+    /// Stop servers until they are restarted
     Stop {
         #[command(flatten)]
         admin: AdminArgs,
         /// Server ids
         ids: Vec<String>,
+        /// All servers, and the master
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
     },
-    /// Kill servers without asking them to end; without an id, all of them and the master
+    /// Kill servers without asking them to end
     Kill {
         #[command(flatten)]
         admin: AdminArgs,
         /// Server ids
         ids: Vec<String>,
+        /// All servers, and the master
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
     },
-    /// Restart servers, or start those that are down; without an id or a type, all that run
+    /// Restart servers, or start those that are down
     Restart {
         #[command(flatten)]
         admin: AdminArgs,
@@ -43,6 +49,9 @@ pub(in crate::cli) enum AdminCommand {
         server_type: Option<String>,
         /// Server ids
         ids: Vec<String>,
+        /// All servers that run
+        #[arg(long, conflicts_with_all = ["ids", "server_type"])]
+        all: bool,
     },
     /// Let unknown servers of pomelo 2.x reconnect; without an id, show those that wait
     Admit {
@@ -119,13 +128,13 @@ pub(in crate::cli) enum AdminCommand {
 #[derive(Args, Clone)]
 pub(in crate::cli) struct AdminArgs {
     /// Host of the master
-    #[arg(long, short = 'H', default_value = "127.0.0.1", global = true)]
+    #[arg(long, short = 'H', env = "POMELO_HOST", default_value = "127.0.0.1", global = true)]
     pub host: String,
     /// Port of the master
-    #[arg(long, short = 'P', default_value_t = 3005, global = true)]
+    #[arg(long, short = 'P', env = "POMELO_PORT", default_value_t = 3005, global = true)]
     pub port: u16,
     /// User name
-    #[arg(long, short = 'u', default_value = "admin", global = true)]
+    #[arg(long, short = 'u', env = "POMELO_USERNAME", default_value = "admin", global = true)]
     pub username: String,
     /// Password; safer in the environment, because `ps` shows arguments
     #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
