@@ -1,7 +1,7 @@
 //! The modules that the program carries.
 //!
-//! They are components like any other; what they import is granted to them, and that they may turn to their own ids on other servers.
-//! Some of them, pomelo's `systemMonitor`, run only where the configuration says so.
+//! They are components like any other. What they import is granted to them, and they may address their own ids on other servers.
+//! Some of them, those of pomelo's `systemMonitor`, run only where the configuration says so.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn module(name: &str, bytes: &[u8]) -> BuiltIn {
         Some(interface.to_owned())
     });
     let own = ids.iter().flat_map(|id| ["cluster", "uplink"].map(|interface| format!("{interface}:{}", id.id)));
-    // A name with a slash is no file's: nothing in the modules' directory replaces a built-in module by its name alone.
+    // The name has a slash, which no file's name has. So no file in the modules' directory replaces a built-in module by its name alone.
     let source = Source {
         name: format!("built-in/{name}"),
         origin: Origin::BuiltIn,

@@ -96,7 +96,7 @@ impl AdminClient {
         self.request_within(module, body, self.options.request_time).await
     }
 
-    /// As [`AdminClient::request`], for what is known to take another time.
+    /// As [`AdminClient::request`], with another time for the answer.
     ///
     /// # Errors
     /// As [`AdminClient::request`].
@@ -120,7 +120,7 @@ impl AdminClient {
         self.session.exchange.notify(module, &body).map_err(|failure| self.failed(failure))
     }
 
-    /// Gives the master's console service a command (`list`, `enable`, `disable`, `modules`) and waits for the answer.
+    /// Gives the master's console service a command, such as `list` or `modules`, and waits for the answer.
     ///
     /// # Errors
     /// As [`AdminClient::request`].
@@ -147,7 +147,7 @@ impl AdminClient {
         self.peer().cut("the client is done");
     }
 
-    /// Waits for what was asked; `what` is its answer, in words.
+    /// Waits for the answer to what was sent. `what` names the answer in messages.
     async fn answer(
         &self,
         sent: Result<Sent, Failure>,
@@ -158,7 +158,7 @@ impl AdminClient {
         self.within(what, time, sent).await?.map_err(|failure| self.failed(failure))
     }
 
-    /// The master may fail a request because a server is disconnected; that this client is, it cannot say.
+    /// `disconnected` means a server, if the master says it, and this client, if its own connection is over.
     fn failed(&self, failure: Failure) -> ClientError {
         match failure.code == code::DISCONNECTED && !self.is_open() {
             true => self.disconnected(),

@@ -78,7 +78,7 @@ impl Session for ClientSession {
             Some(Topic::Register) => match serde_json::from_str(payload.get()) {
                 Ok(answer) => {
                     if let Some(waiting) = self.registered.lock().take() {
-                        // Whoever waited has given up.
+                        // An error means that whoever waited has given up.
                         let _ = waiting.send(answer);
                     }
                 }

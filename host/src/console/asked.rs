@@ -7,17 +7,17 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What a client's message to a module is about, as far as it can be told: for the admin log.
+/// What a client's message to a module is about, as far as that is certain. The admin log has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The operation; absent where the module has none or it cannot be told.
+    /// The operation. Absent where the module has no operations, or where it is not certain which one is named.
     pub operation: Option<String>,
-    /// The servers that the message names in the usual way, by the members `ids` and `serverId`; not more than [`Asked::MAX_TARGETS`].
+    /// The servers that the members `ids` and `serverId` name, at most [`Asked::MAX_TARGETS`].
     pub targets: Vec<String>,
 }
 
 impl Asked {
-    /// Targets that are told.
+    /// The most targets that are kept.
     pub const MAX_TARGETS: usize = 32;
 }
 
@@ -38,9 +38,9 @@ pub(super) enum Named {
     Nothing,
     /// This one.
     Operation(String),
-    /// The message is no object: it could name an operation in a form that only the module knows.
+    /// The message is no object. It may name an operation in a form that only the module knows.
     Unknown,
-    /// The member for it stands twice, or is no string. The module's JSON parser might take it otherwise than this one.
+    /// The member that names it stands twice, or is no string. The module's JSON parser might read it in another way than this one.
     Ambiguous(&'static str),
 }
 
@@ -59,13 +59,13 @@ impl Visited {
         }
         let members = Members { by, visited: &mut visited };
         if serde_json::Deserializer::from_str(body.get()).deserialize_map(members).is_err() {
-            // A body is JSON, which whoever made the `RawValue` has checked; what cannot be read all the same names nothing that is certain.
+            // The body is JSON, because a `RawValue` is. But a name in it may be no text, such as half of a surrogate pair: then nothing is certain.
             visited.operation = Named::Unknown;
         }
         visited
     }
 
-    /// What of it is certain.
+    /// The part that is certain.
     pub fn asked(self) -> Asked {
         let operation = match self.operation {
             Named::Operation(operation) => Some(operation),
@@ -83,7 +83,7 @@ impl Visited {
         self.operation = named;
     }
 
-    /// Adds what is a string; a message of another form names no server in the usual way.
+    /// Adds the value if it is a string. Another value names no server.
     fn add_target(&mut self, value: &RawValue) {
         if self.targets.len() < Asked::MAX_TARGETS {
             self.targets.extend(serde_json::from_str::<String>(value.get()));
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for Members<'_> {
                 self.visited.add_target(value);
             }
             if key.ids {
-                // What is no list names no servers.
+                // A value that is no list names no servers.
                 let _ = serde_json::Deserializer::from_str(value.get()).deserialize_seq(Targets(self.visited));
             }
         }
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// What a member is, by its name. No name is copied for that.
+/// What a member names, by its own name, which is not copied.
 #[derive(Default)]
 struct Member {
     operation: bool,

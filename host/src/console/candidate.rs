@@ -16,12 +16,12 @@ pub(super) struct Candidate {
     pub module: Arc<Module>,
     /// The module ids on this host.
     pub ids: Vec<IdDescriptor>,
-    /// Those on hosts of the other role.
+    /// The module ids on other hosts: those of the other role, or of other server types.
     pub elsewhere: BTreeSet<String>,
 }
 
 impl Candidate {
-    /// Everything that can be told without running the file.
+    /// Makes every check that does not run the file.
     pub fn check(
         registry: &Registry,
         engine: &Engine,
@@ -82,8 +82,8 @@ impl Candidate {
         Ok(replaced)
     }
 
-    /// Ids that the file has on hosts of the other role are claimed here as well: what is granted to a built-in module's id must not come to
-    /// whoever names it.
+    /// Refuses ids that belong to others. Ids that the file has only on other hosts count as well, because a file must not get what is granted to a
+    /// built-in module by naming that module's id.
     fn check_claims(&self, settings: &Settings, table: &Table) -> Result<(), InstallError> {
         let Source { name, origin, .. } = &self.source;
         if *origin == Origin::BuiltIn {
@@ -107,8 +107,8 @@ impl Candidate {
     }
 }
 
-/// Limits of a file: those that the configuration gives the first of its ids that it gives any; and for a module that the program carries, those
-/// that it wants itself, where the configuration does not say otherwise.
+/// Limits of a file: those of the first of its ids for which the configuration has limits, else the common ones. What a built-in module wants
+/// itself counts where the configuration does not say otherwise.
 fn limits(settings: &Settings, source: &Source, ids: &[IdDescriptor], descriptor: &Descriptor) -> Limits {
     let own = ids.iter().find_map(|id| settings.modules.get(&id.id).and_then(|module| module.limits.clone()));
     let mut limits = own.unwrap_or_else(|| settings.limits.clone());
@@ -119,7 +119,7 @@ fn limits(settings: &Settings, source: &Source, ids: &[IdDescriptor], descriptor
     limits
 }
 
-/// What the file may import: what was granted to any of its ids, and, where it takes a built-in module's place, what that may.
+/// What the file may import: what was granted to any of its ids. Where it takes a built-in module's place, also what that module may import.
 fn grants(settings: &Settings, source: &Source, ids: &[IdDescriptor]) -> Grants {
     let mut grants = source.grants.clone();
     for id in ids {

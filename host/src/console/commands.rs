@@ -80,8 +80,9 @@ impl Registry {
             "enable" => true,
             "disable" => false,
             _ => {
-                let message =
-                    format!("unknown command:{command} (there are list, enable, disable, modules, events and forget)");
+                let message = format!(
+                    "unknown command:{command} (there are list, enable, disable, modules, events, forget and admit)"
+                );
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };

@@ -40,7 +40,7 @@ pub struct Inbound<'a> {
 }
 
 impl<'a> Inbound<'a> {
-    /// A message of the host's own to a module, to which nobody waits for an answer.
+    /// A message of the host itself to a module. Nobody waits for its answer.
     pub(super) fn unasked(handler: Handler, module: &'a str, body: Option<&'a RawValue>, caller: Arc<Caller>) -> Self {
         Inbound { handler, module, body, caller, wants_answer: false, depth: 0, trace: None }
     }
@@ -51,7 +51,7 @@ pub type Reply = Box<dyn FnOnce(Result<Box<RawValue>, Failure>) + Send>;
 
 /// A message that has been looked at: what it asks, and the call, or the refusal, that comes of it.
 pub struct Admitted {
-    /// What a client's message is about, allowed or not; of others' messages nothing is told.
+    /// What a client's message is about, allowed or not. Empty for messages of others.
     pub asked: Asked,
     call: Result<Admission, Failure>,
 }
@@ -60,7 +60,7 @@ pub struct Admitted {
 struct Admission {
     registry: Arc<Registry>,
     handler: Handler,
-    /// Its deadline is that of the version that serves it, once that is known.
+    /// Its deadline is set when it is made, because the deadline depends on the version that serves it.
     call: Call,
     trace: Option<Trace>,
     arrived: Instant,
@@ -77,8 +77,9 @@ enum Way {
 }
 
 impl Registry {
-    /// Looks at a message: whose it is, what it asks, whether the caller may. Does not block, and keeps the order in which it is called for handlers
-    /// that are serial.
+    /// Looks at a message: which module it is for, what it asks, whether the caller may ask that. Does not block.
+    ///
+    /// Serial handlers are called in the order in which messages were admitted.
     pub fn admit(self: &Arc<Self>, inbound: Inbound<'_>) -> Admitted {
         let found = self.find(inbound.module, inbound.handler);
         let slot = found.as_ref().ok().map(|(slot, _)| slot);
@@ -104,20 +105,20 @@ impl Registry {
         Admitted { asked: visited.asked(), call }
     }
 
-    /// The module that a message is for; and a part in its version, where the handler is not serial.
+    /// The module that a message is for, and a lease of its version where the handler is not serial.
     fn find(&self, module: &str, handler: Handler) -> Result<(Arc<Slot>, Option<Lease>), Failure> {
         if self.life.shutdown.is_cancelled() {
-            // To others it is as good as gone, and is not to be tried again.
+            // To its callers this host has left already: they must not ask it again.
             return Err(Failure::new(code::DISCONNECTED, "this host is shutting down"));
         }
         let table = self.table.read();
         let slot = table.slots.get(module).ok_or_else(|| unknown(module))?;
-        // Taken under the lock, because the version cannot be replaced and drained before it is given back.
+        // Taken under the lock, because the version could be replaced and drained between the look-up and the lease.
         let lease = (!slot.is_serial(handler)).then(|| slot.lease());
         Ok((slot.clone(), lease))
     }
 
-    /// The message's own copy is made here, the only one on this side of the guest's memory.
+    /// Copies the body. There is no other copy on this side of the guest's memory.
     fn admission(self: &Arc<Self>, inbound: Inbound<'_>, slot: &Slot, way: Way) -> Admission {
         let arrived = Instant::now();
         let call = Call {
@@ -132,7 +133,7 @@ impl Registry {
         Admission { registry: self.clone(), handler: inbound.handler, call, trace: inbound.trace, arrived, way }
     }
 
-    /// A part in the version of a module that is in force now.
+    /// A lease of the version of a module that is in force now.
     fn lease(&self, module: &str) -> Result<Lease, Failure> {
         let table = self.table.read();
         table.slots.get(module).map(|slot| slot.lease()).ok_or_else(|| unknown(module))
@@ -162,7 +163,7 @@ impl Admitted {
     }
 }
 
-/// Makes a call that arrived at `arrived`, by a version.
+/// Makes a call that came at `arrived`, on the version of a lease.
 async fn make(
     lease: Lease,
     handler: Handler,
@@ -178,7 +179,7 @@ async fn make(
         return Err(Failure::new(code::BUSY, message));
     }
     call.deadline = arrived + wall;
-    // Where nobody looks, a call that belongs to no request begins none.
+    // A call that belongs to no request begins a trace only where its span is logged.
     let looked_at = tracing::enabled!(target: CALLS, tracing::Level::DEBUG);
     let trace = parent.map(Trace::step).or_else(|| looked_at.then(Trace::begin));
     if !looked_at {
@@ -200,7 +201,7 @@ async fn make(
     .await
 }
 
-/// The span of a call: whose it is, and by `trace` to which request it belongs, on whatever host.
+/// The span of a call: who calls which module, and in `trace` the request, which is the same on all hosts.
 fn call_span(handler: Handler, call: &Call, parent: Option<Trace>, trace: Option<Trace>) -> Span {
     tracing::debug_span!(
         target: CALLS,

@@ -1,8 +1,8 @@
-//! Changes of the server table, to the modules that want them.
+//! Tells changes of the server table to the modules that want them.
 //!
-//! Each module has a position of its own and is given the net change from there to the table as it is. Changes that come while a call runs, or
-//! within the source's window, travel together; a call that fails is made again with what has changed by then. So no change is lost, and none is
-//! told in a form that no longer holds.
+//! Each module has a position of its own, and is given the net change from there to the table as it is. Changes that come while a call runs, or
+//! within the source's window, travel together. A call that fails is made again, with what has changed by then. So no change is lost, and none is
+//! told after it was undone.
 
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
@@ -27,7 +27,7 @@ pub trait EventSource: Send + Sync + 'static {
     fn next<'a>(&'a self, position: Option<&'a Position>) -> BoxFuture<'a, Batch>;
 }
 
-/// How far a module has been told; the source's own.
+/// How far a module has been told. Only the source knows its content.
 pub type Position = Arc<dyn Any + Send + Sync>;
 
 /// A net change of the server table.
@@ -41,7 +41,7 @@ pub struct Batch {
 /// How long a batch that failed waits before it is told again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// What tells a module id of server events. Dropping it ends it; a call that it has begun goes on.
+/// The task that tells a module id of server events. Dropping this ends the task; a call that the task has begun goes on.
 struct Feed(AbortHandle);
 
 impl Drop for Feed {
@@ -100,7 +100,7 @@ async fn feed(registry: Arc<Registry>, id: String, source: Arc<dyn EventSource>)
         let (done, ended) = oneshot::channel();
         let inbound = Inbound::unasked(Handler::Events, &id, Some(&batch.events), caller.clone());
         registry.admit(inbound).dispatch(Box::new(move |outcome| {
-            // Whoever waits is this function; it may have been ended meanwhile.
+            // This function waits for it, and may have been aborted meanwhile.
             let _ = done.send(outcome);
         }));
         match ended.await {
@@ -110,7 +110,7 @@ async fn feed(registry: Arc<Registry>, id: String, source: Arc<dyn EventSource>)
             }
             Ok(Err(failure)) => {
                 let wait = backoff.next_wait();
-                tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be again");
+                tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be told again");
                 tokio::time::sleep(wait).await;
             }
             Err(_) => return,

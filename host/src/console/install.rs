@@ -43,7 +43,7 @@ impl Installer {
         let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
         let outcome = self.try_install(source).await;
         if !built_in && outcome.as_ref().is_ok_and(|installed| installed.changed) {
-            // The version before it may have had a built-in module's place, which this one has not.
+            // The version before it may have had a built-in module's place, and this one may have given that up.
             self.restore_built_in(|_| false).await;
         }
         match &outcome {

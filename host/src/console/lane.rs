@@ -10,7 +10,7 @@ type Job = BoxFuture<'static, ()>;
 /// A queue of calls, and the task that makes them one after another. The task ends when the lane is empty and dropped or shut down.
 pub(super) struct Lane(mpsc::Sender<Job>);
 
-/// A slot in a lane: what is put there comes after all that has a slot already.
+/// A slot in a lane. Its call comes after the calls of all slots that were taken before.
 pub(super) struct LaneSlot(mpsc::OwnedPermit<Job>);
 
 impl Lane {
@@ -22,7 +22,7 @@ impl Lane {
             while let Some(Some(job)) = shutdown.run_until_cancelled(jobs.recv()).await {
                 job.await;
             }
-            // Modules stay in the table, and their lanes with them, until the host's end, which waits for this task.
+            // Lanes stay as long as their modules stay in the table: until the host's end, which waits for this task.
             jobs.close();
             while let Some(job) = jobs.recv().await {
                 job.await;

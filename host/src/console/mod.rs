@@ -98,7 +98,7 @@ impl Console {
     /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
     /// and called again with back-off.
     ///
-    /// A call that is given up half way, because a monitor lost its master, is made anew the next time. What was started before is not started again.
+    /// This may be dropped half way, because a monitor has lost its master. Call it again then: what was started before is not started again.
     pub async fn start(&self) {
         self.turns.start().await;
     }
@@ -138,7 +138,8 @@ impl Console {
         self.registry.command(command, module, caller)
     }
 
-    /// Whether a client may give a command: what shows something everybody may, the rest level 1, where the configuration says nothing else.
+    /// Whether a client may give a command. Where the configuration says nothing else, everybody may give a command that only shows something, and
+    /// level 1 the others.
     ///
     /// # Errors
     /// `forbidden`.
@@ -177,12 +178,12 @@ impl Console {
         observe::observe(&self.registry, &mut self.observed.lock());
     }
 
-    /// The modules of this host, for those who do not keep it alive.
+    /// The modules of this host, as a handle that does not keep the host alive.
     pub fn neighbours(&self) -> Arc<dyn Neighbours> {
         self.registry.neighbours()
     }
 
-    /// The versions in force on this host, for those who do not keep it alive.
+    /// The versions in force on this host, as a handle that does not keep the host alive.
     pub fn modules_in_force(&self) -> Arc<dyn ModulesInForce> {
         self.registry.modules_in_force()
     }

@@ -7,7 +7,7 @@ use metrics::gauge;
 use super::registry::Registry;
 use crate::plugin::Figures;
 
-/// Brings the metrics up to date. `observed` is the files of which they know from the last time.
+/// Brings the metrics up to date. `observed` has the files that they had the last time.
 pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
     let host = registry.identity.role.as_str();
     let (ids, units) = {

@@ -9,7 +9,8 @@ use crate::plugin::{Caller, Operations};
 const READABLE: [&str; 2] = ["list", "modules"];
 
 impl Registry {
-    /// Whether a client may give a command: what shows something everybody may, the rest level 1, where the configuration says nothing else.
+    /// Whether a client may give a command. Where the configuration says nothing else, everybody may give a command that only shows something, and
+    /// level 1 the others.
     ///
     /// # Errors
     /// `forbidden`.
@@ -23,11 +24,11 @@ impl Registry {
     }
 }
 
-/// Whether a client may say this to the module `id`. Level 1 may say everything; others what the module, or the configuration, declares readable
-/// for their level.
+/// Whether a client may ask this of the module `id`. Level 1 may ask everything. Others may ask what the module, or the configuration, declares for
+/// their level.
 ///
 /// # Errors
-/// `forbidden`, or `bad-message` where the operation cannot be told.
+/// `forbidden`, or `bad-message` where it is not certain which operation is named.
 pub(super) fn check(caller: &Caller, id: &str, operations: &Operations, named: &Named) -> Result<(), Failure> {
     let level = level(caller);
     if level <= 1 {

@@ -16,14 +16,14 @@ use crate::journal::Event;
 use crate::plugin::capability::Services;
 use crate::plugin::{Context, HostRole, Identity, Module, ModulesInForce, Neighbours, Store};
 
-/// The keeper's scope for what operators enabled and disabled. No module id has a space.
+/// The keeper's scope for what operators enabled and disabled. It has a space, because no module id has one.
 const STATES: &str = "module states";
 const ENABLED: &str = "enabled";
 const DISABLED: &str = "disabled";
 
-/// Module ids that a host keeps a store for, present and past.
+/// The most module ids, present and past, that a host keeps a store for.
 pub(super) const MAX_CONTEXTS: usize = 1024;
-/// Files in force at the same time; and refusals that are kept.
+/// The most files in force at the same time, and the most refusals that are kept.
 pub(super) const MAX_UNITS: usize = 256;
 
 /// What a host knows of its modules.
@@ -57,7 +57,7 @@ impl Registry {
     pub fn new(identity: Identity, services: Services, settings: Settings) -> Self {
         let mut disabled: BTreeSet<String> =
             settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
-        // What an operator said last counts more than the configuration. A monitor is told by its master, so that only a master keeps it.
+        // What an operator said last overrides the configuration. Only a master keeps it, because a monitor is told by its master.
         let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
         for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
             if state == DISABLED {
@@ -110,12 +110,12 @@ impl Registry {
         Ok(context)
     }
 
-    /// The modules of this host, for those who do not keep it alive.
+    /// The modules of this host, as a handle that does not keep the host alive.
     pub fn neighbours(self: &Arc<Self>) -> Arc<dyn Neighbours> {
         Arc::new(Arc::downgrade(self))
     }
 
-    /// The versions in force on this host, for those who do not keep it alive.
+    /// The versions in force on this host, as a handle that does not keep the host alive.
     pub fn modules_in_force(self: &Arc<Self>) -> Arc<dyn ModulesInForce> {
         Arc::new(Arc::downgrade(self))
     }
@@ -160,7 +160,7 @@ impl Registry {
         }
     }
 
-    /// Forgets why a file was refused, since a version of it is accepted, or it is gone.
+    /// Forgets why a file was refused, because a version of it was accepted, or the file is gone.
     pub fn forget_refusal(&self, file: &str) {
         self.refusals.lock().remove(file);
     }
@@ -180,13 +180,13 @@ impl Registry {
         self.services.journal.record(event.server(&self.identity.server_id));
     }
 
-    /// Writes down what was done to this host by a client, who is named instead of the host's server.
+    /// Writes down what a client did to this host. The event names the client instead of the host's server.
     pub fn record_of_client(&self, event: Event) {
         self.services.journal.record(event);
     }
 }
 
-/// Weak, because every context has it and stands in the registry itself.
+/// Weak, because the registry holds every context, and every context holds this.
 impl Neighbours for Weak<Registry> {
     fn ids(&self) -> Vec<String> {
         let Some(registry) = self.upgrade() else { return Vec::new() };

@@ -14,15 +14,15 @@ pub struct Settings {
     pub limits: Limits,
     /// By module id.
     pub modules: BTreeMap<String, ModuleSettings>,
-    /// From a command of the host to the highest user level that may give it; before the host's own.
+    /// By command of the host: the highest user level that may give it. Overrides the host's own level.
     pub commands: BTreeMap<String, u32>,
     /// Whether a file may take the place of a built-in module of the same id.
     pub replace_builtin: bool,
-    /// What an answer has at most, whatever a module's limits say, bytes: no frame could carry a larger one. Absent: no such bound.
+    /// The largest answer, bytes, whatever a module's limits say, because no frame could carry a larger one. Absent: no such bound.
     pub max_answer: Option<usize>,
     /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.
     pub drain: Option<Duration>,
-    /// Where durable keys, and which modules are disabled, outlive the process; absent: nowhere.
+    /// What keeps durable keys, and which modules are disabled, beyond the process. Absent: nothing does.
     pub keeper: Option<Arc<dyn Keeper>>,
     /// The modules carried inside the program.
     pub built_in: Vec<BuiltIn>,
@@ -56,7 +56,7 @@ pub struct ModuleSettings {
     pub limits: Option<Limits>,
     /// What the module may do beside `agent` and `store`.
     pub grants: Grants,
-    /// From operation to the highest user level that may ask for it; before the descriptor's.
+    /// By operation: the highest user level that may ask for it. Overrides the descriptor's level.
     pub levels: BTreeMap<String, u32>,
     /// Server types on which the module is loaded; empty: on all.
     pub server_types: Vec<String>,

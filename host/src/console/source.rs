@@ -23,6 +23,6 @@ pub struct Source {
     pub origin: Origin,
     /// The file.
     pub bytes: Arc<[u8]>,
-    /// What is granted to it beside what the configuration says: the built-in modules' own.
+    /// What is granted to it beside what the configuration grants. Only built-in modules have such grants.
     pub grants: Grants,
 }

@@ -20,7 +20,7 @@ impl Turns {
     /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
     /// and called again with back-off.
     ///
-    /// A call that is given up half way, since a monitor lost its master, is made anew the next time; what was started before is not started again.
+    /// This may be dropped half way, because a monitor has lost its master. Call it again then: what was started before is not started again.
     pub async fn start(self: &Arc<Self>) {
         self.started.send_replace(true);
         self.schedule();
@@ -33,7 +33,7 @@ impl Turns {
         }
     }
 
-    /// Calls a version's `start` under one id, unless that was done, or another does it.
+    /// Calls a version's `start` under one id, unless it was called already or is being called.
     pub(super) async fn start_slot(self: &Arc<Self>, slot: Arc<Slot>) {
         let Some(claim) = Claim::take(slot) else { return };
         if let Err((claim, failure)) = self.start_once(claim).await {
@@ -42,7 +42,7 @@ impl Turns {
         }
     }
 
-    /// Calls `start` when it is its turn, unless another version is in force by then. The claim comes back where it failed.
+    /// Calls `start` when it is its turn, unless another version is in force by then. A failure comes with the claim.
     async fn start_once(self: &Arc<Self>, claim: Claim) -> Result<(), (Claim, Failure)> {
         let slot = claim.slot.clone();
         if !slot.is_serial(Handler::Start) {
@@ -55,8 +55,8 @@ impl Turns {
         let (done, ended) = oneshot::channel();
         let turns = self.clone();
         lane_slot.put(async move {
-            // Whoever waited may have given up, since its monitor has lost its master. What was called stays called, and the claim of what failed is
-            // given back.
+            // Whoever waited may have given up, because its monitor has lost its master. A `start` that succeeded is not called again. If it failed,
+            // its claim is dropped here, and so given back.
             let _ = done.send(turns.start_now(claim).await);
         });
         // There is no answer only where this host is shutting down.

@@ -1,4 +1,4 @@
-//! The swap: a candidate takes over in one step, what it replaced is let go of, or comes back if the candidate traps soon; files are removed.
+//! The swap: a candidate takes over in one step. What it replaced is drained, or comes back if the candidate traps soon. Files are removed here too.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,15 +14,15 @@ use super::table::{Slot, Unit};
 use crate::journal::{Event, kind};
 use crate::plugin::{Store, StoreUndo};
 
-/// Serial calls of one file that may wait.
+/// The most serial calls of one file that may wait.
 const LANE: usize = 4096;
-/// How long a new version that traps is taken back; the drain time, where that is shorter, since what was replaced is gone then.
+/// For how long after the swap a trap takes a new version back. The drain time counts where it is shorter, because what was replaced is gone then.
 const PROBATION: Duration = Duration::from_secs(10);
 
 impl Installer {
     /// The swap: from here on, new calls use the candidate. What it replaced ends in the background, or comes back if the candidate traps soon.
     ///
-    /// `staged` are absent where `start` has not been called yet; it is called afterwards, if this host has started by now.
+    /// `staged` is absent where `start` has not been called yet. It is called afterwards, if this host has started by then.
     pub(super) fn put_in_force(&self, candidate: Candidate, staged: Option<Staged>) -> Result<(), InstallError> {
         let contexts = candidate.ids.iter().map(|id| self.registry.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
         let mut table = self.registry.table.write();
@@ -55,7 +55,7 @@ impl Installer {
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
-        // Before anybody can call it: if it traps at once, that is told here as well.
+        // Before anybody can call the version, because a trap at once leaves a refusal of its own, which must stay.
         self.registry.forget_refusal(&unit.name);
         let stored = staged.iter().flatten();
         let undo: Vec<_> = stored.map(|(store, changes)| (store.clone(), store.commit(changes))).collect();
@@ -77,7 +77,7 @@ impl Installer {
         Ok(())
     }
 
-    /// Watches a new version for its first seconds, then lets go of what it replaced. Traps of its own bring the old one back.
+    /// Watches a new version for its first seconds, then drains what it replaced. A trap of the new version brings the old one back.
     async fn retire(
         self,
         unit: Arc<Unit>,
@@ -90,7 +90,7 @@ impl Installer {
         let swapped = Instant::now();
         let trapped = tokio::select! {
             () = self.registry.life.shutdown.cancelled() => false,
-            // What a built-in module replaces is a file that is gone: it does not come back.
+            // A built-in module replaces a file that is gone, and that file does not come back.
             () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
             () = tokio::time::sleep(probation) => false,
             () = unit.module.first_trap() => true,
@@ -152,7 +152,7 @@ impl Installer {
         }
     }
 
-    /// Installs the built-in modules whose ids nobody answers to, or only files that are `going`.
+    /// Installs the built-in modules to whose ids no file answers, or only files that are `going`.
     pub(super) async fn restore_built_in(&self, going: impl Fn(&str) -> bool) {
         for built_in in &self.registry.settings.built_in {
             let answered = {

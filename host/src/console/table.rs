@@ -26,7 +26,7 @@ pub(super) struct Unit {
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
     pub lane: Arc<Lane>,
     pub since: SystemTime,
-    /// Ids that the file has on hosts of the other role: they are known here, and cannot be called.
+    /// Ids that the file has only on other hosts: those of the other role, or of other server types. They are known here, and cannot be called.
     pub elsewhere: BTreeSet<String>,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Slot {
     pub context: Arc<Context>,
     pub unit: Arc<Unit>,
     pub descriptor: IdDescriptor,
-    /// What clients may ask for: the descriptor's word, under the configuration's.
+    /// What clients may ask for: what the descriptor says, overridden by what the configuration says.
     pub operations: Operations,
     /// Whether this version's `start` has been called under this id, or is being called.
     pub started: AtomicBool,
 }
 
 impl Slot {
-    /// A part in the version. To be called while the table is locked for reading: then the version cannot have been replaced.
+    /// A lease of the version. To be called while the table is locked for reading, because the version cannot have been replaced then.
     pub fn lease(&self) -> Lease {
         self.unit.module.lease()
     }
@@ -67,13 +67,13 @@ impl Table {
         ids
     }
 
-    /// The file that answers to an id, be it only on hosts of the other role.
+    /// The file that answers to an id, here or only on other hosts.
     pub fn unit_of(&self, id: &str) -> Option<&Arc<Unit>> {
         let here = self.slots.get(id).map(|slot| &slot.unit);
         here.or_else(|| self.units.values().find(|unit| unit.elsewhere.contains(id)))
     }
 
-    /// Whether an id is known, be it only on hosts of the other role.
+    /// Whether an id is known, here or only on other hosts.
     pub fn knows(&self, id: &str) -> bool {
         self.unit_of(id).is_some()
     }

@@ -27,7 +27,7 @@ pub(super) struct Turns {
     pub feeds: Feeds,
 }
 
-/// A module id's timer. Dropping it ends it; a call that it has begun goes on.
+/// A module id's timer. Dropping this ends its task; a call that the task has begun goes on.
 struct Timer {
     delay: Duration,
     interval: Duration,
@@ -56,7 +56,7 @@ impl Turns {
         self.feeds.end();
     }
 
-    /// Makes timers and feeds those of the table. A timer whose figures are what they were keeps its rhythm.
+    /// Makes the timers and feeds that the table asks for, and ends the others. A timer whose delay and interval are the same keeps its rhythm.
     pub fn schedule(self: &Arc<Self>) {
         // Nothing begins before the start or after the shutdown.
         if !self.has_started() || self.registry.life.shutdown.is_cancelled() {

@@ -26,14 +26,14 @@ pub struct Exchange {
     peer: Peer,
     topic: Topic,
     pending: Pending,
-    /// Whether the peer takes `trace`.
+    /// Whether the peer takes `depth` and `trace`.
     traces: Arc<AtomicBool>,
 }
 
 /// A request that has been sent.
 pub struct Sent {
     waiting: Waiting,
-    /// What was asked, for the failure that there was no answer.
+    /// What was asked, for the message of a timeout.
     asked: String,
 }
 
@@ -48,7 +48,7 @@ impl Exchange {
         self.pending.len()
     }
 
-    /// From here on requests carry what they belong to: the peer has said that it takes that.
+    /// From now on requests carry `depth` and `trace`, because the peer has said that it takes them.
     pub fn carry_traces(&self) {
         self.traces.store(true, Ordering::Relaxed);
     }
@@ -112,8 +112,8 @@ impl Exchange {
         self.pending.fail_all(&Failure::new(code::DISCONNECTED, why));
     }
 
-    /// What sends an outcome back to a master of pomelo 2.x that looks for the answer in `error`. A failure is 0 there, as pomelo's servers say
-    /// it: the master would take an object or a text for the answer, and starts a server itself that says of what form it is.
+    /// What sends an outcome back to a master of pomelo 2.x that looks for the answer in `error`. A failure is sent as 0, as pomelo's servers do,
+    /// because the master would take an object or a text for the answer. An object in answer to `restart` would have it start a server itself.
     pub fn reply_in_error(&self, id: ReqId) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send + use<> {
         let (peer, topic) = (self.peer.clone(), self.topic);
         move |outcome| {

@@ -98,7 +98,7 @@ impl Future for Waiting {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         Pin::new(&mut self.answer).poll(context).map(|answer| {
-            // A sender is dropped without a word only with the table itself.
+            // A sender is dropped without an answer only together with the table.
             answer.unwrap_or_else(|_| Err(Failure::new(code::DISCONNECTED, "the peer is gone")))
         })
     }

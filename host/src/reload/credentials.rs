@@ -30,7 +30,8 @@ impl CredentialFiles {
         CredentialFiles { dir: dir.to_owned(), environment: environment.to_owned(), seen }
     }
 
-    /// Follows the files until `stop`, and calls `apply` with what they hold after each change. The error of `apply` says why it does not take that.
+    /// Follows the files until `stop`, and calls `apply` with what they hold after each change. An error of `apply` says why it does not take them
+    /// over.
     pub async fn follow(mut self, stop: CancellationToken, mut apply: impl FnMut(Credentials) -> Result<(), String>) {
         loop {
             tokio::select! {

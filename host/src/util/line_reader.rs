@@ -15,12 +15,12 @@ pub enum LineRead {
     End,
 }
 
-/// Reads the next line into a buffer, which has at most `limit` bytes of it and not its `\n`; what was in the buffer before is removed.
+/// Reads the next line into a buffer: at most `limit` bytes of it, without its `\n`. What was in the buffer before is removed.
 ///
-/// Not to be dropped while it waits, unless nothing more is read from the stream: half a line would be lost.
+/// Do not drop it while it waits, unless nothing more is read from the stream, because half a line would be lost.
 ///
 /// # Errors
-/// Those of the stream. The buffer has what was read of the line before.
+/// Those of the stream. The buffer then has what was read of the line.
 pub async fn read_line(
     stream: &mut (impl AsyncBufRead + Unpin),
     line: &mut Vec<u8>,

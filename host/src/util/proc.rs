@@ -1,6 +1,6 @@
 //! What Linux tells of processes and of the machine under `/proc`. Only this file reads it, by the `procfs` crate.
 //!
-//! Elsewhere nothing is told: whatever is asked for is absent or empty.
+//! On other systems everything that is asked for is absent or empty.
 
 /// CPU time of a process and how long it has lived, seconds; its memory, bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,7 +170,7 @@ mod linux {
         procfs::diskstats().unwrap_or_default().into_iter().map(device).collect()
     }
 
-    /// Whether this process was started, or has decided, to ignore SIGHUP.
+    /// Whether this process ignores SIGHUP, by its own decision or that of whoever started it.
     pub fn ignores_hangup() -> bool {
         // Signals are counted from 1, and SIGHUP is the first.
         Process::myself().and_then(|own| own.status()).is_ok_and(|status| status.sigign & 1 != 0)

@@ -64,9 +64,10 @@ impl ProcessGroup {
         i32::try_from(self.id).is_ok_and(|id| killpg(Pid::from_raw(id), None).is_err())
     }
 
-    /// Takes away what of the group has ended. It is this process's to do so where it is the system's first: it inherits what the leader left.
+    /// Reaps the processes of the group that have ended. Where this process is the system's first, nobody else does, because it inherits what the
+    /// leader left behind.
     pub fn reap(&mut self) {
-        // What is not a child of this process is nobody's business here.
+        // Nothing can be reaped where nothing left is a child of this process.
         let _ = self.child.try_wait();
     }
 
@@ -83,7 +84,7 @@ impl ProcessGroup {
         let _ = self.signal(Signal::SIGKILL);
     }
 
-    /// Gives the group up without killing what is left of it. Its leader must have been waited for: otherwise it is killed, alone.
+    /// Gives the group up without killing what is left of it. Wait for its leader before, because otherwise the leader is killed, alone.
     pub fn let_go(mut self) {
         self.let_go = true;
     }

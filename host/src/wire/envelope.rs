@@ -30,7 +30,7 @@ pub enum WireError {
     NoModule,
 }
 
-/// Not by `#[from]`, which would make it a source: the message above has it already.
+/// Not by `#[from]`, because that would make it a source, and the message above contains it already.
 impl From<serde_json::Error> for WireError {
     fn from(why: serde_json::Error) -> Self {
         WireError::Json(why)
@@ -74,7 +74,7 @@ pub enum Message<'a> {
         body: Option<&'a RawValue>,
         /// In how many calls the sender's call was nested; 0 from peers that do not say.
         depth: u8,
-        /// What the sender's request belongs to, where it says so in the form for it.
+        /// The trace that the sender's request belongs to; absent where it gives none in the right form.
         trace: Option<Trace>,
     },
     /// Answers a request of ours. `id` is absent where it can be none of ours.
@@ -95,7 +95,7 @@ pub enum Message<'a> {
     Command {
         /// To be repeated in the answer; absent where none is wanted.
         id: Option<ReqId>,
-        /// `list`, `enable`, `disable`, `modules`.
+        /// The command's name, such as `list`.
         command: Cow<'a, str>,
         /// The module that the command is about.
         module: Option<Cow<'a, str>>,
@@ -145,7 +145,7 @@ impl<'a> Message<'a> {
         match (fields.command, fields.module_id, id) {
             (Some(command), module, id) => Ok(Message::Command { id, command, module, body: fields.body }),
             (None, Some(module), Some(id)) => {
-                // What is no trace is none: no message is refused for it.
+                // A malformed trace counts as none, because no message is refused for it.
                 let trace = fields.trace.and_then(|text| Trace::parse(text.get().trim_matches('"')));
                 Ok(Message::Request { id, module, body: fields.body, depth: fields.depth, trace })
             }
@@ -175,7 +175,7 @@ fn outcome(
         && match text.as_bytes().first() {
             Some(b'{') => serde_json::from_str::<Said>(text)?.message.is_none(),
             Some(b'"') => false,
-            // A server that is told of another says 0 where it could not.
+            // A server that fails to take over what it is told of another answers 0.
             _ => !matches!(text, "0" | "-1" | "false"),
         };
     Ok(if answers { Ok(error.to_owned()) } else { Err(serde_json::from_str(text)?) })
@@ -194,7 +194,7 @@ pub struct Request<'a> {
     /// In how many calls this one is nested; left out for 0, so that other peers see pomelo's format.
     #[serde(skip_serializing_if = "is_zero")]
     pub depth: u8,
-    /// What it belongs to; left out for peers that did not state the capability.
+    /// The trace that it belongs to; left out for peers that did not state the capability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
 }
@@ -216,7 +216,7 @@ pub struct Command<'a> {
     /// Of our own making.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub req_id: Option<u64>,
-    /// `list`, `enable`, `disable`, `modules`.
+    /// The command's name, such as `list`.
     pub command: &'a str,
     /// The module that the command is about.
     pub module_id: Option<&'a str>,

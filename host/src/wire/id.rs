@@ -6,13 +6,13 @@ pub const MAX_ID: usize = 128;
 /// Why a text cannot be an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadId {
-    /// There is nothing.
+    /// It is empty.
     #[error("an id must not be empty")]
     Empty,
-    /// There is too much.
+    /// It is too long.
     #[error("an id has at most {MAX_ID} bytes, this one has {0}")]
     Long(usize),
-    /// It means something else already: other targets are `*`, `type:NAME`, `ID@HOST:PORT`.
+    /// It would be read as something else, such as one of the targets `*`, `type:NAME` and `ID@HOST:PORT`.
     #[error("the id \"{0}\" would be read as something else")]
     Taken(String),
 }
@@ -22,7 +22,7 @@ pub enum BadId {
 /// # Errors
 /// [`BadId`].
 pub fn check_id(id: &str) -> Result<(), BadId> {
-    // JavaScript peers keep ids as members of objects, where this one is not a member like others.
+    // JavaScript peers keep ids as members of objects, where `__proto__` is not a member like others.
     let taken = id.contains(['*', '@']) || id.starts_with("type:") || id == "__proto__";
     if id.is_empty() {
         Err(BadId::Empty)
@@ -35,7 +35,7 @@ pub fn check_id(id: &str) -> Result<(), BadId> {
     }
 }
 
-/// A text of somebody who may be anybody, as it can stand in a log: escaped, and cut at [`MAX_ID`] bytes of that.
+/// A text of an untrusted peer, in a form that is safe in a log: escaped, and then cut at [`MAX_ID`] bytes.
 pub fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {

@@ -40,7 +40,7 @@ pub enum Topic {
     /// A monitor's server does not run; the monitor stays connected, and sends `reconnect` when the server runs again. Ours alone, and
     /// without an answer.
     Deregister,
-    /// Something happened where a monitor stands. Ours alone, without an answer, and only to a master that states the capability `events`.
+    /// Something happened beside a monitor. Ours alone, without an answer, and only to a master that states the capability `events`.
     Event,
     /// Between master and monitor.
     Monitor,

@@ -16,8 +16,8 @@ pub enum Role {
     Client,
 }
 
-/// The payload of `register` and `reconnect`. Only `id` and `type` are always there; what is missing otherwise is found out by the master,
-/// which knows which kind of peer needs what.
+/// The payload of `register` and `reconnect`. Only `id` and `type` are always there. The master checks the other members, because it knows which
+/// kind of peer needs what.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Register {
@@ -67,9 +67,8 @@ impl Register {
         self.version.is_none()
     }
 
-    /// The same without what only peers of our own kind say. An original master passes `info` on as it is, and acts on it: who the server is must
-    /// stand in it, `frontend` is the text that a command line has, and nothing may be in it that would have the master start a server that
-    /// its monitor brings back.
+    /// The same without what only peers of our own kind say. An original master passes `info` on as it is, and acts on it. So `info` says who the
+    /// server is, `frontend` is a text as on a command line, and nothing in `info` makes the master start a server that its monitor brings back.
     pub fn in_pomelos_form(mut self) -> Self {
         let info = self.info.get_or_insert_default();
         info.insert("id".into(), self.id.clone().into());
@@ -96,10 +95,8 @@ impl Capabilities {
     pub const COMMANDS: &'static str = "commands";
     /// Understands the watchdog's revisions and `update` messages.
     pub const REVISIONS: &'static str = "revisions";
-
-    /// Takes what a monitor reports of what happens there.
+    /// Takes the events that a monitor reports.
     pub const EVENTS: &'static str = "events";
-
     /// Requests to it may carry `trace`.
     pub const TRACE: &'static str = "trace";
 

@@ -1,4 +1,4 @@
-//! What a registered client says. Whatever it asks, allowed or refused, comes into the admin log.
+//! What a registered client says. Whatever it asks, allowed or refused, goes into the admin log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,7 +55,7 @@ impl Connection {
 
     /// Hands a client's message to its module, and the outcome to the admin log as well.
     fn ask(&self, inbound: Inbound<'_>, reply: Reply) {
-        // Here a request begins, unless the client has begun it.
+        // The request's trace begins here, unless the client has begun one.
         let trace = Some(inbound.trace.unwrap_or_else(Trace::begin));
         let inbound = Inbound { trace, ..inbound };
         let kind = if inbound.wants_answer { Kind::Request } else { Kind::Notify };
@@ -85,13 +85,13 @@ impl Logged {
         Logged { master: master.clone(), record, module: module.map(str::to_owned), came: Instant::now() }
     }
 
-    /// Writes down what came of it, before that goes to `reply`.
+    /// Writes down the outcome, before it goes to `reply`.
     fn before(self, reply: Reply) -> Reply {
         Box::new(move |outcome| {
             let Logged { master, record, module, came } = self;
             let failure = outcome.as_ref().err();
             note_refusal(&master, &record.caller, module, failure);
-            // Of a failure only the code: its sentence may repeat parts of the message.
+            // Only the code of a failure is logged, because its sentence may repeat parts of the message.
             let failure = failure.map(|failure| failure.code.clone());
             master.options.admin_log.take(Record { failure, took: came.elapsed(), ..record });
             reply(outcome);

@@ -42,15 +42,15 @@ struct Connection {
     over: CancellationToken,
     /// For the task that checks a registration.
     this: Weak<Connection>,
-    /// Commands of this connection that wait for events.
+    /// Permits for commands of this connection that wait for events.
     waiting: Arc<Semaphore>,
-    /// Events that its monitor may report.
+    /// How often its monitor may report an event.
     reports: Mutex<TokenBucket>,
-    /// Times that its server may come or go.
+    /// How often its server may come or go.
     comings: Mutex<TokenBucket>,
 }
 
-/// Events that a monitor may report at once, and in a second: as many as it keeps while it cannot.
+/// Events that a monitor may report at once, and in a second: as many as it keeps while it has no master.
 const MAX_REPORTS: u32 = 200;
 /// Times that a monitor's server may come or go at once, and in a second. Each is a change that all others are told of.
 const MAX_COMINGS: u32 = 100;
@@ -74,8 +74,7 @@ struct Registration {
 }
 
 impl Registration {
-    /// A message of this peer's to a module. It begins no request of a longer trace, is nested in none, and wants an answer, where nothing else is
-    /// said of it.
+    /// A message of this peer to a module. It wants an answer, is nested in no call and carries no trace, unless the caller changes that.
     fn says<'a>(&self, handler: Handler, module: &'a str, body: Option<&'a RawValue>) -> Inbound<'a> {
         let caller = self.caller.clone();
         Inbound { handler, module, body, caller, wants_answer: true, depth: 0, trace: None }
@@ -115,7 +114,7 @@ impl Accept for Gate {
     }
 }
 
-/// The session of a connection that comes too late.
+/// The session of a connection that comes while the master shuts down.
 struct Nobody;
 
 impl Session for Nobody {
@@ -172,7 +171,7 @@ impl Session for Connection {
         match peer.role {
             Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
             Role::Monitor => {
-                // Before the requests under way fail: whoever looks then finds that it has left, or that it may come back.
+                // Before the requests under way fail, because whoever asked then looks whether the server has left or may come back.
                 self.master.members.leave(&peer.id, self.peer.id(), how != Closed::Left);
                 peer.exchange.over("the monitor's connection is over");
             }

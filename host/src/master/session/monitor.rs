@@ -11,7 +11,7 @@ use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::wire::{Message, Register, Registered, Topic};
 
-/// What a registered monitor may say of its server, bytes: others are told all of it.
+/// The most that a registered monitor may say of its server, bytes. It is bounded because all others are told of it.
 const MAX_INFO: usize = 64 << 10;
 
 impl Connection {
@@ -36,7 +36,7 @@ impl Connection {
         }
     }
 
-    /// A monitor that is registered says that its server runs again. Who it is stays as it was authenticated.
+    /// A monitor that is registered says that its server runs again. Its id and type stay those that it registered with.
     pub(super) fn present(&self, peer: &Registration, payload: &RawValue) {
         if payload.get().len() > MAX_INFO {
             return self.malformed(format!("what it says of its server has more than {MAX_INFO} bytes"));
@@ -52,7 +52,7 @@ impl Connection {
         }
     }
 
-    /// Something happened where a monitor stands.
+    /// A monitor reports what has happened beside it.
     pub(super) fn reported(&self, peer: &Registration, payload: &RawValue) {
         let report: Report = match serde_json::from_str(payload.get()) {
             Ok(report) => report,

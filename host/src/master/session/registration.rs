@@ -1,4 +1,4 @@
-//! Whether a peer is let in, and as whom: what it shows is verified, and who it is comes from that.
+//! Whether a peer is let in, and as whom. Its password or token is verified, and who it is comes from that.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Connection {
     pub(super) fn register(&self, topic: Topic, payload: &RawValue, ack: Option<Ack>) {
         let register: Register = match serde_json::from_str(payload.get()) {
             Ok(register) => register,
-            // A server of pomelo 2.x that is told no when it comes back never does again; one whose connection ends tries again.
+            // A server of pomelo 2.x gives up for good if its `reconnect` is refused. If its connection ends, it tries again.
             Err(error) if topic == Topic::Reconnect => return self.malformed(error),
             Err(error) => return self.refuse(topic, ack, format!("malformed registration: {error}")),
         };
@@ -46,7 +46,7 @@ impl Connection {
                 let (failure, reason) = (Some(code.into()), Some(why.clone()));
                 this.master.options.admin_log.take_refusal(Record { failure, reason, took: came.elapsed(), ..record });
                 if stranded {
-                    // A server of pomelo 2.x that is told no never comes back; one whose connection ends tries again.
+                    // Cut and not refused, because it would give up for good.
                     this.peer.cut(why);
                 } else {
                     this.refuse(topic, ack, why);
@@ -84,7 +84,7 @@ impl Connection {
         }
     }
 
-    /// Checks a registration and lets the peer in; the reason where it does not.
+    /// Checks a registration, and lets the peer in or says why not.
     pub(super) async fn admit(
         &self,
         topic: Topic,
@@ -111,7 +111,7 @@ impl Connection {
         let level = master.access.login(&id, &username, password, md5, address).await;
         let level = settle(attempt, level).await?;
         master.members.client_joins(&id, &self.peer, &username).map_err(|refusal| refusal.to_string())?;
-        // From now on it is cut where its user changes; what changed before that was not seen.
+        // From now on this client is cut when its user changes. A change during the login was not noticed, and is looked for here.
         if master.access.generation() != generation {
             master.members.client_leaves(&id, self.peer.id());
             return Err("the users have changed meanwhile; try again".to_owned().into());
@@ -137,7 +137,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A login begins, under a user's name or a server's id. A peer inside this process has no address, and does not guess.
+    /// Begins an attempt under a user's name or a server's id. A peer inside this process has no address and needs none, because it does not guess.
     fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, RegistrationRefusal> {
         let Some(remote) = self.peer.remote() else { return Ok(None) };
         let attempt = self.master.login_throttle.begin(remote.ip(), guess, name, Instant::now());
@@ -211,7 +211,7 @@ impl Connection {
             self.peer.close(refusal.to_string());
         } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
             self.master.known_servers.remember(comer, trust, SystemTime::now());
-            // A token that was taken back meanwhile makes nobody known.
+            // A token that was revoked meanwhile makes no server known.
             if self.master.access.generation() != generation {
                 self.master.forget_revoked();
             }
@@ -219,7 +219,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at a monitor's token. A wrong one is answered later; a right one at once, however many wrong ones come from the same address.
+    /// Checks a monitor's token. A wrong one is answered late. A right one is answered at once, however many wrong ones come from the same address.
     async fn verify(
         &self,
         id: &str,
@@ -228,7 +228,7 @@ impl Connection {
         remote: Option<IpAddr>,
     ) -> Result<(), RegistrationRefusal> {
         let (attempt, access) = (self.attempt(Guess::Token, id), &self.master.access);
-        // To compare costs nothing; the operator's own check does, and is not for everybody to keep busy.
+        // Comparing a token is cheap. The operator's own check is not, so an address with too many wrong logins must not reach it.
         let attempt = if access.has_server_check() { Ok(attempt?) } else { attempt };
         let Err(refused) = access.monitor(id, server_type, token, remote).await else { return Ok(()) };
         settle(attempt?, Err::<(), _>(refused)).await.map_err(|refused| match refused {
@@ -237,7 +237,7 @@ impl Connection {
         })
     }
 
-    /// Whether a monitor from the network may stand for that id: not for the master, nor for what the configuration says is another server.
+    /// Whether a monitor from the network may stand for that id. It may not stand for the master, nor for a configured server of another type.
     fn check_type(&self, id: &str, server_type: &str) -> Result<(), String> {
         let options = &self.master.options;
         if id == options.id {
@@ -272,7 +272,7 @@ impl From<AccessRefused> for RegistrationRefusal {
     }
 }
 
-/// Waits for as long as guesses before it make it wait. A peer that leaves meanwhile does not make room for another guess.
+/// Waits as long as wrong guesses before this attempt demand. A peer that leaves meanwhile still counts, so that it makes no room for more guesses.
 async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, AccessRefused>) -> Result<T, AccessRefused> {
     if let Some(attempt) = attempt {
         let guessed_wrong = outcome.as_ref().is_err_and(|refused| refused.is_guess());
@@ -281,7 +281,7 @@ async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, AccessRefuse
     outcome
 }
 
-/// What others are told about a server: what its monitor says, but for what is known better.
+/// What others are told about a server: what its monitor says, but with the id, type and process id of the registration.
 pub(super) fn described(info: Option<Info>, id: &str, server_type: &str, pid: Option<u32>) -> Info {
     let mut info = info.unwrap_or_default();
     info.insert("id".into(), id.into());
