@@ -1,7 +1,7 @@
 //! Times that come again: cron expressions of six fields, as pomelo's `crons.json` has them.
 //!
-//! Seconds, minutes, hours, day of the month, month (1 to 12 or `jan` to `dec`), day of the week (0 to 7 or `sun` to `sat`), in the time zone of
-//! this machine: `0 30 10 * * *` is every day at half past ten. Lists, ranges and steps are the `croner` crate's. This part knows what a
+//! The fields are seconds, minutes, hours, day of the month, month (1 to 12 or `jan` to `dec`), day of the week (0 to 7 or `sun` to `sat`), in the
+//! time zone of this machine: `0 30 10 * * *` is every day at half past ten. The `croner` crate reads lists, ranges and steps. This part knows what a
 //! time means, and not what happens then.
 
 use chrono::{DateTime, Local};
@@ -11,7 +11,7 @@ use croner::parser::{CronParser, Seconds, Year};
 
 use crate::wire::shown;
 
-/// A longer expression is refused, bytes.
+/// The longest expression, bytes.
 const MAX_TIME: usize = 256;
 
 /// When something is due.
@@ -28,10 +28,10 @@ const FIELDS: [(&str, &str); 6] = [
     ("day of the week", "0 to 7 or `sun` to `sat`"),
 ];
 
-/// Why a text is no time.
+/// Why a text is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTime {
-    /// The text is longer than any time.
+    /// The text is too long.
     #[error("the time `{}` is longer than {MAX_TIME} bytes", shown(.0))]
     Long(String),
     /// There are not six fields.
@@ -45,7 +45,7 @@ pub enum BadTime {
         /// Fields that it has.
         count: usize,
     },
-    /// A field says what it cannot.
+    /// A field has a value that it cannot have.
     #[error("the time `{}` cannot have `{}` as its {field} ({range}): {why}", shown(time), shown(value))]
     Field {
         /// The text.
@@ -59,7 +59,7 @@ pub enum BadTime {
         /// What the parser says.
         why: String,
     },
-    /// Each field is right by itself, and all six together are not.
+    /// Each field is valid alone, but the six together are not.
     #[error("the time `{}` cannot be read: {why}", shown(time))]
     Whole {
         /// The text.
@@ -67,13 +67,13 @@ pub enum BadTime {
         /// What the parser says.
         why: String,
     },
-    /// A date that there is not, such as the 30th of February.
+    /// The time never comes, because its date does not exist, such as the 30th of February.
     #[error("the time `{0}` never comes")]
     Never(String),
 }
 
 impl Schedule {
-    /// Reads six fields.
+    /// Parses the six fields.
     ///
     /// # Errors
     /// [`BadTime`].
@@ -85,7 +85,7 @@ impl Schedule {
         schedule.next(&Local::now()).map(|_| schedule).ok_or_else(|| BadTime::Never(time.to_owned()))
     }
 
-    /// When it is due next after a time.
+    /// The first time after `after` at which it is due.
     pub fn next(&self, after: &DateTime<Local>) -> Option<DateTime<Local>> {
         self.0.find_next_occurrence(after, false).ok()
     }
@@ -99,7 +99,7 @@ fn parse(time: &str) -> Result<Cron, String> {
     })
 }
 
-/// What is wrong with a text of which the parser says `why`. The parser does not say which field it means: each is tried alone.
+/// The fault of a text that the parser refuses with `why`. Each field is parsed alone, because the parser does not say which one it means.
 fn fault(time: &str, why: String) -> BadTime {
     let fields: Vec<&str> = time.split_whitespace().collect();
     let time = time.to_owned();

@@ -1,4 +1,4 @@
-//! Who may connect: the files' users and tokens, or the operator's own checks in their place.
+//! Who may connect: the configured users and tokens, or the operator's own checks in their place.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Those users, and monitors with those tokens.
+    /// Lets in these users, and monitors with these tokens.
     pub fn new(users: Users, tokens: Tokens) -> Self {
         users.warn_of_plain_passwords();
         Access {
@@ -29,13 +29,13 @@ impl Access {
         }
     }
 
-    /// With checks in the place of the users and of the tokens, where they are given.
+    /// Puts a check, if given, in the place of the users or of the tokens.
     #[must_use]
     pub fn checked_by(self, users: Option<External>, servers: Option<External>) -> Self {
         Access { user_check: users, server_check: servers, ..self }
     }
 
-    /// The level at which a user is let in. `password` is the md5 of it with `md5`.
+    /// Returns the level of a user who is let in. With `md5`, `password` is the md5 of the password.
     ///
     /// # Errors
     /// [`AccessRefused`].
@@ -55,7 +55,7 @@ impl Access {
         users.login(username.to_owned(), password, md5).await
     }
 
-    /// Whether a monitor has to show anything: there are tokens, or the operator's own check.
+    /// Whether monitors are checked, against tokens or by the operator's own check.
     pub fn checks_servers(&self) -> bool {
         self.server_check.is_some() || self.credentials.read().1.required()
     }
@@ -65,12 +65,12 @@ impl Access {
         self.server_check.is_some()
     }
 
-    /// Whether servers of that type still have the token of that digest. Always true with the operator's own check, which cannot be asked again.
+    /// Whether servers of that type still have the token of that digest. Always true with the operator's own check, because it cannot be asked again.
     pub fn has_token(&self, server_type: &str, digest: &str) -> bool {
         self.has_server_check() || self.credentials.read().1.has(server_type, digest)
     }
 
-    /// Lets a monitor of that type in, or not.
+    /// Checks a monitor of that type.
     ///
     /// # Errors
     /// [`AccessRefused::Token`] where the token is not that of the type; otherwise as [`Access::login`].
@@ -94,8 +94,8 @@ impl Access {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Takes other users and tokens. The result tells of a user's name whether the user has changed: is gone, or has another password or level. It is
-    /// always false with the operator's own check, which does not use these users.
+    /// Replaces users and tokens. The returned function says of a user's name whether the user is gone or has another password or level. With the
+    /// operator's own check it always returns false, because the check does not use these users.
     pub fn replace(&self, users: Users, tokens: Tokens) -> impl Fn(&str) -> bool + use<> {
         users.warn_of_plain_passwords();
         let after = users.clone();

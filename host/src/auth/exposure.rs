@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Tokens, Users};
 
-/// What a listener would offer on an address.
+/// An address to listen on, and what protects it.
 #[derive(Clone, Copy)]
 pub struct Exposure<'a> {
     /// The address that it would listen on.
@@ -24,7 +24,7 @@ pub struct Exposure<'a> {
 /// Why a listener is refused on an address that is not loopback.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exposed {
-    /// Passwords that anybody would guess.
+    /// Anybody would guess a user's password.
     #[error(
         "refused to listen on {address}: anybody would guess the password of {}. Give another with `pomelo user passwd`, \
          or listen on 127.0.0.1",
@@ -36,7 +36,7 @@ pub enum Exposed {
         /// Whose passwords they are.
         users: Vec<String>,
     },
-    /// Anybody could be a monitor, and read what passes.
+    /// Anybody could join as a monitor, because there is neither TLS nor a token.
     #[error(
         "refused to listen on {address}: there is no adminServer.json with tokens, so anybody could join as a monitor. \
          Write that file, or listen on 127.0.0.1 and let others in through a tunnel"
@@ -48,8 +48,8 @@ pub enum Exposed {
 }
 
 impl Exposure<'_> {
-    /// Refuses default passwords, and neither TLS nor tokens, on an address that others can reach. May take some 100 ms for each user with
-    /// a hashed password.
+    /// On an address that others can reach, refuses guessable passwords, and the lack of both TLS and tokens. It may take some 100 ms for each user
+    /// with a hashed password.
     ///
     /// # Errors
     /// [`Exposed`] says what to mend. Whether a flag overrides it is the caller's decision.

@@ -1,7 +1,8 @@
 //! A check by the operator's own command or HTTP endpoint: pomelo's `adminAuthUser` and `adminAuthServerMaster`.
 //!
-//! The question is one JSON object, on the command's standard input or as the body of a POST, because everybody on the machine can read a command line.
-//! The answer is one JSON object. Where anything goes wrong, the peer is refused and the log says why. No answer is kept. This part knows no connection.
+//! The question is one JSON object, on the command's standard input or as the body of a POST, because everybody on the machine can read a command
+//! line. The answer is one JSON object. If the check fails, the peer is refused and the log says why. No answer is kept. This part knows no
+//! connection.
 
 use std::io;
 use std::net::IpAddr;
@@ -28,10 +29,10 @@ use crate::util::process_group::ProcessGroup;
 const WAITING: usize = 64;
 /// The longest answer, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The exit code with which a command refuses without saying more.
+/// The exit code by which a command refuses without an answer.
 const REFUSED: i32 = 1;
 
-/// Who is asked.
+/// The command or endpoint that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// A program and its arguments, never empty, and the directory that it runs in. No shell is involved.
@@ -40,7 +41,7 @@ pub enum Way {
     Url(Uri),
 }
 
-/// How it is asked.
+/// The bounds on checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// How long a check may take, with the wait for its turn. Default 5 s.
@@ -55,7 +56,7 @@ impl Default for Bounds {
     }
 }
 
-/// What a peer shows, as it is asked about: `{"type": "client" or "monitor", …}`. Absent members are left out.
+/// The question, with what the peer shows: `{"type": "client" or "monitor", …}`. Absent members are left out.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Question<'a> {
@@ -95,12 +96,12 @@ struct Answer {
     /// A user's level, from 1.
     #[serde(default)]
     level: Option<u32>,
-    /// Why not, for the log.
+    /// Why the peer is refused, for the log.
     #[serde(default)]
     reason: Option<String>,
 }
 
-/// Why there is no answer. No variant holds what was asked or said.
+/// Why there is no usable answer. No variant holds the question or the answer, because they may hold secrets.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("it did not answer within {} ms", .0.as_millis())]
@@ -119,7 +120,7 @@ enum Fault {
     Form(&'static str),
 }
 
-/// A check by somebody else. Clones share the same bounds.
+/// A check by the operator's own command or endpoint. Clones share the same bounds.
 #[derive(Clone, Debug)]
 pub struct External(Arc<ExternalCheck>);
 
@@ -140,7 +141,7 @@ impl External {
         External(Arc::new(ExternalCheck {
             way,
             bounds,
-            // Each login has a connection of its own, because the other side may close a kept one at the moment in which it is used.
+            // Each check has a connection of its own, because the endpoint may close a kept one at the moment in which it is used.
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector),
             running: Semaphore::new(bounds.concurrent.max(1)),
             waiting: Semaphore::new(WAITING.max(bounds.concurrent)),
@@ -150,7 +151,8 @@ impl External {
     /// The level of the user that the question is about.
     ///
     /// # Errors
-    /// [`AccessRefused::Wrong`] where the answer is no; [`AccessRefused::Busy`] where too many are asked about; [`AccessRefused::Unavailable`] where there is no usable answer.
+    /// [`AccessRefused::Wrong`] if the answer is no, [`AccessRefused::Busy`] if too many checks run or wait, [`AccessRefused::Unavailable`] if there
+    /// is no usable answer.
     pub async fn level(&self, question: &Question<'_>) -> Result<Level, AccessRefused> {
         let level = self.ask(question).await?;
         match level {
@@ -159,7 +161,7 @@ impl External {
         }
     }
 
-    /// Whether the monitor that the question is about is let in.
+    /// Checks the monitor that the question is about.
     ///
     /// # Errors
     /// As [`External::level`].
@@ -193,7 +195,7 @@ impl External {
 }
 
 impl ExternalCheck {
-    /// Posts the question. Absent: a refusal without a body.
+    /// Posts the question. The answer is absent if the status refuses.
     async fn post(&self, address: &Uri, question: Vec<u8>) -> Result<Option<Answer>, Fault> {
         let request = Request::builder()
             .method(Method::POST)
@@ -216,7 +218,7 @@ impl ExternalCheck {
     }
 }
 
-/// Runs the command with the question on its standard input. Absent: a refusal without a word.
+/// Runs the command with the question on its standard input. The answer is absent if the exit code refuses.
 async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> Result<Option<Answer>, Fault> {
     let (program, arguments) = words.split_first().ok_or_else(|| Fault::Run(io::ErrorKind::InvalidInput.into()))?;
     // A relative program is named in full, because platforms differ in whether the parent or the child looks for it.
@@ -226,11 +228,11 @@ async fn run(words: &[String], directory: &std::path::Path, question: &[u8]) -> 
     };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
-    // Dropped before the command has ended, because it is late or says too much, it is killed with all that it has started.
+    // If the command is late or its answer too long, `group` is dropped, which kills the command and all that it has started.
     let mut group = ProcessGroup::spawn(command).map_err(Fault::Run)?;
     let (stdin, stdout) = (group.take_stdin(), group.take_stdout());
     let ask = async {
-        // A command may close the pipe before it has read everything. That is no error.
+        // A command that closes the pipe before it has read everything is no error.
         if let Some(mut stdin) = stdin {
             let _ = stdin.write_all(question).await;
             let _ = stdin.write_all(b"\n").await;

@@ -91,7 +91,7 @@ async fn a1_a_command_that_hangs_is_ended_with_all_that_it_started() {
 #[tokio::test]
 async fn a1_only_so_many_checks_run_and_wait() {
     let dir = tempfile::tempdir().unwrap();
-    // Each leaves a mark while it runs, and says how many others it saw.
+    // Each command leaves a mark while it runs, and says how many marks it saw.
     let text = format!(
         "cd {}; touch $$.mark; set -- *.mark; echo $# >> counts; sleep 0.05; rm $$.mark; echo '{{\"ok\":true,\"level\":3}}'",
         dir.path().display()
@@ -106,7 +106,7 @@ async fn a1_only_so_many_checks_run_and_wait() {
     assert!(most <= Some(Bounds::default().concurrent), "{counts}");
 }
 
-/// A real endpoint, which answers by the user's name.
+/// A real endpoint, whose answer depends on the user's name.
 async fn endpoint() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

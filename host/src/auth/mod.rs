@@ -1,7 +1,7 @@
 //! Who may come in: users with passwords, monitors with tokens.
 //!
 //! This part compares what a peer shows with what the configuration holds, in constant time, or asks the operator's own check. It says at which level
-//! a user may act. It knows no connection: whoever holds the connection slows down and disconnects those who guess.
+//! a user may act. It knows no connection. Whoever holds the connection slows down and disconnects those who guess.
 
 mod access;
 mod exposure;

@@ -1,7 +1,7 @@
 //! Passwords as `adminUser.json` holds them, and the comparison.
 //!
-//! pomelo's own tools send the md5 of a password. What is hashed and compared is therefore always the md5 in hexadecimal: a client that
-//! sends the password itself has it turned into that first.
+//! pomelo's own tools send the md5 of a password. Therefore the md5 in hexadecimal is what is hashed and compared. A password that a client sends in
+//! clear is first turned into its md5.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use md5::{Digest, Md5};
 use subtle::{Choice, ConstantTimeEq};
 
-/// The most memory that a stored hash may ask for, KiB: a login must not be able to exhaust the host.
+/// The most memory that a stored hash may ask for, KiB, because a login must not exhaust the host.
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 /// The most passes that a stored hash may ask for.
 const MAX_PASSES: u32 = 16;
@@ -22,7 +22,7 @@ pub struct StoredPassword(Form);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Form {
-    /// In clear, as pomelo has it; kept as its md5.
+    /// In clear in the file, as pomelo has it. Kept as its md5.
     Plain { md5: String },
     /// `$argon2id$…` of the md5.
     Argon2(String),
@@ -31,10 +31,10 @@ enum Form {
 /// Why a stored password cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadStoredPassword {
-    /// Begins like a hash, but is none of argon2id.
+    /// Begins like a hash, but is not a hash of argon2id.
     #[error("the password begins like a hash, but is no argon2id hash in PHC form")]
     Malformed,
-    /// Asks for more work than this host is ready to do.
+    /// Asks for more memory or passes than this host permits.
     #[error("the password's hash asks for more than {MAX_MEMORY_KIB} KiB or {MAX_PASSES} passes")]
     TooCostly,
 }
@@ -45,10 +45,10 @@ pub enum BadStoredPassword {
 pub struct HashError(argon2::password_hash::Error);
 
 impl StoredPassword {
-    /// Takes what stands in `adminUser.json`.
+    /// Parses a password of `adminUser.json`.
     ///
     /// # Errors
-    /// Where it begins with `$argon2` and is not a usable hash: it is then not taken for a password in clear.
+    /// If it begins with `$argon2` and is not a usable hash, because such a text is hardly a password in clear.
     pub fn parse(text: &str) -> Result<Self, BadStoredPassword> {
         if !text.starts_with("$argon2") {
             return Ok(StoredPassword(Form::Plain { md5: md5_hex(text) }));
@@ -70,7 +70,7 @@ impl StoredPassword {
         matches!(self.0, Form::Plain { .. })
     }
 
-    /// The hash, where there is one: verifying it takes time.
+    /// The hash; absent if the password is stored in clear.
     pub(super) fn hash(&self) -> Option<&str> {
         match &self.0 {
             Form::Plain { .. } => None,
@@ -97,7 +97,7 @@ impl fmt::Debug for StoredPassword {
 /// The stored form of a password: argon2id, with a salt of its own, of the password's md5.
 ///
 /// # Errors
-/// Where the system gives no random salt.
+/// If the system gives no random salt.
 pub fn hash_password(password: &str) -> Result<String, HashError> {
     let hash = Argon2::default().hash_password(md5_hex(password).as_bytes()).map_err(HashError)?;
     Ok(hash.to_string())

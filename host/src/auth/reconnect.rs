@@ -1,16 +1,16 @@
-//! Who may come back without a token.
+//! Which servers of pomelo 2.x may reconnect without a token.
 
-/// What counts where tokens are asked for and a pomelo 2.x server comes back: its `reconnect` carries none.
+/// Which pomelo 2.x servers may reconnect if tokens are required, because their `reconnect` carries no token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reconnect {
-    /// One that has registered with a valid token before, at the address from which it did: what comes back is the same process.
+    /// A server that has registered with a valid token before, from the same address, because it is then the same process.
     #[default]
     Known,
-    /// One that has registered with a valid token before, from wherever it comes.
+    /// A server that has registered with a valid token before, from any address.
     KnownId,
-    /// Whoever says so. Anybody who reaches the port can then stand for any server.
+    /// Any server. Anybody who reaches the port can then pose as any server.
     Any,
-    /// Nobody whom the operator does not admit.
+    /// Only a server that the operator admits.
     Never,
 }
 

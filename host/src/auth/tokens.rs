@@ -19,12 +19,12 @@ pub struct MonitorToken {
 pub struct Tokens(Option<Vec<MonitorToken>>);
 
 impl Tokens {
-    /// Takes the tokens of a configuration; absent (no `adminServer.json`) means that every monitor is let in, as in pomelo.
+    /// Takes the tokens of a configuration. If they are absent (no `adminServer.json`), every monitor is let in, as in pomelo.
     pub fn new(tokens: Option<Vec<MonitorToken>>) -> Self {
         Tokens(tokens)
     }
 
-    /// Whether tokens are asked for.
+    /// Whether monitors must show a token.
     pub fn required(&self) -> bool {
         self.0.is_some()
     }
@@ -41,12 +41,12 @@ impl Tokens {
         found.into()
     }
 
-    /// What a token is remembered by: its SHA-256 in hexadecimal.
+    /// The SHA-256 of a token in hexadecimal, by which it is remembered.
     pub fn digest(token: &str) -> String {
         hex::encode(Sha256::digest(token))
     }
 
-    /// Whether servers of that type have the token of that digest. Where no tokens are asked for, none is taken back.
+    /// Whether servers of that type have the token of that digest. Always true if no tokens are required.
     pub fn has(&self, server_type: &str, digest: &str) -> bool {
         self.0.as_ref().is_none_or(|tokens| {
             let of_type = tokens.iter().filter(|entry| entry.server_type == server_type);

@@ -8,7 +8,7 @@ use super::password::{hash_password, md5_hex, verify_hash};
 use super::{Level, StoredPassword};
 use crate::failure::{Failure, code};
 
-/// Verifications that run at the same time: each takes a core and some 19 MiB for tens of milliseconds.
+/// Verifications that run at the same time. Few may, because each takes a core and some 19 MiB for tens of milliseconds.
 const RUNNING: usize = 2;
 /// Verifications that run or wait; one more is refused.
 const WAITING: usize = 256;
@@ -18,7 +18,7 @@ const WAITING: usize = 256;
 pub struct User {
     /// Unique.
     pub username: String,
-    /// As it is stored.
+    /// The password as it is stored.
     pub password: StoredPassword,
     /// What the user may do.
     pub level: Level,
@@ -36,18 +36,18 @@ pub enum AccessRefused {
     /// A monitor's token is not that of its type.
     #[error("the token is not that of servers of this type")]
     Token,
-    /// The operator's own check gave no answer.
+    /// The operator's own check gave no usable answer.
     #[error("logins cannot be checked now; the master's log says why")]
     Unavailable,
 }
 
 impl AccessRefused {
-    /// Whether what was shown was looked at and is not right: a guess.
+    /// Whether this was a guess: a password or token that was checked and is wrong.
     pub fn is_guess(self) -> bool {
         matches!(self, AccessRefused::Wrong | AccessRefused::Token)
     }
 
-    /// The code of the failure that it is.
+    /// The code of the failure that the peer is sent.
     pub fn code(self) -> &'static str {
         match self {
             AccessRefused::Wrong | AccessRefused::Token => code::FORBIDDEN,
@@ -70,8 +70,8 @@ pub struct Users(Arc<UserTable>);
 #[derive(Debug)]
 struct UserTable {
     users: Vec<User>,
-    /// A hash that nobody's password has. It is verified for unknown users and for users with a password in clear, so that they take as long as users
-    /// with a hash. Absent where no user has a hash.
+    /// A hash that is no user's. It is verified for unknown users and for users with a password in clear, so that they take as long as users with a
+    /// hash. Absent if no user has a hash.
     decoy: Option<String>,
     running: Semaphore,
     waiting: Arc<Semaphore>,
@@ -81,7 +81,7 @@ impl Users {
     /// Takes the users of a configuration.
     pub fn new(users: Vec<User>) -> Self {
         let hashed = users.iter().find_map(|user| user.password.hash());
-        // Without randomness for a salt any user's own hash serves: its result is thrown away.
+        // If there is no random salt, a user's own hash serves, because the result is not used.
         let decoy = hashed.map(|hash| hash_password("").unwrap_or_else(|_| hash.to_owned()));
         Users(Arc::new(UserTable {
             users,
@@ -93,7 +93,7 @@ impl Users {
 
     /// Verifies a password, or with `md5` the md5 of one, and gives the user's level.
     ///
-    /// Takes a core for as long as the hash needs: use [`Users::login`] in asynchronous code.
+    /// This blocks the thread while the hash is computed. Use [`Users::login`] in asynchronous code.
     ///
     /// # Errors
     /// [`AccessRefused::Wrong`].
@@ -113,7 +113,7 @@ impl Users {
         }
     }
 
-    /// As [`Users::verify`], on a thread for blocking work. Only so many run at a time.
+    /// As [`Users::verify`], on a thread for blocking work. The number of verifications at a time is bounded.
     ///
     /// # Errors
     /// [`AccessRefused::Wrong`], or [`AccessRefused::Busy`] where too many verifications run and wait already.
@@ -137,7 +137,7 @@ impl Users {
         self.0.users.iter().find(|user| user.username == username)
     }
 
-    /// Whether anybody would guess a password: one of those that [`Users::with_default_passwords`] finds.
+    /// Whether anybody would guess a password. [`Users::with_default_passwords`] tries the same passwords.
     pub fn guessable(username: &str, password: &str) -> bool {
         guesses(username).any(|guess| guess == password)
     }
@@ -166,12 +166,12 @@ impl Users {
     }
 }
 
-/// What anybody would try as that user's password.
+/// The passwords that anybody would try for that user.
 fn guesses(username: &str) -> impl Iterator<Item = &str> {
     [username, "admin", "monitor", "test", "password", "pomelo"].into_iter()
 }
 
-/// Gives a permit back, also when the work panics.
+/// Gives a permit back when it is dropped, also if the work panics.
 struct Running<'a>(&'a Semaphore);
 
 impl Drop for Running<'_> {

@@ -1,4 +1,4 @@
-//! From a configuration to the options of each part. The parts themselves know no configuration.
+//! Makes the options of each part from a configuration. The parts themselves know no configuration.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::state_db::StateDb;
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
 
-/// Bytes of a frame that are reserved for ids and the transport's own; the rest is for the answer.
+/// Bytes of a frame that are reserved for ids and for the transport. The rest is for the answer.
 const ENVELOPE: usize = 8 << 10;
 
 /// The configuration that the arguments name.
@@ -39,7 +39,7 @@ pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The configuration that a monitor's arguments name; absent where they name none.
+/// The configuration that a monitor's arguments name; absent if they name none.
 pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<Config>> {
     if arguments.config.is_none() && !arguments.demo {
         return Ok(None);
@@ -65,8 +65,8 @@ fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> an
     }
 }
 
-/// The engine of a host, with the configured number of instances divided by `share`. Compiled code is kept in the user's cache directory, or in
-/// the directory that `POMELO_CACHE` names; where that is empty, none is kept.
+/// The engine of a host, with the configured number of instances divided by `share`. Compiled code is kept in the user's cache directory, or in the
+/// directory that `POMELO_CACHE` names. If `POMELO_CACHE` is empty, none is kept.
 pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<Engine> {
     let limits = &settings.engine;
     // A module may be configured with more memory than an engine allows by default.
@@ -130,7 +130,7 @@ pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: 
     }
 }
 
-/// The database of a server's durable state; absent where the configuration names no data directory.
+/// The database of a server's durable state; absent if the configuration names no data directory.
 pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<StateDb>> {
     let directory = config.and_then(|config| config.data_dir(id));
     Ok(directory.map(|directory| StateDb::open(&directory)).transpose()?)
@@ -143,7 +143,7 @@ pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
 /// Who may connect.
 ///
 /// # Errors
-/// Where strangers could log in from the address that is listened on, unless `allow_exposed` is set.
+/// If strangers could log in at the address that the master listens on, unless `allow_exposed` is set.
 pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> anyhow::Result<Access> {
     let (users, tokens) = (Users::new(config.users.clone()), Tokens::new(config.tokens.clone()));
     let auth = &config.settings.auth;
@@ -158,10 +158,10 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
     Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
 }
 
-/// Users and tokens that a running master takes over from changed files.
+/// The users and tokens of changed files, for a running master.
 ///
 /// # Errors
-/// Where a file was removed, because everybody or nobody would be let in without it; and where strangers could log in.
+/// If a file was removed, because everybody or nobody would be let in without it, or if strangers could log in.
 pub(super) fn credentials(
     config: &Config,
     address: IpAddr,
@@ -189,8 +189,8 @@ fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a 
     Exposure { address, tls: false, users, tokens, users_checked, servers_checked }
 }
 
-/// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so that
-/// its requests are in the program's log only.
+/// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so its
+/// requests are in the program's log only.
 pub(super) fn admin_log(config: &Config) -> anyhow::Result<AdminLog> {
     let Some(directory) = config.data_dir(&config.master.id) else { return Ok(AdminLog::default()) };
     let settings = &config.settings.admin_log;
@@ -208,7 +208,7 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
 }
 
-/// Begins to collect metrics; returns what is served of them, and to whom.
+/// Begins to collect metrics. Returns the recorder, and the token for asking it.
 pub(super) fn observe(settings: &config::Settings) -> observe::Options {
     let recorder = Recorder::install();
     if let Err(error) = &recorder {
@@ -229,8 +229,8 @@ fn open_files() -> usize {
     allowed.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// How many connections are served at a time: as many as configured, but no more than there are file descriptors for. A descriptor is needed
-/// even to refuse a connection.
+/// The most connections at a time: as many as configured, but no more than there are file descriptors for, because a descriptor is needed even to
+/// refuse a connection.
 fn connections(configured: usize, files: usize) -> usize {
     let room = files.saturating_sub(RESERVE).max(files / 2).max(1);
     if configured > room {
@@ -250,7 +250,7 @@ pub(super) fn master_options(
     admin_log: AdminLog,
 ) -> master::Options {
     let network = &config.settings.network;
-    // Monitors connect to the host name in the configuration. The listener does not know that name where it listens on a loopback address.
+    // Monitors connect to the host name in the configuration. The listener does not know that name if it listens on a loopback address.
     let mut allowed_hosts = network.allowed_hosts.clone();
     allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
@@ -280,7 +280,7 @@ pub(super) fn master_options(
         mass_loss: MassLoss {
             share: config.settings.master.mass_loss_share,
             hold: config.settings.master.mass_loss_hold,
-            // The longest time until a silent connection is noticed.
+            // The longest time until the loss of a silent connection is noticed.
             window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
         },
         journal: Journal::new(config.settings.master.events),

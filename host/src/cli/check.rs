@@ -1,4 +1,4 @@
-//! `check`: what is wrong with a configuration, all at once.
+//! `check`: prints all faults and warnings of a configuration.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ fn summary(environments: &[String], faults: usize, warnings: usize) -> String {
     format!("{}: {}, {}", environments.join(", "), count(faults, "fault"), count(warnings, "warning"))
 }
 
-/// The module ids that there would be with a modules' directory. Nothing of a file is run.
+/// The module ids with those of a modules' directory, and the files that would be refused. No file is run.
 fn modules(dir: &Path) -> Found {
     let mut ids: BTreeSet<String> = built_in(true).into_iter().flat_map(|built_in| built_in.ids).collect();
     let (mut refused, mut all_told) = (Vec::new(), true);
@@ -75,10 +75,10 @@ fn modules(dir: &Path) -> Found {
         });
         match described {
             Ok(Some(descriptor)) => ids.extend(descriptor.ids.into_iter().map(|id| id.id)),
-            // It would have to be run to be asked.
+            // A module without a descriptor says its ids only when it runs.
             Ok(None) => all_told = false,
             Err(why) => {
-                // A parser's message may go over several lines.
+                // A parser's message may have several lines.
                 let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
                 refused.push((entry.file_name().to_string_lossy().into_owned(), why));
             }

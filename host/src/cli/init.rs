@@ -1,4 +1,4 @@
-//! `init`: a configuration to begin with.
+//! `init`: writes a first configuration.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -39,7 +39,7 @@ const SERVERS: &str = r#"{
 
 const TYPES: [&str; 3] = ["gate", "connector", "chat"];
 
-/// What can be said in `pomelo.toml`, with the defaults. A test takes the signs of comments away and loads it.
+/// The most important settings of `pomelo.toml`, with the defaults. A test removes the `# ` and loads it.
 const SETTINGS: &str = r#"# Settings for which pomelo has no file. What stands behind a # is the default.
 
 [modules]
@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
     let user = json!([{ "id": "user-1", "username": "admin", "password": hash_password(&password)?, "level": 1 }]);
     let tokens = TYPES.map(|name| json!({ "type": name, "token": hex::encode(rand::random::<[u8; 24]>()) }));
     let master = json!({ "id": "master-server-1", "host": "127.0.0.1", "port": port });
-    // With the secrets for their owner alone.
+    // Only their owner can read the files with secrets.
     let files = [
         ("master.json", format!("{master:#}\n"), 0o644),
         ("servers.json", SERVERS.to_owned(), 0o644),
@@ -109,9 +109,9 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
     for (name, text, mode) in &files {
         made.file(&dir.join(name), text, *mode).with_context(|| format!("{name} cannot be written"))?;
     }
-    // A configuration that does not load is taken away again: one with a port that is used twice, for example.
+    // A configuration that does not load is removed again, for example if a port is used twice.
     Config::load(dir, DEFAULT_ENVIRONMENT)?;
-    // Nobody can log in where the password was not shown.
+    // If the password cannot be shown, everything is removed again, because nobody could log in.
     say(dir, *port, &password)?;
     made.keep();
     Ok(())
@@ -141,7 +141,7 @@ fn random_password() -> String {
     rand::random::<[u8; 24]>().iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
-/// What was made, and is taken away again unless all of it was.
+/// Files and directories that were made. They are removed again unless [`Made::keep`] is called.
 #[derive(Default)]
 struct Made {
     files: Vec<PathBuf>,
@@ -149,7 +149,7 @@ struct Made {
 }
 
 impl Made {
-    /// Makes a directory, and those above it, where it is not there.
+    /// Makes a directory, and those above it, unless they exist.
     fn directory(&mut self, path: &Path) -> io::Result<()> {
         let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -158,7 +158,7 @@ impl Made {
         Ok(())
     }
 
-    /// Makes a file that must not be there yet.
+    /// Makes a file that must not exist yet.
     fn file(&mut self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         self.files.push(path.to_owned());
@@ -173,7 +173,7 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        // What cannot be taken away stays, and the error that led here is told.
+        // A file that cannot be removed stays, because the error that led here is the one to report.
         for file in &self.files {
             let _ = fs::remove_file(file);
         }
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(load(SETTINGS), plain, "what is not behind a # is the default as well");
         let bare: Vec<&str> = SETTINGS.lines().skip(1).map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
         let mut all = load(&bare.join("\n"));
-        // Two that have no default: an example of a module, and levels that say what holds without them.
+        // Two settings have no default: the example of a module, and the levels of commands.
         assert_eq!((all.module.len(), all.command_levels["enable"]), (1, 1));
         all.module.clear();
         all.command_levels.clear();

@@ -1,4 +1,4 @@
-//! `start`, `master` and `monitor`: commands that stay until they are told to end.
+//! `start`, `master` and `monitor`: commands that run until they are told to end.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Resul
     cluster(assemble::config(&host)?, credentials, None, allow_exposed).await
 }
 
-/// The files of users and tokens, observed from before they are read, so that no change is missed.
+/// The files of users and tokens. They are watched before they are read, so that no change is missed.
 fn credentials(host: &HostArgs) -> Option<CredentialFiles> {
     host.config.as_deref().map(|dir| CredentialFiles::new(dir, &host.env))
 }
@@ -66,14 +66,14 @@ async fn cluster(
     let stop = ends_by_signal()?;
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
-    // The recorder misses what is counted before it is installed.
+    // The recorder comes first, because it misses everything that is counted before it is installed.
     let observe = assemble::observe(&config.settings);
     let engine = assemble::engine(&config.settings, 1)?;
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
-    // Monitors that are started here are given the master's port. A port that the system chooses is known only after listening.
+    // The starter needs the master's port for its monitors, but a port that the system chooses is known only when the master listens.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => {
@@ -89,7 +89,7 @@ async fn cluster(
         keeper: keeper("monitor"),
         scripts: assemble::scripts(Some(&config), &config.settings, &config.master.id),
     };
-    // A signal that comes while the master starts ends it at once, in order.
+    // A signal that comes while the master starts ends the start.
     let master = Master::start(options, access, own, Some(starter.clone()), engine, settings);
     let Some(master) = stop.run_until_cancelled(master).await.transpose()? else { return Ok(()) };
     let serving = async {
@@ -157,10 +157,10 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
     ));
 }
 
-/// Names in the log the servers that were not started, those of other machines among them.
+/// Names in the log the servers that were not started, also those of other machines.
 ///
 /// # Errors
-/// Where no server was started.
+/// If no server was started.
 fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), String> {
     let (mut started, mut last) = (false, None);
     for (id, outcome) in outcomes {
@@ -178,7 +178,7 @@ fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), Str
     }
 }
 
-/// Runs the monitors of some servers, which join a master that runs already. Ends with a signal, or when none of them is left.
+/// Runs the monitors of some servers, which join a master that runs already. Ends at a signal, or when all of them have ended.
 async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
     if config.origin == Origin::Demo && std::env::var_os(crate::config::DEMO_TOKEN_VARIABLE).is_none() {
         return Err(Exit::usage(
@@ -187,7 +187,7 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
-    // An empty record: servers that were stopped on purpose start too, because they are named here.
+    // The record is empty, so that servers that were stopped on purpose are started too, because they are named here.
     let starter = ServerStarter::new(&config, &config.master.address(), Record::default())?;
     let serving = async {
         let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
@@ -229,7 +229,8 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
 
     let http = arguments.http.or(settings.monitor_http);
     let observe = http.map(|_| assemble::observe(settings));
-    // Opened first, because the database admits one process: a second monitor of this server must neither run its program nor touch its view.
+    // The database is opened first, because only one process can open it: a second monitor of this server must neither run its program nor touch its
+    // view.
     let state = assemble::state(config.as_ref(), &arguments.id)?;
     let journal = Journal::new(KEPT_EVENTS);
     let wanted = Wanted {
@@ -296,19 +297,19 @@ impl From<ReadyArg> for Ready {
     }
 }
 
-/// Cancels a token when standard input ends. A thread of its own reads it: it cannot be waited for in any other way, whatever it is.
+/// Cancels a token when standard input ends. A thread of its own reads it, because not every kind of standard input can be awaited.
 fn ends_with_input(stop: CancellationToken) {
     std::thread::spawn(move || {
-        // What comes is of no interest, and neither is why nothing comes any more.
+        // Neither the input nor the reason of its end matters.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         stop.cancel();
     });
 }
 
-/// A token that SIGTERM, SIGINT or SIGHUP cancels; a second SIGTERM or SIGINT ends the process at once, and the guards the programs.
+/// A token that SIGTERM, SIGINT or SIGHUP cancels. A second SIGTERM or SIGINT ends the process at once, and its guard ends the programs.
 ///
-/// SIGHUP never ends it at once, because programs that end a session send it right behind SIGTERM. Where SIGHUP is ignored, as by `nohup`, it stays
-/// ignored.
+/// SIGHUP never ends the process at once, because programs that end a session send it right after SIGTERM. If SIGHUP is ignored, as under `nohup`, it
+/// stays ignored.
 fn ends_by_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;

@@ -27,7 +27,7 @@ pub(super) struct UserArgs {
     action: Action,
 }
 
-// The password is never an argument: everybody on the machine could read it there.
+// The password is never an argument, because everybody on the machine could read it there.
 const PASSWORD: &str = "The password is asked for on a terminal, or taken from POMELO_NEW_PASSWORD, or read from the first line of standard input.";
 
 #[derive(Subcommand)]
@@ -68,7 +68,8 @@ pub(super) fn run(arguments: UserArgs) -> anyhow::Result<()> {
     let open = || UserFile::open(&config, &env);
     match action {
         Action::Add { name, level } => {
-            // What cannot be is said before a password is asked for; and nobody else waits while it is typed.
+            // The file is opened twice: a refusal must come before the question for the password, and the file must not stay locked while it is
+            // typed.
             open()?.add(&name, "", Level(level))?;
             let stored = new_password(&name)?;
             let mut file = open()?;
@@ -114,7 +115,7 @@ fn list(file: &UserFile, json: bool) -> Result<(), Unprinted> {
     table::print(&["user", "level", "password"], file.users().iter().map(row).collect())
 }
 
-/// Asks for a password; its stored form.
+/// Asks for a password and returns its stored form.
 fn new_password(name: &str) -> anyhow::Result<String> {
     let password = match std::env::var("POMELO_NEW_PASSWORD") {
         Ok(password) => password,

@@ -1,4 +1,4 @@
-//! Servers that are added while a cluster runs. An added server says who and where it is. It runs what the first server of its type runs.
+//! Servers that are added while a cluster runs. An added server has its own id and address, and runs what the first server of its type runs.
 
 use std::env;
 
@@ -11,22 +11,23 @@ use super::servers::{self, PRIVATE, Server, Taken};
 use super::tree::Source;
 use crate::wire::{Info, shown};
 
-/// Members that name a program or its surroundings in pomelo. Only the configuration may say these, and those in [`PRIVATE`].
+/// Members that name a program or its surroundings in pomelo. Only the configuration may set these and those in [`PRIVATE`].
 const RESERVED: [&str; 4] = ["args", "main", "execArgv", "token"];
 /// The longest text of a member, bytes.
 const MAX_TEXT: usize = 256;
-/// Members of one server.
+/// The most members of one server.
 const MAX_MEMBERS: usize = 64;
 
 impl Config {
-    /// Checks servers that are to be added, and completes them: members as `servers.json` has them, and `serverType`. `clusterCount` makes several of
-    /// one, and ports that end in `++` count up. `running` are ids that are taken beside the configured ones; `master` is where it listens.
+    /// Checks servers that are to be added, and adds the members that they inherit. `added` has the members of `servers.json`, and `serverType`.
+    /// `clusterCount` makes several servers of one, and ports that end in `++` count up. `running` are ids that are taken beside the configured ones.
+    /// `master` is the master's `host:port`.
     ///
-    /// Values become words of a configured command, where a shell may read them: texts are of letters, digits and `. _ : @ % + , / -`, and do not
-    /// begin with `-`.
+    /// Texts may only have letters, digits and `. _ : @ % + , / -`, and may not begin with `-`, because they become words of a configured command,
+    /// which a shell may read.
     ///
     /// # Errors
-    /// All that is wrong, a sentence each.
+    /// All faults, a sentence each.
     pub fn added(&self, added: &[Info], running: &[String], master: &str) -> Result<Vec<Server>, Vec<String>> {
         let (mut wrong, mut groups) = (Vec::new(), Map::new());
         for info in added {
@@ -54,7 +55,7 @@ impl Config {
         });
         match faults.unless_any(servers) {
             Ok(mut servers) if wrong.is_empty() => {
-                // What a count stood for is there, each by itself.
+                // Each server that the count stood for is in the list now.
                 servers.iter_mut().for_each(|server| drop(server.info.remove("clusterCount")));
                 Ok(servers)
             }

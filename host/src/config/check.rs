@@ -21,10 +21,10 @@ use crate::supervise::has_cpu;
 /// A fault or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where, what, and how to mend it.
+    /// The place, what is wrong, and how to mend it.
     #[serde(flatten)]
     pub fault: Fault,
-    /// In which of the environments that were checked.
+    /// The checked environments in which it was found.
     pub environments: Vec<String>,
 }
 
@@ -39,16 +39,16 @@ pub struct Report {
     pub warnings: Vec<Finding>,
 }
 
-/// What a modules' directory holds. The caller looks, because this part does not know what a module is.
+/// The content of a modules' directory. The caller reads it, because this part does not know what a module is.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The module ids that there are, built-in ones included; absent where some cannot be told.
+    /// The module ids that exist, built-in ones included. Absent if a file does not say its ids.
     pub ids: Option<BTreeSet<String>>,
     /// Files that would be refused, and why.
     pub refused: Vec<(String, String)>,
 }
 
-/// Checks one environment of a directory, or all that it has. `modules` looks into a modules' directory.
+/// Checks one environment of a directory, or all that it has. `modules` reads a modules' directory.
 pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> Found) -> Report {
     let names = environment.map_or_else(|| found(dir), |name| vec![name.to_owned()]);
     let mut report = Report { environments: names.clone(), ..Report::default() };
@@ -64,13 +64,13 @@ pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> F
     report
 }
 
-/// The environments that a directory has: those of its directories that hold a file of the configuration, and those that its files name. Where there is
-/// none, the default environment.
+/// The environments that a directory has: its directories that hold a file of the configuration, and the environments that its files name. If there
+/// is none, the default environment.
 fn found(dir: &Path) -> Vec<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let holds = FILES.iter().any(|file| entry.path().join(file).is_file());
-        // `config` is where pomelo's applications have it all: a directory above is no configuration.
+        // `config` is no environment, because the configuration of a pomelo application is in the directory of that name.
         if let Some(name) = entry.file_name().to_str().filter(|name| holds && *name != "config") {
             names.insert(name.to_owned());
         }
@@ -91,7 +91,7 @@ fn found(dir: &Path) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// What holds in several environments is told once.
+/// Adds faults or warnings. One that was found in several environments is kept once, with their names.
 fn merge(all: &mut Vec<Finding>, more: Vec<Fault>, environment: &str, same: impl Fn(&Fault, &Fault) -> bool) {
     for fault in more {
         match all.iter_mut().find(|finding| same(&finding.fault, &fault)) {
@@ -101,12 +101,12 @@ fn merge(all: &mut Vec<Finding>, more: Vec<Fault>, environment: &str, same: impl
     }
 }
 
-/// Whether two warnings say the same of the same file. Of a user whom several environments of a file name, one place is enough.
+/// Whether two warnings say the same of the same file. If a user is in several environments of a file, only the first place is kept.
 fn same_warning(one: &Fault, other: &Fault) -> bool {
     one == other || (one.file.ends_with(USERS) && one.file == other.file && one.what == other.what)
 }
 
-/// What can be seen when all files have been read.
+/// Adds the warnings that need all files.
 fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -> Found) {
     let auth = &config.settings.auth;
     let file = |name: &str| {
@@ -162,9 +162,9 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -
     look_at_modules(config, &file("pomelo.toml"), faults, modules);
 }
 
-/// CPUs that servers of this machine name and that it does not have.
+/// Warns of CPUs that servers of this machine name and that it does not have.
 fn missing_cpus(config: &Config, faults: &Faults) {
-    // A name is not looked up, as with the master's.
+    // A host name is not looked up, as with the master's.
     let is_here = |server: &&Server| server.ssh != Some(true) && is_loopback(&server.host);
     for server in config.servers.iter().filter(is_here) {
         let missing = server.cpus.iter().filter(|cpu| !has_cpu(**cpu)).map(usize::to_string).collect::<Vec<_>>();
@@ -192,7 +192,7 @@ fn missing_tokens(config: &Config, path: &Path, faults: &Faults) {
     }
 }
 
-/// Whether others on this machine could read secrets.
+/// Warns if others on this machine can read secrets.
 fn readable(path: &Path, secret: bool, faults: &Faults) {
     let Ok(mode) = fs::metadata(path).map(|metadata| metadata.permissions().mode()) else { return };
     if secret && mode & 0o004 != 0 {
@@ -201,7 +201,7 @@ fn readable(path: &Path, secret: bool, faults: &Faults) {
     }
 }
 
-/// Whether the master would not be started. A name is not looked up: the answer may be another one where it runs.
+/// Warns if the master would not start. A host name is not looked up, because it may have another address on the machine that the master runs on.
 fn exposed(config: &Config, users: &Users, tokens: &Tokens, path: &Path, faults: &Faults) {
     let Ok(address) = config.master.host.parse::<IpAddr>() else { return };
     let auth = &config.settings.auth;

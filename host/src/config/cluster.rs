@@ -12,10 +12,10 @@ use super::servers::{self, Master, Server, ServerDefaults, Taken};
 use super::settings::{ModuleSettings, Settings};
 use crate::auth::{MonitorToken, User};
 
-/// The environment where none is named, as in pomelo.
+/// The environment if none is named, as in pomelo.
 pub const DEFAULT_ENVIRONMENT: &str = "development";
 
-/// Where a configuration comes from: what a monitor must be told to load the same one.
+/// Where a configuration comes from. A monitor is told this, so that it loads the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A directory.
@@ -35,11 +35,11 @@ pub struct Config {
     pub master: Master,
     /// `servers.json`, in the order of the file.
     pub servers: Vec<Server>,
-    /// `crons.json`; empty where the file is not there.
+    /// `crons.json`; empty if there is no such file.
     pub crons: Vec<Cron>,
-    /// `adminUser.json`; empty where the file is not there, and then no client is let in.
+    /// `adminUser.json`; empty if there is no such file. No client is then let in.
     pub users: Vec<User>,
-    /// `adminServer.json`; absent where the file is not there, and then every monitor is let in.
+    /// `adminServer.json`; absent if there is no such file. Every monitor is then let in.
     pub tokens: Option<Vec<MonitorToken>>,
     /// `pomelo.toml`.
     pub settings: Settings,
@@ -56,8 +56,8 @@ impl Config {
         Self::load_with_master(dir, environment, None)
     }
 
-    /// As [`Config::load`]; `${master}` in commands is the `HOST:PORT` given, if it is, since the master may have been told another port on
-    /// its command line.
+    /// As [`Config::load`]. If `address` is given, `${master}` in commands is this `HOST:PORT`, because the master's command line may name another
+    /// port.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -110,19 +110,19 @@ impl Config {
         self.crons.iter().filter(|cron| cron.is_for(server)).map(|cron| cron.members.clone()).collect()
     }
 
-    /// Settings of a module: its own, or the defaults.
+    /// The settings of a module, or the defaults if the configuration does not name it.
     pub fn module(&self, id: &str) -> ModuleSettings {
         let settings = &self.settings;
         settings.module.get(id).cloned().unwrap_or_else(|| ModuleSettings::unnamed(&settings.limits))
     }
 
-    /// Where a host keeps its state, a directory for each server id; absent where nothing is kept. The directory need not be there yet.
+    /// The directory in which the host of a server keeps its state; absent if nothing is kept. The directory need not exist yet.
     pub fn data_dir(&self, server_id: &str) -> Option<PathBuf> {
         self.settings.data.as_ref().map(|dir| dir.join(file_name(server_id)))
     }
 }
 
-/// A file name for an id: what could mean something to a file system is written as `%` and its code.
+/// A file name for an id. Bytes that could mean something to a file system are written as `%` and their code.
 pub fn file_name(id: &str) -> String {
     let mut name = String::with_capacity(id.len());
     for (i, byte) in id.bytes().enumerate() {
@@ -135,21 +135,21 @@ pub fn file_name(id: &str) -> String {
     name
 }
 
-/// Placeholders that are no members of the server.
+/// Placeholders that are not members of the server.
 pub(super) fn placeholders(environment: &str, master: Option<String>) -> Map<String, Value> {
     let mut extra = Map::new();
     extra.insert("environment".into(), environment.into());
     if let Some(master) = master {
         extra.insert("master".into(), master.into());
     }
-    // A path that is not Unicode cannot stand in a command that is; `${exe}` is then unknown.
+    // A path that is not Unicode cannot stand in a command, so `${exe}` is then unknown.
     if let Some(exe) = std::env::current_exe().ok().as_deref().and_then(Path::to_str) {
         extra.insert("exe".into(), exe.into());
     }
     extra
 }
 
-/// What holds for servers that do not say otherwise.
+/// The defaults of servers.
 pub(super) fn server_defaults<'a>(
     settings: &Settings,
     placeholders: &'a Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What a server's program is run with: splitting of commands, and placeholders in them.
+//! How a server's program is run: splits commands and replaces placeholders.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,13 +14,13 @@ use super::tree::{Node, Tree};
 pub struct Launch {
     /// The program and its arguments; never empty. No shell is involved.
     pub command: Vec<String>,
-    /// Where it runs; absent: where the host runs.
+    /// The directory in which it runs; by default the host's.
     pub cwd: Option<PathBuf>,
-    /// What is added to the environment that it inherits.
+    /// Variables that are added to the environment that it inherits.
     pub env: BTreeMap<String, String>,
 }
 
-/// Shows no values of the environment and no arguments: they may be secrets.
+/// Shows no values of the environment and no arguments, because they may be secrets.
 impl fmt::Debug for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Launch")
@@ -31,7 +31,7 @@ impl fmt::Debug for Launch {
     }
 }
 
-/// Reads `command`, `cwd` and `env` of a server; `members` are what placeholders may name. A relative `cwd` begins at `base`.
+/// Reads `command`, `cwd` and `env` of a server. Placeholders may name `members`. A relative `cwd` begins at `base`.
 pub(super) fn read(table: &mut Table<'_>, members: &Map<String, Value>, base: &Path) -> Option<Launch> {
     let file = table.file;
     let command = table.get("command").map(|node| (words(file, node, members), node.at));
@@ -79,7 +79,7 @@ fn words(file: File<'_>, node: &Node, members: &Map<String, Value>) -> Vec<Strin
                     "`command` has a quote that is never closed",
                     "close it, or write an array of strings",
                 );
-                // The fault is told; this only keeps «is empty» from being told as well.
+                // The fault has been kept. This word keeps the fault `is empty` from being added to it.
                 vec![("?".to_owned(), node.at)]
             }
         },
@@ -102,7 +102,7 @@ fn words(file: File<'_>, node: &Node, members: &Map<String, Value>) -> Vec<Strin
     parts.into_iter().map(|(word, at)| fill(file, at, &word, members)).collect()
 }
 
-/// Replaces `${name}` by the member of that name; `$${` stands for `${` itself.
+/// Replaces `${name}` by the member of that name. `$${` stands for `${` itself.
 fn fill(file: File<'_>, at: usize, text: &str, members: &Map<String, Value>) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

@@ -8,7 +8,7 @@ use super::reader::File;
 use super::tree::{Node, Tree};
 use crate::auth::{Level, MonitorToken, Secret, StoredPassword, User};
 
-/// Users and tokens alone, as far as their files are there: what can be read anew while a master runs.
+/// The users and the tokens, each absent if its file is not there. A running master reads them again.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// `adminUser.json`.
@@ -21,7 +21,7 @@ impl Credentials {
     /// Reads both files.
     ///
     /// # Errors
-    /// All their faults.
+    /// All faults of both files.
     pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
         let files = Files { dir, environment, faults: &faults };
@@ -29,14 +29,14 @@ impl Credentials {
         faults.unless_any(Some(credentials))
     }
 
-    /// Where the files may stand.
+    /// The paths at which the files may be.
     pub fn paths(dir: &Path, environment: &str) -> [PathBuf; 4] {
         let inner = dir.join(environment);
         [dir.join(USERS), inner.join(USERS), dir.join(TOKENS), inner.join(TOKENS)]
     }
 }
 
-/// A token with fewer bytes could be guessed.
+/// The shortest token that cannot be guessed, bytes.
 const SHORT_TOKEN: usize = 16;
 
 /// Reads the users.
@@ -45,7 +45,7 @@ pub(super) fn users(file: File<'_>, node: &Node) -> Vec<User> {
     let mut users: Vec<User> = Vec::new();
     for node in entries(file, node, "adminUser.json", EXAMPLE) {
         let Some(mut table) = file.table(node, "a user") else { continue };
-        // pomelo numbers its users; nothing asks for the number.
+        // pomelo numbers its users, but nothing uses the number.
         table.get("id");
         let name = table.required("username", r#""username": "admin""#);
         let password = table.required("password", r#""password": "…""#);

@@ -17,12 +17,12 @@ pub struct Cron {
     pub server_type: String,
     /// For that server alone.
     pub server_id: Option<String>,
-    /// As it stands in the file: `id`, `time`, `action`, and whatever else its action is to be given.
+    /// All members as in the file: `id`, `time`, `action`, and whatever else its action is to be given.
     pub members: Map<String, Value>,
 }
 
 impl Cron {
-    /// Whether it is for a server.
+    /// Whether it is for this server.
     pub fn is_for(&self, server: &Server) -> bool {
         self.server_type == server.server_type && self.server_id.as_ref().is_none_or(|id| *id == server.id)
     }

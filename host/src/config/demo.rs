@@ -1,4 +1,4 @@
-//! The demo cluster: carried inside the program, so that one can look around without writing a file.
+//! The demo cluster. Its configuration is part of the program, so that it can be tried without writing a file.
 
 use std::env;
 
@@ -39,11 +39,11 @@ impl Config {
     /// The demo cluster: a master on 127.0.0.1:3005, one gate, two connectors and two chat servers, each of which runs this very program
     /// as `demo-server`; users admin/admin (level 1) and monitor/monitor (level 2). Nothing is kept on disk.
     ///
-    /// All types of server share one token: that of [`DEMO_TOKEN_VARIABLE`], else a random one, made anew by each call. Whoever starts
+    /// All types of server share one token: that of [`DEMO_TOKEN_VARIABLE`], otherwise a random one that each call makes anew. Whoever starts
     /// monitors passes it on in that variable.
     ///
     /// # Errors
-    /// Where the path of this program is not Unicode, for it stands in the commands.
+    /// If the path of this program is not Unicode, because it stands in the commands.
     pub fn demo() -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
         let mut taken = Taken::default();

@@ -12,9 +12,9 @@ use serde::Serialize;
 pub struct Fault {
     /// The file it is in.
     pub file: PathBuf,
-    /// Line, from 1; 0 where the file as a whole is meant.
+    /// Line, from 1; 0 if the fault is the whole file's.
     pub line: usize,
-    /// Column in characters, from 1; 0 where the file as a whole is meant.
+    /// Column in characters, from 1; 0 if the fault is the whole file's.
     pub column: usize,
     /// What is wrong. Never holds a password or a token.
     pub what: String,
@@ -51,7 +51,7 @@ impl std::error::Error for ConfigErrors {}
 pub(super) struct Faults {
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
-    /// Places, by a name, of what can only be judged when all files have been read.
+    /// Places, by a name, of settings that can only be judged when all files have been read.
     places: RefCell<HashMap<String, Fault>>,
 }
 
@@ -64,12 +64,12 @@ impl Faults {
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// Remembers where something stands.
+    /// Remembers the place of a setting under a name.
     pub(super) fn mark(&self, name: String, place: Fault) {
         self.places.borrow_mut().insert(name, place);
     }
 
-    /// A warning about something whose place was remembered.
+    /// Adds a warning at a remembered place, if there is one of that name.
     pub(super) fn warn_at(&self, name: &str, what: impl Into<String>, hint: impl Into<String>) {
         let place = self.places.borrow().get(name).cloned();
         if let Some(place) = place {
@@ -77,17 +77,17 @@ impl Faults {
         }
     }
 
-    /// A warning about a file as a whole.
+    /// Adds a warning about a file as a whole.
     pub(super) fn warn_whole(&self, file: impl Into<PathBuf>, what: impl Into<String>, hint: impl Into<String>) {
         self.warn(Fault { file: file.into(), line: 0, column: 0, what: what.into(), hint: hint.into() });
     }
 
-    /// A fault of a file as a whole.
+    /// Adds a fault of a file as a whole.
     pub(super) fn whole(&self, file: impl Into<PathBuf>, what: impl Into<String>, hint: impl Into<String>) {
         self.push(Fault { file: file.into(), line: 0, column: 0, what: what.into(), hint: hint.into() });
     }
 
-    /// `value`, or the faults if there are any.
+    /// Returns `value`, or the faults if there are any.
     pub(super) fn unless_any<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
         let (faults, _) = self.into_lists();
         match value {

@@ -59,7 +59,7 @@ impl Files<'_> {
         }
     }
 
-    /// The text of a file: that in the directory, else that in the environment's directory, as pomelo looks for it.
+    /// The text of a file. It is looked for in the directory, then in the environment's directory, as in pomelo.
     fn find(&self, name: &str) -> Option<Source> {
         [self.dir.join(name), self.dir.join(self.environment).join(name)].iter().find_map(|path| match read(path) {
             Ok(text) => text.map(|text| Source::new(path, text)),
@@ -74,10 +74,10 @@ impl Files<'_> {
         })
     }
 
-    /// The part of a file that is for the environment: the member of its name, or all where there is no such level.
+    /// The part of a file that is for the environment: the member of its name, or the whole file if its members are not environments.
     fn environment<'n>(&self, file: File<'_>, node: &'n Node) -> Option<&'n Node> {
         let Tree::Table(members) = &node.value else {
-            // A file that could not be read has its fault already.
+            // `null` stands for a file that could not be read, whose fault has been kept.
             return (!matches!(node.value, Tree::Null)).then_some(node);
         };
         if let Some(member) = members.iter().rfind(|member| member.key == self.environment) {
@@ -92,7 +92,7 @@ impl Files<'_> {
         Some(node)
     }
 
-    /// Keeps the fault that there is no `master.json`.
+    /// Adds the fault that there is no `master.json`.
     pub(super) fn master_is_missing(&self) {
         let path = self.dir.join("master.json");
         let inner = self.dir.join("config");
@@ -105,13 +105,13 @@ impl Files<'_> {
     }
 }
 
-/// The environments that a JSON file has: none where it is for all of them.
+/// The environments that a JSON file has; none if the file is for all of them.
 pub(super) fn environments<'n>(path: &Path, node: &'n Node) -> Vec<&'n str> {
     let Tree::Table(members) = &node.value else { return Vec::new() };
     let name = path.file_name().unwrap_or_default();
     let is_level = |node: &Node| match &node.value {
         Tree::Table(_) => true,
-        // Lists are server types in servers.json, and environments where a file is a list itself.
+        // A member that is a list is a server type in servers.json, but an environment in a file whose content is a list.
         Tree::List(_) => name == USERS || name == TOKENS,
         _ => false,
     };
@@ -121,7 +121,7 @@ pub(super) fn environments<'n>(path: &Path, node: &'n Node) -> Vec<&'n str> {
     members.iter().map(|member| member.key.as_str()).collect()
 }
 
-/// A file's text; absent where there is no such file.
+/// A file's text; absent if there is no such file.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > MAX_FILE => Err(io::Error::from(io::ErrorKind::FileTooLarge)),

@@ -1,9 +1,8 @@
-//! The configuration of a cluster: pomelo's files, and `pomelo.toml` for what pomelo has no file for.
+//! The configuration of a cluster: pomelo's files, and `pomelo.toml` for settings for which pomelo has no file.
 //!
-//! A directory holds `master.json`, `servers.json`, `crons.json`, `adminUser.json` and `adminServer.json` as pomelo writes them: flat, with one level of
-//! environments (`{"development": …, "production": …}`), or in a directory named after the environment. All faults are reported at once, each with its
-//! place and a way to mend it. This part reads files and knows what is right in them. It starts nothing, opens no connection, and does not watch
-//! the files.
+//! A directory holds `master.json`, `servers.json`, `crons.json`, `adminUser.json` and `adminServer.json` as pomelo writes them: flat, with one level
+//! of environments (`{"development": …, "production": …}`), or in a directory named after the environment. All faults are reported at once, each with
+//! its place and a way to mend it. This part reads files and checks them. It starts nothing, opens no connection, and does not watch the files.
 
 mod added;
 mod check;

@@ -11,7 +11,7 @@ use super::tree::{Member, Node, Source, Tree, to_map};
 /// The longest time that any deadline may be, ms: one day.
 pub(super) const DAY_MS: u64 = 86_400_000;
 
-/// A file that is being read, and where its faults go.
+/// A file that is being read, and the list of its faults.
 #[derive(Clone, Copy)]
 pub(super) struct File<'a> {
     pub(super) source: &'a Source,
@@ -29,12 +29,12 @@ impl<'a> File<'a> {
         self.faults.warn(self.source.fault(at, what, hint));
     }
 
-    /// Remembers where something stands that can only be judged later.
+    /// Remembers, under a name, the place of a setting that can only be judged when all files have been read.
     pub(super) fn mark(self, name: impl Into<String>, at: usize) {
         self.faults.mark(name.into(), self.source.fault(at, "", ""));
     }
 
-    /// Keeps a fault of type.
+    /// Keeps the fault that a value has the wrong type.
     pub(super) fn wrong_type(self, node: &Node, name: &str, expected: &str, example: &str) {
         self.fault(
             node.at,
@@ -43,7 +43,7 @@ impl<'a> File<'a> {
         );
     }
 
-    /// The table that a node is, or a fault.
+    /// The table that a node is. If it is none, keeps a fault.
     pub(super) fn table(self, node: &'a Node, name: impl Into<String>) -> Option<Table<'a>> {
         let name = name.into();
         let Tree::Table(members) = &node.value else {
@@ -71,7 +71,7 @@ pub(super) struct Table<'a> {
     /// What the table is called in messages.
     pub(super) name: String,
     members: &'a [Member],
-    /// Keys that were asked for: the table knows no others.
+    /// Keys that were asked for. All others are unknown.
     known: Vec<&'static str>,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Table<'a> {
             .filter(|node| !matches!(node.value, Tree::Null))
     }
 
-    /// An integer within bounds, both named in the fault.
+    /// An integer within bounds. A fault names both.
     pub(super) fn number(&mut self, key: &'static str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
         let Some(node) = self.get(key) else { return default };
         let number = match &node.value {
@@ -144,7 +144,7 @@ impl<'a> Table<'a> {
         seconds.map(Duration::from_secs_f64)
     }
 
-    /// A share, from 0 to 1.
+    /// A number from 0 to 1.
     pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
         let Some(node) = self.get(key) else { return default };
         let share = match &node.value {
@@ -236,7 +236,7 @@ impl<'a> Table<'a> {
         to_map(self.members)
     }
 
-    /// Ends reading: keys that nobody asked for are faults.
+    /// Ends reading. Keys that were not asked for are faults.
     pub(super) fn close(self) {
         for member in self.members.iter().filter(|member| !self.known.contains(&member.key.as_str())) {
             let what = format!("unknown key `{}` in {}", member.key, self.name);
@@ -250,7 +250,7 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
     let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(word, a).total_cmp(&strsim::jaro_winkler(word, b)));
     match nearest {
         Some(nearest) if strsim::jaro_winkler(word, nearest) > 0.8 => format!("did you mean `{nearest}`?"),
-        // A type stands there once for each of its servers.
+        // The known words may repeat: a server type is in the list once for each of its servers.
         _ => {
             let once = known.iter().enumerate().filter(|(i, word)| !known[..*i].contains(word));
             format!("known here: {}", once.map(|(_, word)| *word).collect::<Vec<_>>().join(", "))

@@ -1,4 +1,4 @@
-//! The settings of `pomelo.toml`, for what pomelo has no file for, and their defaults. [`super::toml_file`] reads them.
+//! The settings of `pomelo.toml`, for which pomelo has no file, and their defaults. [`super::toml_file`] reads them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,53 +16,53 @@ use crate::supervise::{KEPT_LINES, Policy, Restart};
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;
 
-/// All of `pomelo.toml`. The default is what an empty file means, but that it keeps nothing on disk and names its directories
-/// relative to nothing.
+/// All of `pomelo.toml`. The default is that of an empty file, except that nothing is kept on disk and directories are relative to the working
+/// directory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `running`, `instances`,
     /// `reserve`, `queue`, `store_kib`, `answer_kib`.
     pub limits: Limits,
-    /// `[limits] total_instances`: calls under way in all modules together.
+    /// `[limits] total_instances`: the most calls under way in all modules together.
     pub engine: EngineLimits,
-    /// `[modules]`: where modules are.
+    /// `[modules]`: the directory of modules.
     pub modules: Modules,
     /// `[module.ID]`: settings of single modules.
     pub module: BTreeMap<String, ModuleSettings>,
-    /// `[scripts]`: programs that are run once.
+    /// `[scripts]`: small programs that are run once on a server.
     pub scripts: Scripts,
     /// `[network]`: connections.
     pub network: Network,
-    /// `[watch]`: the modules directory under observation.
+    /// `[watch]`: how the modules directory is watched.
     pub watch: Watch,
-    /// `[supervise]`: programs and how they are brought back.
+    /// `[supervise]`: how servers' programs are ended and started again.
     pub supervise: Supervise,
-    /// `[master]`: the server table.
+    /// `[master]`: the server table and its events.
     pub master: MasterTimes,
-    /// `[ssh]`: servers on other machines. Absent: they are started there by somebody else.
+    /// `[ssh]`: servers on other machines. If absent, the master does not start them.
     pub ssh: Option<Ssh>,
     /// `[auth]`: the operator's own checks.
     pub auth: Auth,
-    /// `[commands] levels`: from a command of the host (`list`, `enable`, …) to the highest level that may give it, instead of the host's own.
+    /// `[commands] levels`: from a command of the host (`list`, `enable`, …) to the highest level that may give it, in place of the default.
     pub command_levels: BTreeMap<String, u32>,
-    /// `[admin_log]`: what clients asked for.
+    /// `[admin_log]`: the log of what clients asked for.
     pub admin_log: AdminLog,
-    /// `[monitor] http`: an address such as `127.0.0.1:0` at which each monitor serves its metrics and health; absent: it does not.
+    /// `[monitor] http`: an address such as `127.0.0.1:0` at which each monitor serves its metrics and health. If absent, it serves none.
     pub monitor_http: Option<SocketAddr>,
-    /// `[metrics] token`: what must be shown by those who ask for metrics from another machine; absent: only this machine may ask.
+    /// `[metrics] token`: the token that whoever asks for metrics from another machine must show. If absent, only this machine may ask.
     pub metrics_token: Option<Secret>,
     /// `[pomelo]`: servers of pomelo 2.x.
     pub pomelo: Pomelo,
-    /// `[data] dir`: where state is kept, `data` by default; a relative path begins at the configuration directory.
+    /// `[data] dir`: the directory of all state, `data` by default. A relative path begins at the configuration directory.
     pub data: Option<PathBuf>,
 }
 
 /// `[auth]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Auth {
-    /// `user_command` (a list of words) or `user_url`: asked about clients, in the place of `adminUser.json`.
+    /// `user_command` (a list of words) or `user_url`: checks clients in place of `adminUser.json`.
     pub user: Option<Way>,
-    /// `server_command` or `server_url`: asked about monitors, in the place of `adminServer.json`.
+    /// `server_command` or `server_url`: checks monitors in place of `adminServer.json`.
     pub server: Option<Way>,
     /// `timeout_ms` = 5000: how long a check may take, and `concurrent` = 4: how many run at the same time.
     pub bounds: Bounds,
@@ -89,11 +89,11 @@ impl Default for AdminLog {
 /// `[modules]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modules {
-    /// `dir` = `"modules"`: where `.wasm` files are; a relative path begins at the configuration directory.
+    /// `dir` = `"modules"`: the directory of `.wasm` files. A relative path begins at the configuration directory.
     pub dir: PathBuf,
     /// `allow_replace_builtin` = false: whether a file may take the place of a built-in module of its id.
     pub allow_replace_builtin: bool,
-    /// `system_monitor` = false: whether the built-in modules run that look at machines, processes and logs, pomelo's `systemMonitor`.
+    /// `system_monitor` = false: whether the built-in modules that look at machines, processes and logs run, as with pomelo's `systemMonitor`.
     pub system_monitor: bool,
 }
 
@@ -106,31 +106,31 @@ impl Default for Modules {
 /// `[module.ID]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleSettings {
-    /// `options`: any table; given to the module as JSON.
+    /// `options`: any table. The module gets it as JSON.
     pub options: Map<String, Value>,
-    /// `interval`, seconds: instead of the module's own. Below 1 s the host takes 1 s.
+    /// `interval`, seconds: instead of the module's own. A shorter one than 1 s counts as 1 s.
     pub interval: Option<Duration>,
     /// `delay`, seconds: instead of the module's own.
     pub delay: Option<Duration>,
-    /// `limits`: those of `[limits]` where a key is not given.
+    /// `limits`: a key that is not given has the value of `[limits]`.
     pub limits: Limits,
-    /// `grants`: what the module may use: `cluster`, `uplink`, `process`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`, `cluster:ID`, `uplink:ID`,
-    /// `store:ID`.
+    /// `grants`: what the module may use, any of `cluster`, `uplink`, `process`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`,
+    /// `cluster:ID`, `uplink:ID`, `store:ID`.
     pub grants: Vec<String>,
-    /// `levels`: operation to the highest level that may do it, instead of the module's own.
+    /// `levels`: from an operation to the highest level that may ask for it, instead of the module's own.
     pub levels: BTreeMap<String, u32>,
-    /// `server_types`: where the module runs; empty for everywhere.
+    /// `server_types`: the types of servers on which the module runs; empty for all.
     pub server_types: Vec<String>,
-    /// `environments`: in which the module runs; empty for all.
+    /// `environments`: the environments in which the module runs; empty for all.
     pub environments: Vec<String>,
     /// `enabled` = true.
     pub enabled: bool,
-    /// `file`: name of its file in the modules directory, where that is not found by id: one file can serve several ids.
+    /// `file`: the name of its file in the modules directory, if it is not found by id, because one file can serve several ids.
     pub file: Option<String>,
 }
 
 impl ModuleSettings {
-    /// What counts for a module that the configuration does not name.
+    /// The settings of a module that the configuration does not name.
     pub fn unnamed(limits: &Limits) -> Self {
         ModuleSettings {
             options: Map::new(),
@@ -150,9 +150,9 @@ impl ModuleSettings {
 /// `[scripts]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scripts {
-    /// `grants` = []: what scripts may do beside `agent` and `store`; as for a module, but for `scripts`.
+    /// `grants` = []: what scripts may use beside `agent` and `store`. The words are those of a module, without `scripts`.
     pub grants: Vec<String>,
-    /// `limits`: of one run; those of `[limits]` where a key is not given. At most `running` run at the same time.
+    /// `limits`: of one run. A key that is not given has the value of `[limits]`. At most `running` scripts run at the same time.
     pub limits: Limits,
 }
 
@@ -163,17 +163,17 @@ pub struct Network {
     pub ping_interval: Duration,
     /// `ping_timeout_ms` = 5000.
     pub ping_timeout: Duration,
-    /// `register_deadline_ms` = 5000: a connection that has not registered by then is closed.
+    /// `register_deadline_ms` = 5000: a connection that has not registered within this time is closed.
     pub register_deadline: Duration,
-    /// `max_frame_kib` = 4096: a frame of a registered peer, bytes.
+    /// `max_frame_kib` = 4096: the largest frame of a registered peer, bytes.
     pub max_frame: usize,
-    /// `max_unregistered_frame_kib` = 16: a frame of a peer that has not registered, bytes.
+    /// `max_unregistered_frame_kib` = 16: the largest frame of a peer that has not registered, bytes.
     pub max_unregistered_frame: usize,
-    /// `max_connections` = 4096, or as many as the process may have files open, less 256.
+    /// `max_connections` = 4096, or fewer: as many as the process may have files open, less 256.
     pub max_connections: usize,
-    /// `outbox` = 4096: frames that wait to be sent to one peer.
+    /// `outbox` = 4096: the most frames that wait to be sent to one peer.
     pub outbox: usize,
-    /// `pending` = 4096: requests under way to one peer.
+    /// `pending` = 4096: the most requests under way to one peer.
     pub pending: usize,
     /// `request_deadline_ms` = 10000: for requests whose sender names none.
     pub request_deadline: Duration,
@@ -201,11 +201,11 @@ impl Default for Network {
 /// `[watch]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// `settle_ms` = 100: how long a file must stay as it is before it is loaded.
+    /// `settle_ms` = 100: how long a file must stay unchanged before it is loaded.
     pub settle: Duration,
     /// `drain_ms` = 10000: how long calls of a replaced version may go on.
     pub drain: Duration,
-    /// `poll` = false: look at the directory from time to time, for file systems that send no events.
+    /// `poll` = false: whether to look at the directory from time to time, for file systems that send no events.
     pub poll: bool,
 }
 
@@ -218,7 +218,7 @@ impl Default for Watch {
 /// `[supervise]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Supervise {
-    /// `stop_deadline_ms` = 5000: a program that was asked to end and has not by then is killed.
+    /// `stop_deadline_ms` = 5000: a program that has not ended this long after it was asked to is killed.
     pub stop_deadline: Duration,
     /// `backoff_min_ms` = 200: wait before the first restart.
     pub backoff_min: Duration,
@@ -228,15 +228,15 @@ pub struct Supervise {
     pub healthy_after: Duration,
     /// `ready_delay_ms` = 300: a program that runs this long counts as started, and its server is registered.
     pub ready_delay: Duration,
-    /// `ready` = `"delay"`: what says that a program is ready, for servers that do not say: `delay`, `port` or `control`. A server without a port that
-    /// is to be looked at counts as ready after the delay.
+    /// `ready` = `"delay"`: what says that a program is ready, for servers without `ready`: `delay`, `port` or `control`. With `port`, a server
+    /// without a port counts as ready after the delay.
     pub ready: Ready,
-    /// `ready_deadline_ms` = 60000: a program that is not ready by then, by its port or its control socket, is ended, and tried again as
+    /// `ready_deadline_ms` = 60000: a program that is not ready within this time, by its port or its control socket, is ended, and started again as
     /// `restart` says.
     pub ready_deadline: Duration,
-    /// `output_lines` = 1000: lines that are kept of what a program writes.
+    /// `output_lines` = 1000: the newest lines of a program's output that are kept.
     pub output_lines: usize,
-    /// `restart` = `"always"`: whether a program that ended by itself is brought back, for servers that do not say.
+    /// `restart` = `"always"`: whether a program that ended by itself is started again, for servers without `restart`.
     pub restart: Restart,
 }
 
@@ -257,7 +257,7 @@ impl Default for Supervise {
 }
 
 impl Supervise {
-    /// The policy for a program with that answer to whether it is brought back.
+    /// The policy of a program with that `restart`.
     pub fn policy(&self, restart: Restart) -> Policy {
         Policy {
             restart,
@@ -273,14 +273,14 @@ impl Supervise {
 /// `[master]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MasterTimes {
-    /// `grace_ms` = 500: how long a connection that was lost in silence is waited for before its server counts as gone.
+    /// `grace_ms` = 500: how long the master waits, after a connection broke without a goodbye, before its server counts as gone.
     pub grace: Duration,
-    /// `event_window_ms` = 50: changes within it are told together.
+    /// `event_window_ms` = 50: changes of the server table within this time are told together.
     pub event_window: Duration,
     /// `events` = 1000: the newest events that `pomelo events` shows.
     pub events: usize,
-    /// `mass_loss_share` = 0.5: where more than this share of the servers, and at least three, vanish at once, they are kept in every view and an
-    /// alarm is raised; 1 for never.
+    /// `mass_loss_share` = 0.5: if more than this share of the servers, and at least three, vanish at once, they are kept in every view and an alarm
+    /// is raised; 1 for never.
     pub mass_loss_share: f64,
     /// `mass_loss_hold_ms` = 60000: how long they are kept.
     pub mass_loss_hold: Duration,
@@ -298,32 +298,32 @@ impl Default for MasterTimes {
     }
 }
 
-/// `[ssh]`: how servers on other machines are started. What stands here is an argument of `ssh` that anybody on this machine can see: no secrets.
+/// `[ssh]`: how servers on other machines are started. No value may be a secret, because anybody on this machine can see the arguments of `ssh`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ssh {
-    /// `options` = []: of `ssh`, before its own: `["-p", "2222", "-i", "/etc/pomelo/key"]`.
+    /// `options` = []: options of `ssh`, before the host's own: `["-p", "2222", "-i", "/etc/pomelo/key"]`.
     pub options: Vec<String>,
-    /// `user`: who is logged in there; absent: as `ssh` has it.
+    /// `user`: the user there; by default `ssh`'s.
     pub user: Option<String>,
-    /// `program`: the path of this program there; absent: as here.
+    /// `program`: the path of this program there; by default the same as here.
     pub program: Option<String>,
-    /// `config`: the directory of the configuration there; absent: as here.
+    /// `config`: the directory of the configuration there; by default the same as here.
     pub config: Option<String>,
 }
 
 /// `[pomelo]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pomelo {
-    /// `reconnect` = `"known"`: which servers may come back where tokens are asked for; pomelo's show none when they do. `known`: those that
-    /// registered with a valid token before, from the same address; `known-id`: from any; `any`: whoever says so; `never`: nobody. Others wait for
-    /// `pomelo admit`.
+    /// `reconnect` = `"known"`: which servers of pomelo 2.x may reconnect if tokens are required, because they show none then. `known`: those that
+    /// registered with a valid token before, from the same address; `known-id`: from any address; `any`: all; `never`: none. Others wait for `pomelo
+    /// admit`.
     pub reconnect: Reconnect,
-    /// `app`: the main program of an application of pomelo 2.x, such as `"../app.js"`; a relative path begins at the configuration directory. Where it
-    /// is there, servers without a `command` are run as pomelo's own starter runs them, and no monitor stands beside them.
+    /// `app`: the main program of an application of pomelo 2.x, such as `"../app.js"`. A relative path begins at the configuration directory. If it
+    /// is given, servers without a `command` are run as pomelo's own starter runs them, without a monitor beside them.
     pub app: Option<PathBuf>,
     /// `node` = `"node"`: the program that runs it.
     pub node: String,
-    /// `idle_ms` = 150000: a peer on pomelo-admin's wire that is silent for so long is gone. pomelo's send something once a minute.
+    /// `idle_ms` = 150000: a peer on pomelo-admin's wire that is silent for this time counts as gone. pomelo's peers send something once a minute.
     pub idle: Duration,
 }
 

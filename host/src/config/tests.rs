@@ -27,7 +27,7 @@ fn load(files: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     Config::load(dir.path(), "development")
 }
 
-/// Loads a master and one more file, and expects exactly these faults: place, a part of what is said, a part of the hint.
+/// Loads a master and one more file, and expects exactly these faults: place, a part of the text, a part of the hint.
 fn check(name: &str, text: &str, expected: &[(&str, &str, &str)]) {
     let mut files = vec![(name, text)];
     if name != "master.json" {
@@ -373,7 +373,7 @@ fn an_ipv6_host_has_brackets_or_not_and_check_and_start_read_it_alike() {
         (master.host.as_str(), master.address(), &master.info["host"]),
         ("::1", "[::1]:3005".into(), &"::1".into())
     );
-    // As the start does it.
+    // The master resolves its address in the same way when it starts.
     let found = std::net::ToSocketAddrs::to_socket_addrs(&(master.host.as_str(), master.port)).unwrap();
     assert_eq!(found.collect::<Vec<_>>(), ["[::1]:3005".parse().unwrap()]);
     assert_eq!(

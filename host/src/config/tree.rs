@@ -47,7 +47,7 @@ pub(super) struct Member {
 }
 
 impl Node {
-    /// The kind of value, for messages: values themselves may be secrets and are not repeated.
+    /// The kind of value, for messages, which must not repeat the value because it may be a secret.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
             Tree::Null => "null",
@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// The value without places. Of keys that stand twice, the last counts.
+    /// The value without places. If a key stands twice, the last counts.
     pub(super) fn to_json(&self) -> Value {
         match &self.value {
             Tree::Null => Value::Null,
@@ -84,7 +84,7 @@ impl Source {
         Source { path: path.to_owned(), text }
     }
 
-    /// Whether this is no file's text.
+    /// Whether this text is not from a file.
     pub(super) fn is_nowhere(&self) -> bool {
         self.path.as_os_str().is_empty()
     }
@@ -104,7 +104,7 @@ impl Source {
 
     /// Parses the text as JSON.
     pub(super) fn json(&self) -> Result<Node, Fault> {
-        // serde_json decides what is JSON, because the parser that knows places takes more than JSON. That one bounds the depth, to 512.
+        // serde_json decides what is JSON, because the parser that knows places accepts more than JSON. That parser bounds the depth, to 512.
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&self.text) {
             let (line, column) = (error.line(), error.column());
             return Err(Fault { line, column, ..self.not_json(0, without_place(&error.to_string())) });
@@ -145,7 +145,7 @@ impl Source {
         self.fault(at, format!("this is not JSON: {why}"), hint)
     }
 
-    /// Parses the text as TOML, as far as that is possible: the faults are all that its grammar was offended by.
+    /// Parses the text as TOML, as far as that is possible. Returns all its faults of grammar.
     pub(super) fn toml(&self) -> (Node, Vec<Fault>) {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
         let fault = |error: &toml::de::Error| {
@@ -171,7 +171,7 @@ fn toml_table(table: &DeTable<'_>) -> Tree {
 fn toml_node(value: &Spanned<DeValue<'_>>) -> Node {
     let tree = match value.get_ref() {
         DeValue::String(text) => Tree::Text(text.to_string()),
-        // What does not fit becomes a text, and is then refused where a number is expected.
+        // A number that does not fit becomes a text, which is then refused where a number is expected.
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| Tree::Text(number.to_string()), |number| Tree::Number(number.into())),
         DeValue::Float(number) => number

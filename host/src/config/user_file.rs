@@ -1,7 +1,7 @@
 //! Changes `adminUser.json`: adds and removes users, and sets passwords.
 //!
-//! All else stays as it is: the rest of the text, the owner and the mode. The file is replaced in one step, so that a master that reads it meanwhile sees
-//! either the old or the new one. Two processes that change it wait for each other.
+//! The rest of the text, the owner and the mode stay as they are. The file is replaced in one step, so that a master that reads it meanwhile sees
+//! either the old or the new file. A second process that changes it waits for the first one.
 
 use std::fs::{self, File as FsFile, Permissions};
 use std::io::{self, Write};
@@ -32,13 +32,13 @@ pub struct UserFile {
 /// Why the users cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// There is no configuration in the directory.
+    /// There is no `master.json` in the directory.
     #[error("there is no master.json in {}: `--config DIR` names the configuration's directory", .0.display())]
     NoConfiguration(PathBuf),
-    /// The file has faults: they are to be mended first.
+    /// The file has faults, which must be mended first.
     #[error(transparent)]
     Faults(#[from] ConfigErrors),
-    /// The user is there already.
+    /// There is already a user of that name.
     #[error("there is a user `{0}` already: `pomelo user passwd {0}` changes the password")]
     Exists(String),
     /// There is no such user.
@@ -49,10 +49,10 @@ pub enum EditError {
         /// The file.
         path: PathBuf,
     },
-    /// A name that cannot be one.
+    /// The text cannot be a user's name.
     #[error("a user's name has 1 to {max} bytes and no control characters", max = UserFile::MAX_NAME)]
     Name,
-    /// Nobody would be left who may do everything.
+    /// No user would be left who may do everything.
     #[error(
         "`{0}` is the last user of level 1: without one nobody may stop, add or change anything (--force removes it all the same)"
     )]
@@ -64,7 +64,7 @@ pub enum EditError {
         path: PathBuf,
         /// `read`, `locked` or `replaced`.
         what: &'static str,
-        /// Why not.
+        /// The error of the system.
         why: io::Error,
     },
 }
@@ -73,13 +73,13 @@ impl UserFile {
     /// The longest name, bytes.
     pub const MAX_NAME: usize = 128;
 
-    /// Opens the file of an environment, where it would be looked for; one that is not there is empty.
+    /// Opens the file in which an environment's users are looked for. A file that does not exist counts as empty.
     ///
     /// # Errors
     /// [`EditError`].
     pub fn open(dir: &Path, environment: &str) -> Result<Self, EditError> {
         let inner = dir.join(environment);
-        // A file that is not there yet is made where the others are.
+        // A file that does not exist yet is made beside `master.json`.
         let home = [dir, &inner].into_iter().find(|dir| dir.join("master.json").is_file());
         let home = home.ok_or_else(|| EditError::NoConfiguration(dir.to_owned()))?;
         let path = [dir, &inner].into_iter().map(|dir| dir.join(USERS)).find(|path| path.exists());
@@ -88,7 +88,7 @@ impl UserFile {
             let path = path.clone();
             move |why| EditError::Io { path, what, why }
         };
-        // What is replaced is what a link points to, not the link.
+        // If the path is a link, the file that it points to is replaced, not the link.
         let path = if path.exists() { fs::canonicalize(&path).map_err(failed("read"))? } else { path.clone() };
         let lock = FsFile::open(path.parent().unwrap_or(dir)).map_err(failed("locked"))?;
         lock.lock().map_err(failed("locked"))?;
@@ -146,7 +146,7 @@ impl UserFile {
         Ok(())
     }
 
-    /// Removes a user; the last one of level 1 only with `force`.
+    /// Removes a user. Removes the last one of level 1 only with `force`.
     ///
     /// # Errors
     /// [`EditError::Unknown`], [`EditError::LastAdmin`].
@@ -160,7 +160,7 @@ impl UserFile {
         Ok(())
     }
 
-    /// Gives a user another password, in its stored form.
+    /// Sets the stored form of a user's password.
     ///
     /// # Errors
     /// [`EditError::Unknown`].
@@ -172,10 +172,10 @@ impl UserFile {
         Ok(())
     }
 
-    /// Replaces the file. Its owner and mode stay; a new one can be read by its owner alone.
+    /// Replaces the file. Its owner and mode stay as they are. Only its owner can read a new file.
     ///
     /// # Errors
-    /// [`EditError::Io`]: the file is then as it was.
+    /// [`EditError::Io`]. The file is then unchanged.
     pub fn save(self) -> Result<(), EditError> {
         let failed = |why| EditError::Io { path: self.path.clone(), what: "replaced", why };
         let mut json = self.root.to_string();
@@ -183,13 +183,13 @@ impl UserFile {
             json.push('\n');
         }
         let parent = self.path.parent().unwrap_or(Path::new("."));
-        // Made for its owner alone.
+        // Only its owner can read the temporary file.
         let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
         file.write_all(json.as_bytes()).map_err(failed)?;
         if let Ok(before) = fs::metadata(&self.path) {
             let own = file.as_file().metadata().map_err(failed)?;
             if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
-                // A master that runs as the owner must still be able to read it.
+                // The owner stays, because a master that runs as that user must be able to read the file.
                 chown(file.path(), Some(before.uid()), Some(before.gid())).map_err(failed)?;
             }
             file.as_file().set_permissions(Permissions::from_mode(before.mode() & 0o7777)).map_err(failed)?;
@@ -199,7 +199,7 @@ impl UserFile {
         Ok(())
     }
 
-    /// The list of this environment's users, which is made where there is none.
+    /// The list of this environment's users, which is added to the file if there is none.
     fn list(&self) -> Option<CstArray> {
         let Some(environments) = self.root.object_value() else { return self.root.array_value() };
         let is_mine = |property: &CstObjectProp| property.decoded_name().as_ref() == Some(&self.environment);

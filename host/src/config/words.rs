@@ -1,4 +1,4 @@
-//! Words that stand for a choice, of a server and of `[supervise]`: `ready` and `restart`.
+//! The words of `ready` and `restart`, for a server and in `[supervise]`.
 
 use super::reader::{File, did_you_mean};
 use crate::supervise::Restart;
@@ -8,13 +8,13 @@ use crate::supervise::Restart;
 pub enum Ready {
     /// `delay`: it has run for `ready_delay_ms`.
     Delay,
-    /// `port`: somebody listens on its `port`, or where it has none on its `clientPort`.
+    /// `port`: somebody listens on its `port`, or on its `clientPort` if it has no `port`.
     Port,
     /// `control`: it says so over its control socket.
     Control,
 }
 
-/// What says that a program is ready, by its word; a fault where there is no such word, or no port to look at.
+/// Parses `ready`. Keeps a fault if there is no such word, or no port for `port`.
 pub(super) fn ready_word(file: File<'_>, word: &str, at: usize, has_port: bool) -> Option<Ready> {
     const WORDS: [&str; 3] = ["delay", "port", "control"];
     match word {
@@ -32,7 +32,7 @@ pub(super) fn ready_word(file: File<'_>, word: &str, at: usize, has_port: bool) 
     }
 }
 
-/// The restart policy of that name, or a fault.
+/// Parses `restart`. Keeps a fault if there is no such word.
 pub(super) fn restart_word(file: File<'_>, word: &str, at: usize) -> Option<Restart> {
     const WORDS: [&str; 3] = ["always", "on-failure", "never"];
     match word {

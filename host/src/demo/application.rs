@@ -1,4 +1,4 @@
-//! What the demo's server offers its monitor: who is connected, settings, a blacklist, its state, an action for crons, its end.
+//! The functions that the demo's server offers its monitor: who is connected, settings, a blacklist, its state, an action for crons, its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{Failure, code};
 use crate::monitor::application::{Change, Functions};
 
-/// Settings that are kept.
+/// The most settings.
 const MAX_SETTINGS: usize = 256;
-/// Patterns that are kept.
+/// The most patterns of the blacklist.
 const MAX_PATTERNS: usize = 1000;
 
-/// What there is to tell.
+/// The state of the server.
 #[derive(Default)]
 pub(super) struct Application {
     members: Mutex<BTreeSet<String>>,
@@ -35,7 +35,7 @@ pub(super) struct Application {
 /// A connection of a user's.
 struct Connection {
     address: SocketAddr,
-    /// Who it is, once that was said, and since when, milliseconds since 1970.
+    /// The user's name and the time of the login, milliseconds since 1970; absent before the login.
     login: Option<(String, u64)>,
 }
 
@@ -53,7 +53,7 @@ struct Setting {
 }
 
 impl Application {
-    /// A user's connection; absent where the address is on the blacklist.
+    /// Adds a user's connection. Absent if the address is on the blacklist.
     pub(super) fn connected(self: &Arc<Self>, address: SocketAddr) -> Option<Connected> {
         if self.blacklist.lock().iter().any(|pattern| matches(pattern, address.ip())) {
             return None;
@@ -63,7 +63,7 @@ impl Application {
         Some(Connected { application: self.clone(), number })
     }
 
-    /// What is offered. `end` is cancelled when the monitor has the server end.
+    /// The functions that are offered. `end` is cancelled when the monitor asks the server to end.
     pub(super) fn functions(self: &Arc<Self>, end: CancellationToken) -> Functions {
         /// A function of the application's, under its name.
         fn with<A, R>(
@@ -104,7 +104,7 @@ impl Application {
             })
     }
 
-    /// The ids of the servers that it knows.
+    /// The ids of the servers in its view.
     pub(super) fn members(&self) -> String {
         self.members.lock().iter().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
@@ -170,12 +170,12 @@ impl Application {
 }
 
 impl Connected {
-    /// A line was answered.
+    /// Counts a line that was answered.
     pub(super) fn answered(&self) {
         self.application.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The user says who they are.
+    /// Notes the user's name and the time.
     pub(super) fn login(&self, name: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         if let Some(connection) = self.application.connections.lock().get_mut(&self.number) {
@@ -183,7 +183,7 @@ impl Connected {
         }
     }
 
-    /// The ids of the servers that the server knows.
+    /// The ids of the servers in the server's view.
     pub(super) fn members(&self) -> String {
         self.application.members()
     }

@@ -1,8 +1,8 @@
 //! The demo cluster's server program: a small server that shows what a monitor gives it.
 //!
-//! It listens on its port and answers lines: `members` with the ids of the servers it knows, `login NAME` with a greeting, everything else with
-//! the same line. Over its control socket it follows the view of the cluster, says that it is ready, and offers its functions
-//! (`application`); without one it runs as well. The cluster's configuration is [`Config::demo`](crate::config::Config::demo).
+//! It listens on its port and answers lines: `members` with the ids of the servers it knows, `login NAME` with a greeting, everything else with the
+//! same line. Over its control socket it follows the view of the cluster, says that it is ready, and offers its functions (`application`). It runs
+//! without a control socket as well. The cluster's configuration is [`Config::demo`](crate::config::Config::demo).
 
 mod application;
 
@@ -22,17 +22,17 @@ use application::{Application, Connected};
 
 /// How long the server waits after it could not accept a connection.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Connections at a time; more are closed at once.
+/// The most connections at a time. One more is closed at once.
 const CONNECTIONS: usize = 64;
 /// The longest line, bytes.
 const MAX_LINE: usize = 1024;
-/// A connection that says nothing for so long is closed.
+/// A connection that sends nothing for this time is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Runs the server on 127.0.0.1 until SIGTERM or SIGINT, or until its monitor has it end.
+/// Runs the server on 127.0.0.1 until SIGTERM or SIGINT, or until its monitor asks it to end.
 ///
 /// # Errors
-/// Where it cannot listen on the port, or its monitor's control socket is not there.
+/// If it cannot listen on the port, or cannot connect to its monitor's control socket.
 pub async fn server(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let end = CancellationToken::new();
@@ -57,17 +57,17 @@ async fn serve(listener: TcpListener, application: Arc<Application>, end: Cancel
         };
         match (accepted, places.clone().try_acquire_owned()) {
             (Ok((stream, address)), Ok(place)) => {
-                // One on the blacklist is closed at once.
+                // A connection from an address on the blacklist is closed at once.
                 let Some(connected) = application.connected(address) else { continue };
                 tokio::spawn(end.clone().run_until_cancelled_owned(async move {
                     let _place = place;
-                    // What goes wrong on one connection is that client's matter.
+                    // A connection that fails concerns its client alone.
                     let _ = answer(stream, &connected).await;
                 }));
             }
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
-                // Out of file descriptors, as a rule: trying again at once would only spin.
+                // There are usually no file descriptors left, so trying again at once would only spin.
                 println!("cannot accept a connection: {error}");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -82,7 +82,7 @@ async fn answer(stream: TcpStream, connected: &Connected) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let (mut reader, mut line) = (BufReader::new(reader), Vec::new());
     loop {
-        // A line that is dropped half read ends the connection.
+        // Dropping a line that is half read does no harm, because the connection then ends.
         match tokio::time::timeout(IDLE, read_line(&mut reader, &mut line, MAX_LINE)).await?? {
             LineRead::Whole => line.push(b'\n'),
             LineRead::Longer | LineRead::End => return Ok(()),
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::monitor::application::Embedded;
 
-    /// A line's answer; empty where the connection was closed.
+    /// The answer to a line; empty if the connection was closed.
     async fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
         let mut answer = String::new();
         if stream.write_all(format!("{line}\n").as_bytes()).await.is_ok() {
@@ -145,7 +145,7 @@ mod tests {
         let application = Arc::<Application>::default();
         let functions = application.functions(end.clone());
         let server = tokio::spawn(serve(listener, application, end));
-        // Nobody is joined: what is asked here is what a module would ask.
+        // The server joins no master, because the test calls what a module would call.
         let joined = Embedded::new("gate-1", "gate", functions).join("127.0.0.1:9").await.unwrap();
         let call = async |name: &str, args: Value| -> Value {
             let answer = joined.application().call(name.into(), crate::wire::raw(&args)).await.unwrap();

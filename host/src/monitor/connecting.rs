@@ -28,7 +28,7 @@ pub(super) enum Dial {
     Memory(Arc<dyn Accept>),
 }
 
-/// Why a connection came to nothing.
+/// Why the monitor could not connect and register.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistrationError {
     /// The master cannot be reached.
@@ -40,7 +40,7 @@ pub enum RegistrationError {
     /// The master does not answer the registration.
     #[error("the master did not answer the registration within {0:?}")]
     Silent(Duration),
-    /// The master says no.
+    /// The master refuses the registration.
     #[error("the master refuses the registration: {0}")]
     Refused(String),
     /// The connection ended before the answer.
@@ -54,22 +54,22 @@ pub(super) struct Connected {
     pub over: CancellationToken,
     /// Whether the master takes reports of what happens here.
     pub reports: bool,
-    /// Requests of an original master that are still to be answered.
+    /// Requests of an original master that have not been answered yet.
     pub answering: TaskTracker,
 }
 
-/// What makes connections.
+/// Makes connections.
 pub(super) struct Connector<'a> {
     pub options: &'a Options,
-    /// Is set to the connection by the answer to the registration.
+    /// Set to the connection when the answer to the registration is read.
     pub current: &'a Arc<Mutex<Option<Exchange>>>,
     pub console: &'a Console,
     pub stop: &'a CancellationToken,
 }
 
 impl Connector<'_> {
-    /// Connects and registers; `again` where the monitor has been registered before. Where the monitor is stopped meanwhile, the connection is closed
-    /// with a goodbye: the master keeps the place of a connection that only breaks, so that nobody could start the server for a while.
+    /// Connects and registers. `again` says that the monitor has been registered before. If the monitor is stopped meanwhile, the connection is
+    /// closed with a goodbye, because the master keeps the place of a connection that only breaks, and nobody can start the server for that time.
     pub(super) async fn connect(
         &self,
         dial: &Dial,
@@ -110,7 +110,7 @@ impl Connector<'_> {
             Ok(())
         };
         stop.run_until_cancelled(dialled).await.unwrap_or(Err(RegistrationError::Over))?;
-        // A connection always makes its session.
+        // A connection that was made has called `make_session`.
         let exchange = made.ok_or(RegistrationError::Over)?;
         let topic = if again { Topic::Reconnect } else { Topic::Register };
         let registration = registration(options, pid);

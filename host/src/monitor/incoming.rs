@@ -24,7 +24,7 @@ pub(super) struct Incoming {
     pub over: CancellationToken,
     pub console: Console,
     pub caller: Arc<Caller>,
-    /// Where the master is an original one: who is still to be answered.
+    /// The requests of an original master that have not been answered yet; absent with our master.
     pub pomelos: Option<TaskTracker>,
 }
 
@@ -51,17 +51,17 @@ impl Session for Incoming {
 }
 
 impl Incoming {
-    /// Takes the answer to the registration; later ones, to a server that runs again, say nothing new.
+    /// Takes the answer to the registration. Later answers, to a server that runs again, say nothing new.
     fn registered(&self, answer: Registered) {
         let Some(waiting) = self.answered.lock().take() else { return };
         if answer.code == 1 {
-            // At once, since the next frame may be a command that changes this. An original master does not say it.
+            // This is set here because the next frame may be a command that changes it. An original master sends no list of disabled modules.
             if self.pomelos.is_none() {
                 self.console.set_disabled(answer.disabled.clone());
             }
             *self.current.lock() = Some(self.exchange.clone());
         }
-        // Whoever waited may have given up.
+        // The receiver may have given up.
         let _ = waiting.send(answer);
     }
 

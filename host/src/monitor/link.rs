@@ -1,8 +1,8 @@
 //! The link to the master: one connection after another.
 //!
-//! A connection that is lost is made again, with back-off. Over the first connection the monitor registers, over later ones it reconnects. Modules are
+//! A lost connection is made again, with back-off. Over the first connection the monitor registers, over later ones it reconnects. Modules are
 //! started once, when the server runs for the first time. While the server does not run, the monitor stays connected and says that its server is
-//! down, so that the operator can ask it and sees why.
+//! down, so that the operator can ask the monitor why.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::util::Backoff;
 use crate::util::backoff::jittered;
 use crate::wire::{Info, Topic, raw};
 
-/// How long events are waited for at a time; then the wait begins anew.
+/// How long one wait for events lasts. Then the next wait begins.
 const REPORT_PAUSE: Duration = Duration::from_secs(60);
-/// How long a connection to an original master stays open for the last answers when the server goes.
+/// How long a connection to an original master stays open for the last answers when the server ends.
 const ANSWERING: Duration = Duration::from_secs(5);
 
 /// How the connection to the master is.
@@ -32,35 +32,35 @@ const ANSWERING: Duration = Duration::from_secs(5);
 pub enum MasterLinkState {
     /// The server does not run, so there is nothing to register.
     Idle,
-    /// The master is being reached; why it could not be the last time.
+    /// The monitor tries to reach the master. The text says why the last attempt failed.
     Connecting(Option<String>),
     /// Registered.
     Registered,
 }
 
-/// The link to the master, and what is said over it.
+/// The link to the master.
 pub(super) struct MasterLink {
     options: Options,
-    /// Set while the answer to the registration is read, because the next frame may call a handler that asks the master.
+    /// The connection. It is set as soon as the answer to the registration is read, because the next frame may call a handler that asks the master.
     current: Arc<Mutex<Option<Exchange>>>,
     state: watch::Sender<MasterLinkState>,
     once: watch::Sender<bool>,
-    /// Number of the last event that the master was told.
+    /// Number of the last event that was sent to the master.
     reported: AtomicU64,
 }
 
-/// What changes what is said to the master, and what ends it.
+/// What a registered connection follows: the server's process id, its `info`, and the end of the monitor.
 struct Ends<'a> {
     running: &'a mut Running,
     told: &'a mut watch::Receiver<Info>,
     stop: &'a CancellationToken,
 }
 
-/// Why a connection that was up no longer is.
+/// Why a registered connection has ended.
 enum ConnectionEnd {
     /// The monitor is stopping, or the connection is lost.
     Over,
-    /// An original master is to see the server go, and come when it runs again.
+    /// The connection to an original master is closed, because the master must see the server leave, and join when it runs again.
     ToComeAgain,
 }
 
@@ -74,7 +74,7 @@ impl MasterLink {
         self.state.subscribe()
     }
 
-    /// Where what happens here is written down.
+    /// The journal of this host's events.
     pub fn journal(&self) -> &Journal {
         &self.options.journal
     }
@@ -90,16 +90,16 @@ impl MasterLink {
         let _ = self.once.subscribe().wait_for(|once| *once).await;
     }
 
-    /// Keeps the server registered for as long as it runs, until `stop`.
+    /// Keeps the server registered while it runs, until `stop` is cancelled.
     pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
         let (shortest, longest) = self.options.backoff;
         let mut backoff = Backoff::new(shortest, longest);
         let pomelos = matches!(dial, Dial::Pomelo(_));
-        // A server that adds nothing has a sender that never speaks.
+        // A server that adds nothing gets a receiver without changes.
         let mut told = self.options.told.clone().unwrap_or_else(|| watch::Sender::new(Info::new()).subscribe());
         loop {
             if pomelos {
-                // An original master knows of no server that is down: there is nothing to say to it then.
+                // The monitor does not connect while the server is down, because an original master cannot be told so.
                 if running.borrow().is_none() {
                     self.state.send_replace(MasterLinkState::Idle);
                 }
@@ -108,7 +108,7 @@ impl MasterLink {
                     _ = until(&mut running, Option::is_some) => {}
                 }
             }
-            // Why it could not be reached before stays said until it is.
+            // A state that says why the last attempt failed stays until the master is reached.
             self.state.send_if_modified(|state| {
                 let first = !matches!(state, MasterLinkState::Connecting(_));
                 if first {
@@ -142,7 +142,7 @@ impl MasterLink {
                         backoff.reset();
                         continue;
                     }
-                    // What was lost so soon may be lost again: two monitors of one server, for example, take each other's place.
+                    // A connection that was lost so soon may be lost again: two monitors of one server, for example, take each other's place.
                     let wait = backoff.next_wait();
                     tracing::warn!(server = %self.options.id, ?wait, "the connection was lost soon; trying again");
                     wait
@@ -161,7 +161,7 @@ impl MasterLink {
         }
     }
 
-    /// Stays until the connection is lost or the monitor is to stop; then closes the connection.
+    /// Keeps the registration up to date until the connection is lost or the monitor is to stop, then closes the connection.
     async fn registered(
         &self,
         connected: Connected,
@@ -194,10 +194,10 @@ impl MasterLink {
                 () = over.cancelled() => break "the connection is lost",
                 () = stop.cancelled() => break "the monitor is stopping",
                 now = until(running, |now| *now != pid) => now,
-                // An original master takes no news of a server that it knows: they are told when it comes the next time.
+                // An original master takes no changes of a registered server's `info`. It is told of them with the next registration.
                 () = changed(told), if !pomelos => {
                     if pid.is_none() {
-                        // It is told when the server runs.
+                        // The `info` is sent when the server runs again.
                         continue;
                     }
                     tracing::debug!(server = %self.options.id, "the server says more of itself");
@@ -211,7 +211,7 @@ impl MasterLink {
                 ended = ConnectionEnd::ToComeAgain;
                 break if now.is_some() { "the server is another process" } else { "the server is down" };
             }
-            // A new process id is a restarted server: others shall see it go and come.
+            // A new process id means that the server was restarted. The master tells the other servers that it has left and joined.
             let told = match now {
                 None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
                 Some(_) => exchange.peer().send(Topic::Reconnect, raw(&registration(&self.options, now))),
@@ -223,7 +223,7 @@ impl MasterLink {
             pid = now;
         };
         if matches!(ended, ConnectionEnd::ToComeAgain) {
-            // Whoever asked for the server's end is still to be told of it.
+            // The request that ended the server may still wait for its answer.
             answering.close();
             let _ = tokio::time::timeout(ANSWERING, answering.wait()).await;
         }
@@ -231,13 +231,13 @@ impl MasterLink {
         *self.current.lock() = None;
         exchange.over(why);
         exchange.peer().close(why);
-        // What was sent before the close has a moment to get out; a dead connection is ended by its transport.
+        // Frames that were sent before the close have a moment to get out. The transport ends a dead connection.
         let _ = tokio::time::timeout(self.options.connection.flush_time * 2, over.cancelled()).await;
         ended
     }
 
-    /// Tells the master what happens here, and what has happened while there was none. Events leave in their order; those that come faster than the
-    /// journal is long are lost, and so are those that were on their way when the connection broke: the master answers none.
+    /// Sends the master this host's events, also those from the time without a connection, in their order. Events are lost if the journal drops them
+    /// before they are sent, or if the connection breaks while they are on their way, because the master acknowledges none.
     async fn report(&self, exchange: &Exchange, wanted: bool) -> Infallible {
         if !wanted {
             std::future::pending::<()>().await;
@@ -247,7 +247,7 @@ impl MasterLink {
             let page = self.options.journal.next(since, REPORT_PAUSE).await;
             for event in &page.events {
                 if exchange.peer().send(Topic::Event, raw(&event.report())).is_err() {
-                    // The connection is over; the next one goes on from here.
+                    // The connection is over. The next one sends this event.
                     std::future::pending::<()>().await;
                 }
                 self.reported.store(event.n, Ordering::Release);
@@ -256,7 +256,7 @@ impl MasterLink {
     }
 }
 
-/// The process id as soon as it is as wanted. Waits for ever where it can change no more.
+/// Waits until the process id is as wanted, for ever if it cannot change any more.
 async fn until(running: &mut Running, wanted: impl FnMut(&Option<u32>) -> bool) -> Option<u32> {
     // The guard of the value must not be held while waiting.
     let now = running.wait_for(wanted).await.map(|now| *now);
@@ -266,7 +266,7 @@ async fn until(running: &mut Running, wanted: impl FnMut(&Option<u32>) -> bool) 
     }
 }
 
-/// Waits for a change. For ever where there can be none any more.
+/// Waits for a change, for ever if there can be none any more.
 async fn changed(told: &mut watch::Receiver<Info>) {
     if told.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -11,8 +11,8 @@
 //! | `pomelo` | what an original master expects |
 //! | `supervised` | what a monitor stands beside: a program, or nothing but itself |
 //!
-//! The server is registered while its program runs: otherwise it is not in the master's table. Modules act on the program and on its view of the
-//! cluster through the traits of `plugin::capability`.
+//! The server is in the master's table only while its program runs. Modules act on the program and on its view of the cluster through the traits of
+//! `plugin::capability`.
 
 pub mod application;
 mod connecting;
@@ -53,24 +53,24 @@ pub struct Options {
     pub id: String,
     /// Type of the server.
     pub server_type: String,
-    /// What others are told about the server.
+    /// The server's `info`, which other servers see.
     pub info: Info,
-    /// What the server itself adds to that while it runs.
+    /// What the server itself adds to its `info` while it runs.
     pub told: Option<watch::Receiver<Info>>,
     /// The token to register with.
     pub token: Option<String>,
-    /// Requests under way to the master. Default 4096.
+    /// The most requests under way to the master. Default 4096.
     pub pending: usize,
-    /// How long the answer to a registration is waited for. Default 5 s.
+    /// How long the monitor waits for the answer to a registration. Default 5 s.
     pub register_deadline: Duration,
-    /// How long a lost master is left alone before the first attempt to reach it again, and at most; in between, twice as long each time, with a
-    /// random part. Default 100 ms and 5 s.
+    /// The shortest and the longest wait before a lost master is tried again. The wait doubles with each attempt and has a random part. Default 100
+    /// ms and 5 s.
     pub backoff: (Duration, Duration),
     /// Limits of the connection.
     pub connection: client::Options,
-    /// What is said of scripts.
+    /// The settings of scripts.
     pub scripts: scripts::Settings,
-    /// What happens here; the master is told of it.
+    /// The journal of this host's events, which are sent to the master.
     pub journal: Journal,
 }
 
@@ -92,7 +92,7 @@ impl Default for Options {
     }
 }
 
-/// Whether the server runs, and under which process id: what registration follows.
+/// The process id of the server while it runs. The registration follows it.
 pub type Running = watch::Receiver<Option<u32>>;
 
 /// A running monitor. Dropping it ends the connection to the master; [`Monitor::shut_down`] does so in order.
@@ -103,16 +103,16 @@ pub struct Monitor {
     stop: CancellationToken,
     tasks: TaskTracker,
     observed: Arc<observe::MonitorHealth>,
-    /// What runs for this monitor does not outlive it.
+    /// Ends the tasks of this monitor with it.
     _ends: DropGuard,
 }
 
 impl Monitor {
-    /// A monitor with the built-in modules, not yet connected. `services` are what the modules act on; `uplink` is added here, and
-    /// `profiler` and `scripts` where they are absent.
+    /// A monitor with the built-in modules, not yet connected. `services` are what the modules act on. `uplink` is added here; so are `profiler` and
+    /// `scripts` if they are absent.
     ///
     /// # Errors
-    /// Where a built-in module is refused.
+    /// If a built-in module is refused.
     pub async fn new(
         mut options: Options,
         services: Services,
@@ -134,7 +134,7 @@ impl Monitor {
             profiler: services.profiler.or_else(|| Some(profiler.clone())),
             ..services
         };
-        // A script acts on what the modules act on, but runs no others.
+        // A script acts on what the modules act on, but cannot run other scripts.
         let scripts = Arc::new(HostScripts::new(engine.clone(), identity.clone(), services.clone(), scripts));
         let services = Services { scripts: services.scripts.or_else(|| Some(scripts.clone())), ..services };
         let console = Console::new(engine, identity, services, settings);
@@ -147,8 +147,8 @@ impl Monitor {
         Ok(Monitor { link, console, profiler, stop, tasks, observed, _ends })
     }
 
-    /// Connects to the master at `address` (`host:port`), and comes back when the connection is lost. Modules are started when
-    /// the monitor is registered and the server runs for the first time.
+    /// Connects to the master at `address` (`host:port`), and connects again when the connection is lost. Modules are started when the monitor is
+    /// registered and the server runs for the first time.
     pub fn join(&self, address: String, running: Running) {
         let dial = connecting::Dial::SocketIo(address);
         self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
@@ -172,7 +172,7 @@ impl Monitor {
         self.link.registered_once().await;
     }
 
-    /// How the connection to the master is; changes are told.
+    /// How the connection to the master is.
     pub fn state(&self) -> watch::Receiver<MasterLinkState> {
         self.link.state()
     }
@@ -187,7 +187,7 @@ impl Monitor {
         &self.console
     }
 
-    /// Ends the monitor: calls under way are answered, at most within the time given; the master is told.
+    /// Ends the monitor and tells the master. Calls under way have the time given to be answered.
     pub async fn shut_down(&self, at_most: Duration) {
         self.console.shut_down(at_most).await;
         self.stop.cancel();

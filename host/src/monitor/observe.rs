@@ -1,4 +1,4 @@
-//! How a monitor is, over HTTP.
+//! A monitor's health and metrics over HTTP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ pub(super) struct MonitorHealth {
 }
 
 impl Monitor {
-    /// Serves `/metrics` and `/healthz` until the monitor is shut down; where.
+    /// Serves `/metrics` and `/healthz` until the monitor is shut down. Returns the address.
     ///
     /// # Errors
-    /// Where the address cannot be listened on.
+    /// If the monitor cannot listen on the address.
     pub async fn serve_http(&self, address: SocketAddr, options: Options) -> io::Result<SocketAddr> {
         let limits = listener::Options { max_connections: MAX_CONNECTIONS, ..listener::Options::default() };
         let listener = Listener::bind(address, limits, Arc::new(Nobody), pages(host(&self.observed), options)).await?;

@@ -1,13 +1,13 @@
-//! What an original master of pomelo 2.x expects of a monitor, where that is not what ours does.
+//! What an original master of pomelo 2.x expects of a monitor, where our master expects something else.
 //!
-//! This is the one place of the host that names modules: those of the other side, whose callbacks are part of its protocol.
+//! This is the only place of the host that names modules, because the callbacks of the original master's modules are part of its protocol.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Whether the master looks for an answer in `error`: its callback takes the answer as the first argument, where others have an error.
+/// Whether the master looks for the answer in `error`, because its callback takes the answer as the first argument, which is an error in others.
 pub(super) fn answers_in_error(module: &str, body: Option<&RawValue>) -> bool {
     #[derive(Deserialize)]
     struct Asked<'a> {

@@ -5,10 +5,10 @@
 
 use std::io;
 
-/// Starts something on the named CPUs; without names, on all that this host may use.
+/// Runs `start` on the given CPUs; without any, on all that this host may use.
 ///
 /// # Errors
-/// Those of `start`; where the machine has none of these CPUs, or this host may not use them.
+/// Those of `start`, and one if this host may use none of these CPUs.
 #[cfg(target_os = "linux")]
 pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -33,16 +33,16 @@ pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io
     started
 }
 
-/// As on Linux, but no CPUs can be named.
+/// As on Linux, but CPUs cannot be given.
 ///
 /// # Errors
-/// Those of `start`; where CPUs are named.
+/// Those of `start`, and one if CPUs are given.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn on<T>(cpus: &[usize], start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if cpus.is_empty() { start() } else { Err(io::Error::other("CPUs can be named on Linux only")) }
 }
 
-/// Whether this host may run a program on a CPU, by its number. What starts programs is asked, so that both say the same.
+/// Whether this host may run a program on a CPU, by its number. This uses `on`, so that it agrees with the start of a program.
 pub fn has_cpu(cpu: usize) -> bool {
     on(&[cpu], || Ok(())).is_ok()
 }

@@ -8,13 +8,13 @@ use crate::failure::Failure;
 
 /// The way to a program other than by signals.
 pub trait Contact: Send + Sync + 'static {
-    /// A new process is about to be started: whatever the earlier process said is out of date.
+    /// Told before a new process is started, because whatever the earlier process said is then out of date.
     fn starting(&self);
-    /// Waits until the program, the process `pid`, is ready. Absent: the program is ready after [`super::Policy::ready_delay`]. The future is
-    /// dropped when the program ends.
+    /// Waits until the program, the process `pid`, is ready. If this is absent, the program is ready after [`super::Policy::ready_delay`]. The future
+    /// is dropped when the program ends.
     fn ready(&self, pid: u32) -> Option<BoxFuture<'static, ()>>;
-    /// A program that is not ready after this time is ended, and has failed. Not used where [`Contact::ready`] is absent.
+    /// A program that is not ready after this time is ended and has failed. Not used if [`Contact::ready`] is absent.
     fn ready_deadline(&self) -> Duration;
-    /// Asks the program to end within that time. The program is sent a signal where this is absent or fails.
+    /// Asks the program to end within that time. If this is absent or fails, the program is sent a signal.
     fn ask_to_end(&self, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>>;
 }

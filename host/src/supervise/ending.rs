@@ -1,4 +1,4 @@
-//! The end of a program that runs: asked for, then insisted on.
+//! Ends a running program: asks it, and kills it when the deadline has passed.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::task::{Asked, Command, Next, Reply, Task};
 use super::{DownReason, Happened, Phase};
 use crate::failure::{Failure, code};
 
-/// How long a killed process is waited for: one that hangs in the kernel cannot be killed before the kernel lets it go.
+/// How long the task waits for a killed process to end. A process that hangs in the kernel ends only when the kernel lets it go.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How a program is being ended.
 enum Means {
-    /// Its leader was asked by a call, whose answer is still to come. Nothing else of the group knows.
+    /// Only the group's leader was asked, by a call. Its answer may still come.
     Call(BoxFuture<'static, Result<(), Failure>>),
     /// The whole group was sent SIGTERM, or its leader's input has ended.
     Signal,
@@ -25,7 +25,7 @@ enum Means {
 }
 
 impl Task {
-    /// Ends the group, and listens meanwhile: what was `asked` can become more. `stopping` is answered when the program has ended.
+    /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended.
     pub(super) async fn end(&mut self, mut group: Group, mut asked: Asked, stopping: Option<Reply<()>>) -> Next {
         let mut stopping: Vec<_> = stopping.into_iter().collect();
         let mut means = self.begin_end(&mut group, asked);
@@ -37,7 +37,7 @@ impl Task {
         let outcome = loop {
             let leader_only = !matches!(means, Means::Signal);
             let ended = async {
-                // Those that the leader left behind have as long to end as the leader has, unless they were killed.
+                // After a signal, processes that the leader left behind have the same deadline as the leader.
                 if leader_only { group.leader_ended().await } else { group.all_ended().await }
             };
             tokio::select! {
@@ -45,7 +45,7 @@ impl Task {
                     if !matches!(means, Means::Call(_)) {
                         break Ok(());
                     }
-                    // Only the leader knew.
+                    // Only the leader was asked, so the processes that it left behind are sent SIGTERM.
                     group.terminate();
                     means = Means::Signal;
                     continue;
@@ -80,7 +80,7 @@ impl Task {
         tracing::info!(id = self.spec.id, "{}", exit.how);
         (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == Asked::Restart });
         self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
-        // The state changes before anybody is told, so that whoever was told finds it changed.
+        // The state changes before the replies are sent, so that whoever gets a reply sees the new state.
         let next = match asked {
             Asked::Restart => Next::Launch,
             Asked::Stop | Asked::Kill => {
@@ -95,7 +95,7 @@ impl Task {
         next
     }
 
-    /// Takes the first means.
+    /// Begins the end by the mildest means that `asked` permits.
     fn begin_end(&self, group: &mut Group, asked: Asked) -> Means {
         if asked >= Asked::Kill {
             group.kill();
@@ -111,7 +111,7 @@ impl Task {
         }
     }
 
-    /// What a command that comes while the program ends asks for.
+    /// Takes a command that comes while the program ends, and returns what it asks for.
     fn asked_meanwhile(&mut self, command: Option<Command>, asked: Asked, stopping: &mut Vec<Reply<()>>) -> Asked {
         let (more, reply) = match command {
             Some(Command::Start(reply) | Command::Restart(reply)) => {
@@ -134,8 +134,7 @@ impl Task {
     }
 }
 
-/// Waits for the answer of a program that was asked to end by a call, and gives why it refuses. One that has agreed is waited for as if it had not
-/// answered.
+/// Waits until a program that was asked to end by a call refuses, and returns why. If the program agrees, this never returns.
 async fn refused(means: &mut Means) -> Failure {
     if let Means::Call(call) = means {
         match call.as_mut().await {

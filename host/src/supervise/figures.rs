@@ -14,15 +14,15 @@ pub struct Figures(Mutex<Last>);
 
 #[derive(Default)]
 struct Last {
-    /// Absent until the first reading, and on systems that sysinfo does not know: their figures are 0.
+    /// Absent until the first reading, and on systems that sysinfo does not know. Figures are then 0.
     system: Option<System>,
-    /// Process, when, and its CPU time by then, ms.
+    /// The process, the time of the reading, and the process's CPU time by then, ms.
     reading: Option<(u32, Instant, u64)>,
 }
 
 impl Figures {
-    /// Figures of one process that has run for `uptime`, without its descendants. Memory and CPU are 0 where it has just ended. The caller fills
-    /// in `restarts` and `state`. The first reading's `cpu` is the mean since the process started.
+    /// Figures of one process that has run for `uptime`, without its descendants. Memory and CPU are 0 if the process has just ended. The caller
+    /// fills in `restarts` and `state`. The first reading's `cpu` is the mean since the process started.
     pub fn read(&self, pid: u32, uptime: Duration) -> Stats {
         let mut last = self.0.lock();
         let kind = ProcessRefreshKind::nothing().with_memory().with_cpu().without_tasks();
@@ -71,7 +71,7 @@ mod tests {
         let begun = Instant::now();
         let first = figures.read(std::process::id(), Duration::from_secs(1));
         assert!(first.rss > 1 << 20 && first.heap_total > 0 && first.heap_used > 0, "{first:?}");
-        // The system counts CPU time in steps of some milliseconds: it is used until it has counted some.
+        // The loop uses CPU time until the system has counted some, because the system counts it in steps of some milliseconds.
         let busy = loop {
             let until = Instant::now() + Duration::from_millis(50);
             while Instant::now() < until {
@@ -84,7 +84,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(30), "this process works, and its figures do not move");
         };
         let cpus = std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f32);
-        // Ticks are coarse, and a reading may find those of the one before.
+        // A reading may include CPU time from before the last reading, because the system counts it in coarse steps.
         assert!(busy <= 100.0 * cpus * 2.0, "{busy}");
     }
 

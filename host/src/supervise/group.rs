@@ -14,7 +14,7 @@ use super::output::Readers;
 use super::{Exit, How, Input, Output, Spec};
 use crate::util::process_group::ProcessGroup;
 
-/// How often a group whose leader has ended is looked at until it is empty: nothing tells of the end of others' children.
+/// How often a group whose leader has ended is looked at until it is empty. The system does not tell of the end of other processes' children.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A process group and its leader. Dropping it kills the group.
@@ -22,7 +22,7 @@ pub(super) struct Group {
     processes: ProcessGroup,
     ended: Option<ExitStatus>,
     readers: Readers,
-    /// Open until the program is asked to end, where that is how it is asked.
+    /// The program's standard input, open until the program is asked to end. Absent if it is asked by a signal.
     input: Option<ChildStdin>,
 }
 
@@ -31,7 +31,7 @@ impl Group {
     pub(super) fn spawn(spec: &Spec) -> io::Result<Self> {
         let (program, arguments) =
             spec.command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-        // A relative program is looked for by the parent or by the child, as the platform likes: name it in full.
+        // A relative program is named in full, because platforms differ in whether the parent or the child looks for it.
         let program = match &spec.cwd {
             Some(cwd) if Path::new(program).components().count() > 1 => cwd.join(program),
             _ => program.into(),
@@ -42,7 +42,7 @@ impl Group {
             Input::Empty => Stdio::null(),
             Input::Open => Stdio::piped(),
         });
-        // First what is inherited: what the program is given on purpose stays.
+        // Inherited variables are removed first, so that variables of the program's own `env` stay.
         spec.env_remove.iter().for_each(|name| {
             command.env_remove(name);
         });
@@ -96,7 +96,7 @@ impl Group {
         }
     }
 
-    /// Asks the whole group to end: by a signal, or by the end of its input.
+    /// Asks the whole group to end, by SIGTERM or by the end of its input.
     pub(super) fn terminate(&mut self) {
         if self.input.take().is_some() {
             return;
@@ -115,7 +115,7 @@ impl Group {
     pub(super) async fn sweep(self) -> Exit {
         let Group { mut processes, ended, mut readers, .. } = self;
         processes.kill();
-        // Where this host is the system's first process the killed ones are now its children.
+        // If this host is the system's first process, the killed ones are now its children.
         processes.reap();
         processes.let_go();
         Exit::now(how(ended), readers.finish().await)

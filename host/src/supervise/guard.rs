@@ -1,12 +1,12 @@
 //! A small process that kills the host's process groups when the host is gone.
 //!
-//! A host that is killed with SIGKILL, or aborts, cannot end its programs, which would run on as orphans and keep their ports.
-//! Linux can tie a child to its parent (PR_SET_PDEATHSIG), but only by unsafe code in the child between fork and exec, and not what the child
-//! starts. So one small process watches instead: a shell in a group of its own that reads
-//! from a pipe which groups there are. However the host ends, the pipe closes; the shell then kills the groups that are left, and ends.
+//! A host that is killed with SIGKILL, or aborts, cannot end its programs, which would run on as orphans and keep their ports. Linux can tie a child
+//! to its parent (PR_SET_PDEATHSIG), but only by unsafe code in the child between fork and exec, and not what the child starts. So one small process
+//! watches instead: a shell in a group of its own, which reads from a pipe what groups there are. However the host ends, the pipe closes. The shell
+//! then kills the groups that are left, and ends.
 //!
-//! Between a program's start and its line in the pipe lie some microseconds in which the host's death would leave it behind. Where there is
-//! no `sh` this is said once in the log, and programs run unguarded.
+//! If the host dies in the microseconds between a program's start and its line in the pipe, the program is left behind. If there is no `sh`, the log
+//! says so once, and programs run unguarded.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 /// A guard that has not read a line after this time is replaced, because a healthy one reads at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Reads `+ GROUP` and `- GROUP`, and at the end kills what is left. It outlives the signals that end hosts from a terminal.
+/// Reads `+ GROUP` and `- GROUP`, and at the end of input kills the groups that are left. It ignores the signals by which a terminal ends a host.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=
@@ -37,7 +37,7 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 #[derive(Default)]
 pub struct Guard(Mutex<GuardShell>);
 
-/// The process that watches, and the groups that it is to know.
+/// The process that watches, and the groups that it must know of.
 #[derive(Default)]
 struct GuardShell {
     process: Option<(Child, ChildStdin)>,
@@ -46,12 +46,12 @@ struct GuardShell {
 }
 
 impl Guard {
-    /// A guard; its process is started with the first group.
+    /// A guard whose process has not been started yet.
     pub fn new() -> Self {
         Guard::default()
     }
 
-    /// Starts the guard's process, so that a group started next is unguarded for as short as can be.
+    /// Starts the guard's process, so that a group that is started next is unguarded for as short a time as possible.
     pub(super) async fn ready(&self) {
         let mut shell = self.0.lock().await;
         if shell.process.is_none() {
@@ -87,7 +87,7 @@ impl GuardShell {
             }
             tracing::warn!("the process that guards against orphans is gone; it is started again");
         }
-        // The old one must not act on what it knows when its pipe closes.
+        // The old process is killed before its pipe closes, because it would kill the groups that it knows.
         if let Some((mut child, _pipe)) = self.process.take() {
             let _ = child.start_kill();
             let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
@@ -98,7 +98,7 @@ impl GuardShell {
         self.begin().await;
     }
 
-    /// Starts the process where it can be started.
+    /// Starts the process, or says once in the log that it cannot be started.
     async fn begin(&mut self) {
         if !cfg!(unix) {
             return;
@@ -117,7 +117,7 @@ impl GuardShell {
     async fn start(&self) -> io::Result<(Child, ChildStdin)> {
         let mut command = Command::new("sh");
         command.arg("-c").arg(SCRIPT).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // In this host's group it would be killed together with the host.
+        // The guard has a group of its own, because a kill of this host's group would end the guard too.
         #[cfg(unix)]
         command.process_group(0);
         let mut child = command.spawn()?;

@@ -14,10 +14,10 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use crate::failure::{Failure, code};
 use crate::util::proc::{self, Cpu, CpuTimes};
 
-/// What the machine is and how it is doing: `hostname`, `type`, `platform`, `arch`, `release`; `uptime` in seconds; `loadavg` over 1, 5 and 15
-/// minutes; `totalmem` and `freemem` in bytes; `cpus`, each with `model`, `speed` in MHz and `times` in ms; `networkInterfaces`, from name to
-/// addresses; `versions` of this program; and `iostat`, means since the machine started: `disk` (kB read and written in all and per
-/// second, transfers per second; all disks together) and `cpu` (percent). It reads files; not for a thread that others wait for.
+/// The machine and its load: `hostname`, `type`, `platform`, `arch`, `release`; `uptime` in seconds; `loadavg` over 1, 5 and 15 minutes; `totalmem`
+/// and `freemem` in bytes; `cpus`, each with `model`, `speed` in MHz and `times` in ms; `networkInterfaces`, from name to addresses; `versions` of
+/// this program; and `iostat`, means since the machine started: `disk` (kB read and written in all and per second, transfers per second; all disks
+/// together) and `cpu` (percent). It reads files, so it must not run on a thread of the runtime.
 pub fn system() -> Value {
     let load = System::load_average().ok();
     let cpus = proc::cpus();
@@ -40,8 +40,9 @@ pub fn system() -> Value {
     })
 }
 
-/// What a process has used: `time`, `serverId`, `serverType`, `pid`; `cpuAvg`, its CPU time as a share of its life, and `memAvg`, its resident memory as a
-/// share of all, percent, as `ps` has them; `vsz` and `rss` in KiB; `usr`, `sys` and `gue`, percent of one core on average. It reads files.
+/// What a process has used: `time`, `serverId`, `serverType`, `pid`; `cpuAvg`, its CPU time as a share of its life, and `memAvg`, its resident
+/// memory as a share of all, percent, as `ps` has them; `vsz` and `rss` in KiB; `usr`, `sys` and `gue`, percent of one core on average. It reads
+/// files.
 ///
 /// # Errors
 /// `not-available` where there is no such process, or the system does not tell.
@@ -89,7 +90,7 @@ fn node_arch() -> &'static str {
     }
 }
 
-/// All memory, and what could be had of it, bytes.
+/// All memory, and what is available of it, bytes.
 fn memory() -> (u64, u64) {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     System::new_with_specifics(kind).map_or((0, 0), |system| (system.total_memory(), system.available_memory()))
@@ -112,7 +113,7 @@ fn cpu_shares(times: &CpuTimes) -> Value {
     })
 }
 
-/// What all disks together have moved; parts of disks and what stands for other disks are not counted again.
+/// What all disks together have read and written. Partitions and virtual disks are not counted, because the disks below them are.
 fn disk(uptime: u64) -> Value {
     let is_disk = |name: &str| {
         let virtual_ones = ["loop", "ram", "zram", "dm-", "md"];

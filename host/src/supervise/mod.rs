@@ -1,8 +1,8 @@
 //! Supervision of programs: they are started, watched, ended, and started again when they fail.
 //!
-//! The monitor supervises its application server with this, the master's starter its monitors. A program runs in a process group of its own. The
-//! group ends with the program: when it exits, when it is stopped, and when this host is killed (see [`Guard`]).
-//! This part knows processes. It knows no servers, no messages, and not what a program is for.
+//! The monitor supervises its application server, and the master's starter its monitors. A program runs in a process group of its own. The group is
+//! killed when the program exits, when it is stopped, and when this host is killed (see [`Guard`]). This part knows processes. It knows no servers,
+//! no messages, and not what a program is for.
 
 mod affinity;
 mod contact;
@@ -52,10 +52,10 @@ pub enum Restart {
 /// When and how a program is brought back, and how it is ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Whether it is brought back.
+    /// Whether it is started again.
     pub restart: Restart,
-    /// The wait before the first restart; it doubles with every further one. Half of each wait is random, because many servers that failed
-    /// together should not start together.
+    /// The wait before the first restart. It doubles with each further one. Half of each wait is random, so that many servers that failed together do
+    /// not start together.
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
@@ -74,11 +74,11 @@ pub struct Spec {
     pub id: String,
     /// The program and its arguments. A program whose name has a `/` and is relative is looked for in `cwd`.
     pub command: Vec<String>,
-    /// Where it runs; absent: where this host runs.
+    /// The directory in which it runs; by default this host's.
     pub cwd: Option<PathBuf>,
     /// What is added to the environment that it inherits.
     pub env: BTreeMap<String, String>,
-    /// What is taken away from that environment.
+    /// Variables that it does not inherit.
     pub env_remove: Vec<String>,
     /// When it is started again, and how it is ended.
     pub policy: Policy,
@@ -90,8 +90,8 @@ pub struct Spec {
     pub input: Input,
     /// The CPUs that it and what it starts run on, by number; empty for all that this host may use.
     pub cpus: Vec<usize>,
-    /// Variables, each `NAME=value`, by which processes are known that an earlier run left behind: those that have all of them are killed before
-    /// each start. Empty: none are.
+    /// Variables, each `NAME=value`, by which processes that an earlier run left behind are recognised. Processes that have all of them are killed
+    /// before each start. If empty, none is killed.
     pub leftovers: Vec<String>,
 }
 
@@ -100,18 +100,17 @@ pub struct Spec {
 pub enum Input {
     /// Nothing.
     Empty,
-    /// An empty pipe, which is closed to ask the program to end. No signal is sent, because the program (an `ssh`) stands for one on another
-    /// machine that no signal reaches.
+    /// An empty pipe, which is closed to ask the program to end. No signal is sent, because the program is an `ssh`, and no signal reaches the
+    /// program behind it on the other machine.
     Open,
 }
 
-/// How a supervised program is now. A late reader sees the latest state and misses those before it. Compare process ids where no restart may
-/// be missed.
+/// How a supervised program is now. A late reader sees only the latest state. Compare process ids if no restart may be missed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// What it is doing.
     pub phase: Phase,
-    /// How often it was started again.
+    /// How many times it was started again.
     pub restarts: u64,
     /// How it last ended, if it has.
     pub last_exit: Option<Exit>,
@@ -128,7 +127,7 @@ pub enum Phase {
     Running(u32),
     /// It has ended, and is started again after a wait of that length.
     BackingOff(Duration),
-    /// It has ended and stays so.
+    /// It has ended and is not started again.
     Exited(DownReason),
 }
 
@@ -137,7 +136,7 @@ pub enum Phase {
 pub enum DownReason {
     /// It was stopped or killed on purpose.
     Stopped,
-    /// It ended by itself, and its policy does not bring it back.
+    /// It ended by itself, and its policy does not start it again.
     GivenUp,
 }
 
@@ -152,7 +151,7 @@ pub struct Exit {
     pub last_lines: Vec<String>,
 }
 
-/// Something that happened to a program. Watchers are told every one; a reader of [`Status`] may miss some.
+/// Something that happened to a program. A watcher is told of each; a reader of [`Status`] may miss some.
 #[derive(Debug)]
 pub enum Happened<'a> {
     /// It was started.
@@ -173,7 +172,7 @@ pub enum Happened<'a> {
     },
 }
 
-/// Is told what happens to a program; must not block.
+/// Called with everything that happens to a program. It must not block.
 pub type Watcher = Arc<dyn Fn(&Happened<'_>) + Send + Sync>;
 
 /// The manner in which a program ended.
@@ -195,7 +194,7 @@ impl Exit {
 }
 
 impl Status {
-    /// The id of the process, where there is one.
+    /// The id of the process, if there is one.
     pub fn pid(&self) -> Option<u32> {
         match self.phase {
             Phase::Starting(pid) => pid,
@@ -228,7 +227,7 @@ impl fmt::Display for How {
 }
 
 impl fmt::Debug for Spec {
-    /// Shows neither arguments nor environment: they may hold secrets.
+    /// Shows neither arguments nor environment, because they may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spec").field("id", &self.id).field("program", &self.command.first()).finish_non_exhaustive()
     }

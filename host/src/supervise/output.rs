@@ -14,29 +14,30 @@ use tokio::task::JoinHandle;
 use super::Ring;
 use crate::util::line_reader::{LineRead, read_line};
 
-/// A longer line is cut, bytes.
+/// The longest line, bytes. A longer one is cut.
 const MAX_LINE: usize = 8 * 1024;
 /// Lines of standard error that are remembered.
 const LAST_LINES: usize = 10;
-/// A remembered line is cut to this, bytes.
+/// The longest remembered line, bytes. A longer one is cut.
 const LAST_LINE: usize = 512;
 /// Lines that wait to be printed. A program that writes faster is blocked, as by any full pipe.
 const WAITING_LINES: usize = 256;
-/// How long the rest of the output is waited for after the program has ended. Bounded, because a descendant outside the group may keep the pipe open.
+/// How long to wait for the rest of the output after the program has ended. The wait is bounded because a descendant outside the group may keep the
+/// pipe open.
 const REST: Duration = Duration::from_millis(500);
 
 /// Where the output of a program goes.
 #[derive(Clone)]
 pub enum Output {
-    /// To where this host's own goes.
+    /// To this host's own output.
     Inherit,
-    /// Line by line into a channel; [`print_lines`] makes one.
+    /// Line by line into a channel, such as that of [`print_lines`].
     Lines(LineSink),
     /// As `Lines`, and the ring keeps the newest lines.
     Kept(LineSink, Arc<Ring>),
 }
 
-/// Takes the lines of programs. Programs are blocked while it is full.
+/// Takes the lines of programs. A program is blocked while it is full.
 pub type LineSink = mpsc::Sender<Line>;
 
 /// A line that a program wrote.
@@ -46,18 +47,18 @@ pub struct Line {
     pub id: Arc<str>,
     /// Whether it was written to standard error.
     pub error: bool,
-    /// The line without its end; what is not UTF-8 is replaced, what is too long is cut.
+    /// The line without its end. Bytes that are not UTF-8 are replaced, and a line that is too long is cut.
     pub text: String,
 }
 
-/// Prints lines as `[id] text`, each to the stream of ours that corresponds to its own. Ends with the last sink.
+/// Prints lines as `[id] text`, each to this host's standard output or standard error, as it was written. Ends with the last sink.
 pub fn print_lines() -> LineSink {
     let (sink, mut lines) = mpsc::channel::<Line>(WAITING_LINES);
     tokio::spawn(async move {
         let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
         while let Some(Line { id, error, text }) = lines.recv().await {
             let line = format!("[{id}] {text}\n");
-            // Where nobody reads any more the lines are lost, and the programs go on.
+            // If nobody reads this host's output any more, lines are lost, because the programs must not stop.
             let _ = if error { err.write_all(line.as_bytes()).await } else { out.write_all(line.as_bytes()).await };
             let _ = if error { err.flush().await } else { out.flush().await };
         }
@@ -105,13 +106,13 @@ impl Readers {
                 if let Some(ring) = &ring {
                     ring.push(error, &text);
                 }
-                // Without a reader the stream is still read, or the program would stop at a full pipe.
+                // The stream is read even if nobody takes the lines, because the program would stop at a full pipe.
                 let _ = sink.send(Line { id: id.clone(), error, text }).await;
             }
         }));
     }
 
-    /// Waits, for a moment at most, for the rest of the output, and gives the last lines of standard error.
+    /// Waits for the rest of the output, at most for [`REST`], and returns the last lines of standard error.
     pub(super) async fn finish(&mut self) -> Vec<String> {
         let mut tasks = mem::take(&mut self.tasks);
         let all = futures_util::future::join_all(tasks.iter_mut());
@@ -131,7 +132,7 @@ impl Drop for Readers {
 /// The next line, cut to [`MAX_LINE`].
 async fn next_line(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = Vec::new();
-    // One byte more than the limit, for a `\r` at the end. It tells `cut` as well that there was more.
+    // One byte more than the limit is read, because the line may end in `\r`, and because `cut` must see that the line is too long.
     match read_line(stream, &mut line, MAX_LINE + 1).await {
         Ok(LineRead::End) => return None,
         Err(_) if line.is_empty() => return None,

@@ -31,7 +31,7 @@ fn event(happened: &Happened<'_>, what: &str, quiet: bool) -> Option<Event> {
                 (false, false) => (kind::GIVEN_UP, " and stays down"),
             };
             let message = match &exit.how {
-                // The reason is a sentence of its own.
+                // `why` says everything, so `then` is left out.
                 How::NotStarted(why) => format!("{what} was not started: {why}"),
                 how => format!("{what} {how}{then}"),
             };

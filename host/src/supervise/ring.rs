@@ -7,16 +7,16 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-/// How many lines are kept where nothing else is said; each has at most 8 KiB.
+/// The default number of lines that are kept, each of at most 8 KiB.
 pub const KEPT_LINES: usize = 1000;
-/// What an answer's texts may add up to, bytes: less than what a module may be given.
+/// The most bytes of all texts in one answer, fewer than a module may be given.
 const MAX_ANSWER: usize = 512 * 1024;
 
-/// A bounded number of lines; the oldest is dropped for a new one. Numbers begin at 1 and go on over restarts of the program.
+/// A bounded number of lines. A new line replaces the oldest one. Numbers begin at 1 and go on over restarts of the program.
 pub struct Ring {
     lines: Mutex<VecDeque<KeptLine>>,
     limit: usize,
-    /// The number of the last line there was; 0 before the first.
+    /// The number of the last line; 0 before the first.
     last: watch::Sender<u64>,
 }
 
@@ -38,12 +38,12 @@ pub struct KeptLine {
 pub struct LinePage {
     /// In their order.
     pub lines: Vec<KeptLine>,
-    /// The number of the last line there is, among them or not; 0 where there is none.
+    /// The number of the ring's last line, which need not be one of these; 0 if there is none.
     pub last: u64,
 }
 
 impl Ring {
-    /// A ring for so many lines.
+    /// A ring of at most `limit` lines.
     pub fn new(limit: usize) -> Self {
         Ring { lines: Mutex::default(), limit: limit.max(1), last: watch::Sender::new(0) }
     }
@@ -58,18 +58,18 @@ impl Ring {
         }
         let n = *self.last.borrow() + 1;
         lines.push_back(KeptLine { n, time, error, text: text.to_owned() });
-        // Under the lock, so that numbers are told in their order.
+        // Sent under the lock, so that numbers are told in their order.
         self.last.send_replace(n);
     }
 
-    /// The newest lines, or with `since` the first ones after that number; at most `limit`. Without such lines, waits for one, at most `wait`.
-    /// A `since` above the last number comes from an earlier host, so that all lines count as new.
+    /// The newest lines, or with `since` the first ones after that number, at most `limit`. If there are none, waits for one, at most `wait`. With a
+    /// `since` above the last number all lines count as new, because the number comes from an earlier host.
     pub async fn read(&self, since: Option<u64>, limit: usize, wait: Duration) -> LinePage {
         let mut last = self.last.subscribe();
         let known = *last.borrow_and_update();
         let since = since.map(|since| if since > known { 0 } else { since });
         if known <= since.unwrap_or(0) {
-            // In time or not, what there is is the answer.
+            // The answer is the same whether a line came or the time is over: the lines that there are.
             let _ = tokio::time::timeout(wait, last.changed()).await;
         }
         let lines = self.lines.lock();
@@ -89,7 +89,7 @@ impl Ring {
         if since.is_some() {
             chosen.extend(range.take_while(|line| fits(line, &mut room)).cloned());
         } else {
-            // The newest ones are wanted most.
+            // The newest lines are taken first, because they matter most if not all fit.
             chosen.extend(range.rev().take_while(|line| fits(line, &mut room)).cloned());
             chosen.reverse();
         }

@@ -19,8 +19,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the program, in the background: [`Supervisor::status`] tells how it goes. One that cannot be started is tried again as its
-    /// policy says.
+    /// Starts the program in the background; [`Supervisor::status`] tells its state. A program that cannot be started is tried again as its policy
+    /// says.
     pub fn launch(spec: Spec, guard: Arc<Guard>) -> Self {
         Self::watched(spec, guard, Arc::new(|_: &Happened<'_>| {}))
     }
@@ -30,7 +30,7 @@ impl Supervisor {
         Self::launch_in_contact(spec, guard, None, watcher)
     }
 
-    /// As [`Supervisor::watched`], with a program that can be talked with.
+    /// As [`Supervisor::watched`], with a program that can be reached by `contact`.
     pub fn launch_in_contact(
         spec: Spec,
         guard: Arc<Guard>,
@@ -44,12 +44,12 @@ impl Supervisor {
         Supervisor { commands, status }
     }
 
-    /// How the program is; changes are told.
+    /// How the program is.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
 
-    /// Starts a program that is down or waits to be brought back; answers with its process id when it runs.
+    /// Starts a program that is down or waits to be started again. Answers with its process id when it is started.
     ///
     /// # Errors
     /// `busy` where it runs already or is being stopped, `failed` where it cannot be started.
@@ -57,7 +57,7 @@ impl Supervisor {
         self.ask(Command::Start).await
     }
 
-    /// Stops the program and starts it again; answers with the new process id when it runs.
+    /// Stops the program and starts it again. Answers with the new process id when it is started.
     ///
     /// # Errors
     /// `busy` where it is being stopped, `not-available` where it was stopped for good, `failed` where it cannot be started.
@@ -65,8 +65,8 @@ impl Supervisor {
         self.ask(Command::Restart).await
     }
 
-    /// Stops the program for good: SIGTERM to its group, SIGKILL when [`super::Policy::stop_deadline`] has passed. Answers when it has ended; at
-    /// once where nothing runs.
+    /// Stops the program for good: asks it to end, and kills its group when [`super::Policy::stop_deadline`] has passed. Answers when the program has
+    /// ended, at once if it does not run.
     ///
     /// # Errors
     /// `timeout` where even a killed process does not end.

@@ -1,8 +1,7 @@
-//! The task that runs one program, watches it, and brings it back.
+//! The task that runs one program, watches it, and starts it again.
 //!
-//! One task owns the process, so that stop, kill, restart and the program's own end meet in one place and in one order. A stop or a kill always
-//! wins: one that comes while a restart is under way turns the restart into a failure, and nothing brings the program back after it but
-//! [`Command::Start`].
+//! One task owns the process, so that stop, kill, restart and the program's own end meet in one place and in one order. A stop or a kill always wins:
+//! if it comes while a restart is under way, the restart fails, and only [`Command::Start`] starts the program again.
 
 use std::mem;
 use std::sync::Arc;
@@ -22,11 +21,11 @@ use crate::util::backoff::jittered;
 /// Takes the answer to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
-/// What the task is told. The sender's end is the last one: the program is killed.
+/// What the task is told. When the last sender is dropped, the program is killed.
 pub(super) enum Command {
-    /// Start a program that does not run; answered with its process id.
+    /// Start a program that does not run. The answer is its process id.
     Start(Reply<u32>),
-    /// End the program and start it again; answered with the new process id.
+    /// End the program and start it again. The answer is the new process id.
     Restart(Reply<u32>),
     /// Ask the program to end, and leave it down.
     Stop(Reply<()>),
@@ -34,7 +33,7 @@ pub(super) enum Command {
     Kill(Reply<()>),
 }
 
-/// What was asked of a program that runs, from the weakest to the strongest: one that is asked for later never takes back a stronger one.
+/// What was asked of a program that runs, from the weakest to the strongest. A weaker one that comes later does not replace a stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asked {
     /// To end, and to be started again.
@@ -54,11 +53,11 @@ pub(super) struct Task {
     pub(super) watcher: Watcher,
     pub(super) inbox: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Status>,
-    /// Ends in a row that came too soon.
+    /// Failures in a row: ends before [`super::Policy::healthy_after`].
     failures: u32,
-    /// Whether a first start was tried: later ones are restarts.
+    /// Whether a first start was tried. Later starts are restarts.
     launched: bool,
-    /// Who waits for it to run.
+    /// Replies to those who wait for the program to be started.
     pub(super) starting: Vec<Reply<u32>>,
 }
 
@@ -68,7 +67,7 @@ pub(super) enum Next {
     Launch,
     /// It waits before it starts the program.
     BackOff,
-    /// It waits until somebody wishes the program back, which is down for that reason.
+    /// It waits for a command to start the program, which is down for that reason.
     Down(DownReason),
     /// Nothing: nobody supervises the program any more.
     Over,
@@ -165,12 +164,12 @@ impl Task {
         }
     }
 
-    /// What says that the program is ready, and when that is too late.
+    /// A future that is done when the program is ready, and one that is done when it is too late for that.
     fn ready(&self, pid: u32) -> (BoxFuture<'static, ()>, Sleep) {
         let waits = self.contact.as_ref().and_then(|contact| Some((contact.ready(pid)?, contact.ready_deadline())));
         match waits {
             Some((ready, deadline)) => (ready, sleep(deadline)),
-            // A delay is never late.
+            // With a delay the program cannot be late.
             None => (sleep(self.spec.policy.ready_delay).boxed(), sleep(Duration::MAX)),
         }
     }
@@ -194,7 +193,7 @@ impl Task {
         }
     }
 
-    /// Nothing runs until somebody wishes so.
+    /// Waits for a command to start the program.
     async fn down(&mut self, reason: DownReason) -> Next {
         match self.inbox.recv().await {
             Some(Command::Restart(reply)) if reason == DownReason::Stopped => {
@@ -218,8 +217,8 @@ impl Task {
         Next::Down(DownReason::Stopped)
     }
 
-    /// The program ended by itself, or was ended since it was not ready in time: decides whether it comes back. One that was late has failed,
-    /// whatever it says.
+    /// Decides whether a program is started again that ended by itself, or that was ended because it was not ready in time. A program that was late
+    /// has failed, whatever its exit code.
     fn ended(&mut self, exit: Exit, ran: Duration, late: bool) -> Next {
         let policy = &self.spec.policy;
         let back = match policy.restart {
@@ -252,7 +251,7 @@ impl Task {
         exit
     }
 
-    /// Answers those who wait for the program to run.
+    /// Answers those who wait for the program to be started.
     pub(super) fn answer_starting(&mut self, answer: &Result<u32, Failure>) {
         for reply in self.starting.drain(..) {
             let _ = reply.send(answer.clone());

@@ -1,4 +1,4 @@
-//! Real programs under supervision. Nothing here asserts how long something takes: conditions are waited for.
+//! Real programs under supervision. The tests wait for conditions, and none asserts how long something takes.
 
 use std::path::Path;
 
@@ -64,7 +64,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
     timeout(LONG, held).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a process exists and is not a zombie.
 fn runs(pid: &str) -> bool {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid).join("status")).unwrap_or_default();
     status.contains("State:") && !status.contains("State:\tZ") && !status.contains("State:\tX")
@@ -148,7 +148,7 @@ impl Contact for NeverReady {
 #[tokio::test]
 async fn p_a_program_that_was_not_ready_in_time_has_failed_even_if_it_ends_well() {
     let mut short = policy(Restart::OnFailure);
-    // Less than it is waited for: a program that only ever waits is not healthy by it.
+    // Shorter than the deadline for being ready, because waiting for that long does not make a program healthy.
     short.healthy_after = Duration::from_millis(1);
     let (spec, _lines) = shell("trap 'exit 0' TERM; while :; do sleep 0.01; done", short);
     let watcher: Watcher = Arc::new(|_: &Happened<'_>| {});
@@ -216,7 +216,7 @@ async fn a_restart_gives_another_process_and_a_stop_overrules_it() {
         let supervisor = supervisor.clone();
         async move { supervisor.restart().await }
     });
-    // It ignores being asked, and would have long to do so. The shell may tell of its `sleep` first.
+    // The program ignores SIGTERM, and its deadline is long. The shell may tell of its `sleep` first.
     while line(&mut lines).await != "asked" {}
     let stopping = tokio::spawn({
         let supervisor = supervisor.clone();
@@ -231,7 +231,7 @@ async fn a_restart_gives_another_process_and_a_stop_overrules_it() {
 
 #[tokio::test]
 async fn what_a_program_started_ends_with_it() {
-    // The grandchild does not listen to TERM. It is there when its number has been told.
+    // The grandchild ignores SIGTERM. It does so once its number has been told.
     let start = "sh -c \"trap '' TERM; echo \\$\\$; while :; do sleep 0.01; done\" & ";
     let mut short = policy(Restart::Never);
     short.stop_deadline = Duration::from_millis(50);
@@ -266,7 +266,7 @@ async fn the_guard_ends_groups_when_its_host_is_gone() {
     guard.add(other.pid()).await;
     guard.add(group.pid()).await;
     guard.remove(other.pid()).await;
-    // A host that dies closes the pipe, and does nothing else.
+    // A host that is killed closes the pipe and does nothing else.
     drop(guard);
     timeout(LONG, group.leader_ended()).await.expect("the guard kills the group");
     assert!(!runs(&pid) && runs(&other_pid), "only groups that were not taken back are killed");

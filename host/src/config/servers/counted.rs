@@ -24,12 +24,12 @@ pub(super) fn cluster_count(table: &mut Table<'_>) -> Option<u64> {
     count
 }
 
-/// The id of a server that is counted out.
+/// The id of a server that a `clusterCount` stands for.
 pub(super) fn counted_id(server_type: &str, number: &str) -> String {
     format!("cluster-server-{server_type}-{number}")
 }
 
-/// The members of each server that an entry stands for: texts that end in `++` count up, and ids are made.
+/// The members of each server that an entry stands for. With `clusterCount`, texts that end in `++` count up, and each server gets an id.
 pub(super) fn counted_members(
     table: &Table<'_>,
     server_type: &str,

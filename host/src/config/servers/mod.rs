@@ -1,7 +1,7 @@
 //! `master.json` and `servers.json`: the servers of the cluster.
 //!
-//! `server` says what a server is, `read` reads the files; `values` knows the members that are more than texts (ports, hosts, CPUs, ids), `counted`
-//! what `clusterCount` and `++` stand for, and `taken` which ids and addresses are in use.
+//! `server` has the types of the master and the servers. `read` reads the files. `values` reads the members that are more than texts (ports, hosts,
+//! CPUs, ids), `counted` reads `clusterCount` and `++`, and `taken` knows which ids and addresses are in use.
 
 mod counted;
 mod read;

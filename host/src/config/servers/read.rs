@@ -14,17 +14,17 @@ use crate::config::tree::{Node, Tree};
 use crate::config::words::{ready_word, restart_word};
 use crate::supervise::Restart;
 
-/// Members of a server that are for its starter alone and never told to peers.
+/// Members of a server that only its starter needs. They are never told to peers.
 pub(in crate::config) const PRIVATE: [&str; 7] = ["command", "cwd", "env", "restart", "ssh", "ready", "logs"];
-/// What a server that is added takes from the first of its type, unless it says something else.
+/// Members that an added server takes from the first server of its type, unless it has its own.
 const INHERITED: [&str; 10] =
     ["command", "cwd", "env", "restart", "ssh", "ready", "logs", "auto-restart", "restart-force", "frontend"];
 
-/// What holds for servers that do not say otherwise.
+/// The defaults of servers.
 pub(in crate::config) struct ServerDefaults<'a> {
-    /// What commands may name beside a server's own members.
+    /// Placeholders of commands beside a server's own members.
     pub(in crate::config) placeholders: &'a Map<String, Value>,
-    /// Where relative directories begin.
+    /// The directory at which relative ones begin.
     pub(in crate::config) base: &'a Path,
     /// `[supervise] restart`.
     pub(in crate::config) restart: Restart,
@@ -76,9 +76,9 @@ pub(in crate::config) fn servers(table: &Table<'_>, taken: &mut Taken, defaults:
             let count = cluster_count(&mut table);
             for members in counted_members(&table, &group.key, count, &mut counted) {
                 let one = One { members, server_type: &group.key, counted: count.is_some(), defaults };
-                // Only the first of a count reports what all of them share.
+                // Each counted server reads the same entry. Equal faults are kept once.
                 let Some(table) = file.table(node, table.name.clone()) else { continue };
-                // What is wrong with one that is counted is wrong with those behind it.
+                // The next counted servers would have the same fault.
                 let Some(server) = one.read(table, node, taken) else { break };
                 servers.push(server);
             }
@@ -97,7 +97,7 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    /// Reads the rest of the entry, `node`, of which `table` is the table.
+    /// Reads the rest of the entry `node`, whose members are in `table`.
     fn read(mut self, mut table: Table<'_>, node: &Node, taken: &mut Taken) -> Option<Server> {
         let file = table.file;
         let id = if self.counted {
@@ -137,7 +137,7 @@ impl One<'_> {
         Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, ready, logs, inherited })
     }
 
-    /// Makes numbers of the ports, and takes their addresses. Absent, with a fault, where one is none that was counted up.
+    /// Turns the ports into numbers, and marks their addresses as taken. Absent, with a fault, if a counted port is not a valid one.
     fn ports(&mut self, table: &mut Table<'_>, node: &Node, host: &str, taken: &mut Taken) -> Option<()> {
         let file = table.file;
         for key in ["port", "clientPort"] {
@@ -160,12 +160,12 @@ impl One<'_> {
         Some(())
     }
 
-    /// `restart`, else what pomelo's members say, else what holds for all.
+    /// `restart`, otherwise pomelo's members, otherwise the default.
     fn restart(&self, table: &mut Table<'_>, force: bool) -> Restart {
         let default = self.defaults.restart;
         match (table.text("restart", r#""restart": "always""#), self.members.get("auto-restart")) {
             (Some((word, at)), _) => restart_word(table.file, word, at).unwrap_or(default),
-            // As in pomelo, either is enough.
+            // `restart-force` is enough without `auto-restart`, as in pomelo.
             (None, _) if force => Restart::Always,
             (None, Some(auto)) if truthy(auto) => Restart::Always,
             (None, Some(_)) => Restart::Never,
@@ -185,11 +185,11 @@ fn ssh(table: &mut Table<'_>) -> Option<bool> {
     }
 }
 
-/// What peers are told of a server with those members.
+/// The `info` that peers are told of a server with those members.
 fn told(mut info: Map<String, Value>, server_type: &str, host: &str) -> Map<String, Value> {
     info.insert("serverType".into(), server_type.into());
     info.insert("host".into(), host.into());
-    // pomelo's servers get their members as arguments and look for this text.
+    // This becomes a text, because pomelo's servers get their members as arguments and look for the text.
     if let Some(Value::Bool(frontend)) = info.get("frontend") {
         let text = frontend.to_string();
         info.insert("frontend".into(), text.into());

@@ -1,4 +1,4 @@
-//! The master and the servers as the rest of the host sees them.
+//! The types of the master and of the servers.
 
 use std::path::PathBuf;
 
@@ -15,11 +15,11 @@ use crate::wire::Info;
 pub struct Master {
     /// `id`, by default `master-server-1`.
     pub id: String,
-    /// `host`, by default 127.0.0.1: where it listens and where monitors look for it.
+    /// `host`, by default 127.0.0.1. The master listens on it, and monitors connect to it.
     pub host: String,
     /// `port`, by default 3005.
     pub port: u16,
-    /// All members, with those that were left out.
+    /// All members, with the defaults of those that were left out.
     pub info: Info,
 }
 
@@ -41,26 +41,27 @@ pub struct Server {
     pub id: String,
     /// The key under which it stands in `servers.json`.
     pub server_type: String,
-    /// The machine it runs on; 127.0.0.1 where the file does not say.
+    /// The machine that it runs on, by default 127.0.0.1.
     pub host: String,
-    /// What peers are told: all members but `command`, `cwd`, `env`, `restart`, `ssh`, `ready` and `logs`, and `serverType`.
+    /// The `info` that peers are told: all members but `command`, `cwd`, `env`, `restart`, `ssh`, `ready` and `logs`, and `serverType`.
     pub info: Info,
-    /// The program; absent where the monitor stands alone.
+    /// The program; absent if only a monitor is run.
     pub launch: Option<Launch>,
-    /// Whether its program is brought back: `restart`, else `auto-restart` and `restart-force` where they are given, else
-    /// `[supervise] restart`.
+    /// Whether its program is started again: `restart`, otherwise `auto-restart` and `restart-force` if they are given, otherwise `[supervise]
+    /// restart`.
     pub restart: Restart,
-    /// `restart-force`: what is left of an earlier run and holds its ports is killed before it is started again.
+    /// `restart-force`: whether processes that an earlier run left behind, which may hold its ports, are killed before each start.
     pub force: bool,
-    /// `cpu`: the CPUs that its program runs on, by number; empty for all. pomelo's form is a number; a list and `taskset`'s `"0-3,8"` will do.
+    /// `cpu`: the CPUs that its program runs on, by number; empty for all. The file has a number as in pomelo, a list, or a text as for `taskset`,
+    /// such as `"0-3,8"`.
     pub cpus: Vec<usize>,
-    /// `ssh`: whether it is started through `ssh`; absent: where its host is another machine and `[ssh]` is there.
+    /// `ssh`: whether it is started through `ssh`. If absent, it is if its host is another machine and the configuration has `[ssh]`.
     pub ssh: Option<bool>,
-    /// What says that its program is ready: `ready`, else `[supervise] ready`.
+    /// What says that its program is ready: `ready`, otherwise `[supervise] ready`.
     pub ready: Option<Ready>,
-    /// `logs`: the program's log directory, `logs` by default; a relative path begins where the program runs.
+    /// `logs`: the program's log directory, `logs` by default. A relative path begins at the directory in which the program runs.
     pub logs: Option<PathBuf>,
-    /// What a server that is added takes from this one, as the file has it: `command`, `cwd`, `env`, `restart` and the like.
+    /// Members that an added server of this type takes from this one, as in the file: `command`, `cwd`, `env`, `restart` and the like.
     pub(in crate::config) inherited: Map<String, Value>,
 }
 
@@ -70,7 +71,7 @@ impl Server {
         ["port", "clientPort"].into_iter().filter_map(|key| self.info.get(key).and_then(port_number))
     }
 
-    /// `host:port` that its program listens on, where it listens.
+    /// `host:port` that its program listens on; absent if it has no port.
     pub fn address(&self) -> Option<String> {
         let port = self.ports().next()?;
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -7,7 +7,7 @@ use super::server::{Master, Server};
 use super::values::port_number;
 use crate::config::reader::File;
 
-/// Ids and addresses that are taken, each with the place that took it: no two servers may share one.
+/// Ids and addresses that are taken, each with the place that took it.
 #[derive(Default)]
 pub(in crate::config) struct Taken {
     ids: HashMap<String, String>,
@@ -28,12 +28,12 @@ impl Taken {
         taken
     }
 
-    /// An id that is in use outside the configuration.
+    /// Takes the id of a running server that is not configured.
     pub(in crate::config) fn running(&mut self, id: &str) {
         self.ids.entry(id.to_owned()).or_insert_with(|| format!("the running server `{id}`"));
     }
 
-    /// The number of the next server of that type that is counted out: pomelo numbers them over all entries of the type.
+    /// The number of the next counted server of that type. Numbers go on over all entries of the type, as in pomelo.
     pub(super) fn next_number(&self, server_type: &str) -> u64 {
         let number = |id: &String| id.strip_prefix(&counted_id(server_type, ""))?.parse::<u64>().ok();
         self.ids.keys().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
@@ -64,7 +64,7 @@ impl Taken {
 }
 
 fn place(file: File<'_>, at: usize) -> String {
-    // What comes from no file has no place that could be named.
+    // Added servers come from no file, so their place has no name.
     if file.source.is_nowhere() {
         return "another of them".to_owned();
     }

@@ -8,10 +8,10 @@ use crate::config::reader::{File, Table};
 use crate::config::tree::{Node, Tree};
 use crate::wire;
 
-/// The highest number of a CPU, and one more: what Linux's sets of CPUs hold by default.
+/// One more than the highest number of a CPU. Linux's sets of CPUs hold so many by default.
 const MAX_CPUS: usize = 1024;
 
-/// Keeps a fault where an id cannot be one.
+/// Keeps a fault if a text cannot be an id.
 pub(super) fn check_id(file: File<'_>, id: &str, at: usize) {
     if let Err(bad) = wire::check_id(id) {
         let hint = "ids have no `*`, no `@` and do not begin with `type:`; for example: \"chat-server-1\"";
@@ -19,12 +19,12 @@ pub(super) fn check_id(file: File<'_>, id: &str, at: usize) {
     }
 }
 
-/// `host`, 127.0.0.1 where it is absent. An IPv6 address loses its brackets: what listens or connects puts them where they are needed.
+/// `host`, by default 127.0.0.1. An IPv6 address loses its brackets, because they are added where they are needed.
 pub(super) fn host(table: &mut Table<'_>) -> String {
     let Some((text, at)) = table.text("host", r#""host": "127.0.0.1""#) else { return "127.0.0.1".to_owned() };
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let host = bare.unwrap_or(text);
-    // An address may name the interface that it counts for: `fe80::1%eth0`.
+    // An address may name its interface: `fe80::1%eth0`.
     let is_ipv6 = host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     if !is_ipv6 && text.contains([':', '[', ']']) {
         let hint =
@@ -96,7 +96,7 @@ fn cpu_list(text: &str) -> Option<Vec<usize>> {
     Some(cpus)
 }
 
-/// Whether a member says yes: pomelo has texts there as well.
+/// Whether a member means true. pomelo has texts such as `"true"` as well.
 pub(super) fn truthy(value: &Value) -> bool {
     value.as_bool().unwrap_or_else(|| value.as_str() == Some("true"))
 }

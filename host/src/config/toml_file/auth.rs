@@ -23,7 +23,7 @@ pub(super) fn auth(mut table: Table<'_>, base: &Path) -> Auth {
     auth
 }
 
-/// One of a command and an address.
+/// A command or an address, but not both.
 fn way(table: &mut Table<'_>, command: &'static str, url: &'static str, base: &Path) -> Option<Way> {
     let given = table.get(command).map(|node| node.at);
     let words = table.words(command, &format!("{command} = [\"./check-login\"]"));

@@ -161,7 +161,7 @@ pub(super) fn pomelo(mut table: Table<'_>, base: &Path) -> Pomelo {
 pub(super) fn ssh(mut table: Table<'_>) -> Ssh {
     let mut text = |key, example| {
         let (text, at) = table.text(key, example)?;
-        // `ssh` would take it for an option, and a shell for nothing.
+        // `ssh` would take a value that begins with `-` for an option, and a shell would drop an empty one.
         if text.is_empty() || text.starts_with('-') || text.contains(char::is_control) {
             let what = format!("`{key}` must not be empty, begin with `-`, or have control characters");
             table.file.fault(at, what, format!("for example: {example}"));

@@ -10,12 +10,12 @@ use super::reader::{File, Table, did_you_mean};
 use super::settings::{Scripts, Settings};
 use super::tree::{Member, Node, Tree};
 
-/// Sections that make a table of the file's top one of a single environment.
+/// A file with one of these sections at the top is for all environments.
 const SECTIONS: [&str; 11] =
     ["limits", "modules", "module", "network", "watch", "supervise", "master", "data", "auth", "commands", "admin_log"];
 
-/// The part of the file that is for an environment: where its tables are environments, as in pomelo's files, that of the name; else all of it.
-/// Absent, with a fault, where there are others only. An environment cannot be named as a section is.
+/// The part of the file that is for an environment. If its tables are environments, as in pomelo's files, this is the table of that name, otherwise
+/// the whole file. Absent, with a fault, if the file has only other environments. An environment cannot have the name of a section.
 pub(super) fn part<'a>(file: File<'_>, node: &'a Node, environment: &str) -> Option<&'a Node> {
     let Tree::Table(members) = &node.value else { return Some(node) };
     let sections = |members: &[Member]| members.iter().any(|member| SECTIONS.contains(&member.key.as_str()));
@@ -35,7 +35,7 @@ pub(super) fn part<'a>(file: File<'_>, node: &'a Node, environment: &str) -> Opt
     Some(node)
 }
 
-/// The environments that the file has, where its tables are environments.
+/// The environments that the file has; empty if its tables are not environments.
 pub(super) fn environments(node: &Node) -> Vec<String> {
     let Tree::Table(members) = &node.value else { return Vec::new() };
     let section = |member: &Member| SECTIONS.contains(&member.key.as_str());
@@ -81,7 +81,7 @@ pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
     settings
 }
 
-/// What a section says; the defaults where it is not there.
+/// The settings of a section; the defaults if there is no such section.
 fn section<'a, T: Default>(root: &mut Option<Table<'a>>, name: &'static str, read: impl FnOnce(Table<'a>) -> T) -> T {
     root.as_mut().and_then(|root| root.table(name)).map(read).unwrap_or_default()
 }

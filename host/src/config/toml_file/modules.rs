@@ -1,4 +1,4 @@
-//! `[limits]`, `[modules]`, `[module.ID]` and `[scripts]`: where modules are, what they may do, and what they may use.
+//! `[limits]`, `[modules]`, `[module.ID]` and `[scripts]`: where modules are, and what they may use.
 
 use std::collections::BTreeMap;
 
@@ -126,7 +126,7 @@ fn check_grant(file: File<'_>, grant: &str, at: usize) {
     }
 }
 
-/// `levels`: from an operation or command to the highest level that may ask for it.
+/// `levels`: from an operation or a command to the highest level that may ask for it.
 pub(super) fn levels(table: &mut Table<'_>) -> BTreeMap<String, u32> {
     let mut levels = BTreeMap::new();
     let Some(table) = table.table("levels") else { return levels };

@@ -1,7 +1,7 @@
 //! The application's crons: functions of its own that this host calls when they are due.
 //!
-//! Crons are kept in memory. When this host starts again, those of the configuration are there, and those that were added while it ran are not. A turn
-//! is skipped and counted while the action of an earlier turn still runs. Turns that passed while the machine slept are not made up for.
+//! Crons are kept in memory. When this host starts again, the configured crons are there, but those that were added while it ran are not. A turn is
+//! skipped and counted while the action of an earlier turn still runs. Turns that passed while the machine slept are not made up for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::wire::{raw, shown};
 
 /// The crons that one application may have.
 pub const MAX_CRONS: usize = 256;
-/// An action that has not answered after this time has failed, and its next turn may come.
+/// An action that has not answered after this time has failed. Its next turn is then no longer skipped.
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
 /// The longest sleep, so that a changed clock or a machine that was asleep is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub(super) struct Crons {
     _stop: DropGuard,
 }
 
-/// What the task that fires the crons works on.
+/// The state of the task that fires the crons.
 struct CronTask {
     /// The server, for the log.
     id: String,
@@ -46,20 +46,20 @@ struct CronTask {
 
 #[derive(Default)]
 struct Table {
-    /// By id. A cron that is replaced is another: what the old one's action answers is not counted for the new one.
+    /// By id. A cron that replaces another gets a new number, because the answer to the old one's action must not be counted for the new one.
     crons: BTreeMap<String, Cron>,
-    /// Whether the task runs; it is started with the first cron.
+    /// Whether the task runs. The first cron starts it.
     followed: bool,
     last: u64,
 }
 
 struct Cron {
-    /// Tells it from others that had its id before.
+    /// Tells it from earlier crons with its id.
     number: u64,
     schedule: Schedule,
     time: String,
     action: String,
-    /// As it was given: what the action is called with.
+    /// The cron as it was given: the argument of its action.
     object: Box<RawValue>,
     next: Option<DateTime<Local>>,
     running: bool,
@@ -76,7 +76,7 @@ impl Crons {
         Crons { task: Arc::new(task), _stop: stop.clone().drop_guard(), stop }
     }
 
-    /// Adds crons, or replaces those of the same id: all, or none where one of them is refused.
+    /// Adds crons, or replaces those of the same id. If one of them is refused, none is added.
     pub(super) fn add(&self, objects: Vec<Map<String, Value>>) -> Result<(), Failure> {
         let now = Local::now();
         let mut new = BTreeMap::new();
@@ -108,7 +108,7 @@ impl Crons {
         Ok(())
     }
 
-    /// Removes crons; those that were there.
+    /// Removes crons and returns the ids of those that were there.
     pub(super) fn remove(&self, ids: Vec<String>) -> Vec<String> {
         let mut table = self.task.table.lock();
         let there: Vec<String> = ids.into_iter().filter(|id| table.crons.remove(id).is_some()).collect();
@@ -140,7 +140,7 @@ fn bad(what: impl Into<String>) -> Failure {
     Failure::new(code::BAD_MESSAGE, what)
 }
 
-/// A cron's id: a text, or a number as pomelo's are.
+/// A cron's id: a text, or a number as in pomelo.
 fn id_of(object: &Map<String, Value>) -> Option<String> {
     match object.get("id")? {
         Value::String(id) if !id.is_empty() && id.len() <= crate::wire::MAX_ID => Some(id.clone()),
@@ -180,7 +180,7 @@ impl Cron {
     }
 }
 
-/// Fires what is due, and sleeps until the next is.
+/// Fires the crons that are due, and sleeps until the next one is.
 async fn follow(task: Arc<CronTask>) {
     loop {
         let now = Local::now();
@@ -226,7 +226,7 @@ impl CronTask {
         cron.running = false;
         let error = failure.map(|failure| failure.to_string());
         cron.failed += u64::from(error.is_some());
-        // One that fails every second says so once.
+        // The same error is logged once, because a cron may fail every second.
         if let Some(error) = error.as_deref().filter(|error| cron.last_error.as_deref() != Some(error)) {
             tracing::warn!(server = self.id, cron = %shown(id), action = cron.action, error, "a cron failed");
         }

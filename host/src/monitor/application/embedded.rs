@@ -17,7 +17,7 @@ use crate::plugin::capability::{Application, Process, Services};
 use crate::plugin::{Engine, EngineLimits};
 use crate::wire::Info;
 
-/// Calls of modules under way at a time, of which a monitor needs few.
+/// Calls of modules that may be under way at a time. A monitor needs few.
 const INSTANCES: u32 = 128;
 /// How long the application may take to end when a module or the operator stops it.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -79,14 +79,14 @@ impl Embedded {
         self
     }
 
-    /// Crons that are there from the beginning: objects with `id`, `time` and `action`, the function to call.
+    /// The first crons: objects with `id`, `time` and `action`, the name of the function to call.
     #[must_use]
     pub fn crons(mut self, crons: Vec<Map<String, Value>>) -> Self {
         self.crons = crons;
         self
     }
 
-    /// What modules are given and may use, and which of them are built in; the default is that of an empty configuration.
+    /// What modules are given and may use, and which of them are built in. The default is that of an empty configuration.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -100,7 +100,7 @@ impl Embedded {
         self
     }
 
-    /// Joins the master at `host:port`, in the background: it is tried again until it is reached, and when the connection is lost.
+    /// Joins the master at `host:port` in the background. The connection is tried again until it is made, and made again when it is lost.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -166,12 +166,13 @@ impl Joined {
         self.info.send_replace(info);
     }
 
-    /// Waits until a module or the operator has this server end; the function that ends the application has been called by then.
+    /// Waits until a module or the operator has asked this server to end. If it was stopped and not killed, the function that ends the application
+    /// has then been called.
     pub async fn asked_to_end(&self) {
         self.end.cancelled().await;
     }
 
-    /// Leaves the cluster: calls under way are answered, at most within the time given, and the master is told.
+    /// Leaves the cluster and tells the master. Calls under way have the time given to be answered.
     pub async fn shut_down(self, at_most: Duration) {
         self.monitor.shut_down(at_most).await;
     }

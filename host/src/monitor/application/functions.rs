@@ -1,5 +1,5 @@
-//! The functions of an application written in Rust, by name. The same set serves in this process ([`super::Embedded`]) or over the
-//! control socket ([`super::control::Client`]).
+//! The functions of an application written in Rust, by name. The same functions serve in this process ([`super::Embedded`]) or over the control
+//! socket ([`super::control::Client`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,9 +41,9 @@ pub struct Functions(BTreeMap<String, Function>);
 /// A change of the application's view of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Servers that have come, or are told of anew.
+    /// Servers that have joined, or whose `info` has changed.
     Added(Vec<Info>),
-    /// Ids of servers that have gone.
+    /// Ids of servers that have left.
     Removed(Vec<String>),
     /// The whole view, from id to `info`.
     Replaced(Map<String, Value>),
@@ -52,12 +52,12 @@ pub enum Change {
 }
 
 impl Functions {
-    /// No function.
+    /// An application that offers no function.
     pub fn new() -> Self {
         Functions::default()
     }
 
-    /// Adds a function, or replaces that of the same name. A call whose argument is no `A` fails with `bad-message`.
+    /// Adds a function, or replaces the one of that name. A call whose argument is not an `A` fails with `bad-message`.
     #[must_use]
     pub fn on<A, R, W>(mut self, name: impl Into<String>, function: impl Fn(A) -> W + Send + Sync + 'static) -> Self
     where
@@ -78,7 +78,7 @@ impl Functions {
         self
     }
 
-    /// What is told of changes of the view, one after another in their order. A failure is reported to the master.
+    /// Sets the function that is called with each change of the view, one after another in their order. A failure is reported to the master.
     #[must_use]
     pub fn on_change<W>(self, told: impl Fn(Change) -> W + Send + Sync + 'static) -> Self
     where
@@ -92,7 +92,7 @@ impl Functions {
             .on(own::START_OVER, move |_: Value| over(Change::StartOver))
     }
 
-    /// What ends the application, within the time given; after that it is killed, or its host ends.
+    /// Sets the function that ends the application within the time given. After that time the application is killed, or its host ends.
     #[must_use]
     pub fn on_stop<W>(self, stop: impl Fn(Duration) -> W + Send + Sync + 'static) -> Self
     where
@@ -101,7 +101,7 @@ impl Functions {
         self.on(own::STOP, move |Stop { deadline_ms }| stop(Duration::from_millis(deadline_ms)))
     }
 
-    /// The names, in order.
+    /// The sorted names of the functions.
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
@@ -112,11 +112,11 @@ fn to_raw<T: Serialize>(value: &T) -> Answer {
         .map_err(|error| Failure::new(code::BAD_ANSWER, format!("the answer is no JSON: {error}")))
 }
 
-/// What `stop` is called with.
+/// The argument of `stop`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stop {
-    /// Milliseconds until it is ended by force.
+    /// Milliseconds until the application is ended by force.
     pub deadline_ms: u64,
 }
 
@@ -135,7 +135,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// `id` is the server's, for failures.
+    /// `id` is the server's, for the text of failures.
     pub(super) fn new(id: &str, functions: Functions) -> Self {
         let (lane, mut waiting) = mpsc::channel::<BoxFuture<'static, ()>>(MAX_CALLS);
         tokio::spawn(async move {
@@ -166,13 +166,13 @@ impl Reach for Runner {
         let (sender, answer) = oneshot::channel();
         let run = async move {
             let _place = place;
-            // A task of its own: a panic is this call's failure alone.
+            // The function has a task of its own, so that a panic fails this call alone.
             let mut task = tokio::spawn(async move { function(args).await });
             let outcome = tokio::time::timeout(deadline, &mut task).await;
             if outcome.is_err() {
                 task.abort();
             }
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = sender.send(outcome);
         };
         if own::VIEW.contains(&name) {

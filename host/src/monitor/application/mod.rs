@@ -9,7 +9,7 @@
 //! | `embedded` | an application in this very process |
 //! | `control` | an application in a process of its own, over a local socket |
 //!
-//! Between `served` and the application stands one trait, `Reach`. This part knows neither the master nor any module.
+//! `served` reaches the application through one trait, `Reach`. This part knows neither the master nor any module.
 
 pub mod control;
 mod crons;
@@ -39,12 +39,12 @@ mod own {
     pub const REPLACE_SERVERS: &str = "replaceServers";
     pub const START_OVER: &str = "startOver";
     pub const STOP: &str = "stop";
-    /// Those that change the view, and are carried out one after another.
+    /// The functions that change the view. They are run one after another.
     pub const VIEW: [&str; 4] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER];
     pub const ALL: [&str; 5] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER, STOP];
 }
 
-/// How long the application may take to answer, where nothing else is said.
+/// How long the application may take to answer, if the caller gives no other deadline.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Calls to the application that may be under way at a time.
 const MAX_CALLS: usize = 1024;
@@ -54,17 +54,17 @@ type Answer = Result<Box<RawValue>, Failure>;
 
 /// The way to the application's functions.
 pub(super) trait Reach: Send + Sync + 'static {
-    /// Names of the functions that it offers now, those of [`own`] among them, in order.
+    /// The sorted names of the functions that it offers now, with those of [`own`].
     fn offers(&self) -> Vec<String>;
     /// Whether it offers a function now.
     fn has(&self, name: &str) -> bool;
-    /// Calls a function. When this returns, the call has its place behind all earlier ones. It must not block, because the view may be locked.
+    /// Calls a function. When this returns, the call is queued behind all earlier ones. It must not block, because the view may be locked.
     fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer>;
-    /// Why it does not offer a function.
+    /// The failure of a call to a function that it does not offer.
     fn lacks(&self, name: &str) -> Failure;
 }
 
-/// Asks the application to end. Absent where it offers no function for that.
+/// Asks the application to end. Absent if it offers no function for that.
 pub(super) fn ask_to_end(reach: &dyn Reach, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
     let asked = || reach.call(own::STOP, &functions::Stop::within(deadline), deadline);
     reach.has(own::STOP).then(|| asked().map(|answer| answer.map(drop)).boxed())
@@ -92,7 +92,7 @@ impl Reach for Nobody {
     }
 }
 
-/// The sentence for a function that is not among those that are offered.
+/// The failure of a call to a function that is not offered.
 fn not_offered(id: &str, name: &str, offers: &[String]) -> Failure {
     let others: Vec<&str> = offers.iter().map(String::as_str).filter(|name| !own::ALL.contains(name)).collect();
     let others = if others.is_empty() { "nothing".to_owned() } else { others.join(", ") };

@@ -15,8 +15,8 @@ use crate::failure::{Failure, code};
 use crate::plugin::capability::Application;
 use crate::wire::{Info, raw};
 
-/// The view, the crons, and the way to the application. A change of the view is done when the file has it and the application, where it
-/// wants to be told, has answered.
+/// The view, the crons, and the way to the application. A change of the view is done when the file has it and the application, if it offers the
+/// function, has answered.
 pub(in crate::monitor) struct Served {
     id: String,
     view: View,
@@ -31,7 +31,8 @@ impl Served {
         Served { id: id.to_owned(), view, crons: Crons::new(id, reach.clone()), reach }
     }
 
-    /// Changes the view and tells the application, in this order for all: the view stays locked until the call is on its way.
+    /// Changes the view and tells the application. The view stays locked until the call is on its way, so that the application is told of changes in
+    /// their order.
     fn change<A: Serialize>(&self, name: &'static str, change: impl FnOnce(&mut ViewContents) -> A) -> Done {
         let (told, written) = self.view.change(|state| {
             let args = change(state);
@@ -51,7 +52,7 @@ impl Served {
 impl Application for Served {
     fn add_servers(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<(), Failure>> {
         let id = |info: &Info| info.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
-        // All or nothing: a view with half of what was asked for helps nobody.
+        // If one server has no `id`, none is added, because half of a change would leave a view that nobody asked for.
         let Some(ids) = servers.iter().map(id).collect::<Option<Vec<_>>>() else {
             return ready(Err(Failure::new(code::BAD_MESSAGE, "a server without an `id`"))).boxed();
         };
@@ -93,10 +94,10 @@ impl Application for Served {
 
     fn call(&self, name: String, args: Box<RawValue>) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
         if own::ALL.contains(&name.as_str()) {
-            // What keeps the view is the host's; a module that could call it would let the application see another view than the file has.
+            // A module that could call these functions could make the application's view differ from the file's.
             return ready(Err(not_offered(&self.id, &name, &self.reach.offers()))).boxed();
         }
-        // The caller's own deadline may be shorter.
+        // The caller may give up earlier, by its own deadline.
         self.reach.call(&name, &args, CALL_DEADLINE)
     }
 

@@ -1,4 +1,4 @@
-//! The application's view of the cluster: in memory, and for a program in a file.
+//! The application's view of the cluster: in memory, and for a program also in a file.
 //!
 //! The file is JSON, `{"self": id, "servers": {id: info}, "startOver": bool}`. Each change replaces the whole file, so that a reader never sees half
 //! of a change. The file gets a new inode each time: programs watch the folder, or read the file again from time to time.
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, code};
 
-/// The view, and the file that it is kept in, if there is one. Clones are the same view.
+/// The view, and the file that has it, if there is one. Clones are the same view.
 #[derive(Clone)]
 pub(in crate::monitor) struct View(Arc<SharedView>);
 
@@ -23,7 +23,7 @@ struct SharedView {
     id: String,
     state: Mutex<ViewContents>,
     file: Option<PathBuf>,
-    /// The change that the file has; held while it is written.
+    /// The number of the change that the file has. Locked while the file is written.
     written: Mutex<u64>,
 }
 
@@ -53,7 +53,7 @@ impl View {
         View(Arc::new(SharedView { id: id.to_owned(), state: Mutex::default(), file: None, written: Mutex::new(0) }))
     }
 
-    /// A view in a file, which is written, still without servers, before this returns.
+    /// A view in a file. The file is written, without servers, before this returns.
     pub(in crate::monitor) async fn in_file(id: &str, file: PathBuf) -> io::Result<Self> {
         let mut view =
             SharedView { id: id.to_owned(), state: Mutex::default(), file: Some(file), written: Mutex::new(0) };
@@ -64,12 +64,12 @@ impl View {
         Ok(View(view))
     }
 
-    /// Looks at the view; nobody changes it meanwhile.
+    /// Runs `look` with the view, which stays locked meanwhile.
     pub(super) fn look<T>(&self, look: impl FnOnce(&ViewContents) -> T) -> T {
         look(&self.0.state.lock())
     }
 
-    /// Changes the view. What comes back first is for the caller, the second is done when the file has the change.
+    /// Changes the view. Returns what `change` returned, and a future that is done when the file has the change.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&mut ViewContents) -> T,
@@ -95,7 +95,7 @@ impl View {
 }
 
 impl SharedView {
-    /// Writes the file unless it has that change already: changes that come while it is written are written together.
+    /// Writes the file unless it has that change already, because the write of a later change holds all earlier ones.
     fn write(&self, change: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut written = self.written.lock();

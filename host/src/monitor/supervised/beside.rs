@@ -1,6 +1,7 @@
-//! What stands beside a monitor, put together: the program of its server, or this very process where there is none.
+//! Puts together what stands beside a monitor: the program of its server, or this very process if there is no program.
 //!
-//! It knows the configuration of servers, and what somebody said in its place. It knows no command line, and not how the master is reached.
+//! This part knows the configuration of servers, and the values that the caller gives in place of it. It knows neither the command line nor how the
+//! master is reached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::plugin::capability::Services;
 use crate::supervise::{DownReason, LineSink, Phase, Status};
 use crate::wire::Info;
 
-/// What is to stand beside a monitor: the program that the configuration has for the server, with what was said in place of it.
+/// What is to stand beside a monitor: the server's configured program, with the values that the caller gives in place of configured ones.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The server's id.
@@ -26,9 +27,9 @@ pub struct Wanted<'a> {
     pub server_type: &'a str,
     /// The master's `host:port`, which the program is told.
     pub master: &'a str,
-    /// The configuration, where there is one; it need not have the server.
+    /// The configuration, if there is one. The server need not be in it.
     pub config: Option<&'a Config>,
-    /// The program and its arguments, in place of the configured ones; empty for those.
+    /// The program and its arguments, in place of the configured ones. If empty, the configured ones are used.
     pub command: Vec<String>,
     /// What says that the program is ready, in place of what the configuration says.
     pub ready: Option<Ready>,
@@ -36,7 +37,7 @@ pub struct Wanted<'a> {
     pub journal: Journal,
 }
 
-/// A program counts as ready when its port is listened on, and the configuration gives it none.
+/// A program is to count as ready when somebody listens on its port, but the configuration gives it no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("servers.json gives it no port")]
 pub struct NoPort;
@@ -49,12 +50,12 @@ pub struct Beside {
     pub running: Running,
     /// What the program adds to its server's `info`; absent where there is no program.
     pub told: Option<watch::Receiver<Info>>,
-    /// Why the program stays down, once it does.
+    /// Why the program stays down; absent until it does.
     ended: watch::Receiver<Option<DownReason>>,
 }
 
 impl Wanted<'_> {
-    /// The program; absent where there is none.
+    /// The program; absent if neither the configuration nor the caller names one.
     ///
     /// # Errors
     /// [`NoPort`].
@@ -79,7 +80,7 @@ impl Wanted<'_> {
         Ok(Some(Program { master: self.master.to_owned(), ready, journal: self.journal, ..program }))
     }
 
-    /// A program of which the configuration knows nothing but what it says of all.
+    /// A program that the configuration does not name, with the settings that apply to all programs.
     fn unconfigured(&self, launch: Launch) -> Program {
         let default = Settings::default();
         let settings = &self.config.map_or(&default, |config| &config.settings).supervise;
@@ -117,7 +118,7 @@ impl Beside {
         Ok(Beside { services, running, told, ended })
     }
 
-    /// No program: modules act on this process, which is the server, and whose end by a module cancels `stop`.
+    /// Starts no program: modules act on this process, which is the server. `stop` is cancelled when a module ends it.
     pub fn own_process(id: &str, server_type: &str, stop: CancellationToken) -> Self {
         let own = Arc::new(OwnProcess::new(id, server_type, stop));
         let application = Some(own.application());
@@ -126,20 +127,20 @@ impl Beside {
         Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() }
     }
 
-    /// Stays until `stop` is cancelled or the program has ended for good, cancels `stop` and ends both: the monitor, whose calls under way have
-    /// `drain` to be answered, and the program. Whether the program ended by itself and is not brought back.
+    /// Waits until `stop` is cancelled or the program has ended for good. Then it cancels `stop` and ends the monitor and the program. Calls under
+    /// way have `drain` to be answered. Returns whether the program ended by itself and is not brought back.
     pub async fn until_the_end(mut self, monitor: &Monitor, stop: &CancellationToken, drain: Duration) -> bool {
         let given_up = tokio::select! {
             () = stop.cancelled() => false,
-            // By itself, or on purpose.
+            // The program ended by itself, or on purpose.
             Ok(end) = self.ended.wait_for(Option::is_some) => *end == Some(DownReason::GivenUp),
         };
         stop.cancel();
-        // The call that brought the end here is still to be answered. The program has its whole time to end meanwhile, because whoever started this
+        // The monitor and the program end at the same time: the call that asked for the end may still wait for its answer, and whoever started this
         // monitor does not wait for one after the other.
         let ending = async {
             if let Some(process) = &self.services.process {
-                // Whatever has ended already is fine.
+                // A failure does not matter, because this host ends in any case.
                 let _ = process.stop().await;
             }
         };
@@ -148,7 +149,7 @@ impl Beside {
     }
 }
 
-/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down once it does.
+/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down.
 fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<DownReason>>) {
     let (running, pid) = watch::channel(None);
     let (end, ended) = watch::channel(None);

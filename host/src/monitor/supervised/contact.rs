@@ -17,10 +17,10 @@ use crate::supervise::Contact;
 const TRY: Duration = Duration::from_millis(50);
 /// How long a try may take.
 const CONNECT: Duration = Duration::from_secs(1);
-/// A program that closes its socket when it is asked to end has this long before it is sent a signal.
+/// How long a program that closes its socket when it is asked to end may still run before it is sent a signal.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// What stands between a program and its supervisor.
+/// What a supervisor asks of a program over its control socket and its port.
 pub(super) struct ByControl {
     pub control: Arc<Control>,
     pub ready: Ready,

@@ -1,4 +1,4 @@
-//! The application's log directory: names of files, and the ends of them.
+//! The application's log directory: the names of its files, and their last lines.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Failure, code};
 use crate::wire::shown;
 
-/// Names that are told.
+/// The most names in one answer.
 const MAX_NAMES: usize = 1000;
-/// Lines that are read.
+/// The most lines in one answer.
 const MAX_LINES: usize = 10_000;
-/// Bytes that are read, from the end of a file: less than what a module may be given.
+/// The most bytes that are read from the end of a file, fewer than a module may be given in one answer.
 const MAX_BYTES: u64 = 512 * 1024;
-/// What is read at a time.
+/// Bytes that are read at a time.
 const CHUNK: u64 = 64 * 1024;
 
-/// A directory of log files. It need not be there.
+/// A directory of log files. It need not exist.
 #[derive(Clone, Debug)]
 pub(super) struct Logs(pub PathBuf);
 
 impl Logs {
-    /// Names of the files, in order; at most 1000.
+    /// The sorted names of the files, at most 1000.
     pub async fn names(&self) -> Result<Vec<String>, Failure> {
         let dir = self.0.clone();
         blocking(move || {
@@ -45,7 +45,8 @@ impl Logs {
         blocking(move || {
             let dir = opened(&dir)?;
             let path = resolve(&dir, &name)?;
-            // The path has no link in it any more: one that is put there meanwhile is not followed, and nothing is waited for.
+            // `path` is resolved, so a link in it was put there meanwhile and must not be followed. Opening must not block, because the file may be a
+            // pipe.
             let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
             let file = OpenOptions::new().read(true).custom_flags(flags).open(&path);
             let mut file = file.map_err(|error| failed(&path, &error))?;
@@ -64,7 +65,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
     done.unwrap_or_else(|_| Err(Failure::new(code::FAILED, "the log directory could not be read")))
 }
 
-/// The directory without links in its path.
+/// The directory's path with all links resolved.
 fn opened(dir: &Path) -> Result<PathBuf, Failure> {
     dir.canonicalize().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -75,7 +76,7 @@ fn opened(dir: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The file of a name, without links in its path; it must be in the directory.
+/// The path of the file of that name with all links resolved. It must be in the directory.
 fn resolve(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
     if name.is_empty() || name == "." || name == ".." || name.len() > 255 || name.contains(['/', '\\', '\0']) {
         return Err(refused(name, "it is no plain file name"));
@@ -99,7 +100,7 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
 fn tail(file: &mut File, size: u64, lines: usize) -> io::Result<Vec<String>> {
     let end_of_range = size;
     let (mut begin, mut text) = (end_of_range, Vec::new());
-    // One line end more than lines: that before the first of them.
+    // One line end more than `lines` is needed: the one before the first line.
     while begin > 0 && end_of_range - begin < MAX_BYTES && text.iter().filter(|byte| **byte == b'\n').count() <= lines {
         let step = CHUNK.min(begin).min(MAX_BYTES - (end_of_range - begin));
         begin -= step;
@@ -114,7 +115,7 @@ fn tail(file: &mut File, size: u64, lines: usize) -> io::Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let mut found: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    // The first is cut where reading did not begin with the file.
+    // The first line is incomplete if reading did not reach the beginning of the file.
     let cut = usize::from(begin > 0 && found.len() > 1);
     found.drain(..cut.max(found.len().saturating_sub(lines)));
     Ok(found.into_iter().map(|line| String::from_utf8_lossy(line).trim_end_matches('\r').to_owned()).collect())

@@ -1,8 +1,8 @@
 //! The server beside a monitor: a program that the monitor runs, or this very process.
 //!
 //! [`Supervised`] and [`OwnProcess`] are what the modules' interface `process` acts on, and know the application beside it. They know neither the
-//! master nor any module. Registering a server when its program runs, and deregistering it when it has ended, is for the monitor's link,
-//! which follows [`Supervised::status`].
+//! master nor any module. The monitor's link follows [`Supervised::status`]: it registers the server when its program runs, and deregisters it when
+//! the program has ended.
 
 mod beside;
 mod contact;
@@ -21,7 +21,7 @@ pub use beside::{Beside, NoPort, Wanted};
 pub use own::OwnProcess;
 pub use program::{Program, StartError, Supervised, leftovers};
 
-/// The application's log directory where the configuration names none; it begins where the program runs.
+/// The application's log directory if the configuration names none, relative to the directory in which the program runs.
 const LOGS: &str = "logs";
 
 /// What the machine is and does.

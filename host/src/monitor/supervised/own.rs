@@ -16,7 +16,7 @@ use crate::monitor::application::{Nobody, Reach, Served, View, ask_to_end};
 use crate::plugin::capability::{Application, Process, Stats};
 use crate::supervise::{Figures, usage};
 
-/// This very process as the one that modules see: its figures, and an end that is asked for.
+/// This very process, as modules see it: its figures, and its end when they ask for it.
 pub struct OwnProcess {
     id: String,
     server_type: String,
@@ -42,7 +42,7 @@ impl OwnProcess {
         }
     }
 
-    /// An application that is asked to end first.
+    /// Asks the application behind `reach` to end before the host does.
     pub(in crate::monitor) fn asking(mut self, reach: Arc<dyn Reach>, deadline: Duration) -> Self {
         self.asked = Some((reach, deadline));
         self
@@ -60,7 +60,7 @@ impl Process for OwnProcess {
         Ok(self.figures.read(std::process::id(), uptime))
     }
 
-    /// Answers when the application, where there is one, has ended or its time is up; the host ends when the calls under way are answered.
+    /// Answers when the application, if there is one, has ended or its time is up. The host ends when the calls under way are answered.
     fn stop(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
             let asked = self.asked.as_ref().and_then(|(reach, deadline)| ask_to_end(&**reach, *deadline));
@@ -75,7 +75,7 @@ impl Process for OwnProcess {
         .boxed()
     }
 
-    /// Answers at once: a process that killed itself could not. The host ends when the calls under way are answered.
+    /// Answers at once and does not kill, because a process that killed itself could not answer. The host ends when the calls under way are answered.
     fn kill(&self) -> BoxFuture<'_, Result<(), Failure>> {
         self.shutdown.cancel();
         ready(Ok(())).boxed()
@@ -103,7 +103,7 @@ impl Process for OwnProcess {
     }
 }
 
-/// When this process started, by the system's account; now where that is not known.
+/// When this process started, as the system says; now if the system does not say it.
 fn started() -> SystemTime {
     let Ok(mut system) = System::new() else { return SystemTime::now() };
     let id = Pid::from_u32(std::process::id());

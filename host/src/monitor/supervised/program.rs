@@ -28,7 +28,7 @@ use crate::wire::Info;
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
 
-/// Secrets of the monitor and the operator, which a program does not inherit. Its own `env` may still set them.
+/// Variables with secrets of the monitor and the operator, which a program does not inherit. The program's own `env` may still set them.
 const SECRETS: [&str; 3] = [DEMO_TOKEN_VARIABLE, "POMELO_TOKEN", "POMELO_PASSWORD"];
 
 /// What a monitor runs.
@@ -42,7 +42,7 @@ pub struct Program {
     pub master: String,
     /// Command, directory and environment.
     pub launch: Launch,
-    /// When it is brought back.
+    /// When it is brought back, and how it is ended.
     pub policy: Policy,
     /// The CPUs that it runs on, by number; empty for all.
     pub cpus: Vec<usize>,
@@ -50,17 +50,17 @@ pub struct Program {
     pub ready: Ready,
     /// `host:port` that it listens on, for [`Ready::Port`].
     pub address: Option<String>,
-    /// A program that is not ready by then is ended; not where a delay decides.
+    /// A program that is not ready after this time is ended. Not used with [`Ready::Delay`].
     pub ready_deadline: Duration,
     /// Lines that are kept of what it writes.
     pub output_lines: usize,
-    /// Its log directory; a relative path begins where it runs. `logs` where there is none.
+    /// Its log directory, `logs` by default. A relative path begins at the directory in which the program runs.
     pub logs: Option<PathBuf>,
-    /// Crons that are there from the beginning.
+    /// The configured crons.
     pub crons: Vec<Map<String, Value>>,
     /// Whether processes that an earlier run left behind are killed before each start.
     pub force: bool,
-    /// Where the view's file and the control socket are kept; absent: in a directory of its own that goes with the [`Supervised`].
+    /// Where the view's file and the control socket are kept. If absent, they are in a temporary directory that is removed with the [`Supervised`].
     pub dir: Option<PathBuf>,
     /// Where its ends and starts are written down.
     pub journal: Journal,
@@ -69,7 +69,7 @@ pub struct Program {
 /// Why a program cannot be supervised.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no place for its view and its socket.
+    /// The file of its view or its control socket cannot be made.
     #[error("the directory {} for the program's view of the cluster and its control socket cannot be used: {why}", dir.display())]
     Dir {
         /// The directory.
@@ -83,7 +83,7 @@ pub enum StartError {
 }
 
 impl Program {
-    /// The program of a configured server; absent where the configuration gives it no `command`.
+    /// The program of a configured server; absent if the configuration gives the server no `command`.
     pub fn of(config: &Config, server: &Server) -> Option<Self> {
         let settings = &config.settings.supervise;
         Some(Program {
@@ -106,7 +106,7 @@ impl Program {
     }
 }
 
-/// The variables by which what a server's program left behind is known.
+/// The variables by which processes that a server's program left behind are recognised.
 pub fn leftovers(id: &str, master: &str) -> Vec<String> {
     vec![format!("POMELO_SERVER_ID={id}"), format!("POMELO_MASTER={master}")]
 }
@@ -126,7 +126,7 @@ pub struct Supervised {
     ring: Arc<Ring>,
     logs: Logs,
     supervisor: Supervisor,
-    /// Removed when this is dropped.
+    /// A temporary directory, removed when this is dropped.
     _dir: Option<TempDir>,
 }
 
@@ -134,7 +134,7 @@ impl Supervised {
     /// Starts the program. Its lines go to `output`, and the newest of them are kept.
     ///
     /// # Errors
-    /// [`StartError`]. A program that cannot be started is no error here: it is tried again as its policy says.
+    /// [`StartError`]. A program that cannot be started is no error here, because it is tried again as its policy says.
     pub async fn start(program: Program, output: LineSink) -> Result<Self, StartError> {
         let in_dir = |dir: &Path| {
             let dir = dir.to_owned();
@@ -175,8 +175,8 @@ impl Supervised {
         Ok(Supervised { id, server_type, application, control, file, figures, ring, logs, supervisor, _dir: own })
     }
 
-    /// How the program is; changes are told. [`Phase::Running`](crate::supervise::Phase::Running) is when to register the server, every
-    /// other phase when to deregister it, and another process id at once after one is a restart.
+    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`](crate::supervise::Phase::Running) and deregistered
+    /// in every other phase. Another process id directly after one is a restart.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.supervisor.status()
     }
@@ -202,9 +202,9 @@ impl Supervised {
     }
 }
 
-/// What is run, with all that it finds in its environment.
+/// What is run, with its whole environment.
 fn spec(program: &Program, view: &Path, control: &Path, output: Output) -> Spec {
-    // Paths that are not Unicode cannot stand here; temporary and data directories that are such are not worth another type.
+    // `env` holds texts, so paths that are not Unicode are changed. Temporary and data directories with such paths are not worth another type.
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let mut env: BTreeMap<String, String> = program.launch.env.clone();
     env.insert("POMELO_SERVER_ID".into(), program.id.clone());

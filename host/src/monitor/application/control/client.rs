@@ -20,7 +20,7 @@ use crate::failure::{Failure, code};
 use crate::util::line_reader::{LineRead, read_line};
 use crate::wire::{Info, raw};
 
-/// A connection to the host's control socket. Clones are the same connection; it ends with the last.
+/// A connection to the host's control socket. Clones are the same connection, which ends with the last of them.
 ///
 /// ```no_run
 /// # async fn run() -> std::io::Result<()> {
@@ -42,7 +42,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the socket that the environment names; absent where it names none, since the program was not started by a monitor.
+    /// Connects to the socket that the environment names. Absent if it names none, because no monitor started the program.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -53,10 +53,10 @@ impl Client {
         }
     }
 
-    /// Connects, and offers functions. With `ready` the server is ready to be registered at once, else when [`Client::ready`] is called.
+    /// Connects and offers functions. With `ready` the server can be registered at once, otherwise when [`Client::ready`] is called.
     ///
     /// # Errors
-    /// Where nobody listens on the socket.
+    /// If nobody listens on the socket.
     pub async fn connect(path: &Path, functions: Functions, ready: bool) -> io::Result<Client> {
         let (reader, writer) = UnixStream::connect(path).await?.into_split();
         let over = CancellationToken::new();
@@ -76,7 +76,7 @@ impl Client {
         Ok(Client { outbox, pending, _open: Arc::new(over.clone().drop_guard()), over })
     }
 
-    /// The server is ready to serve.
+    /// Tells the host that the server is ready to be registered.
     ///
     /// # Errors
     /// `disconnected`, `timeout`.
@@ -127,14 +127,15 @@ async fn read(
         match read_line(&mut stream, &mut line, OUTBOX_BYTES).await {
             Ok(LineRead::Whole) => {}
             Ok(LineRead::Longer) => {
-                // A call that cannot be read cannot be answered, and the view would miss a change: say hello again.
+                // The connection ends, because the line may be a change of the view, which the program would miss. The next `hello` brings the whole
+                // view.
                 return tracing::error!("the host sent a line of more than {OUTBOX_BYTES} bytes");
             }
             Ok(LineRead::End) | Err(_) => return,
         }
         match message::parse(&line) {
             Ok(Message::Call { id, name, args }) => {
-                // The end takes as long as its host lets it.
+                // The host bounds `stop` itself, with the deadline that it sends.
                 let deadline = if name == own::STOP { std::time::Duration::MAX } else { super::super::crons::DEADLINE };
                 let answer = runner.call(&name, args, deadline);
                 if let Some(id) = id {

@@ -1,4 +1,4 @@
-//! The host's side of one connection: its lines, from the first to the last.
+//! The host's side of one connection: reads and answers its lines.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const OFFERS: [&str; 4] = ["ready", "info", "offers", "servers"];
 /// Members of a server's `info` that come from its registration.
 const REGISTERED: [&str; 3] = ["id", "serverType", "pid"];
 
-/// Does what the program calls for.
+/// Carries out a call of the program's.
 fn answer(session: &Session, program: &ProgramState, name: &str, args: &RawValue) -> Answer {
     let bad = |error: serde_json::Error| Failure::new(code::BAD_MESSAGE, format!("`{name}`: {error}"));
     let replaced = || Failure::new(code::DISCONNECTED, "another connection has taken the place of this one");
@@ -34,7 +34,7 @@ fn answer(session: &Session, program: &ProgramState, name: &str, args: &RawValue
             own(&|program| program.set_info(info.clone()))?;
         }
         "offers" => session.set_offers(serde_json::from_str(args.get()).map_err(bad)?),
-        // Whoever gives no id wants no answer; see `read` for those who do.
+        // A call without an id wants no answer. `read` answers the others.
         "servers" => {}
         other => {
             let what = format!("the host does not offer `{}`; it offers: {}", shown(other), OFFERS.join(", "));
@@ -44,7 +44,7 @@ fn answer(session: &Session, program: &ProgramState, name: &str, args: &RawValue
     Ok(null().to_owned())
 }
 
-/// What a program may add to its server's `info`.
+/// Refuses members that a program may not add to its server's `info`.
 fn checked(info: Info) -> Result<Info, Failure> {
     let refused = |what: String| Failure::new(code::BAD_MESSAGE, what);
     if let Some(name) = REGISTERED.iter().find(|name| info.contains_key(**name)) {
@@ -117,7 +117,7 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, program:
                 continue;
             }
             Ok(Message::Welcome) => continue,
-            // Sent while nobody changes the view, so that no change which is told before is missing in it.
+            // The answer is sent while the view is locked, so that it has every change that the program was told before.
             Ok(Message::Call { id: Some(id), name, .. }) if name == "servers" && entered.is_some() => {
                 program.view.look(|state| outbox.send(message::answer(id, &Ok(raw(&state.servers)))))
             }
@@ -154,7 +154,7 @@ async fn read(mut stream: BufReader<impl tokio::io::AsyncRead + Unpin>, program:
     }
 }
 
-/// Takes the connection out when it is over, however it ends.
+/// Ends the session when the connection is over, however it ends.
 struct Left {
     session: Session,
     program: Arc<ProgramState>,

@@ -31,7 +31,7 @@ pub(super) struct Hello {
     pub ready: Option<bool>,
 }
 
-/// Names of functions, not too many and not too long.
+/// Names of functions, within [`MAX_OFFERS`] and [`MAX_NAME`].
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Offers(pub BTreeSet<String>);
 
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Offers {
 /// A line.
 pub(super) enum Message<'a> {
     Hello(Hello),
-    /// The host's; programs need not read what is in it.
+    /// The host's answer to `hello`. Programs need not read its members.
     Welcome,
     Call {
         id: Option<&'a RawValue>,
@@ -61,11 +61,11 @@ pub(super) enum Message<'a> {
         id: u64,
         outcome: Answer,
     },
-    /// Something that the other side could not read, or says before it closes the connection.
+    /// The other side could not read a line, or is about to close the connection.
     Refused(Failure),
 }
 
-/// Why a line says nothing, and the id that the answer to it has.
+/// Why a line cannot be read, and the id of the answer to it.
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub id: Box<RawValue>,
@@ -90,16 +90,16 @@ struct Members<'a> {
     error: Option<Failure>,
 }
 
-/// Tells `null` from nothing.
+/// Tells `null` from an absent member.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse(line: &[u8]) -> Result<Message<'_>, Malformed> {
     let malformed = |id: Option<&RawValue>, why: String| Malformed { id: id.unwrap_or(null()).to_owned(), why };
     let text = std::str::from_utf8(line).map_err(|error| malformed(None, format!("it is not UTF-8: {error}")))?;
-    // serde would read an array as the members in their order.
+    // Without this check serde would accept an array of the members in their order.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(malformed(None, "it is no message: a JSON object is expected".into()));
     }
@@ -158,7 +158,7 @@ pub(super) fn answer(id: &RawValue, outcome: &Answer) -> String {
     })
 }
 
-/// The text of what says that a line was malformed.
+/// The text of the answer to a malformed line.
 pub(super) fn refusal(malformed: Malformed) -> String {
     let what = format!("this line is refused: {}", malformed.why);
     answer(&malformed.id, &Err(Failure::new(code::BAD_MESSAGE, what)))

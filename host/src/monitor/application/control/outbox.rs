@@ -15,12 +15,13 @@ use super::{OUTBOX_BYTES, OUTBOX_LINES};
 pub(super) struct Outbox {
     lines: mpsc::Sender<String>,
     bytes: Arc<AtomicUsize>,
-    /// Ends the connection.
+    /// Cancelled when the connection is to end.
     cut: CancellationToken,
 }
 
 impl Outbox {
-    /// An outbox, and the task that empties it into `stream` until `cut` is cancelled; then it is given what was put in before.
+    /// Makes an outbox and starts the task that writes its lines to `stream` until `cut` is cancelled. The task then still writes the lines that
+    /// wait.
     pub(super) fn new(stream: impl AsyncWrite + Send + Unpin + 'static, cut: CancellationToken) -> Self {
         let (lines, waiting) = mpsc::channel(OUTBOX_LINES);
         let bytes = Arc::<AtomicUsize>::default();
@@ -28,7 +29,7 @@ impl Outbox {
         Outbox { lines, bytes, cut }
     }
 
-    /// Puts in a line, without its end. Where there is no room the connection is ended; false then, and where it is over.
+    /// Puts in a line, without its line end. If there is no room, the connection is ended. False if the connection is ended or over.
     pub(super) fn send(&self, line: String) -> bool {
         let size = line.len();
         let full = self.bytes.fetch_add(size, Ordering::Relaxed) + size > OUTBOX_BYTES;
@@ -42,7 +43,7 @@ impl Outbox {
         !self.cut.is_cancelled()
     }
 
-    /// Ends the connection; what was put in before has a moment to get out.
+    /// Ends the connection, after a moment in which the lines that wait are written.
     pub(super) fn close(&self) {
         self.cut.cancel();
     }
@@ -54,14 +55,14 @@ async fn write(
     bytes: Arc<AtomicUsize>,
     cut: CancellationToken,
 ) {
-    /// For what was still to be said when the connection ends.
+    /// How long the waiting lines may take to be written when the connection ends.
     const LAST: std::time::Duration = std::time::Duration::from_millis(500);
     let with_end = |mut line: String| {
         line.push('\n');
         io::Cursor::new(line)
     };
     let mut stream = BufWriter::new(stream);
-    // Outside of what is cut off: it knows how much of the line is written.
+    // Declared outside of the future that is cancelled, because the cursor knows how much of the line is written.
     let mut line = io::Cursor::default();
     let written = cut.run_until_cancelled(async {
         while let Some(next) = waiting.recv().await {

@@ -13,7 +13,7 @@ use crate::wire::{Info, raw};
 /// Why the connection of an earlier process is closed.
 const ENDED: &str = "the program has ended";
 
-/// What the host knows of the program, whatever its connections are.
+/// What the host knows of the program, over all its connections.
 pub(super) struct ProgramState {
     pub id: String,
     pub server_type: String,
@@ -31,12 +31,12 @@ pub(super) struct ProgramState {
 struct CurrentSession {
     /// The program's connection: the one that said `hello` last.
     session: Option<Session>,
-    /// Counts the program's processes. Lines of a connection that an earlier process made count no more, however late they are read.
+    /// Counts the program's processes, because lines of a connection that an earlier process made must be ignored, however late they are read.
     process: u64,
 }
 
 impl ProgramState {
-    /// A program that has said nothing yet.
+    /// The state of a program that has said nothing yet.
     pub(super) fn new(id: &str, server_type: &str, view: View) -> Self {
         ProgramState {
             id: id.to_owned(),
@@ -54,17 +54,17 @@ impl ProgramState {
         self.current.lock().session.clone()
     }
 
-    /// Whether the program has said that it is ready; changes are told.
+    /// Whether the program has said that it is ready.
     pub(super) fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// What the program adds to its server's `info`; changes are told.
+    /// What the program adds to its server's `info`.
     pub(super) fn info(&self) -> watch::Receiver<Info> {
         self.info.subscribe()
     }
 
-    /// Another process is about to be started: forgets all that the earlier one has said.
+    /// Forgets all that the earlier process has said, because another one is about to be started.
     pub(super) fn restarted(&self) {
         let before = {
             let mut current = self.current.lock();
@@ -78,10 +78,10 @@ impl ProgramState {
         }
     }
 
-    /// A connection has said `hello`: it is the program's from now on, and is told the whole view and then every change. False where the process
-    /// that made the connection has ended.
+    /// Makes a connection that has said `hello` the program's. The connection is told the whole view and then every change. False if the process that
+    /// made the connection has ended.
     pub(super) fn enter(&self, session: &Session, hello: Hello) -> bool {
-        // Nobody changes the view meanwhile, so no change is missed and none is told twice.
+        // The view is locked meanwhile, so that the connection misses no change and is told none twice.
         let entered = self.view.look(|state| {
             let mut current = self.current.lock();
             if current.process != session.process() {
@@ -124,7 +124,7 @@ impl ProgramState {
         true
     }
 
-    /// A connection is over.
+    /// Forgets a connection that is over.
     pub(super) fn leave(&self, session: &Session) {
         let mut current = self.current.lock();
         if current.session.as_ref().is_some_and(|current| current.is(session)) {
@@ -136,16 +136,16 @@ impl ProgramState {
     /// Runs `word` if the connection is the program's.
     pub(super) fn if_current<T>(&self, session: &Session, word: impl FnOnce(&Self) -> T) -> Option<T> {
         let current = self.current.lock();
-        // The lock is held, so that a process which is over meanwhile has said nothing about the next one.
+        // The lock is held while `word` runs, so that nothing which an ended process has said is taken for the next one's.
         current.session.as_ref().is_some_and(|current| current.is(session)).then(|| word(self))
     }
 
-    /// The program is ready.
+    /// The program has said that it is ready.
     pub(super) fn set_ready(&self) {
         self.ready.send_replace(true);
     }
 
-    /// What the program adds to its server's `info` from now on.
+    /// Replaces what the program adds to its server's `info`.
     pub(super) fn set_info(&self, info: Info) {
         self.info.send_if_modified(|before| {
             let changed = *before != info;
@@ -154,7 +154,7 @@ impl ProgramState {
         });
     }
 
-    /// Counts processes.
+    /// The number of the program's current process.
     pub(super) fn process(&self) -> u64 {
         self.current.lock().process
     }

@@ -19,7 +19,7 @@ use super::{MAX_CONNECTIONS, connection};
 use crate::failure::{Failure, code};
 use crate::wire::Info;
 
-/// How long the host waits after it could not accept a connection: out of file descriptors, as a rule.
+/// How long the host waits after it could not accept a connection, usually because there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The control socket of one program. Dropping it closes it.
@@ -44,12 +44,12 @@ impl Control {
         self.socket.path()
     }
 
-    /// What the program adds to its server's `info`; changes are told.
+    /// What the program adds to its server's `info`.
     pub(in crate::monitor) fn info(&self) -> watch::Receiver<Info> {
         self.program.info()
     }
 
-    /// Another process is about to be started: nothing that the one before has said counts any more.
+    /// Forgets all that the earlier process has said, because another one is about to be started.
     pub(in crate::monitor) fn restarted(&self) {
         self.program.restarted();
     }
@@ -59,7 +59,7 @@ impl Control {
         let mut ready = self.program.ready();
         async move {
             if ready.wait_for(|ready| *ready).await.is_err() {
-                // The socket is closed: nobody can say it any more.
+                // The socket is closed, so the program can no longer say that it is ready.
                 std::future::pending::<()>().await;
             }
         }

@@ -1,4 +1,4 @@
-//! A connection of a program that has said `hello`: what it offers, and calls to it.
+//! A connection that has said `hello`: what the program offers over it, and calls to the program.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub(super) struct Session(Arc<SessionParts>);
 
 struct SessionParts {
     number: u64,
-    /// Which process of the program was running when it connected.
+    /// The number of the program's process that was running when the connection was made.
     process: u64,
-    /// Whose it is, for the log.
+    /// The server's id, for the log.
     id: String,
     offers: RwLock<BTreeSet<String>>,
     outbox: Outbox,
@@ -32,8 +32,8 @@ struct SessionParts {
 }
 
 impl Session {
-    /// A connection that said `hello` with those `offers`. `number` tells it from others, `process` is that of the program that was running when it
-    /// connected, `id` is the server's.
+    /// A connection that said `hello` with those `offers`. `number` tells it from others. `process` is the number of the program's process that was
+    /// running when it connected. `id` is the server's.
     pub(super) fn new(number: u64, process: u64, id: &str, offers: Offers, outbox: Outbox) -> Self {
         let (offers, pending) = (RwLock::new(offers.0), Pending::new(MAX_CALLS));
         Session(Arc::new(SessionParts { number, process, id: id.to_owned(), offers, outbox, pending }))
@@ -47,7 +47,7 @@ impl Session {
         self.0.offers.read().contains(name)
     }
 
-    /// Which process of the program was running when this was made.
+    /// The number of the program's process that was running when the connection was made.
     pub(super) fn process(&self) -> u64 {
         self.0.process
     }
@@ -56,7 +56,7 @@ impl Session {
         self.0.number == other.0.number
     }
 
-    /// Calls a function of the program's; on its way when this returns.
+    /// Calls a function of the program's. When this returns, the call is in the outbox.
     pub(super) fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer> {
         let waiting = match self.0.pending.wait() {
             Ok(waiting) => waiting,
@@ -86,17 +86,17 @@ impl Session {
         self.0.outbox.close();
     }
 
-    /// What it offers from now on.
+    /// Replaces the functions that the program offers.
     pub(super) fn set_offers(&self, offers: Offers) {
         *self.0.offers.write() = offers.0;
     }
 
-    /// Completes the call of that id with its answer. False where nobody waits for it.
+    /// Completes the call of that id with its answer. False if nobody waits for it.
     pub(super) fn complete(&self, id: u64, outcome: Answer) -> bool {
         self.0.pending.complete(id, outcome)
     }
 
-    /// The connection is over: calls under way fail.
+    /// Lets the calls under way fail, because the connection is over.
     pub(super) fn over(&self) {
         let what = format!("the program of {} has closed its control socket", self.0.id);
         self.0.pending.fail_all(&Failure::new(code::DISCONNECTED, what));

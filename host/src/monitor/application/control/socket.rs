@@ -1,4 +1,4 @@
-//! The socket's file: where it can be, and that it is nobody else's.
+//! The socket's file: where it is put, and how others are kept from it.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,21 +10,21 @@ use tokio::net::UnixListener;
 
 /// Name of the socket.
 const NAME: &str = "control.sock";
-/// The longest path of a socket, bytes: the kernel's field for it has 108 with the zero at the end.
+/// The longest path of a socket, bytes: the kernel's field for it has 108, with the zero byte at the end.
 const MAX_PATH: usize = 107;
 
 /// A socket that listens, and its file, which is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
-    /// Where it is not in the directory that was asked for.
+    /// The directory of its own, if the socket is not in the directory that was asked for.
     _own: Option<TempDir>,
 }
 
 impl Socket {
-    /// Listens in `dir`, which must be absolute; where that makes too long a path, in a directory of its own among the temporary files.
+    /// Listens in `dir`, which must be absolute. If the socket's path would be too long, it listens in a temporary directory of its own.
     pub(super) fn listen(dir: &Path) -> io::Result<(Socket, UnixListener)> {
-        // The room that `place` needs is more than that of the name itself.
+        // `place` binds at a longer path than the socket has in the end.
         let fits = |dir: &Path| dir.as_os_str().len() + "/.control-XXXXXX/s".len() <= MAX_PATH;
         if fits(dir) {
             let (path, listener) = place(dir)?;
@@ -45,8 +45,8 @@ impl Socket {
     }
 }
 
-/// Binds a socket where nobody else can reach it, makes it this user's alone, and moves it to its place: there it is never open to others, and
-/// one that a killed host left behind is replaced.
+/// Binds a socket in a private directory, makes it this user's alone, and moves it to its place, because it must never be open to others there. The
+/// move replaces a socket that a killed host left behind.
 fn place(dir: &Path) -> io::Result<(PathBuf, UnixListener)> {
     let private = tempfile::Builder::new().prefix(".control-").tempdir_in(dir)?;
     let bound = private.path().join("s");
@@ -59,7 +59,7 @@ fn place(dir: &Path) -> io::Result<(PathBuf, UnixListener)> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Whoever removed it already has done no harm.
+        // The file may have been removed already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
