@@ -154,7 +154,7 @@ fn a1_a3_the_operators_own_commands_decide_who_comes_in() {
         cluster.ask(&["list", "--json", "--username", name, "--password", password])
     };
     eventually("ann is let in", || (ask(&cluster, "ann", "s3cret").code == Some(0)).then_some(()));
-    let stop = cluster.ask(&["stop", "--username=ann", "--password=s3cret"]);
+    let stop = cluster.ask(&["stop", "--all", "--username=ann", "--password=s3cret"]);
     assert_eq!((stop.code, stop.err.contains("user ann has level 2")), (Some(1), true), "{stop:?}");
     let wrong = ask(&cluster, "ann", "admin");
     assert_eq!((wrong.code, wrong.err.contains("unknown user or wrong password")), (Some(4), true), "{wrong:?}");
