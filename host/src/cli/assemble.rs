@@ -85,6 +85,7 @@ pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<
     match with_cache {
         Some(Ok(engine)) => Ok(engine),
         Some(Err(error)) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
             tracing::warn!(%error, "compiled modules are not kept: the cache directory cannot be used");
             Ok(Engine::new(limits, None)?)
         }

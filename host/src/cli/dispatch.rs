@@ -32,20 +32,16 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::List { admin } => once(admin, admin::list).await,
         AdminCommand::Add { admin, args } => once(admin, async |session| admin::add(session, args).await).await,
         AdminCommand::Stop { admin, ids, all } => {
-            let Some(ids) = ids_or_all(ids, all, "stop", "stop all servers and the master").await? else {
-                return Ok(());
-            };
+            let ids = ids_or_all(ids, all, "stop", "stop all servers and the master").await?;
             once(admin, async |session| admin::stop(session, ids).await).await
         }
         AdminCommand::Kill { admin, ids, all } => {
-            let Some(ids) = ids_or_all(ids, all, "kill", "kill all servers and the master").await? else {
-                return Ok(());
-            };
+            let ids = ids_or_all(ids, all, "kill", "kill all servers and the master").await?;
             once(admin, async |session| admin::kill(session, ids).await).await
         }
         AdminCommand::Restart { admin, server_type, ids, all } => {
             let all = all || server_type.is_some();
-            let Some(ids) = ids_or_all(ids, all, "restart", "restart all servers").await? else { return Ok(()) };
+            let ids = ids_or_all(ids, all, "restart", "restart all servers").await?;
             once(admin, async |session| admin::restart(session, server_type, ids).await).await
         }
         AdminCommand::Admit { admin, ids, all, seconds } => {

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, stdin};
 use super::exit::Exit;
 use super::print;
 
-/// The ids that a command is about: an empty list where it is about all servers, none where the operator has said no.
+/// The ids that a command is about; an empty list where it is about all servers.
 ///
 /// `everything` is what the command would do without ids, in words. Without ids and `--all` it is asked for on a terminal and refused elsewhere.
 pub(super) async fn ids_or_all(
@@ -13,9 +13,9 @@ pub(super) async fn ids_or_all(
     all: bool,
     command: &str,
     everything: &str,
-) -> anyhow::Result<Option<Vec<String>>> {
+) -> anyhow::Result<Vec<String>> {
     if all || !ids.is_empty() {
-        return Ok(Some(ids));
+        return Ok(ids);
     }
     if !(stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Exit::usage(format!(
@@ -29,5 +29,5 @@ pub(super) async fn ids_or_all(
         stdin().lock().read_line(&mut line).map(|_| line)
     });
     let answer = answer.await??;
-    Ok(["yes", "y"].contains(&answer.trim()).then(Vec::new))
+    if ["yes", "y"].contains(&answer.trim()) { Ok(ids) } else { Err(Exit::failed("nothing was done")) }
 }

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(Cli { command }) => command,
         Err(error) if error.use_stderr() => error.exit(),
-        Err(help) => return ended(print::help(&help).map_err(Into::into)),
+        Err(help) => return ended(pipe::ends_quietly().and_then(|()| Ok(print::help(&help)?))),
     };
     // A host goes on without a reader of its output.
     if !matches!(command, Command::Host(_))

@@ -46,6 +46,8 @@ pub(super) struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Locked for the whole text, because a pipe takes a long line in parts, and another thread's line would come between them.
+        let _whole = io::stderr().lock();
         write_all(io::stderr().as_fd(), bytes).map(|()| bytes.len())
     }
 

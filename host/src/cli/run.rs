@@ -1,6 +1,5 @@
 //! `start`, `master` and `monitor`: commands that run until they are told to end.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -331,7 +330,7 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if turn > 0 {
-                let _ = writeln!(std::io::stderr(), "pomelo: ended at once");
+                super::print::note("pomelo: ended at once");
                 std::process::exit(130);
             }
             cancelled.cancel();

@@ -68,8 +68,8 @@ impl Visited {
     /// The part that is certain.
     pub fn asked(self) -> Asked {
         let operation = match self.operation {
-            Named::Operation(operation) => Some(operation),
-            Named::Nothing | Named::Unknown | Named::Ambiguous(_) => None,
+            Named::Operation(operation) if !operation.is_empty() => Some(operation),
+            Named::Operation(_) | Named::Nothing | Named::Unknown | Named::Ambiguous(_) => None,
         };
         Asked { operation, targets: self.targets }
     }
@@ -204,6 +204,7 @@ mod tests {
         check(r#"{"ids":[1,"a",["b"],{"ids":["c"]}],"serverId":7}"#, None, &["a"]);
         check(r#"{"ids":"a","serverId":["b"]}"#, None, &[]);
         check(r#"["stop"]"#, None, &[]);
+        check(r#"{"signal":""}"#, None, &[]);
         check("{}", None, &[]);
     }
 

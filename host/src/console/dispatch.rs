@@ -79,7 +79,7 @@ enum Way {
 impl Registry {
     /// Looks at a message: which module it is for, what it asks, whether the caller may ask that. Does not block.
     ///
-    /// Serial handlers are called in the order in which messages were admitted.
+    /// Serial handlers are called in the order in which admitted messages are dispatched.
     pub fn admit(self: &Arc<Self>, inbound: Inbound<'_>) -> Admitted {
         let found = self.find(inbound.module, inbound.handler);
         let slot = found.as_ref().ok().map(|(slot, _)| slot);

@@ -80,7 +80,7 @@ impl Console {
 
     /// Looks at a message: whether this caller may say it, and what it asks. Does not block.
     ///
-    /// Serial handlers are called in the order in which messages were admitted.
+    /// Serial handlers are called in the order in which admitted messages are dispatched.
     pub fn admit(&self, inbound: Inbound<'_>) -> Admitted {
         self.registry.admit(inbound)
     }

@@ -19,7 +19,6 @@ use crate::console::Console;
 use crate::exchange::Exchange;
 use crate::journal::Journal;
 use crate::util::Backoff;
-use crate::util::backoff::jittered;
 use crate::wire::{Info, Topic, raw};
 
 /// How long one wait for events lasts. Then the next wait begins.
@@ -154,9 +153,10 @@ impl MasterLink {
                     wait
                 }
             };
+            // Spread as wide as the wait itself, because all monitors of a fleet lose the same master together.
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(jittered(wait, rand::random())) => {}
+                () = tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>())) => {}
             }
         }
     }

@@ -131,7 +131,7 @@ pub(in crate::cli) struct AdminArgs {
     #[arg(long, short = 'H', env = "POMELO_HOST", default_value = "127.0.0.1", global = true)]
     pub host: String,
     /// Port of the master
-    #[arg(long, short = 'P', env = "POMELO_PORT", default_value_t = 3005, global = true)]
+    #[arg(long, short = 'P', env = "POMELO_PORT", default_value = "3005", value_parser = port, global = true)]
     pub port: u16,
     /// User name
     #[arg(long, short = 'u', env = "POMELO_USERNAME", default_value = "admin", global = true)]
@@ -148,6 +148,13 @@ pub(in crate::cli) struct AdminArgs {
     pub json: bool,
 }
 
+/// A port; also of an address `tcp://HOST:PORT`, because Kubernetes puts that into `POMELO_PORT` where a service is named `pomelo`.
+fn port(text: &str) -> Result<u16, String> {
+    let number =
+        text.strip_prefix("tcp://").and_then(|address| address.rsplit_once(':')).map_or(text, |(_, port)| port);
+    number.parse().ok().filter(|port| *port > 0).ok_or_else(|| "a port is a number from 1 to 65535".to_owned())
+}
+
 #[derive(Subcommand, Clone)]
 pub(in crate::cli) enum ModulesAction {
     /// Show the modules
@@ -162,4 +169,18 @@ pub(in crate::cli) enum ModulesAction {
         /// Module id
         id: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_also_read_out_of_what_kubernetes_says() {
+        assert_eq!(port("3005"), Ok(3005));
+        assert_eq!(port("tcp://10.0.0.1:3006"), Ok(3006));
+        for wrong in ["", "0", "65536", "tcp://10.0.0.1", "http://10.0.0.1:80", "x"] {
+            assert!(port(wrong).is_err(), "{wrong}");
+        }
+    }
 }
