@@ -18,6 +18,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,23 +56,28 @@ fn functions(end: Arc<Notify>) -> Functions {
             async { Ok(()) }
         })
         .on("chatCron.send", async |cron: Value| {
-            println!("cron {} is due", cron["id"]);
+            say(format!("cron {} is due", cron["id"]));
             Ok(())
         })
         .on_change(async |change| {
             match change {
-                Change::Added(servers) => println!("{} servers have joined", servers.len()),
-                Change::Removed(ids) => println!("{} have left", ids.join(", ")),
-                Change::Replaced(servers) => println!("there are {} servers", servers.len()),
-                Change::StartOver => println!("all servers have started"),
+                Change::Added(servers) => say(format!("{} servers have joined", servers.len())),
+                Change::Removed(ids) => say(format!("{} have left", ids.join(", "))),
+                Change::Replaced(servers) => say(format!("there are {} servers", servers.len())),
+                Change::StartOver => say("all servers have started"),
             }
             Ok(())
         })
         .on_stop(move |deadline| {
-            println!("ending within {deadline:?}");
+            say(format!("ending within {deadline:?}"));
             end.notify_one();
             async { Ok(()) }
         })
+}
+
+/// Prints a line. `println!` would panic where it cannot, and the server goes on without its output.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 #[tokio::main]
@@ -91,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let joined = server.join(&master).await?;
     joined.registered().await;
-    println!("registered with {} servers", joined.servers().len());
+    say(format!("registered with {} servers", joined.servers().len()));
     joined.asked_to_end().await;
     joined.shut_down(Duration::from_secs(5)).await;
     Ok(())

@@ -7,7 +7,8 @@
 #[path = "../../tests/support/fleet/mod.rs"]
 mod fleet;
 
-use std::io::{BufRead, BufReader, Read};
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,8 +29,8 @@ fn main() {
     let count = |text: &String| text.parse().expect("a number of monitors");
     match &arguments[..] {
         [] => {
-            println!(
-                "monitors | all know all | a view's changes: all, most | list p50 | master's RSS: alone, all, peak | its CPU"
+            say(
+                "monitors | all know all | a view's changes: all, most | list p50 | master's RSS: alone, all, peak | its CPU",
             );
             for monitors in ["1", "10", "100", "1000"] {
                 let ended = Command::new(program()).arg(monitors).status();
@@ -38,6 +39,14 @@ fn main() {
         }
         [monitors] => runtime.block_on(measure(count(monitors))),
         [monitors, master, ..] => runtime.block_on(join(count(monitors), master.parse().expect("an address"))),
+    }
+}
+
+/// Prints a line, or ends with code 1 where it cannot: figures that nobody sees are not worth the time.
+fn say(text: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        let _ = writeln!(io::stderr(), "scale: standard output cannot be written to: {error}");
+        std::process::exit(1);
     }
 }
 
@@ -62,12 +71,12 @@ async fn measure(monitors: usize) {
 
     let client = fleet::client(master.address()).await;
     let list = list(&client, monitors).await;
-    println!(
+    say(format!(
         "{monitors:8} | {said} | {:6.2} ms | {alone}, {}, {} MiB | {joined:.2} s",
         list.as_secs_f64() * 1e3,
         memory("VmRSS"),
         memory("VmHWM"),
-    );
+    ));
     drop(child.stdin.take());
     child.wait().expect("its end");
 }
@@ -97,7 +106,7 @@ async fn join(monitors: usize, master: SocketAddr) {
     let knew = began.elapsed().as_secs_f64();
     let changes = || nodes.iter().map(|node| node.application.counts().changes());
     let (all, most) = (changes().sum::<usize>(), changes().max().unwrap_or_default());
-    println!("{knew:10.3} s | {all:8}, {most:4} | {:7.2} s", cpu());
+    say(format!("{knew:10.3} s | {all:8}, {most:4} | {:7.2} s", cpu()));
     let wait = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     wait.await.expect("a thread").expect("the end of the input");
     std::process::exit(0);

@@ -1,4 +1,5 @@
-//! The table of requirements is true: every id has a test, and every test that it names is there and names the id.
+//! The table of requirements is true: every id has a test, every test that it names is there and names the id, and every test whose name begins with
+//! an id is in the id's row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,19 +13,34 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Names of all functions of the Rust files below a folder.
-fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+/// Names of all tests of the Rust files below a folder.
+fn tests_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
         if path.is_dir() && name != "node_modules" && name != "target" {
-            functions(&path, names);
+            tests_below(&path, names);
         } else if name.ends_with(".rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            let found = text.split("fn ").skip(1).filter_map(|rest| rest.split_once(['(', '<']));
-            names.extend(found.map(|(name, _)| name.to_owned()));
+            names.extend(tests_of(&fs::read_to_string(&path).unwrap()));
         }
     }
+}
+
+/// Names of the functions that have an attribute of a test.
+fn tests_of(text: &str) -> impl Iterator<Item = String> {
+    let mut is_test = false;
+    text.lines().map(str::trim).filter_map(move |line| {
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        let (before, rest) = line.split_once("fn ")?;
+        let is_function = before.split_whitespace().all(|word| ["pub", "async"].contains(&word));
+        let (name, _) = rest.split_once(['(', '<']).filter(|_| is_function)?;
+        std::mem::take(&mut is_test).then(|| name.to_owned())
+    })
+}
+
+/// The ids that a test's name begins with, as the name has them.
+fn ids_of(test: &str) -> impl Iterator<Item = &str> {
+    test.split('_').take_while(|word| IDS.split(' ').any(|id| id.to_lowercase() == *word))
 }
 
 #[test]
@@ -40,16 +56,20 @@ fn every_requirement_has_a_test_that_names_it_and_a_place() {
     assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), ids);
     let mut names = BTreeSet::new();
     for folder in ["tests", "host/src", "modules", "sdk"] {
-        functions(&root.join(folder), &mut names);
+        tests_below(&root.join(folder), &mut names);
     }
     for (id, cells) in rows {
         let tests: Vec<&str> = quoted(&cells[4]).collect();
         assert!(!tests.is_empty(), "{id} has no test");
-        for test in tests {
+        for &test in &tests {
             assert!(names.contains(test), "{id}: there is no test {test}");
             assert!(test.split('_').any(|word| word == id.to_lowercase()), "{id}: {test} does not name it");
         }
-        for place in quoted(&cells[3]).filter(|place| place.contains('/')) {
+        let missing = names.iter().filter(|name| ids_of(name).any(|named| named == id.to_lowercase()));
+        let missing: Vec<_> = missing.filter(|name| !tests.contains(&name.as_str())).collect();
+        assert!(missing.is_empty(), "{id}: these tests name it and are not in its row: {missing:?}");
+        let paths = quoted(&cells[2]).filter(|word| word.contains('/'));
+        for place in quoted(&cells[3]).chain(paths) {
             assert!(root.join(place).exists(), "{id}: there is no {place}");
         }
     }

@@ -5,10 +5,8 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::util::write_whole;
 
 /// Standard output cannot be written to: the disk is full, for example.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +23,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Unprinted> {
 
 /// Prints a text to standard output, as [`line`] does, without an end of line.
 pub(super) fn all(text: &str) -> Result<(), Unprinted> {
-    Ok(write_all(io::stdout().as_fd(), text.as_bytes())?)
+    Ok(write_whole(io::stdout(), text.as_bytes())?)
 }
 
 /// Prints a line to standard error. One that cannot be printed is lost, because there is nowhere else to say so.
@@ -47,8 +45,7 @@ pub(super) struct StandardError;
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Locked for the whole text, because a pipe takes a long line in parts, and another thread's line would come between them.
-        let _whole = io::stderr().lock();
-        write_all(io::stderr().as_fd(), bytes).map(|()| bytes.len())
+        write_whole(io::stderr().lock(), bytes).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -56,55 +53,16 @@ impl Write for StandardError {
     }
 }
 
-fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match nix::unistd::write(stream, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => room(stream)?,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Waits until a stream can be written to, or has an error that the next attempt to write will tell.
-fn room(stream: BorrowedFd<'_>) -> io::Result<()> {
-    match poll(&mut [PollFd::new(stream, PollFlags::POLLOUT)], PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::Read;
-    use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
-    fn a5_a_stream_that_is_non_blocking_is_waited_for_and_loses_nothing() {
-        let (stream, mut reader) = UnixStream::pair().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        // More than the system keeps for a reader that does not read yet.
-        let text: String = (0..200_000).map(|number| format!("{number}\n")).collect();
-        let read = std::thread::spawn(move || {
-            let mut read = String::new();
-            reader.read_to_string(&mut read).unwrap();
-            read
-        });
-        write_all(stream.as_fd(), text.as_bytes()).unwrap();
-        drop(stream);
-        assert!(read.join().unwrap() == text);
-    }
-
-    #[test]
     fn a5_a_stream_that_is_full_is_an_error_with_its_cause() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = anyhow::Error::from(Unprinted(write_all(full.as_fd(), b"text").unwrap_err()));
+        let error = anyhow::Error::from(Unprinted(write_whole(&full, b"text").unwrap_err()));
         assert!(format!("{error:#}").starts_with("standard output cannot be written to: No space left"), "{error:#}");
     }
 }

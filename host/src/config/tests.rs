@@ -396,6 +396,12 @@ fn a_port_that_counts_up_needs_a_count() {
 }
 
 #[test]
+fn a_masters_port_does_not_count_up_and_no_count_is_suggested() {
+    let faults = load(&[("master.json", r#"{"port": "3250++"}"#)]).unwrap_err().0;
+    assert_eq!((faults.len(), faults[0].hint.as_str()), (1, r#"for example: "port": 3050"#));
+}
+
+#[test]
 fn a_hint_names_each_word_once() {
     let servers = r#"{"connector": [{"id": "a"}, {"id": "b"}], "gate": [{"id": "c"}, {"id": "d"}]}"#;
     let files = [("master.json", MASTER), ("servers.json", servers), ("crons.json", r#"{"zzz": []}"#)];

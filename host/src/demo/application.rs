@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::say;
 use crate::failure::{Failure, code};
 use crate::monitor::application::{Change, Functions};
 
@@ -93,7 +94,7 @@ impl Application {
             .on(
                 "demo.report",
                 with(self, |application, _: IgnoredAny| {
-                    println!("{}", Value::Object(application.status()));
+                    say(Value::Object(application.status()));
                     Ok(())
                 }),
             )
@@ -110,19 +111,26 @@ impl Application {
     }
 
     fn change(&self, change: Change) -> Result<(), Failure> {
-        let mut members = self.members.lock();
-        let before = members.clone();
-        match change {
-            Change::Added(servers) => {
-                let ids = servers.iter().filter_map(|info| info.get("id")?.as_str());
-                members.extend(ids.map(str::to_owned));
-            }
-            Change::Removed(ids) => members.retain(|id| !ids.contains(id)),
-            Change::Replaced(servers) => *members = servers.keys().cloned().collect(),
-            Change::StartOver => println!("all servers have started"),
+        if matches!(change, Change::StartOver) {
+            say("all servers have started");
         }
-        members.difference(&before).for_each(|id| println!("{id} has joined"));
-        before.difference(&members).for_each(|id| println!("{id} has left"));
+        let (before, now) = {
+            let mut members = self.members.lock();
+            let before = members.clone();
+            match change {
+                Change::Added(servers) => {
+                    let ids = servers.iter().filter_map(|info| info.get("id")?.as_str());
+                    members.extend(ids.map(str::to_owned));
+                }
+                Change::Removed(ids) => members.retain(|id| !ids.contains(id)),
+                Change::Replaced(servers) => *members = servers.keys().cloned().collect(),
+                Change::StartOver => {}
+            }
+            (before, members.clone())
+        };
+        // Without the lock, because the output may be slow.
+        now.difference(&before).for_each(|id| say(format!("{id} has joined")));
+        before.difference(&now).for_each(|id| say(format!("{id} has left")));
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 mod application;
 
+use std::fmt::Display;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::monitor::application::control::Client;
 use crate::util::line_reader::{LineRead, read_line};
+use crate::util::write_whole;
 use application::{Application, Connected};
 
 /// How long the server waits after it could not accept a connection.
@@ -48,7 +50,7 @@ pub async fn server(port: u16) -> io::Result<()> {
 
 /// Serves until `end` is cancelled.
 async fn serve(listener: TcpListener, application: Arc<Application>, end: CancellationToken) -> io::Result<()> {
-    println!("listening on {}", listener.local_addr()?);
+    say(format!("listening on {}", listener.local_addr()?));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -68,13 +70,18 @@ async fn serve(listener: TcpListener, application: Arc<Application>, end: Cancel
             (Ok(_), Err(_)) => {}
             (Err(error), _) => {
                 // There are usually no file descriptors left, so trying again at once would only spin.
-                println!("cannot accept a connection: {error}");
+                say(format!("cannot accept a connection: {error}"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
-    println!("ending");
+    say("ending");
     Ok(())
+}
+
+/// Prints a line. One that cannot be printed is lost, because the server goes on without its output.
+fn say(text: impl Display) {
+    let _ = write_whole(io::stdout(), format!("{text}\n").as_bytes());
 }
 
 /// Answers the lines of one connection.

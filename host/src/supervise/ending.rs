@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::group::Group;
-use super::task::{Asked, Command, Next, Reply, Task};
+use super::task::{Command, EndRequest, Next, Reply, Task};
 use super::{DownReason, Happened, Phase};
 use crate::failure::{Failure, code};
 
@@ -26,7 +26,7 @@ enum Means {
 
 impl Task {
     /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended.
-    pub(super) async fn end(&mut self, mut group: Group, mut asked: Asked, stopping: Option<Reply<()>>) -> Next {
+    pub(super) async fn end(&mut self, mut group: Group, mut asked: EndRequest, stopping: Option<Reply<()>>) -> Next {
         let mut stopping: Vec<_> = stopping.into_iter().collect();
         let mut means = self.begin_end(&mut group, asked);
         let deadline = sleep(match means {
@@ -64,10 +64,10 @@ impl Task {
                     }
                     tracing::warn!(id = self.spec.id, "did not end when asked, and is killed");
                 }
-                command = self.inbox.recv(), if asked != Asked::HostEnds => {
+                command = self.inbox.recv(), if asked != EndRequest::HostEnds => {
                     let more = self.asked_meanwhile(command, asked, &mut stopping);
                     asked = asked.max(more);
-                    if asked < Asked::Kill || matches!(means, Means::Kill) {
+                    if asked < EndRequest::Kill || matches!(means, Means::Kill) {
                         continue;
                     }
                 }
@@ -78,16 +78,16 @@ impl Task {
         };
         let exit = self.sweep(group).await;
         tracing::info!(id = self.spec.id, "{}", exit.how);
-        (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == Asked::Restart });
+        (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == EndRequest::Restart });
         self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
         // The state changes before the replies are sent, so that whoever gets a reply sees the new state.
         let next = match asked {
-            Asked::Restart => Next::Launch,
-            Asked::Stop | Asked::Kill => {
+            EndRequest::Restart => Next::Launch,
+            EndRequest::Stop | EndRequest::Kill => {
                 self.phase(Phase::Exited(DownReason::Stopped));
                 Next::Down(DownReason::Stopped)
             }
-            Asked::HostEnds => Next::Over,
+            EndRequest::HostEnds => Next::Over,
         };
         for reply in stopping {
             let _ = reply.send(outcome.clone());
@@ -96,8 +96,8 @@ impl Task {
     }
 
     /// Begins the end by the mildest means that `asked` permits.
-    fn begin_end(&self, group: &mut Group, asked: Asked) -> Means {
-        if asked >= Asked::Kill {
+    fn begin_end(&self, group: &mut Group, asked: EndRequest) -> Means {
+        if asked >= EndRequest::Kill {
             group.kill();
             return Means::Kill;
         }
@@ -112,20 +112,25 @@ impl Task {
     }
 
     /// Takes a command that comes while the program ends, and returns what it asks for.
-    fn asked_meanwhile(&mut self, command: Option<Command>, asked: Asked, stopping: &mut Vec<Reply<()>>) -> Asked {
+    fn asked_meanwhile(
+        &mut self,
+        command: Option<Command>,
+        asked: EndRequest,
+        stopping: &mut Vec<Reply<()>>,
+    ) -> EndRequest {
         let (more, reply) = match command {
             Some(Command::Start(reply) | Command::Restart(reply)) => {
-                if asked == Asked::Restart {
+                if asked == EndRequest::Restart {
                     self.starting.push(reply);
                 } else {
                     let what = format!("{} is being stopped", self.spec.id);
                     let _ = reply.send(Err(Failure::new(code::BUSY, what)));
                 }
-                return Asked::Restart;
+                return EndRequest::Restart;
             }
-            Some(Command::Stop(reply)) => (Asked::Stop, reply),
-            Some(Command::Kill(reply)) => (Asked::Kill, reply),
-            None => return Asked::HostEnds,
+            Some(Command::Stop(reply)) => (EndRequest::Stop, reply),
+            Some(Command::Kill(reply)) => (EndRequest::Kill, reply),
+            None => return EndRequest::HostEnds,
         };
         let what = format!("{} was stopped meanwhile", self.spec.id);
         self.answer_starting(&Err(Failure::new(code::NOT_AVAILABLE, what)));

@@ -1,18 +1,20 @@
 //! What a program writes, line by line. Long lines are cut.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Ring;
 use crate::util::line_reader::{LineRead, read_line};
+use crate::util::write_whole;
 
 /// The longest line, bytes. A longer one is cut.
 const MAX_LINE: usize = 8 * 1024;
@@ -51,16 +53,30 @@ pub struct Line {
     pub text: String,
 }
 
-/// Prints lines as `[id] text`, each to this host's standard output or standard error, as it was written. Ends with the last sink.
+/// Prints lines as `[id] text`, each to the stream of ours that corresponds to its own. Ends with the last sink.
+///
+/// A stream that is full is waited for, also a non-blocking one, and programs are blocked meanwhile. Where a stream cannot be written to, because its
+/// reader has gone for example, its lines are lost and the programs go on.
 pub fn print_lines() -> LineSink {
+    // Locked, because a log line of this process must not come between the parts of a line.
+    print_to(|line| write_whole(io::stdout().lock(), line), |line| write_whole(io::stderr().lock(), line))
+}
+
+fn print_to(
+    out: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
+    err: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
+) -> LineSink {
     let (sink, mut lines) = mpsc::channel::<Line>(WAITING_LINES);
+    let streams = Arc::new((out, err));
     tokio::spawn(async move {
-        let (mut out, mut err) = (tokio::io::stdout(), tokio::io::stderr());
         while let Some(Line { id, error, text }) = lines.recv().await {
-            let line = format!("[{id}] {text}\n");
-            // If nobody reads this host's output any more, lines are lost, because the programs must not stop.
-            let _ = if error { err.write_all(line.as_bytes()).await } else { out.write_all(line.as_bytes()).await };
-            let _ = if error { err.flush().await } else { out.flush().await };
+            let (streams, line) = (streams.clone(), format!("[{id}] {text}\n"));
+            // In a thread of its own, because a stream that is full blocks.
+            let written = tokio::task::spawn_blocking(move || match error {
+                true => streams.1(line.as_bytes()),
+                false => streams.0(line.as_bytes()),
+            });
+            let _ = written.await;
         }
     });
     sink
@@ -152,7 +168,60 @@ fn cut(mut text: String, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    fn to(stream: impl AsFd + Send + Sync + 'static) -> impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static {
+        move |line| write_whole(&stream, line)
+    }
+
+    fn line(number: usize) -> Line {
+        Line { id: "chat-1".into(), error: number % 2 == 1, text: number.to_string() }
+    }
+
+    #[tokio::test]
+    async fn a_non_blocking_stream_that_is_full_gets_every_line_once_it_is_read() {
+        let (mut stream, mut reader) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut before = 0;
+        while let Ok(written) = stream.write(&[b'-'; 4096]) {
+            before += written;
+        }
+        let sink = print_to(to(stream.try_clone().unwrap()), to(stream));
+        // One more than can wait, so that one is being written when nobody reads yet.
+        for number in 0..=WAITING_LINES {
+            sink.send(line(number)).await.unwrap();
+        }
+        drop(sink);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            read
+        });
+        let read = read.await.unwrap();
+        let wanted: String = (0..=WAITING_LINES).map(|number| format!("[chat-1] {number}\n")).collect();
+        assert!(read[before..] == wanted, "{}", &read[before..]);
+    }
+
+    #[tokio::test]
+    async fn programs_go_on_where_a_stream_is_not_read_any_more_or_cannot_be_written_to() {
+        let (gone, reader) = UnixStream::pair().unwrap();
+        gone.set_nonblocking(true).unwrap();
+        drop(reader);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let sink = print_to(to(gone), to(full));
+        let all = async {
+            // More than can wait.
+            for number in 0..4 * WAITING_LINES {
+                sink.send(line(number)).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all).await.expect("no program waits");
+    }
 
     #[tokio::test]
     async fn lines_are_bounded_and_none_is_lost() {

@@ -35,7 +35,7 @@ pub(super) enum Command {
 
 /// What was asked of a program that runs, from the weakest to the strongest. A weaker one that comes later does not replace a stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asked {
+pub(super) enum EndRequest {
     /// To end, and to be started again.
     Restart,
     /// To end, and to stay down.
@@ -154,11 +154,11 @@ impl Task {
                     }
                     Some(Command::Restart(reply)) => {
                         self.starting.push(reply);
-                        return self.end(group, Asked::Restart, None).await;
+                        return self.end(group, EndRequest::Restart, None).await;
                     }
-                    Some(Command::Stop(reply)) => return self.end(group, Asked::Stop, Some(reply)).await,
-                    Some(Command::Kill(reply)) => return self.end(group, Asked::Kill, Some(reply)).await,
-                    None => return self.end(group, Asked::HostEnds, None).await,
+                    Some(Command::Stop(reply)) => return self.end(group, EndRequest::Stop, Some(reply)).await,
+                    Some(Command::Kill(reply)) => return self.end(group, EndRequest::Kill, Some(reply)).await,
+                    None => return self.end(group, EndRequest::HostEnds, None).await,
                 },
             }
         }

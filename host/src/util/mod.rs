@@ -7,6 +7,7 @@
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
 //! | `token_bucket` | how often something may happen |
+//! | `write_whole` | writes to streams that are non-blocking or full |
 //!
 //! Nothing here knows a server, a module or a socket: a tool that has to know one belongs to the part that uses it.
 
@@ -15,6 +16,8 @@ pub mod line_reader;
 pub mod proc;
 pub mod process_group;
 pub mod token_bucket;
+pub mod write_whole;
 
 pub use backoff::Backoff;
 pub use token_bucket::TokenBucket;
+pub use write_whole::write_whole;

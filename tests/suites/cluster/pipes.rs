@@ -1,11 +1,13 @@
 //! Commands and hosts whose output nobody reads.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rexpect::session::spawn_command;
@@ -113,15 +115,8 @@ fn a5_a_reader_that_is_slow_gets_all_of_a_non_blocking_output() {
     let whole = run(pomelo(&["--help"])).out;
     let (mut output, mut reader) = UnixStream::pair().unwrap();
     output.set_nonblocking(true).unwrap();
-    let mut before = 0;
     // Full before the command begins.
-    let refused = loop {
-        match output.write(&[b'-'; 4096]) {
-            Ok(written) => before += written,
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    let before = fill(&mut output);
     let mut command = pomelo(&["--help"]);
     let mut child = command.stdout(OwnedFd::from(output)).stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
@@ -138,6 +133,69 @@ fn a5_a_reader_that_is_slow_gets_all_of_a_non_blocking_output() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
     assert!(read[before..] == whole, "{} of {} bytes", read.len() - before, whole.len());
+}
+
+/// Fills a non-blocking stream, and gives how many bytes that took.
+fn fill(output: &mut UnixStream) -> usize {
+    let mut filled = 0;
+    let refused = loop {
+        match output.write(&[b'-'; 4096]) {
+            Ok(written) => filled += written,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    filled
+}
+
+#[test]
+fn p_output_of_programs_is_whole_where_the_hosts_own_is_non_blocking_and_slow() {
+    let script =
+        format!("while [ ! -e go ]; do sleep 0.05; done; for n in $(seq 200); do echo line $n; done; {GRACEFUL}");
+    let mut cluster = Cluster::configured(json!({"chat": [{"id": "chat-1", "script": script}]}), SETTINGS);
+    let (mut output, reader) = UnixStream::pair().unwrap();
+    let mut command = pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap()]);
+    command.current_dir(cluster.dir.path());
+    cluster.hosts.push(Host::start_with_output(
+        command,
+        OwnedFd::from(output.try_clone().unwrap()),
+        cluster.path("errors"),
+    ));
+    cluster.wait_for(&["chat-1"]);
+    output.set_nonblocking(true).unwrap();
+    fill(&mut output);
+    std::fs::write(cluster.path("go"), "").unwrap();
+    // Fewer than wait within the host, so that it has read them all. It had to print them by then.
+    eventually("the last line is kept", || cluster.done(&["logs", "chat-1"]).contains("line 200\n").then_some(()));
+    reader.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut seen = Vec::new();
+    for line in BufReader::new(reader).lines().map_while(Result::ok).filter(|line| line.contains("[chat-1] line ")) {
+        let is_last = line.ends_with(" 200");
+        seen.push(line);
+        if is_last {
+            break;
+        }
+    }
+    let lost: Vec<_> = (1..=200).filter(|n| !seen.iter().any(|line| line.ends_with(&format!(" {n}")))).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    cluster.hosts[0].signal(Signal::SIGTERM);
+    assert_eq!(cluster.hosts[0].ended().code(), Some(0));
+}
+
+#[test]
+fn r1_the_demos_server_goes_on_where_its_output_is_full() {
+    let [port] = free_ports();
+    let command = pomelo(&["demo-server", "--port", &port.to_string()]);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let mut server = Host::start_with_output(command, full, errors.path().to_owned());
+    let mut stream = eventually("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    stream.write_all(b"hello\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "hello\n");
+    server.signal(Signal::SIGTERM);
+    assert_eq!((server.ended().code(), server.log().as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pomelo_host::client::AdminClient;
-use pomelo_host::console::{Origin, Source};
+use pomelo_host::console::{Console, Origin, Source};
 use pomelo_host::plugin::Grants;
 use serde_json::{Value, json};
 
@@ -92,6 +92,32 @@ async fn x1_a_dropped_file_runs_and_a_removed_one_is_unknown() {
     cluster.drop_in("echo", &file);
     eventually("its return", async || client.ask("echo", 1).await.ok()).await;
     server.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x1_a_file_runs_is_replaced_and_is_refused_on_every_host_that_watches_its_directory() {
+    let cluster = Plan::default().start().await;
+    let servers = [cluster.server("chat-1", "chat").await, cluster.server("gate-1", "gate").await];
+    let mut consoles = Vec::from(cluster.master.consoles());
+    consoles.extend(servers.iter().map(|server| server.monitor.console().clone()));
+    let everywhere = async |digest: &str, refused: bool| {
+        let is_so = |console: &Console| {
+            let status = console.modules().into_iter().find(|status| status.id == "echo");
+            status.is_some_and(|status| status.digest == digest && status.refused.is_some() == refused)
+        };
+        consoles.iter().all(is_so).then_some(())
+    };
+    for version in ["echo-v1", "echo-v2"] {
+        let file = fixture(version);
+        cluster.drop_in("echo", &file);
+        eventually(version, async || everywhere(&sha256(&file), false).await).await;
+    }
+    cluster.drop_in("echo", b"garbage");
+    eventually("the refusal, and the old version", async || everywhere(&sha256(&fixture("echo-v2")), true).await).await;
+    for server in servers {
+        server.stop().await;
+    }
     cluster.stop().await;
 }
 

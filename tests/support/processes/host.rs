@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -27,6 +27,13 @@ impl Host {
     pub fn start(mut command: Command, log: PathBuf) -> Host {
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let command = command.process_group(0).stdout(output.try_clone().unwrap()).stderr(output);
+        Host { child: command.spawn().unwrap(), log }
+    }
+
+    /// Starts a process with a standard output of its own, and with its standard error in a file.
+    pub fn start_with_output(mut command: Command, output: impl Into<Stdio>, log: PathBuf) -> Host {
+        let errors = File::options().create(true).append(true).open(&log).unwrap();
+        let command = command.process_group(0).stdout(output).stderr(errors);
         Host { child: command.spawn().unwrap(), log }
     }
 

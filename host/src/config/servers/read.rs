@@ -47,7 +47,7 @@ pub(in crate::config) fn master(mut table: Table<'_>, taken: &mut Taken) -> Mast
     }
     let id = id.map_or("master-server-1", |(id, _)| id).to_owned();
     let host = host(&mut table);
-    let port = port(&mut table, "port").unwrap_or((3005, table.at));
+    let port = port(&mut table, "port", false).unwrap_or((3005, table.at));
     taken.id(file, &id, table.at);
     taken.address(file, &host, port.0, port.1);
     info.insert("id".into(), id.clone().into());
@@ -150,7 +150,7 @@ impl One<'_> {
                 };
                 Some((number, node.at))
             } else {
-                port(table, key)
+                port(table, key, true)
             };
             if let Some((number, at)) = number {
                 taken.address(file, host, number, at);

@@ -34,8 +34,8 @@ pub(super) fn host(table: &mut Table<'_>) -> String {
     host.to_owned()
 }
 
-/// A port as a number or, as pomelo writes some, a text.
-pub(super) fn port(table: &mut Table<'_>, key: &'static str) -> Option<(u16, usize)> {
+/// A port as a number or, as pomelo writes some, a text. `may_count` is whether the entry may have a `clusterCount`, which a fault then suggests.
+pub(super) fn port(table: &mut Table<'_>, key: &'static str, may_count: bool) -> Option<(u16, usize)> {
     let node = table.get(key)?;
     let number = match &node.value {
         Tree::Number(number) => port_number(&Value::Number(number.clone())),
@@ -47,7 +47,7 @@ pub(super) fn port(table: &mut Table<'_>, key: &'static str) -> Option<(u16, usi
             node.at,
             format!("`{key}` must be a port from 1 to 65535"),
             match &node.value {
-                Tree::Text(text) if text.ends_with("++") => {
+                Tree::Text(text) if may_count && text.ends_with("++") => {
                     format!(r#"`++` counts up from server to server of an entry with `clusterCount`: "clusterCount": 4, "{key}": "{text}""#)
                 }
                 _ => format!(r#"for example: "{key}": 3050"#),

@@ -267,6 +267,7 @@ impl ServerStarter {
     fn unknown(&self, what: &str, name: impl Fn(&Server) -> &String) -> Failure {
         let roster = self.roster.lock();
         let mut names: Vec<&str> = roster.config.servers.iter().map(|server| name(server).as_str()).collect();
+        names.sort_unstable();
         names.dedup();
         let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         Failure::new(code::NOT_FOUND, format!("{what} is configured (configured: {known})"))

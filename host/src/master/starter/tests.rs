@@ -98,6 +98,11 @@ async fn s4_one_type_or_one_server_can_be_meant() {
     assert_eq!(names(starter.run(&Which::Id("gate-1".into())).await.unwrap()), ["gate-1"]);
     let unknown = starter.run(&Which::Type("chta".into())).await.unwrap_err();
     assert!(unknown.message.contains("no server of type `chta` is configured (configured: chat, gate)"), "{unknown}");
+    // An added server stands behind those of other types.
+    let added = info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}));
+    assert_eq!(names(starter.add(&[added], &[]).await.unwrap()), ["chat-9"]);
+    let unknown = starter.run(&Which::Type("chta".into())).await.unwrap_err();
+    assert!(unknown.message.contains("(configured: chat, gate)"), "{unknown}");
 }
 
 #[tokio::test]
