@@ -72,6 +72,9 @@ cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros \
     -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p scripts -p time-report
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
+step "Fuzz targets"
+# They include sources of the host as files, so that nothing else would notice a name that has changed there.
+cargo check --locked --manifest-path fuzz/Cargo.toml
 step "Documentation"
 # With the examples, dependencies have the features that they have for the lints, and are not checked a second time.
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib --bins --examples

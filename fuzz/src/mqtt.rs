@@ -21,7 +21,7 @@ pub fn read(
         let packet = pin!(input.packet(|| limit)).poll(&mut Context::from_waker(Waker::noop()));
         match packet {
             Poll::Ready(Ok((packet, length))) => each(&packet, length),
-            Poll::Ready(Err(input::Ended::Bad(bad))) => return Some(bad),
+            Poll::Ready(Err(input::ReadError::Bad(bad))) => return Some(bad),
             Poll::Ready(Err(_)) => return None,
             Poll::Pending => unreachable!("the stream is always ready"),
         }
