@@ -149,8 +149,7 @@ impl Admitted {
         };
         match way {
             Way::AtOnce(lease) => {
-                let tasks = registry.life.tasks.clone();
-                tasks.spawn(async move { reply(make(lease, handler, call, trace, arrived).await) });
+                registry.life.tasks.spawn(async move { reply(make(lease, handler, call, trace, arrived).await) });
             }
             Way::InTurn(slot) => slot.put(async move {
                 let outcome = match registry.lease(&call.context.id) {

@@ -195,11 +195,6 @@ impl Supervised {
     pub fn view_file(&self) -> &Path {
         &self.file
     }
-
-    /// The socket over which the program can talk with this host.
-    pub fn control_socket(&self) -> &Path {
-        self.control.path()
-    }
 }
 
 /// What is run, with its whole environment.
