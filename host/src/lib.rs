@@ -11,6 +11,7 @@ pub mod cron;
 pub mod demo;
 pub mod exchange;
 pub mod failure;
+pub mod fleet;
 pub mod journal;
 pub mod master;
 pub mod monitor;

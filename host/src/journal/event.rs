@@ -33,12 +33,15 @@ pub mod kind {
     pub const DISABLE: &str = "disable";
     /// The operator should look: a large part of the fleet vanished, or that is over.
     pub const ALARM: &str = "alarm";
+    /// A job of the fleet has begun, or is over.
+    pub const JOB: &str = "job";
     /// A monitor serves metrics and health at an address.
     pub const HTTP: &str = "http";
 
     /// All of them.
-    const ALL: [&str; 14] = [
-        JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, HTTP,
+    const ALL: [&str; 15] = [
+        JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
+        HTTP,
     ];
 
     /// The kind as a metric's label. A kind that is not listed here is `other`.
