@@ -269,9 +269,9 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
     if arguments.pomelo_master.is_some() {
-        monitor.join_pomelo(master, beside.running.clone());
+        monitor.join_pomelo(master, beside.phase.clone());
     } else {
-        monitor.join(master, beside.running.clone());
+        monitor.join(master, beside.phase.clone());
     }
     let given_up = beside.until_the_end(&monitor, &stop, DRAIN).await;
     if let Some(following) = following {

@@ -75,6 +75,7 @@ impl AdminClient {
             role: Role::Client,
             server_type: None,
             pid: None,
+            phase: None,
             down: false,
             info: None,
             token: None,

@@ -16,7 +16,7 @@ use crate::plugin::{Caller, CallerRole};
 use crate::transport::mqtt;
 use crate::transport::socket_io::client::{self, ConnectError};
 use crate::transport::{Accept, Peer, Session, memory};
-use crate::wire::{Capabilities, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
+use crate::wire::{Capabilities, Phase, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
 
 /// How the master is reached.
 pub(super) enum Dial {
@@ -54,6 +54,8 @@ pub(super) struct Connected {
     pub over: CancellationToken,
     /// Whether the master takes reports of what happens here.
     pub reports: bool,
+    /// Whether the master takes phases.
+    pub phases: bool,
     /// Requests of an original master that have not been answered yet.
     pub answering: TaskTracker,
 }
@@ -68,11 +70,13 @@ pub(super) struct Connector<'a> {
 }
 
 impl Connector<'_> {
-    /// Connects and registers. `again` says that the monitor has been registered before. If the monitor is stopped meanwhile, the connection is
-    /// closed with a goodbye, because the master keeps the place of a connection that only breaks, and nobody can start the server for that time.
+    /// Connects and registers. `phase` is what the server does, and `pid` the process that others are to see, if they are. `again` says that the
+    /// monitor has been registered before. If the monitor is stopped meanwhile, the connection is closed with a goodbye, because the master keeps the
+    /// place of a connection that only breaks, and nobody can start the server for that time.
     pub(super) async fn connect(
         &self,
         dial: &Dial,
+        phase: Phase,
         pid: Option<u32>,
         again: bool,
     ) -> Result<Connected, RegistrationError> {
@@ -113,7 +117,7 @@ impl Connector<'_> {
         // A connection that was made has called `make_session`.
         let exchange = made.ok_or(RegistrationError::Over)?;
         let topic = if again { Topic::Reconnect } else { Topic::Register };
-        let registration = registration(options, pid);
+        let registration = registration(options, phase, pid);
         let registration = if pomelos { registration.in_pomelos_form() } else { registration };
         exchange.peer().send(topic, raw(&registration)).map_err(|_| RegistrationError::Over)?;
         let answer = tokio::time::timeout(options.register_deadline, answer);
@@ -128,7 +132,8 @@ impl Connector<'_> {
                     exchange.carry_traces();
                 }
                 let reports = capabilities.has(Capabilities::EVENTS);
-                return Ok(Connected { exchange, over, reports, answering });
+                let phases = capabilities.has(Capabilities::PHASES);
+                return Ok(Connected { exchange, over, reports, phases, answering });
             }
             Ok(Ok(Registered { msg, .. })) => RegistrationError::Refused(msg),
             Ok(Err(_)) => RegistrationError::Over,
@@ -139,8 +144,8 @@ impl Connector<'_> {
     }
 }
 
-/// What the monitor says of its server when it registers.
-pub(super) fn registration(options: &Options, pid: Option<u32>) -> Register {
+/// What the monitor says of its server when it registers. `pid` is the process that others are to see, if they are to see one.
+pub(super) fn registration(options: &Options, phase: Phase, pid: Option<u32>) -> Register {
     let mut info = options.info.clone();
     if let Some(told) = &options.told {
         info.extend(told.borrow().iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -151,6 +156,7 @@ pub(super) fn registration(options: &Options, pid: Option<u32>) -> Register {
         server_type: Some(options.server_type.clone()),
         pid,
         down: pid.is_none(),
+        phase: Some(Box::new(phase)),
         info: Some(info),
         token: options.token.clone(),
         username: None,

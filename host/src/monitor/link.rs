@@ -2,7 +2,7 @@
 //!
 //! A lost connection is made again, with back-off. Over the first connection the monitor registers, over later ones it reconnects. Modules are
 //! started once, when the server runs for the first time. While the server does not run, the monitor stays connected and says that its server is
-//! down, so that the operator can ask the monitor why.
+//! down, so that the operator can ask the monitor why. The master is told each phase of the server, the newest one where several come together.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,16 +13,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Options;
 use super::connecting::{Connected, Connector, Dial, registration};
-use super::{Options, Running};
 use crate::console::Console;
 use crate::exchange::Exchange;
 use crate::journal::Journal;
 use crate::util::Backoff;
-use crate::wire::{Info, Topic, raw};
+use crate::wire::{Info, Phase, Topic, raw};
 
 /// How long one wait for events lasts. Then the next wait begins.
 const REPORT_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest time between two frames that tell a phase. What comes meanwhile is told by the newest one.
+const PHASE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection to an original master stays open for the last answers when the server ends.
 const ANSWERING: Duration = Duration::from_secs(5);
 
@@ -48,9 +50,9 @@ pub(super) struct MasterLink {
     reported: AtomicU64,
 }
 
-/// What a registered connection follows: the server's process id, its `info`, and the end of the monitor.
+/// What a registered connection follows: what the server does, its `info`, and the end of the monitor.
 struct Ends<'a> {
-    running: &'a mut Running,
+    phase: &'a mut watch::Receiver<Phase>,
     told: &'a mut watch::Receiver<Info>,
     stop: &'a CancellationToken,
 }
@@ -90,21 +92,29 @@ impl MasterLink {
     }
 
     /// Keeps the server registered while it runs, until `stop` is cancelled.
-    pub async fn run(self: Arc<Self>, dial: Dial, mut running: Running, console: Console, stop: CancellationToken) {
+    pub async fn run(
+        self: Arc<Self>,
+        dial: Dial,
+        mut phase: watch::Receiver<Phase>,
+        console: Console,
+        stop: CancellationToken,
+    ) {
         let (shortest, longest) = self.options.backoff;
         let mut backoff = Backoff::new(shortest, longest);
         let pomelos = matches!(dial, Dial::Pomelo(_));
         // A server that adds nothing gets a receiver without changes.
         let mut told = self.options.told.clone().unwrap_or_else(|| watch::Sender::new(Info::new()).subscribe());
+        // The process that others see, or saw last.
+        let mut seen = None;
         loop {
             if pomelos {
                 // The monitor does not connect while the server is down, because an original master cannot be told so.
-                if running.borrow().is_none() {
+                if phase.borrow().serving(seen).is_none() {
                     self.state.send_replace(MasterLinkState::Idle);
                 }
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = until(&mut running, Option::is_some) => {}
+                    () = serves(&mut phase) => {}
                 }
             }
             // A state that says why the last attempt failed stays until the master is reached.
@@ -116,19 +126,20 @@ impl MasterLink {
                 first
             });
             told.mark_unchanged();
-            let pid = *running.borrow_and_update();
+            let now = phase.borrow_and_update().clone();
+            seen = now.serving(seen);
             let connector =
                 Connector { options: &self.options, current: &self.current, console: &console, stop: &stop };
             let again = *self.once.borrow();
-            let connected = connector.connect(&dial, pid, again).await;
+            let connected = connector.connect(&dial, now.clone(), seen, again).await;
             if connected.is_err() && stop.is_cancelled() {
                 return;
             }
             let wait = match connected {
                 Ok(connected) => {
                     let since = Instant::now();
-                    let ends = Ends { running: &mut running, told: &mut told, stop: &stop };
-                    let ended = self.registered(connected, pid, pomelos, ends, &console).await;
+                    let ends = Ends { phase: &mut phase, told: &mut told, stop: &stop };
+                    let ended = self.registered(connected, now, &mut seen, pomelos, ends, &console).await;
                     let lost = matches!(ended, ConnectionEnd::Over) && !stop.is_cancelled();
                     self.state.send_replace(match lost {
                         true => MasterLinkState::Connecting(Some("the connection to the master is lost".into())),
@@ -161,23 +172,27 @@ impl MasterLink {
         }
     }
 
-    /// Keeps the registration up to date until the connection is lost or the monitor is to stop, then closes the connection.
+    /// Keeps the registration up to date until the connection is lost or the monitor is to stop, then closes the connection. `registered` is the
+    /// phase that the registration told, and `pid` the process that others see.
     async fn registered(
         &self,
         connected: Connected,
-        mut pid: Option<u32>,
+        registered: Phase,
+        pid: &mut Option<u32>,
         pomelos: bool,
         ends: Ends<'_>,
         console: &Console,
     ) -> ConnectionEnd {
-        let Connected { exchange, over, reports, answering } = connected;
-        let Ends { running, told, stop } = ends;
+        let Connected { exchange, over, reports, phases, answering } = connected;
+        let Ends { phase, told, stop } = ends;
         self.state.send_replace(if pid.is_some() { MasterLinkState::Registered } else { MasterLinkState::Idle });
-        tracing::info!(server = %self.options.id, pid, "registered with the master");
-        let mut first = running.clone();
+        tracing::info!(server = %self.options.id, pid = *pid, "registered with the master");
+        let mut first = phase.clone();
+        // The newest phase that the master knows, and the earliest time for the next.
+        let (mut known, mut next) = (registered, tokio::time::Instant::now());
         let start = async {
             if !*self.once.borrow() {
-                until(&mut first, Option::is_some).await;
+                serves(&mut first).await;
                 console.start().await;
                 self.once.send_replace(true);
             }
@@ -188,40 +203,60 @@ impl MasterLink {
         tokio::pin!(reporting);
         let mut ended = ConnectionEnd::Over;
         let why = loop {
-            let now = tokio::select! {
+            let mut more = false;
+            let untold = phases && *phase.borrow() != known;
+            tokio::select! {
                 never = &mut reporting => match never {},
                 () = &mut start => continue,
                 () = over.cancelled() => break "the connection is lost",
                 () = stop.cancelled() => break "the monitor is stopping",
-                now = until(running, |now| *now != pid) => now,
-                // An original master takes no changes of a registered server's `info`. It is told of them with the next registration.
-                () = changed(told), if !pomelos => {
-                    if pid.is_none() {
-                        // The `info` is sent when the server runs again.
-                        continue;
+                () = changed(phase) => {}
+                () = tokio::time::sleep_until(next), if untold => {
+                    known = phase.borrow_and_update().clone();
+                    if exchange.peer().send(Topic::Phase, raw(&known)).is_err() {
+                        break "the connection is lost";
                     }
-                    tracing::debug!(server = %self.options.id, "the server says more of itself");
-                    pid
+                    next = tokio::time::Instant::now() + PHASE_PAUSE;
                 }
-            };
-            if now != pid {
-                tracing::info!(server = %self.options.id, pid = now, "the server {}", if now.is_some() { "runs" } else { "is down" });
+                // An original master takes no changes of a registered server's `info`. It is told of them with the next registration.
+                () = changed(told), if !pomelos => more = true,
+            }
+            let now = phase.borrow().clone();
+            let serves = now.serving(*pid);
+            if serves != *pid {
+                let (id, what) = (&self.options.id, if serves.is_some() { "serves" } else { "does not serve" });
+                tracing::info!(server = %id, pid = serves, phase = now.phase.as_str(), "the server {what}");
+            } else if more && serves.is_some() {
+                tracing::debug!(server = %self.options.id, "the server says more of itself");
+            } else {
+                // The `info` of a server that others do not see is sent when they see it again.
+                continue;
             }
             if pomelos {
+                *pid = serves;
                 ended = ConnectionEnd::ToComeAgain;
-                break if now.is_some() { "the server is another process" } else { "the server is down" };
+                break if serves.is_some() { "the server is another process" } else { "the server is down" };
             }
             // A new process id means that the server was restarted. The master tells the other servers that it has left and joined.
-            let told = match now {
+            let sent = match serves {
                 None => exchange.peer().send(Topic::Deregister, raw(&serde_json::json!({ "id": self.options.id }))),
-                Some(_) => exchange.peer().send(Topic::Reconnect, raw(&registration(&self.options, now))),
+                Some(_) => {
+                    known = now.clone();
+                    exchange.peer().send(Topic::Reconnect, raw(&registration(&self.options, now, serves)))
+                }
             };
-            if told.is_err() {
+            if sent.is_err() {
                 break "the connection is lost";
             }
-            self.state.send_replace(if now.is_some() { MasterLinkState::Registered } else { MasterLinkState::Idle });
-            pid = now;
+            self.state.send_replace(if serves.is_some() { MasterLinkState::Registered } else { MasterLinkState::Idle });
+            *pid = serves;
         };
+        // How a program ended for good is told before the monitor says goodbye.
+        let last = phase.borrow().clone();
+        if phases && stop.is_cancelled() && last != known {
+            // The goodbye follows in any case.
+            let _ = exchange.peer().send(Topic::Phase, raw(&last));
+        }
         if matches!(ended, ConnectionEnd::ToComeAgain) {
             // The request that ended the server may still wait for its answer.
             answering.close();
@@ -256,18 +291,16 @@ impl MasterLink {
     }
 }
 
-/// Waits until the process id is as wanted, for ever if it cannot change any more.
-async fn until(running: &mut Running, wanted: impl FnMut(&Option<u32>) -> bool) -> Option<u32> {
+/// Waits until the server is to be seen by others, for ever if that cannot change any more.
+async fn serves(phase: &mut watch::Receiver<Phase>) {
     // The guard of the value must not be held while waiting.
-    let now = running.wait_for(wanted).await.map(|now| *now);
-    match now {
-        Ok(now) => now,
-        Err(_) => std::future::pending().await,
+    if phase.wait_for(|phase| phase.serving(None).is_some()).await.map(drop).is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
 /// Waits for a change, for ever if there can be none any more.
-async fn changed(told: &mut watch::Receiver<Info>) {
+async fn changed<T>(told: &mut watch::Receiver<T>) {
     if told.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

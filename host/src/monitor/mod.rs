@@ -38,7 +38,7 @@ use crate::profile::HostProfiler;
 use crate::scripts::{self, HostScripts};
 use crate::transport::Accept;
 use crate::transport::socket_io::client;
-use crate::wire::Info;
+use crate::wire::{Info, Phase};
 
 pub use connecting::RegistrationError;
 pub use link::MasterLinkState;
@@ -92,9 +92,6 @@ impl Default for Options {
     }
 }
 
-/// The process id of the server while it runs. The registration follows it.
-pub type Running = watch::Receiver<Option<u32>>;
-
 /// A running monitor. Dropping it ends the connection to the master; [`Monitor::shut_down`] does so in order.
 pub struct Monitor {
     link: Arc<link::MasterLink>,
@@ -147,24 +144,24 @@ impl Monitor {
         Ok(Monitor { link, console, profiler, stop, tasks, observed, _ends })
     }
 
-    /// Connects to the master at `address` (`host:port`), and connects again when the connection is lost. Modules are started when the monitor is
-    /// registered and the server runs for the first time.
-    pub fn join(&self, address: String, running: Running) {
+    /// Connects to the master at `address` (`host:port`), and connects again when the connection is lost. The registration follows the server's
+    /// `phase`. Modules are started when the monitor is registered and the server runs for the first time.
+    pub fn join(&self, address: String, phase: watch::Receiver<Phase>) {
         let dial = connecting::Dial::SocketIo(address);
-        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
     }
 
     /// As [`Monitor::join`], for an original master of pomelo 2.x.
-    pub fn join_pomelo(&self, address: String, running: Running) {
+    pub fn join_pomelo(&self, address: String, phase: watch::Receiver<Phase>) {
         let dial = connecting::Dial::Pomelo(address);
-        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
     }
 
     /// Joins a master of this process.
     pub fn join_in_memory(&self, master: Arc<dyn Accept>) {
-        let running = watch::Sender::new(Some(std::process::id())).subscribe();
+        let phase = watch::Sender::new(Phase::running(std::process::id())).subscribe();
         let dial = connecting::Dial::Memory(master);
-        self.tasks.spawn(self.link.clone().run(dial, running, self.console.clone(), self.stop.clone()));
+        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
     }
 
     /// Waits until the monitor has been registered once.

@@ -27,6 +27,7 @@ enum Means {
 impl Task {
     /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended.
     pub(super) async fn end(&mut self, mut group: Group, mut asked: EndRequest, stopping: Option<Reply<()>>) -> Next {
+        self.phase(Phase::Stopping(group.pid()));
         let mut stopping: Vec<_> = stopping.into_iter().collect();
         let mut means = self.begin_end(&mut group, asked);
         let deadline = sleep(match means {

@@ -125,6 +125,8 @@ pub enum Phase {
     Starting(Option<u32>),
     /// It runs, as that process.
     Running(u32),
+    /// It was asked to end, or is being killed, as that process.
+    Stopping(u32),
     /// It has ended, and is started again after a wait of that length.
     BackingOff(Duration),
     /// It has ended and is not started again.
@@ -198,7 +200,7 @@ impl Status {
     pub fn pid(&self) -> Option<u32> {
         match self.phase {
             Phase::Starting(pid) => pid,
-            Phase::Running(pid) => Some(pid),
+            Phase::Running(pid) | Phase::Stopping(pid) => Some(pid),
             Phase::BackingOff(_) | Phase::Exited(_) => None,
         }
     }
@@ -210,6 +212,7 @@ impl Phase {
         match self {
             Phase::Starting(_) => "starting",
             Phase::Running(_) => "running",
+            Phase::Stopping(_) => "stopping",
             Phase::BackingOff(_) => "backing-off",
             Phase::Exited(_) => "exited",
         }

@@ -144,6 +144,7 @@ impl Task {
                         group.kill();
                     } else {
                         tracing::warn!(id = self.spec.id, "is not ready in time, and is ended");
+                        self.phase(Phase::Stopping(pid));
                         group.terminate();
                     }
                     late.set(sleep(self.spec.policy.stop_deadline));

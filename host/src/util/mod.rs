@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `backoff` | waits between tries, doubling |
+//! | `cut` | texts cut to a bound |
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
@@ -12,6 +13,7 @@
 //! Nothing here knows a server, a module or a socket: a tool that has to know one belongs to the part that uses it.
 
 pub mod backoff;
+pub mod cut;
 pub mod line_reader;
 pub mod proc;
 pub mod process_group;
@@ -19,5 +21,6 @@ pub mod token_bucket;
 pub mod write_whole;
 
 pub use backoff::Backoff;
+pub use cut::cut;
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

@@ -5,6 +5,7 @@
 
 mod envelope;
 mod id;
+mod phase;
 mod register;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub use envelope::{Command, Message, Notify, ReqId, Request, Response, ResponseInError, WireError, null, raw};
 pub use id::{BadId, MAX_ID, check_id, shown};
+pub use phase::{Phase, PhaseExit, PhaseName};
 pub use register::{Capabilities, Register, Registered, Role};
 
 /// What a server says about itself: pomelo's map of its configuration and arguments (`id`, `serverType`, `host`, `port`, `clientPort`,
@@ -42,6 +44,8 @@ pub enum Topic {
     Deregister,
     /// Something happened beside a monitor. Ours alone, without an answer, and only to a master that states the capability `events`.
     Event,
+    /// What a monitor's server does now. Ours alone, without an answer, and only to a master that states the capability `phases`.
+    Phase,
     /// Between master and monitor.
     Monitor,
     /// Between master and client.
@@ -57,6 +61,7 @@ impl Topic {
             Topic::ReconnectOk => "reconnect_ok",
             Topic::Deregister => "deregister",
             Topic::Event => "event",
+            Topic::Phase => "phase",
             Topic::Monitor => "monitor",
             Topic::Client => "client",
         }
@@ -64,8 +69,8 @@ impl Topic {
 
     /// The topic of that text, if it is one.
     pub fn parse(text: &str) -> Option<Self> {
-        use Topic::{Client, Deregister, Event, Monitor, Reconnect, ReconnectOk, Register};
-        let all = [Register, Reconnect, ReconnectOk, Deregister, Event, Monitor, Client];
+        use Topic::{Client, Deregister, Event, Monitor, Phase, Reconnect, ReconnectOk, Register};
+        let all = [Register, Reconnect, ReconnectOk, Deregister, Event, Phase, Monitor, Client];
         all.into_iter().find(|topic| topic.as_str() == text)
     }
 }

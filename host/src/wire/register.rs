@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Info;
+use super::{Info, Phase};
 
 /// What a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Register {
     /// Whether the monitor's server does not run (yet): the monitor can be asked, and others are not told of it. Ours alone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub down: bool,
+    /// What the monitor's server does now, in full. Ours alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Box<Phase>>,
     /// A monitor's description of its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,
@@ -81,7 +84,14 @@ impl Register {
         for started_by_the_master in ["auto-restart", "restart-force"] {
             info.remove(started_by_the_master);
         }
-        Register { version: None, wit: Vec::new(), capabilities: Capabilities::default(), down: false, ..self }
+        Register {
+            version: None,
+            wit: Vec::new(),
+            capabilities: Capabilities::default(),
+            down: false,
+            phase: None,
+            ..self
+        }
     }
 }
 
@@ -97,6 +107,8 @@ impl Capabilities {
     pub const REVISIONS: &'static str = "revisions";
     /// Takes the events that a monitor reports.
     pub const EVENTS: &'static str = "events";
+    /// Takes what a monitor's server does, whenever that changes.
+    pub const PHASES: &'static str = "phases";
     /// Requests to it may carry `trace`.
     pub const TRACE: &'static str = "trace";
 
@@ -107,7 +119,7 @@ impl Capabilities {
 
     /// Those of a master of this version.
     pub fn of_master() -> Self {
-        Capabilities(vec![Self::EVENTS.into(), Self::TRACE.into()])
+        Capabilities(vec![Self::EVENTS.into(), Self::PHASES.into(), Self::TRACE.into()])
     }
 
     /// Whether a name is among them.
@@ -210,6 +222,7 @@ mod tests {
             version: Some("1".into()),
             wit: vec!["0.1.0".into()],
             capabilities: Capabilities::own(),
+            phase: Some(Box::new(Phase::running(7))),
             ..serde_json::from_str(
                 r#"{"id":"c","type":"monitor","serverType":"connector","pid":7,"token":"t",
                     "info":{"host":"h","port":4050,"frontend":true,"auto-restart":"true","restart-force":"true"}}"#,

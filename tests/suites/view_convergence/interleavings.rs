@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pomelo_host::master::{Master, Members};
+use pomelo_host::wire::{Phase, PhaseName};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -99,11 +100,11 @@ impl Cluster {
             83..95 => {
                 let Some(index) = self.index() else { return };
                 if self.random.random() {
-                    self.members[index].node.running.send_replace(None);
+                    self.members[index].node.phase.send_replace(Phase::new(PhaseName::Starting));
                     self.pause().await;
                 }
                 let pid = self.random.random_range(1..1_000_000);
-                self.members[index].node.running.send_replace(Some(pid));
+                self.members[index].node.phase.send_replace(Phase::running(pid));
             }
             // The master is restarted.
             _ => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pomelo_host::journal::{Event, kind};
 use pomelo_host::master::Master;
+use pomelo_host::wire::{Phase, PhaseName};
 
 use crate::fleet::{Fleet, MASTER, MemoryApplication};
 use crate::settles;
@@ -57,10 +58,10 @@ async fn w1_w2_w3_members_are_told_who_comes_goes_and_comes_back() {
     assert!(second.changes() > first.changes(), "the one that was there is told");
 
     // Its program ends, and runs again: the others see it go and come, it is given the whole table.
-    b.running.send_replace(None);
+    b.phase.send_replace(Phase::new(PhaseName::Starting));
     all_know("`removeServer`", &[&own, &a.application], &["a", MASTER]).await;
     let (before, of_b) = (a.application.counts(), b.application.counts());
-    b.running.send_replace(Some(77));
+    b.phase.send_replace(Phase::running(77));
     all_know("the return", &[&own, &a.application, &b.application], &["a", "b", MASTER]).await;
     settles("`replaceServer`", || match b.application.counts().replaced > of_b.replaced {
         true => Ok(()),
@@ -156,5 +157,56 @@ async fn s1_the_port_is_taken_at_once_and_opened_when_the_modules_are_started() 
     let events = fleet.journal.page(0).events;
     let first = |kind: &str| events.iter().position(|event| event.kind == kind).expect(kind);
     assert!(first(OPENED) < first(kind::JOIN), "nobody joined before: {events:?}");
+    end(master).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_is_told_what_each_server_does_and_others_see_only_those_that_serve() {
+    let fleet = without_timer();
+    let (master, own) = fleet.master(0).await;
+    let a = fleet.monitor("a", "chat", 4001, master.address()).await;
+    let b = fleet.monitor("b", "chat", 4002, master.address()).await;
+    all_know("both", &[&own, &a.application], &["a", "b", MASTER]).await;
+    let does = async |what: &str, wanted: &Phase| {
+        settles(what, || {
+            let said = master.members().phases().get("b").map(|phase| (**phase).clone());
+            if said.as_ref() == Some(wanted) { Ok(()) } else { Err(format!("it is known as {said:?}")) }
+        })
+        .await;
+    };
+    does("a server that runs", &Phase::running(4002)).await;
+    assert!(master.members().phases()[MASTER].phase == PhaseName::Running, "the master's own monitor says it too");
+
+    // It stays seen until it has ended.
+    let pid = Some(4002);
+    let stopping = Phase { pid, ..Phase::new(PhaseName::Stopping) };
+    b.phase.send_replace(stopping.clone());
+    does("a server that is ending", &stopping).await;
+    assert!(master.members().snapshot().servers.contains_key("b"));
+
+    // One that drains is seen no more, and its monitor stays connected. Of many phases the last one counts.
+    for left in (0..200).rev() {
+        b.phase.send_replace(Phase { pid, connections: Some(left), ..Phase::new(PhaseName::Draining) });
+    }
+    does("a server that drains", &b.phase.borrow().clone()).await;
+    all_know("the drain", &[&own, &a.application], &["a", MASTER]).await;
+    let why = Some("ended with code 1".to_owned());
+    let waits = Phase { why, restarts: 1, retry_ms: Some(200), ..Phase::new(PhaseName::BackingOff) };
+    b.phase.send_replace(waits.clone());
+    does("a server that waits", &waits).await;
+    b.phase.send_replace(Phase { restarts: 2, ..Phase::running(4003) });
+    does("a server that runs again", &Phase { restarts: 2, ..Phase::running(4003) }).await;
+    all_know("the return", &[&own, &a.application], &["a", "b", MASTER]).await;
+
+    // How it ended for good is told before the goodbye, and forgotten with the connection.
+    b.phase.send_replace(Phase::new(PhaseName::Failed));
+    b.monitor.shut_down(Duration::from_secs(1)).await;
+    all_know("the end", &[&own, &a.application], &["a", MASTER]).await;
+    settles("what was said is forgotten", || match master.members().phases().get("b") {
+        None => Ok(()),
+        Some(phase) => Err(format!("{phase:?}")),
+    })
+    .await;
+    a.monitor.shut_down(Duration::ZERO).await;
     end(master).await;
 }

@@ -23,7 +23,7 @@ use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits};
 use pomelo_host::transport::listener;
-use pomelo_host::wire::Info;
+use pomelo_host::wire::{Info, Phase};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -143,9 +143,9 @@ impl Fleet {
         };
         let monitor = Monitor::new(options, services, self.monitors.clone(), self.settings.clone()).await;
         let monitor = monitor.expect("a monitor");
-        let running = watch::Sender::new(Some(u32::from(port)));
-        monitor.join(master.to_string(), running.subscribe());
-        Node { id: id.into(), port, monitor, application, running }
+        let phase = watch::Sender::new(Phase::running(u32::from(port)));
+        monitor.join(master.to_string(), phase.subscribe());
+        Node { id: id.into(), port, monitor, application, phase }
     }
 }
 
@@ -155,8 +155,8 @@ pub struct Node {
     pub port: u16,
     pub monitor: Monitor,
     pub application: Arc<MemoryApplication>,
-    /// The process id of the program that the monitor stands beside.
-    pub running: watch::Sender<Option<u32>>,
+    /// What the program does that the monitor stands beside.
+    pub phase: watch::Sender<Phase>,
 }
 
 /// A client of the master at that address.

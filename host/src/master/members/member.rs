@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::exchange::Exchange;
-use crate::wire::{Capabilities, Info, raw};
+use crate::wire::{Capabilities, Info, Phase, raw};
 
 /// A monitor that has registered.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub struct Member {
     pub returned: bool,
     /// The table's revision since which its entry is as it is; 0 for one that has none yet.
     pub since: u64,
+    /// What its server does, as it said last; absent for a monitor that does not say it.
+    pub phase: Option<Arc<Phase>>,
     /// Whether its connection is lost and only its place is kept.
     pub(super) lost: bool,
     /// Whether its place is kept beyond the time of grace, because many were lost at once.
@@ -55,6 +57,11 @@ pub(super) const MAX_SLAVES: usize = 16;
 /// The monitor that stands for an id: the oldest whose server runs.
 pub(super) fn primary(members: &[Member]) -> Option<&Member> {
     members.iter().find(|member| member.present)
+}
+
+/// The monitor that is asked about an id: the primary, or the oldest if no monitor's server runs.
+pub(super) fn first(members: &[Member]) -> Option<&Member> {
+    primary(members).or(members.first())
 }
 
 /// The place of a new monitor among those of its id: the place of the monitor at the same address, if there is one, else behind all.
@@ -86,10 +93,16 @@ impl Member {
             capabilities,
             returned,
             since: 0,
+            phase: None,
             lost: false,
             retained: false,
             present: true,
         }
+    }
+
+    /// The same monitor, which has said what its server does.
+    pub fn doing(self, phase: Option<Phase>) -> Self {
+        Member { phase: phase.map(Arc::new), ..self }
     }
 
     /// The same monitor with a server that does not run yet.

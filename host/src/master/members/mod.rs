@@ -22,17 +22,19 @@ use tokio::sync::watch;
 
 use crate::journal::{Event, Journal, kind};
 use crate::transport::Peer;
-use crate::wire::{Info, raw};
+use crate::wire::{Info, Phase, raw};
 
 pub use loss::MassLoss;
 pub use member::{JoinError, Member};
-use member::{place, primary};
+use member::{first, place, primary};
 pub use query::{Entry, Snapshot};
 
 /// The peers that are connected to a master.
 pub struct Members {
     table: Mutex<MemberTable>,
     changed: watch::Sender<u64>,
+    /// Grows whenever what [`Members::phases`] gives may have changed.
+    phases: watch::Sender<u64>,
     epoch: String,
     grace: Duration,
     mass_loss: MassLoss,
@@ -64,7 +66,8 @@ impl Members {
     pub fn new(grace: Duration, mass_loss: MassLoss, journal: Journal) -> Self {
         // Random, so that a monitor tells the table of this process from that of an earlier one.
         let epoch = format!("{:016x}", rand::random::<u64>());
-        Members { table: Mutex::default(), changed: watch::Sender::new(0), epoch, grace, mass_loss, journal }
+        let (changed, phases) = (watch::Sender::new(0), watch::Sender::new(0));
+        Members { table: Mutex::default(), changed, phases, epoch, grace, mass_loss, journal }
     }
 
     /// The word that tells this process's table from that of another process.
@@ -146,8 +149,17 @@ impl Members {
         });
     }
 
-    /// A monitor's server runs again, and this is what others are told of it now.
-    pub fn present(&self, id: &str, connection: u64, info: Info) {
+    /// A monitor says what its server does now.
+    pub fn does(&self, id: &str, connection: u64, phase: Phase) {
+        self.change(id, GONE, |members| {
+            if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
+                member.phase = Some(Arc::new(phase));
+            }
+        });
+    }
+
+    /// A monitor's server runs again, and this is what others are told of it now. `phase` is what its monitor says that it does.
+    pub fn present(&self, id: &str, connection: u64, info: Info, phase: Option<Phase>) {
         self.change(id, GONE, |members| {
             if let Some(member) = members.iter_mut().find(|member| member.connection() == connection) {
                 // A server that was never in the table does not return.
@@ -155,6 +167,7 @@ impl Members {
                 (member.present, member.text, member.info) = (true, raw(&info).into(), Arc::new(info));
                 // 0 makes it a new entry, whatever the server was before.
                 member.since = 0;
+                member.phase = phase.map(Arc::new);
             }
         });
     }
@@ -166,7 +179,8 @@ impl Members {
         let table = &mut *table;
         let seen = |members: &[Member]| primary(members).map(|member| (member.connection(), member.since));
         let members = table.servers.entry(id.to_owned()).or_default();
-        let before = seen(members);
+        let told = |members: &[Member]| first(members).and_then(|member| member.phase.clone());
+        let (before, said) = (seen(members), told(members));
         let outcome = change(members);
         if seen(members) != before {
             table.rev += 1;
@@ -186,6 +200,9 @@ impl Members {
                 }
             }
             self.changed.send_replace(table.rev);
+        }
+        if !same(said.as_ref(), told(members).as_ref()) {
+            self.phases.send_modify(|changes| *changes += 1);
         }
         if members.is_empty() {
             table.servers.remove(id);
@@ -223,5 +240,13 @@ impl Members {
     /// The table's revision, and its changes.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// Whether two phases are the very same, as they were told.
+fn same(one: Option<&Arc<Phase>>, other: Option<&Arc<Phase>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
-use super::member::primary;
+use super::member::{first, primary};
 use super::{Member, Members};
-use crate::wire::{Capabilities, Info, raw};
+use crate::wire::{Capabilities, Info, Phase, raw};
 
 /// The server table at one moment.
 #[derive(Clone, Default)]
@@ -80,11 +81,10 @@ impl Members {
         let mut found: BTreeMap<u64, Member> = BTreeMap::new();
         let mut nobody = Vec::new();
         // A server that does not run has no primary, but its monitor can be asked.
-        let first = |members: &'_ Vec<Member>| primary(members).or(members.first()).cloned();
-        let primaries = || table.servers.values().filter_map(first);
+        let primaries = || table.servers.values().filter_map(|members| first(members).cloned());
         for target in targets {
             let named: Vec<Member> = if let Some(members) = table.servers.get(target) {
-                first(members).into_iter().collect()
+                first(members).cloned().into_iter().collect()
             } else if target == "*" {
                 // No failure if no server is there: a question to all may have no answers.
                 found.extend(primaries().map(|member| (member.connection(), member)));
@@ -101,6 +101,19 @@ impl Members {
             found.extend(named.into_iter().map(|member| (member.connection(), member)));
         }
         (found.into_values().collect(), nobody)
+    }
+
+    /// What each server does, as the monitor said last that stands for it: the primary, or the oldest if no monitor's server runs. Servers are absent
+    /// whose monitor does not say it, such as those of pomelo 2.x. Those whose connection is lost keep what they said last.
+    pub fn phases(&self) -> BTreeMap<String, Arc<Phase>> {
+        let table = self.table.lock();
+        let said = |members: &Vec<Member>| first(members)?.phase.clone();
+        table.servers.iter().filter_map(|(id, members)| Some((id.clone(), said(members)?))).collect()
+    }
+
+    /// A number that grows whenever what [`Members::phases`] gives has changed.
+    pub fn phase_changed(&self) -> watch::Receiver<u64> {
+        self.phases.subscribe()
     }
 
     /// All connected monitors, slaves among them.

@@ -2,7 +2,7 @@ use super::member::MAX_SLAVES;
 use super::*;
 use crate::exchange::Exchange;
 use crate::transport::{Outbox, Transport};
-use crate::wire::{Capabilities, Topic};
+use crate::wire::{Capabilities, PhaseName, Topic};
 
 fn member(id: &str, port: u16) -> (Member, Outbox) {
     let (peer, outbox) = Peer::new(Transport::SocketIo, None, 8, usize::MAX);
@@ -102,7 +102,7 @@ async fn a_server_that_does_not_run_is_not_in_the_table_and_can_be_asked() {
     members.absent("s", connection);
     assert_eq!((members.snapshot().rev, port(&members, "s")), (2, None));
     assert_eq!(members.resolve(&["s".into()]).0.len(), 1);
-    members.present("s", connection, Info::from_iter([("port".into(), 9.into())]));
+    members.present("s", connection, Info::from_iter([("port".into(), 9.into())]), None);
     assert_eq!((members.snapshot().rev, port(&members, "s")), (3, Some(9.into())));
     assert!(members.snapshot().servers["s"].returned);
 }
@@ -261,4 +261,38 @@ async fn w5_losses_that_come_one_after_another_are_seen_as_one() {
     let said = alarms(&members, 1).await;
     assert!(said[0].starts_with("4 of 6 servers vanished at once"), "{said:?}");
     assert_eq!(members.snapshot().servers.len(), 4, "those who were lost last are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_does_is_what_its_first_monitor_said_last() {
+    let members = nobody(Duration::ZERO);
+    let [(first, _a), (second, _b), (silent, _c)] = [1, 2, 3].map(|port| member("s", port));
+    let (one, two) = (first.connection(), second.connection());
+    let said = |members: &Members| members.phases().get("s").map(|phase| (phase.phase, phase.pid));
+    let starting = Phase::new(PhaseName::Starting);
+    let mut changed = members.phase_changed();
+    members.join(first.doing(Some(starting.clone())).down()).unwrap();
+    assert_eq!(said(&members), Some((PhaseName::Starting, None)), "the table has no such server, and yet it is known");
+    assert!(changed.has_changed().unwrap());
+    changed.mark_unchanged();
+    members.join(second.doing(Some(Phase::running(2)))).unwrap();
+    assert_eq!(said(&members), Some((PhaseName::Running, Some(2))), "the primary stands for the id");
+    assert!(changed.has_changed().unwrap());
+    changed.mark_unchanged();
+    members.does("s", one, starting.clone());
+    assert!(!changed.has_changed().unwrap(), "a slave stands for nobody");
+    members.does("s", two, Phase::new(PhaseName::Draining));
+    assert_eq!(
+        (said(&members), members.snapshot().rev),
+        (Some((PhaseName::Draining, None)), 1),
+        "the table is the same"
+    );
+    assert!(changed.has_changed().unwrap());
+    members.leave("s", two, false);
+    members.leave("s", one, false);
+    assert_eq!(said(&members), None);
+    members.join(Member { id: "t".into(), ..silent }).unwrap();
+    assert!(members.phases().is_empty(), "a monitor that does not say it");
+    members.does("s", one, starting);
+    assert_eq!(members.phases().len(), 0, "a connection that is over says nothing");
 }

@@ -46,12 +46,16 @@ struct Connection {
     waiting: Arc<Semaphore>,
     /// How often its monitor may report an event.
     reports: Mutex<TokenBucket>,
+    /// How often its monitor may say what its server does.
+    phases: Mutex<TokenBucket>,
     /// How often its server may come or go.
     comings: Mutex<TokenBucket>,
 }
 
 /// Events that a monitor may report at once, and in a second: as many as it keeps while it has no master.
 const MAX_REPORTS: u32 = 200;
+/// Times that a monitor may say what its server does, at once, and in a second. Ours says it at most 20 times a second.
+const MAX_PHASES: u32 = 100;
 /// Times that a monitor's server may come or go at once, and in a second. Each is a change that all others are told of.
 const MAX_COMINGS: u32 = 100;
 
@@ -96,6 +100,7 @@ impl Accept for Gate {
             this: this.clone(),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             reports: Mutex::new(TokenBucket::per_second(MAX_REPORTS, now)),
+            phases: Mutex::new(TokenBucket::per_second(MAX_PHASES, now)),
             comings: Mutex::new(TokenBucket::per_second(MAX_COMINGS, now)),
         });
         let waiting = Arc::downgrade(&connection);
@@ -151,6 +156,9 @@ impl Session for Connection {
             }
             (ConnectionState::Registered(peer), Some(Topic::Event)) if peer.role == Role::Monitor => {
                 self.reported(&peer, payload)
+            }
+            (ConnectionState::Registered(peer), Some(Topic::Phase)) if peer.role == Role::Monitor => {
+                self.does(&peer, payload)
             }
             (ConnectionState::Registered(peer), Some(Topic::Reconnect)) if peer.role == Role::Monitor => {
                 self.present(&peer, payload)

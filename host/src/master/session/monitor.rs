@@ -1,4 +1,4 @@
-//! What a registered monitor says: messages to modules, answers, that its server came or went, and events.
+//! What a registered monitor says: messages to modules, answers, that its server came or went, what the server does, and events.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::{Connection, Registration, unanswered};
 use crate::console::Inbound;
 use crate::journal::Report;
 use crate::plugin::Handler;
-use crate::wire::{Message, Register, Registered, Topic};
+use crate::wire::{Message, Phase, Register, Registered, Topic};
 
 /// The most that a registered monitor may say of its server, bytes. It is bounded because all others are told of it.
 const MAX_INFO: usize = 64 << 10;
@@ -46,10 +46,29 @@ impl Connection {
                 let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
                 let info = described(register.info, &peer.id, server_type, register.pid);
                 self.answer(Topic::Reconnect, None, &Registered::ok(self.master.console.disabled()));
-                self.master.members.present(&peer.id, self.peer.id(), info);
+                self.master.members.present(
+                    &peer.id,
+                    self.peer.id(),
+                    info,
+                    register.phase.map(|phase| phase.bounded()),
+                );
             }
             Err(error) => self.malformed(error),
         }
+    }
+
+    /// A monitor says what its server does. One that says it too often is closed and not passed over, because the phase that is passed over may be the
+    /// last.
+    pub(super) fn does(&self, peer: &Registration, payload: &RawValue) {
+        let phase: Phase = match serde_json::from_str(payload.get()) {
+            Ok(phase) => phase,
+            Err(error) => return self.malformed(error),
+        };
+        if !self.phases.lock().take(Instant::now()) {
+            metrics::counter!("pomelo_peers_cut_total", "reason" => "turns").increment(1);
+            return self.peer.close("it says too often what its server does");
+        }
+        self.master.members.does(&peer.id, self.peer.id(), phase.bounded());
     }
 
     /// A monitor reports what has happened beside it.

@@ -194,6 +194,7 @@ impl Connection {
         }
         let member =
             Member::new(id.clone(), server_type.clone(), info, exchange.clone(), register.capabilities, returned);
+        let member = member.doing(register.phase.map(|phase| phase.bounded()));
         let member = if register.down { member.down() } else { member };
         tracing::debug!(server = %id, returned, peer = ?self.peer, "a monitor has registered");
         let registration = Registration { id: id.clone(), role: Role::Monitor, exchange, caller: Arc::new(caller) };

@@ -15,7 +15,7 @@ use crate::monitor::supervised::OwnProcess;
 use crate::monitor::{Monitor, Options};
 use crate::plugin::capability::{Application, Process, Services};
 use crate::plugin::{Engine, EngineLimits};
-use crate::wire::Info;
+use crate::wire::{Info, Phase};
 
 /// Calls of modules that may be under way at a time. A monitor needs few.
 const INSTANCES: u32 = 128;
@@ -119,9 +119,9 @@ impl Embedded {
         let info = watch::Sender::new(Info::new());
         options.told = Some(info.subscribe());
         let monitor = Monitor::new(options, services, engine, settings).await?;
-        let running = watch::Sender::new(Some(std::process::id()));
-        monitor.join(master.to_owned(), running.subscribe());
-        Ok(Joined { monitor, application, process, info, end, _running: running })
+        let phase = watch::Sender::new(Phase::running(std::process::id()));
+        monitor.join(master.to_owned(), phase.subscribe());
+        Ok(Joined { monitor, application, process, info, end, _phase: phase })
     }
 }
 
@@ -132,7 +132,7 @@ pub struct Joined {
     process: Arc<OwnProcess>,
     info: watch::Sender<Info>,
     end: CancellationToken,
-    _running: watch::Sender<Option<u32>>,
+    _phase: watch::Sender<Phase>,
 }
 
 impl Joined {

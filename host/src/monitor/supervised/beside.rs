@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::phases::{Followed, follow};
 use super::{OwnProcess, Program, StartError, Supervised};
 use crate::config::{Config, Launch, Ready, Settings};
 use crate::journal::Journal;
-use crate::monitor::{Monitor, Running};
+use crate::monitor::Monitor;
 use crate::plugin::capability::Services;
-use crate::supervise::{DownReason, LineSink, Phase, Status};
-use crate::wire::Info;
+use crate::supervise::{DownReason, LineSink};
+use crate::wire::{Info, Phase};
 
 /// What is to stand beside a monitor: the server's configured program, with the values that the caller gives in place of configured ones.
 #[derive(Debug)]
@@ -46,8 +47,8 @@ pub struct NoPort;
 pub struct Beside {
     /// What the monitor's modules act on: `application` and `process`.
     pub services: Services,
-    /// Whether the server runs.
-    pub running: Running,
+    /// What the server does.
+    pub phase: watch::Receiver<Phase>,
     /// What the program adds to its server's `info`; absent where there is no program.
     pub told: Option<watch::Receiver<Info>>,
     /// Why the program stays down; absent until it does.
@@ -111,11 +112,11 @@ impl Beside {
     /// As [`Supervised::start`].
     pub async fn program(program: Program, output: LineSink) -> Result<Self, StartError> {
         let supervised = Arc::new(Supervised::start(program, output).await?);
-        let (running, ended) = follow(supervised.status());
+        let Followed { phase, ended } = follow(supervised.status());
         let told = Some(supervised.told());
         let application = Some(supervised.application());
         let services = Services { application, process: Some(supervised), ..Services::default() };
-        Ok(Beside { services, running, told, ended })
+        Ok(Beside { services, phase, told, ended })
     }
 
     /// Starts no program: modules act on this process, which is the server. `stop` is cancelled when a module ends it.
@@ -123,50 +124,29 @@ impl Beside {
         let own = Arc::new(OwnProcess::new(id, server_type, stop));
         let application = Some(own.application());
         let services = Services { application, process: Some(own), ..Services::default() };
-        let running = watch::Sender::new(Some(std::process::id())).subscribe();
-        Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() }
+        let phase = watch::Sender::new(Phase::running(std::process::id())).subscribe();
+        Beside { services, phase, told: None, ended: watch::Sender::new(None).subscribe() }
     }
 
     /// Waits until `stop` is cancelled or the program has ended for good. Then it cancels `stop` and ends the monitor and the program. Calls under
     /// way have `drain` to be answered. Returns whether the program ended by itself and is not brought back.
     pub async fn until_the_end(mut self, monitor: &Monitor, stop: &CancellationToken, drain: Duration) -> bool {
-        let given_up = tokio::select! {
-            () = stop.cancelled() => false,
+        let end = tokio::select! {
+            () = stop.cancelled() => None,
             // The program ended by itself, or on purpose.
-            Ok(end) = self.ended.wait_for(Option::is_some) => *end == Some(DownReason::GivenUp),
+            Ok(end) = self.ended.wait_for(Option::is_some) => *end,
         };
         stop.cancel();
         // The monitor and the program end at the same time: the call that asked for the end may still wait for its answer, and whoever started this
         // monitor does not wait for one after the other.
         let ending = async {
-            if let Some(process) = &self.services.process {
+            // A program that is down already is left as it is, because the master is still to be told how it ended.
+            if let Some(process) = self.services.process.as_ref().filter(|_| end.is_none()) {
                 // A failure does not matter, because this host ends in any case.
                 let _ = process.stop().await;
             }
         };
         tokio::join!(monitor.shut_down(drain), ending);
-        given_up
+        end == Some(DownReason::GivenUp)
     }
-}
-
-/// What the monitor needs to know of a program's state: the process id while it runs, and why it stays down.
-fn follow(mut status: watch::Receiver<Status>) -> (Running, watch::Receiver<Option<DownReason>>) {
-    let (running, pid) = watch::channel(None);
-    let (end, ended) = watch::channel(None);
-    tokio::spawn(async move {
-        loop {
-            let phase = status.borrow_and_update().phase.clone();
-            running.send_replace(match phase {
-                Phase::Running(pid) => Some(pid),
-                _ => None,
-            });
-            if let Phase::Exited(why) = phase {
-                end.send_replace(Some(why));
-            }
-            if status.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    (pid, ended)
 }

@@ -8,6 +8,7 @@ mod beside;
 mod contact;
 mod logs;
 mod own;
+mod phases;
 mod program;
 
 #[cfg(test)]

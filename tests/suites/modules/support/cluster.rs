@@ -17,7 +17,7 @@ use pomelo_host::plugin::{Engine, EngineLimits, Grants, Limits};
 use pomelo_host::reload::{self, Modules};
 use pomelo_host::scripts;
 use pomelo_host::transport::listener;
-use pomelo_host::wire::Info;
+use pomelo_host::wire::{Info, Phase};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -206,7 +206,7 @@ impl Cluster {
         };
         let monitor = Monitor::new(options, services, engine(&self.engine), self.settings.clone()).await.unwrap();
         let following = follow(self.directory.path(), vec![monitor.console().clone()], &stop).await;
-        monitor.join(self.address(), watch::Sender::new(Some(std::process::id())).subscribe());
+        monitor.join(self.address(), watch::Sender::new(Phase::running(std::process::id())).subscribe());
         soon("the registration of a monitor", monitor.registered()).await;
         Server { monitor, stop, following }
     }

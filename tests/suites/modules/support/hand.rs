@@ -44,6 +44,7 @@ impl Hand {
         let peer = client::connect(address, client::Options::default(), |_| session).await.unwrap();
         let register = Register {
             down: false,
+            phase: None,
             id: id.into(),
             role: Role::Monitor,
             server_type: Some("hand".into()),

@@ -1,0 +1,108 @@
+//! The phase of a server, made from what its program's supervisor says.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::supervise::{self, DownReason, How, Status};
+use crate::wire::{Phase, PhaseExit, PhaseName};
+
+/// What a monitor's link follows.
+pub(super) struct Followed {
+    /// What the server does.
+    pub phase: watch::Receiver<Phase>,
+    /// Why the program stays down; absent until it does.
+    pub ended: watch::Receiver<Option<DownReason>>,
+}
+
+/// Follows a program for as long as it is supervised.
+pub(super) fn follow(mut status: watch::Receiver<Status>) -> Followed {
+    let (told, phase) = watch::channel(phase_of(&status.borrow_and_update()));
+    let (end, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let now = status.borrow_and_update().clone();
+            let phase = phase_of(&now);
+            told.send_if_modified(|told| {
+                let changed = *told != phase;
+                if changed {
+                    *told = phase;
+                }
+                changed
+            });
+            // After the phase, because whoever learns of the end closes the connection over which the phase is told.
+            if let supervise::Phase::Exited(why) = now.phase {
+                end.send_replace(Some(why));
+            }
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    Followed { phase, ended }
+}
+
+/// The phase of a program that is in that state.
+fn phase_of(status: &Status) -> Phase {
+    let exit = status.last_exit.as_ref();
+    let (name, wait) = match &status.phase {
+        supervise::Phase::Starting(_) => (PhaseName::Starting, None),
+        supervise::Phase::Running(_) => (PhaseName::Running, None),
+        supervise::Phase::Stopping(_) => (PhaseName::Stopping, None),
+        supervise::Phase::BackingOff(wait) => (PhaseName::BackingOff, Some(*wait)),
+        // A program that ended with code 0 and is not to be started again has done what it was for.
+        supervise::Phase::Exited(DownReason::GivenUp) if exit.is_some_and(|exit| exit.how != How::Code(0)) => {
+            (PhaseName::Failed, None)
+        }
+        supervise::Phase::Exited(_) => (PhaseName::Stopped, None),
+    };
+    let why = matches!(name, PhaseName::BackingOff | PhaseName::Failed).then_some(exit).flatten();
+    let phase = Phase {
+        why: why.map(|exit| exit.how.to_string()),
+        pid: status.pid(),
+        restarts: status.restarts,
+        retry_ms: wait.map(millis),
+        exit: exit.map(|exit| PhaseExit { how: exit.how.to_string(), at: exit.time, lines: exit.last_lines.clone() }),
+        ..Phase::new(name)
+    };
+    phase.bounded()
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::supervise::Exit;
+
+    fn status(phase: supervise::Phase, how: Option<How>) -> Status {
+        let last_exit = how.map(|how| Exit { how, time: SystemTime::now(), last_lines: vec!["last".into()] });
+        Status { phase, restarts: 3, last_exit, since: None }
+    }
+
+    #[test]
+    fn a_phase_says_why_and_what_comes_next() {
+        use supervise::Phase::{BackingOff, Exited, Running, Starting, Stopping};
+        let check = |phase, how: Option<How>, name, pid, why: Option<&str>| {
+            let phase = phase_of(&status(phase, how));
+            assert_eq!((phase.phase, phase.pid, phase.why.as_deref()), (name, pid, why));
+            phase
+        };
+        check(Starting(None), None, PhaseName::Starting, None, None);
+        check(Starting(Some(7)), None, PhaseName::Starting, Some(7), None);
+        let running = check(Running(7), Some(How::Code(1)), PhaseName::Running, Some(7), None);
+        assert_eq!((running.restarts, running.exit.unwrap().lines), (3, vec!["last".to_owned()]));
+        check(Stopping(7), None, PhaseName::Stopping, Some(7), None);
+        let wait = BackingOff(Duration::from_millis(400));
+        let waits = check(wait, Some(How::Code(1)), PhaseName::BackingOff, None, Some("ended with code 1"));
+        assert_eq!(waits.retry_ms, Some(400));
+        let given_up = Exited(DownReason::GivenUp);
+        check(given_up.clone(), Some(How::Signal(9)), PhaseName::Failed, None, Some("was ended by signal 9"));
+        check(given_up, Some(How::Code(0)), PhaseName::Stopped, None, None);
+        check(Exited(DownReason::Stopped), Some(How::Code(1)), PhaseName::Stopped, None, None);
+    }
+}
