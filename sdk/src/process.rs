@@ -72,7 +72,7 @@ impl Process {
     }
 }
 
-/// The master's starter of servers.
+/// The master's fleet, and the jobs that start and end its servers. Fails with `not-available` where this host has none.
 #[derive(Debug)]
 pub struct Starter {
     _private: (),
@@ -83,21 +83,41 @@ impl Starter {
         Self { _private: () }
     }
 
-    /// Starts a server that is configured or was added, and does not run. The server is no longer kept down. Returns when it has joined. Fails with
-    /// `not-available` where this host has no starter.
-    pub fn start(&self, id: &str) -> Result {
-        starter::start(id).map_err(from_host)
+    /// The servers of the fleet, an array of objects with `id`, `serverType`, `wanted`, `state`, `since`, `why` and so on.
+    pub fn servers<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(starter::servers())
     }
 
-    /// Adds servers to those that are configured, and starts them. All are checked before any is started. Returns the outcome of each, by id.
-    pub fn add(&self, servers: &[impl Serialize]) -> Result<Vec<(String, Result)>> {
-        let outcomes = starter::add(&json::encode(servers)?).map_err(from_host)?;
-        Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(from_host))).collect())
+    /// Begins a job, and returns it when it is kept durably. The WIT package says what an order is. Fails with `busy` where another job owns one of
+    /// the servers.
+    pub fn submit<T: DeserializeOwned>(&self, order: &(impl Serialize + ?Sized)) -> Result<T> {
+        json::answer(starter::submit(&json::encode(order)?))
     }
 
-    /// With `down`, keeps servers down that are stopped on purpose, until they are started; a restart of the master does not change that.
-    /// Without `down`, the servers are no longer kept down.
-    pub fn hold(&self, ids: &[String], down: bool) -> Result {
-        starter::hold(ids, down).map_err(from_host)
+    /// The jobs that are kept, the newest first.
+    pub fn jobs<T: DeserializeOwned>(&self) -> Result<T> {
+        json::answer(starter::jobs())
+    }
+
+    /// Waits until a job has changed since that revision, or is over, at most for the time given and a minute, and returns it. That time does not
+    /// count towards the deadline of the call.
+    pub fn wait<T: DeserializeOwned>(&self, job: u64, revision: u64, at_most: Duration) -> Result<T> {
+        let at_most = u32::try_from(at_most.as_millis()).unwrap_or(u32::MAX);
+        json::answer(starter::wait(job, revision, at_most))
+    }
+
+    /// Cancels a job, and returns it.
+    pub fn cancel<T: DeserializeOwned>(&self, job: u64) -> Result<T> {
+        json::answer(starter::cancel(job))
+    }
+
+    /// Lets a job go on that has paused, and returns it.
+    pub fn resume<T: DeserializeOwned>(&self, job: u64) -> Result<T> {
+        json::answer(starter::resume(job))
+    }
+
+    /// Takes the drain of servers back. Returns the ids of those that drained or were to drain.
+    pub fn undrain(&self, ids: &[String]) -> Result<Vec<String>> {
+        starter::undrain(ids).map_err(from_host)
     }
 }

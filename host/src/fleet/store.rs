@@ -12,8 +12,6 @@ pub enum Shelf {
     Servers,
     /// Jobs, by number.
     Jobs,
-    /// Single values.
-    Values,
 }
 
 /// Keeps records, each as JSON, when the process ends. An engine that serves several masters would implement it as well.

@@ -9,6 +9,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::cpu::CpuClock;
+use super::patience::Patience;
 use super::{Call, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
 
@@ -18,6 +19,8 @@ pub(super) struct InstanceState {
     serves: Option<CallState>,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuClock>,
+    /// What is added to the call's deadline.
+    pub patience: Arc<Patience>,
     /// The right to run. It is given back while the call waits for others.
     running: Option<OwnedSemaphorePermit>,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
@@ -52,6 +55,7 @@ impl InstanceState {
             serves: None,
             memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
             cpu: CpuClock::new(limits.cpu),
+            patience: Patience::new(),
             running: None,
             wasi: None,
             message_limit: limits.answer,
@@ -63,6 +67,7 @@ impl InstanceState {
         self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
+        self.patience.reset();
         // An earlier call may have been refused memory and gone on without it.
         self.memory.exceeded = false;
     }
@@ -90,6 +95,19 @@ impl InstanceState {
         if let Some(served) = &self.serves {
             // The semaphore is never closed. If it were, the call would run without being counted.
             self.running = served.runners.clone().acquire_owned().await.ok();
+        }
+        done
+    }
+
+    /// Waits as [`InstanceState::wait`] does, at most for the time given. What the wait takes does not count towards the call's deadline.
+    pub async fn wait_patiently<T>(&mut self, at_most: Duration, what: impl Future<Output = T>) -> T {
+        self.patience.add(at_most);
+        let began = Instant::now();
+        let done = self.wait(what).await;
+        let waited = began.elapsed().min(at_most);
+        self.patience.take_back(at_most - waited);
+        if let Some(served) = &mut self.serves {
+            served.call.deadline += waited;
         }
         done
     }

@@ -58,6 +58,7 @@ mod limited_store;
 mod limits;
 mod log_budget;
 mod module;
+mod patience;
 mod pool;
 mod profiling;
 mod sampling;

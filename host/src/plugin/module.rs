@@ -1,6 +1,6 @@
 //! A compiled version of a module, and its calls.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::breaker::Breaker;
 use super::call_permits::CallPermits;
 use super::instance::Trapped;
 use super::instance_state::CallState;
+use super::patience::Patience;
 use super::pool::InstancePool;
 use super::sampling::SamplingSwitch;
 use super::{Call, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
@@ -168,20 +169,22 @@ impl Module {
         if call.deadline <= Instant::now() {
             return Err(late());
         }
-        let deadline = tokio::time::Instant::from_std(call.deadline);
+        let deadline = call.deadline;
+        // Known when the call has its instance.
+        let patience = OnceLock::new();
         let running = async {
             // A serial call takes no permit, because it must not wait for one: calls that have the permits may be waiting for calls behind it in
             // its lane. The lane lets one call in at a time.
             let serial = self.serial[handler.index()];
             let permits = if serial { None } else { Some(self.enter(call.depth).await?) };
-            let answer = self.run(handler, call).await;
+            let answer = self.run(handler, call, &patience).await;
             drop(permits);
             answer
         };
         tokio::select! {
             biased;
             answer = running => answer,
-            () = tokio::time::sleep_until(deadline) => Err(late()),
+            () = passed(deadline, &patience) => Err(late()),
             () = self.ended.cancelled() => {
                 let message = format!("the version of {} that served this call was replaced, and did not end in time", self.name);
                 Err(Failure::new(code::RELOADED, message))
@@ -201,7 +204,12 @@ impl Module {
         Ok([self.permits.take(depth).await, self.engine.permits().take(depth).await])
     }
 
-    async fn run(&self, handler: Handler, mut call: Call) -> Result<Box<RawValue>, Failure> {
+    async fn run(
+        &self,
+        handler: Handler,
+        mut call: Call,
+        patience: &OnceLock<Arc<Patience>>,
+    ) -> Result<Box<RawValue>, Failure> {
         // The semaphore is never closed.
         let Ok(running) = self.runners.clone().acquire_owned().await else {
             return Err(Failure::new(code::BUSY, "the module is being removed"));
@@ -223,6 +231,8 @@ impl Module {
         let msg = call.msg.take().map(|msg| String::from(Box::<str>::from(msg)));
         let state = CallState::new(call, self.runners.clone());
         instance.store.data_mut().begin(state, running);
+        // An instance serves one call, so that this is set once.
+        let _ = patience.set(instance.store.data().patience.clone());
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
         let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
@@ -319,5 +329,18 @@ struct Queued<'a>(&'a AtomicUsize);
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Waits until a deadline has passed, with all that was added to it.
+async fn passed(deadline: Instant, patience: &OnceLock<Arc<Patience>>) {
+    let mut until = deadline;
+    loop {
+        tokio::time::sleep_until(until.into()).await;
+        let with_added = deadline + patience.get().map_or(Duration::ZERO, |patience| patience.added());
+        if with_added <= Instant::now() {
+            return;
+        }
+        until = with_added;
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::record::{Job, JobState, Outcome, ServerProgress, Step};
 use super::request::{Action, Kind, Request};
-use super::{Actuator, JobId};
+use super::{Actuator, JobId, Messages};
 use crate::failure::{Failure, code};
 use crate::fleet::{Fleet, Shelf, Wanted, now};
 use crate::journal::{Event, Journal, kind};
@@ -57,6 +57,8 @@ struct Table {
     jobs: BTreeMap<JobId, Entry>,
     last: JobId,
     revision: u64,
+    /// What the monitors were asked with last.
+    messages: Messages,
 }
 
 struct Entry {
@@ -173,6 +175,15 @@ impl Jobs {
         shared.journal.record(Event::new(kind::JOB, message).client(Some(&request.by)));
         shared.tasks.spawn(super::run::run(shared.clone(), id, request, claimed, known));
         self.get(id)
+    }
+
+    /// As [`Jobs::submit`], for an order that repeats what was ordered before: the monitors are asked as they were asked last.
+    ///
+    /// # Errors
+    /// As [`Jobs::submit`].
+    pub async fn submit_again(&self, request: Request) -> Result<Job, Failure> {
+        let messages = self.0.table.lock().messages.clone();
+        self.submit(Request { messages, ..request }).await
     }
 
     /// Makes a job the owner of its servers. Answers false if it has to wait for them.
@@ -367,6 +378,9 @@ impl Shared {
             servers: (0..count).map(|_| tokens()).collect(),
         };
         table.last = id;
+        if !request.messages.module.is_empty() {
+            table.messages = request.messages.clone();
+        }
         table.jobs.insert(id, Entry { job: job.clone(), under_way: Some(Arc::new(handles)) });
         drop(table);
         self.change(id, |_| {});

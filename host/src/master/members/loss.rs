@@ -89,6 +89,8 @@ impl Members {
                 }
                 // The metric keeps the name that dashboards know.
                 metrics::gauge!("pomelo_servers_held").set(retained(table).len() as f64);
+                // The table is the same, and what the server is has changed.
+                self.phases.send_modify(|changes| *changes += 1);
                 return;
             }
             if seen {

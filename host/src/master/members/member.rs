@@ -125,7 +125,7 @@ impl Member {
         self.lost
     }
 
-    pub(super) fn connection(&self) -> u64 {
+    pub(in crate::master) fn connection(&self) -> u64 {
         self.exchange.peer().id()
     }
 }

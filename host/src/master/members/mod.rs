@@ -29,6 +29,17 @@ pub use member::{JoinError, Member};
 use member::{first, place, primary};
 pub use query::{Entry, Snapshot};
 
+/// How a server has left the table, or its monitor the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Its monitor is connected.
+    Absent,
+    /// Its connection has ended in order.
+    Left,
+    /// Its connection was lost.
+    Lost,
+}
+
 /// The peers that are connected to a master.
 pub struct Members {
     table: Mutex<MemberTable>,
@@ -49,6 +60,8 @@ struct MemberTable {
     /// Connections of clients by the id they chose.
     clients: HashMap<String, Client>,
     losses: loss::Losses,
+    /// How servers have left since that was last taken, by id.
+    departures: BTreeMap<String, Departure>,
 }
 
 /// A client that has registered.
@@ -180,7 +193,7 @@ impl Members {
         let seen = |members: &[Member]| primary(members).map(|member| (member.connection(), member.since));
         let members = table.servers.entry(id.to_owned()).or_default();
         let told = |members: &[Member]| first(members).and_then(|member| member.phase.clone());
-        let (before, said) = (seen(members), told(members));
+        let (before, said, connected) = (seen(members), told(members), !members.is_empty());
         let outcome = change(members);
         if seen(members) != before {
             table.rev += 1;
@@ -201,13 +214,27 @@ impl Members {
             }
             self.changed.send_replace(table.rev);
         }
-        if !same(said.as_ref(), told(members).as_ref()) {
+        let departed = connected && members.is_empty() || before.is_some() && primary(members).is_none();
+        if departed {
+            let how = match gone {
+                _ if !members.is_empty() => Departure::Absent,
+                LOST => Departure::Lost,
+                _ => Departure::Left,
+            };
+            table.departures.insert(id.to_owned(), how);
+        }
+        if departed || connected == members.is_empty() || !same(said.as_ref(), told(members).as_ref()) {
             self.phases.send_modify(|changes| *changes += 1);
         }
         if members.is_empty() {
             table.servers.remove(id);
         }
         outcome
+    }
+
+    /// How servers have left since this was asked last.
+    pub(in crate::master) fn take_departures(&self) -> BTreeMap<String, Departure> {
+        std::mem::take(&mut self.table.lock().departures)
     }
 
     /// Takes an id for a client's connection.

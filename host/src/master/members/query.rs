@@ -35,15 +35,6 @@ pub struct Entry {
 }
 
 impl Members {
-    /// Waits until a server is in the table.
-    pub async fn joined(&self, id: &str) {
-        let mut revision = self.revision();
-        while self.table.lock().servers.get(id).is_none_or(|members| primary(members).is_none()) {
-            // The sender lives as long as the members do.
-            let _ = revision.changed().await;
-        }
-    }
-
     /// The server table now.
     pub fn snapshot(&self) -> Snapshot {
         let table = self.table.lock();
@@ -111,7 +102,39 @@ impl Members {
         table.servers.iter().filter_map(|(id, members)| Some((id.clone(), said(members)?))).collect()
     }
 
-    /// A number that grows whenever what [`Members::phases`] gives has changed.
+    /// The monitor that is asked about each id.
+    pub(in crate::master) fn firsts(&self) -> Vec<Member> {
+        self.table.lock().servers.values().filter_map(|members| first(members).cloned()).collect()
+    }
+
+    /// The monitor that is asked about an id.
+    pub(in crate::master) fn first(&self, id: &str) -> Option<Member> {
+        self.table.lock().servers.get(id).and_then(|members| first(members).cloned())
+    }
+
+    /// Whether a server is in the table, and its connection is not lost.
+    pub(in crate::master) fn is_present(&self, id: &str) -> bool {
+        self.table.lock().servers.get(id).and_then(|members| primary(members)).is_some_and(|member| !member.lost)
+    }
+
+    /// Waits until a connection no longer stands for an id.
+    pub(in crate::master) async fn over(&self, id: &str, connection: u64) {
+        let mut changed = self.phase_changed();
+        loop {
+            changed.mark_unchanged();
+            let there = {
+                let table = self.table.lock();
+                let members = table.servers.get(id).into_iter().flatten();
+                members.into_iter().any(|member| member.connection() == connection)
+            };
+            // The sender lives as long as the members do.
+            if !there || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A number that grows whenever what [`Members::phases`] gives, or who is connected, has changed.
     pub fn phase_changed(&self) -> watch::Receiver<u64> {
         self.phases.subscribe()
     }

@@ -27,7 +27,7 @@ pub use cluster::{Answers, Cluster, Targets};
 pub use process::{LastExit, Process, Stats};
 pub use profiler::Profiler;
 pub use scripts::{Script, ScriptRun, Scripts};
-pub use starter::{Outcomes, Starter};
+pub use starter::Starter;
 pub use uplink::Uplink;
 
 /// What a host offers its modules beside `agent` and `store`.
@@ -41,7 +41,7 @@ pub struct Services {
     pub application: Option<Arc<dyn Application>>,
     /// The process that this host stands beside.
     pub process: Option<Arc<dyn Process>>,
-    /// The starter of servers.
+    /// The fleet, and the jobs that act on it.
     pub starter: Option<Arc<dyn Starter>>,
     /// Programs that are run once.
     pub scripts: Option<Arc<dyn Scripts>>,

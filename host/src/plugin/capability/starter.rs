@@ -1,28 +1,36 @@
-//! `starter`: the master's starter of configured servers.
+//! `starter`: the fleet of the master, and the jobs that act on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
 
 use super::unavailable::not_available;
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::plugin::bindings::pomelo::admin::{starter::Host, types};
 use crate::plugin::instance_state::InstanceState;
-use crate::wire::Info;
+use crate::plugin::{Caller, CallerRole};
 
-/// What came of each server, by id.
-pub type Outcomes = Vec<(String, Result<(), Failure>)>;
+/// The longest time of one wait for a job.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What the interface `starter` acts on.
+/// What the interface `starter` acts on. Forms are those of the interface.
 pub trait Starter: Send + Sync + 'static {
-    /// Starts a configured server that is not running. Answers when its process runs.
-    fn start(&self, id: String) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Adds servers to the configured ones and starts them, after all have been checked.
-    fn add(&self, servers: Vec<Info>) -> BoxFuture<'_, Result<Outcomes, Failure>>;
-    /// Keeps servers down, or no longer does. Ids that the starter does not know are ignored.
-    fn hold(&self, ids: Vec<String>, down: bool) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Ids of the servers that are to run: configured or added, and not kept down.
-    fn servers(&self) -> Vec<String>;
+    /// The servers of the fleet.
+    fn servers(&self) -> Box<RawValue>;
+    /// Begins a job. `module` is asked on the servers' side, unless the order names another; `by` is who asks.
+    fn submit(&self, order: Box<RawValue>, module: String, by: String) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
+    /// The jobs that are kept, the newest first.
+    fn jobs(&self) -> Box<RawValue>;
+    /// Waits until a job has changed since that revision.
+    fn wait(&self, job: u64, revision: u64, at_most: Duration) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
+    /// Cancels a job.
+    fn cancel(&self, job: u64, by: String) -> Result<Box<RawValue>, Failure>;
+    /// Lets a paused job go on.
+    fn resume(&self, job: u64) -> Result<Box<RawValue>, Failure>;
+    /// Takes the drain of servers back. The ids of those that drained.
+    fn undrain(&self, ids: Vec<String>) -> Vec<String>;
 }
 
 impl InstanceState {
@@ -30,24 +38,56 @@ impl InstanceState {
         let starter = self.call()?.context.services.starter.clone();
         starter.ok_or_else(|| not_available("starter", "this host starts no servers"))
     }
+
+    /// Who asks, as a job names him.
+    fn asks(&self) -> Result<String, Failure> {
+        let call = self.call()?;
+        Ok(named(&call.caller, &call.context.id))
+    }
+}
+
+fn named(caller: &Caller, module: &str) -> String {
+    match (&caller.user, &caller.id) {
+        (Some(user), _) => user.clone(),
+        (None, Some(id)) if caller.role == CallerRole::Monitor => format!("the monitor of {id}"),
+        _ => format!("module {module}"),
+    }
+}
+
+fn text(answer: Box<RawValue>) -> String {
+    String::from(Box::<str>::from(answer))
 }
 
 impl Host for InstanceState {
-    async fn start(&mut self, id: String) -> Result<(), types::Failure> {
-        let starter = self.starter()?;
-        Ok(self.wait(starter.start(id)).await?)
+    fn servers(&mut self) -> Result<String, types::Failure> {
+        Ok(text(self.starter()?.servers()))
     }
 
-    async fn add(&mut self, servers: String) -> Result<Vec<(String, Result<(), types::Failure>)>, types::Failure> {
-        let starter = self.starter()?;
-        let malformed = |error| Failure::new(code::BAD_MESSAGE, format!("malformed servers: {error}"));
-        let servers = serde_json::from_str(&servers).map_err(malformed)?;
-        let outcomes = self.wait(starter.add(servers)).await?;
-        Ok(outcomes.into_iter().map(|(id, outcome)| (id, outcome.map_err(Into::into))).collect())
+    async fn submit(&mut self, order: String) -> Result<String, types::Failure> {
+        let (starter, by) = (self.starter()?, self.asks()?);
+        let (order, module) = (self.json(order)?, self.call()?.context.id.clone());
+        Ok(text(self.wait(starter.submit(order, module, by)).await?))
     }
 
-    async fn hold(&mut self, ids: Vec<String>, down: bool) -> Result<(), types::Failure> {
+    fn jobs(&mut self) -> Result<String, types::Failure> {
+        Ok(text(self.starter()?.jobs()))
+    }
+
+    async fn wait(&mut self, job: u64, revision: u64, wait_ms: u32) -> Result<String, types::Failure> {
         let starter = self.starter()?;
-        Ok(self.wait(starter.hold(ids, down)).await?)
+        let at_most = Duration::from_millis(wait_ms.into()).min(LONGEST_WAIT);
+        Ok(text(self.wait_patiently(at_most, starter.wait(job, revision, at_most)).await?))
+    }
+
+    fn cancel(&mut self, job: u64) -> Result<String, types::Failure> {
+        Ok(text(self.starter()?.cancel(job, self.asks()?)?))
+    }
+
+    fn resume(&mut self, job: u64) -> Result<String, types::Failure> {
+        Ok(text(self.starter()?.resume(job)?))
+    }
+
+    fn undrain(&mut self, ids: Vec<String>) -> Result<Vec<String>, types::Failure> {
+        Ok(self.starter()?.undrain(ids))
     }
 }

@@ -1,0 +1,200 @@
+//! What modules see of the fleet: the interface `starter`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::MasterFleet;
+use crate::failure::{Failure, code};
+use crate::fleet::job::{Job, JobId, Kind, Messages, Options, Request};
+use crate::fleet::{Named, Origin, Place, ServerRecord};
+use crate::plugin::capability::Starter;
+use crate::wire::{Info, raw};
+
+/// Servers that one order may name.
+const MAX_NAMED: usize = 10_000;
+
+/// The fleet for modules.
+pub(in crate::master) struct Control(pub Arc<MasterFleet>);
+
+/// An order, as a module gives it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Order {
+    kind: Kind,
+    #[serde(default)]
+    ids: Option<Vec<String>>,
+    #[serde(default, rename = "type")]
+    server_type: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    servers: Vec<Info>,
+    #[serde(default)]
+    options: Options,
+    #[serde(default)]
+    queue: bool,
+    #[serde(default)]
+    messages: Messages,
+}
+
+/// A server, as modules see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    server_type: String,
+    origin: &'static str,
+    place: Place,
+    wanted: &'static str,
+    wanted_by: String,
+    wanted_since: u64,
+    state: &'static str,
+    since: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    why: String,
+    restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<u64>,
+    exits: Vec<crate::fleet::LastExit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobId>,
+}
+
+impl Shown {
+    fn new(record: ServerRecord, job: Option<JobId>) -> Self {
+        Shown {
+            origin: match record.origin {
+                Origin::Configured => "configured",
+                Origin::Added(_) => "added",
+                Origin::Joined => "joined",
+            },
+            wanted: record.wanted.as_str(),
+            state: record.state.as_str(),
+            id: record.id,
+            server_type: record.server_type,
+            place: record.place,
+            wanted_by: record.wanted_by,
+            wanted_since: record.wanted_since,
+            since: record.since,
+            why: record.why,
+            restarts: record.restarts,
+            ready_ms: record.ready_ms,
+            connections: record.connections,
+            exits: record.exits,
+            job,
+        }
+    }
+}
+
+impl Control {
+    /// The servers that an order means, each once, in the fleet's order. The master is the last where it is meant.
+    fn meant(&self, order: &Order) -> Result<Vec<String>, Failure> {
+        let fleet = &self.0.fleet;
+        let bad = |what: &str| Err(Failure::new(code::BAD_MESSAGE, what));
+        match (&order.ids, &order.server_type, order.all) {
+            (Some(ids), None, false) => {
+                if ids.len() > MAX_NAMED {
+                    return bad("an order names at most 10000 servers");
+                }
+                let mut seen = BTreeSet::new();
+                Ok(ids.iter().filter(|id| seen.insert(id.as_str())).cloned().collect())
+            }
+            (None, Some(server_type), false) => {
+                let servers = fleet.servers().into_iter().filter(|record| record.server_type == *server_type);
+                let ids: Vec<String> = servers.map(|record| record.id).collect();
+                let none = || Failure::new(code::NOT_FOUND, format!("there is no server of type `{server_type}`"));
+                if ids.is_empty() { Err(none()) } else { Ok(ids) }
+            }
+            (None, None, true) => {
+                let own = matches!(order.kind, Kind::Stop | Kind::Kill).then(|| self.0.own.clone());
+                Ok(fleet.servers().into_iter().map(|record| record.id).chain(own).collect())
+            }
+            _ => bad("an order has one of `ids`, `type` and `all`"),
+        }
+    }
+
+    async fn begin(&self, order: Order, module: String, by: String) -> Result<Job, Failure> {
+        let fleet = &self.0;
+        let ids = match order.kind {
+            Kind::Apply => {
+                return Err(Failure::new(code::BAD_MESSAGE, "the files are applied by the command `apply`"));
+            }
+            Kind::Add => {
+                let running: Vec<String> = fleet.members.snapshot().servers.into_keys().collect();
+                fleet.starter.add(&order.servers, &running, |named| fleet.fleet.name(named)).await?
+            }
+            _ => self.meant(&order)?,
+        };
+        let added = (order.kind == Kind::Add).then(|| ids.clone());
+        let mut messages = order.messages;
+        if messages.module.is_empty() {
+            messages.module = module;
+        }
+        let mut request = Request::new(order.kind, ids, by);
+        // Where the whole cluster ends, the next master is to start it.
+        request.until_next_master = order.all && matches!(order.kind, Kind::Stop | Kind::Kill);
+        (request.options, request.queue, request.messages) = (order.options, order.queue, messages);
+        let begun = fleet.jobs.submit(request).await;
+        if begun.is_err() {
+            for id in added.into_iter().flatten() {
+                fleet.starter.forget(&id);
+                fleet.fleet.forget(&id);
+            }
+        }
+        begun
+    }
+}
+
+impl Starter for Control {
+    fn servers(&self) -> Box<RawValue> {
+        let fleet = &self.0.fleet;
+        let shown = fleet.servers().into_iter().map(|record| {
+            let job = fleet.owner(&record.id);
+            Shown::new(record, job)
+        });
+        raw(&shown.collect::<Vec<_>>())
+    }
+
+    fn submit(&self, order: Box<RawValue>, module: String, by: String) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        async move {
+            let order: Order = serde_json::from_str(order.get())
+                .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed order: {error}")))?;
+            Ok(raw(&self.begin(order, module, by).await?))
+        }
+        .boxed()
+    }
+
+    fn jobs(&self) -> Box<RawValue> {
+        raw(&self.0.jobs.list())
+    }
+
+    fn wait(&self, job: u64, revision: u64, at_most: Duration) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        async move { Ok(raw(&self.0.jobs.wait(job, revision, at_most).await?)) }.boxed()
+    }
+
+    fn cancel(&self, job: u64, by: String) -> Result<Box<RawValue>, Failure> {
+        Ok(raw(&self.0.jobs.cancel(job, &by)?))
+    }
+
+    fn resume(&self, job: u64) -> Result<Box<RawValue>, Failure> {
+        Ok(raw(&self.0.jobs.resume(job)?))
+    }
+
+    fn undrain(&self, ids: Vec<String>) -> Vec<String> {
+        ids.into_iter().filter(|id| self.0.jobs.undrain(id)).collect()
+    }
+}
+
+/// What the fleet is to know of servers of a configuration.
+pub(in crate::master) fn named(id: &str, server_type: &str, added: Option<Info>, ours: bool) -> Named {
+    let place = if ours { Place::Ours } else { Place::Theirs };
+    Named { id: id.to_owned(), server_type: server_type.to_owned(), added, place }
+}

@@ -1,0 +1,86 @@
+//! The fleet of a master: how it learns what happens, and how it acts.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `store` | where the fleet is kept: the master's database |
+//! | `follow` | what happens to the monitors' connections, as inputs of the fleet |
+//! | `process` | what happens to the processes that the starter has begun, as inputs of the fleet |
+//! | `drive` | servers that are not as they are wanted, while no job owns them |
+//! | `actuator` | how a job acts on a server: through its monitor, or on the process of the starter's |
+//! | `control` | what modules see: the interface `starter` |
+
+mod actuator;
+mod control;
+mod drive;
+mod follow;
+mod process;
+mod store;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Members;
+use super::starter::ServerStarter;
+use crate::fleet::job::{Jobs, Kind, Limits, Request};
+use crate::fleet::{Due, Fleet};
+use crate::journal::Journal;
+use crate::plugin::capability::Process;
+
+pub use process::feed;
+pub use store::Kept;
+
+pub(super) use control::Control;
+
+/// What the fleet of a master is made from.
+pub struct Parts {
+    /// The servers, as they were kept.
+    pub fleet: Arc<Fleet>,
+    /// What starts them.
+    pub starter: Arc<ServerStarter>,
+}
+
+/// The fleet of a running master, and its jobs.
+pub(super) struct MasterFleet {
+    pub fleet: Arc<Fleet>,
+    pub jobs: Jobs,
+    pub starter: Arc<ServerStarter>,
+    members: Arc<Members>,
+    own: String,
+}
+
+impl MasterFleet {
+    /// `own` is the master's id, and `process` its own process, which ends when a job ends the master.
+    pub fn new(parts: Parts, members: Arc<Members>, journal: Journal, own: &str, process: Arc<dyn Process>) -> Self {
+        let Parts { fleet, starter } = parts;
+        let actuator = actuator::MasterActuator {
+            fleet: fleet.clone(),
+            starter: starter.clone(),
+            members: members.clone(),
+            own: own.to_owned(),
+            process,
+        };
+        let jobs = Jobs::load(fleet.clone(), Arc::new(actuator), journal, own, Limits::default());
+        MasterFleet { fleet, jobs, starter, members, own: own.to_owned() }
+    }
+
+    /// Follows what happens, until the master ends.
+    pub fn follow(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let follower =
+            follow::Follower::new(self.fleet.clone(), self.members.clone(), self.starter.clone(), self.own.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(follower.run()));
+    }
+
+    /// Starts all servers that are to be started here, as one job, and keeps all servers as they are wanted from then on.
+    pub async fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let pending = self.fleet.due().into_iter().filter(|(_, due)| *due == Due::Start).map(|(id, _)| id);
+        let pending: Vec<String> = pending.collect();
+        if !pending.is_empty()
+            && let Err(failure) = self.jobs.submit(Request::new(Kind::Start, pending, "the start of the master")).await
+        {
+            tracing::error!(%failure, "the servers are not started");
+        }
+        tasks.spawn(stop.clone().run_until_cancelled_owned(drive::drive(self.jobs.clone())));
+    }
+}

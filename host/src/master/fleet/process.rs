@@ -1,0 +1,40 @@
+//! What happens to the processes that the starter has begun: monitors, and servers of pomelo 2.x.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use crate::fleet::{End, Fleet, Happening, Input, LastExit};
+use crate::monitor::GIVEN_UP;
+use crate::supervise::{Exit, Happened, How, Watcher};
+
+/// A watcher that tells the fleet, and then another watcher. `what` is the subject of its sentences: `its monitor`, or `it` for a server that has none.
+pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) -> Watcher {
+    Arc::new(move |happened| {
+        match happened {
+            Happened::Started { .. } => fleet.input(&id, None, Input::Launched, Happening::default()),
+            Happened::Ended { exit, back, .. } => {
+                let (end, happening) = ended(exit, *back, what);
+                fleet.input(&id, None, Input::Exited(end), happening);
+            }
+        }
+        then(happened);
+    })
+}
+
+fn ended(exit: &Exit, back: bool, what: &str) -> (End, Happening) {
+    let end = match exit.how {
+        _ if back => End::Again,
+        How::Code(0) => End::Clean,
+        _ => End::Final,
+    };
+    let how = match &exit.how {
+        // The monitor has said how its program ended.
+        How::Code(code) if *code == i32::from(GIVEN_UP) => return (end, Happening::default()),
+        How::NotStarted(why) => why.clone(),
+        how => format!("{what} {how}"),
+    };
+    let time = exit.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let time = u64::try_from(time).unwrap_or(u64::MAX);
+    let last = LastExit { how: how.clone(), time, lines: exit.last_lines.clone() };
+    (end, Happening { why: how, exit: Some(last), ..Happening::default() })
+}
