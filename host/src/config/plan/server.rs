@@ -1,0 +1,119 @@
+//! What decides how a server is run, key by key. Differences and digests are made of the same keys, so that a digest differs exactly when the plan
+//! names a key.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::config::cluster::Config;
+use crate::config::command::Launch;
+use crate::config::servers::Server;
+use crate::config::words::Ready;
+
+/// The members of `servers.json` that are in `info` as they are in the file, but under which nothing is run: `clusterCount` says only how many
+/// servers an entry stands for.
+const NOT_RUN: [&str; 1] = ["clusterCount"];
+
+impl Server {
+    /// A digest of all that decides how the server is run: its members of `servers.json`, its crons, and what runs an application of pomelo 2.x.
+    /// Sha-256 in hexadecimal, of a text whose order does not depend on the files', so that it is the same in each process.
+    ///
+    /// The settings of `[supervise]` are no part of it, because they are the same for all servers, which take them when they start the next time.
+    pub fn digest(&self, config: &Config) -> String {
+        let text = Value::Object(spec(self, config).into_iter().collect()).to_string();
+        hex::encode(Sha256::digest(text))
+    }
+}
+
+/// The keys in which two specs of a server differ, in order.
+pub(super) fn differing(before: (&Server, &Config), after: (&Server, &Config)) -> Vec<String> {
+    let (before, after) = (spec(before.0, before.1), spec(after.0, after.1));
+    let mut keys: Vec<String> = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(key).collect();
+    keys.extend(before.iter().filter(|(key, _)| !after.contains_key(*key)).map(key));
+    keys.sort();
+    keys
+}
+
+fn key((key, _): (&String, &Value)) -> String {
+    key.clone()
+}
+
+/// By key: what decides how the server is run.
+fn spec(server: &Server, config: &Config) -> BTreeMap<String, Value> {
+    // All fields are named, so that whoever adds one decides what it means here. The type and the host are in `info` too.
+    let Server {
+        id: _,
+        server_type: _,
+        host: _,
+        info,
+        launch,
+        restart: _,
+        force: _,
+        cpus: _,
+        ssh,
+        ready,
+        logs,
+        inherited,
+    } = server;
+    let mut spec = BTreeMap::new();
+    // `cpu`, `auto-restart` and `restart-force` are members of `info`.
+    for (key, value) in info.iter().filter(|(key, _)| !NOT_RUN.contains(&key.as_str())) {
+        spec.insert(key.clone(), sorted(value));
+    }
+    // The member as in the file, because a server without one takes `[supervise] restart` when it starts the next time.
+    if let Some(restart) = inherited.get("restart") {
+        spec.insert("restart".into(), sorted(restart));
+    }
+    if let Some(ssh) = ssh {
+        spec.insert("ssh".into(), json!(ssh));
+    }
+    if let Some(ready) = ready {
+        let word = match ready {
+            Ready::Delay => "delay",
+            Ready::Port => "port",
+            Ready::Control => "control",
+        };
+        spec.insert("ready".into(), json!(word));
+    }
+    if let Some(logs) = logs {
+        spec.insert("logs".into(), json!(logs.to_string_lossy()));
+    }
+    match launch {
+        Some(Launch { command, cwd, env }) => {
+            spec.insert("command".into(), json!(command));
+            if let Some(cwd) = cwd {
+                spec.insert("cwd".into(), json!(cwd.to_string_lossy()));
+            }
+            spec.extend(env.iter().map(|(name, value)| (format!("env.{name}"), json!(value))));
+        }
+        None => {
+            let pomelo = &config.settings.pomelo;
+            if let Some(app) = &pomelo.app {
+                spec.insert("[pomelo] app".into(), json!(app.to_string_lossy()));
+                spec.insert("[pomelo] node".into(), json!(pomelo.node));
+            }
+        }
+    }
+    for cron in config.crons_of(server) {
+        let id = match cron.get("id") {
+            Some(Value::String(id)) => id.clone(),
+            Some(id) => id.to_string(),
+            None => String::new(),
+        };
+        spec.insert(format!("crons.{id}"), sorted(&Value::Object(cron)));
+    }
+    spec
+}
+
+/// The value with the members of all its objects in order, whatever order `serde_json` was built to keep.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let ordered: BTreeMap<&String, Value> = members.iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(ordered.into_iter().map(|(key, value)| (key.clone(), value)).collect::<Map<_, _>>())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
