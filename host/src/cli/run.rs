@@ -1,5 +1,6 @@
 //! `start`, `master` and `monitor`: commands that run until they are told to end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Origin, Ready, Settings};
 use crate::failure::Failure;
+use crate::fleet::{Fleet, Forgetful, Store};
 use crate::journal::Journal;
-use crate::master::starter::{Record, ServerStarter, Which};
+use crate::master::fleet::{Kept, Parts};
+use crate::master::starter::{ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::Monitor;
 use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
@@ -72,13 +75,17 @@ async fn cluster(
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
+    let store: Arc<dyn Store> = match &state {
+        Some(state) => Arc::new(Kept::new(state.clone())),
+        None => Arc::new(Forgetful),
+    };
+    let fleet = Arc::new(Fleet::load(store));
     // The starter needs the master's port for its monitors, but a port that the system chooses is known only when the master listens.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => {
-            let record = Record::new(state.clone());
-            let starter = ServerStarter::new(&config, &config.master.address(), record)?;
-            Arc::new(starter.recording(options.journal.clone()))
+            let starter = ServerStarter::new(&config, &config.master.address(), fleet.added())?;
+            Arc::new(starter.recording(options.journal.clone()).feeding(fleet.clone()))
         }
     };
     let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
@@ -88,8 +95,10 @@ async fn cluster(
         keeper: keeper("monitor"),
         scripts: assemble::scripts(Some(&config), &config.settings, &config.master.id),
     };
+    fleet.name(&starter.named(which.is_some()).await);
+    let parts = Parts { fleet, starter: starter.clone() };
     // A signal that comes while the master starts ends the start.
-    let master = Master::start(options, access, own, Some(starter.clone()), engine, settings);
+    let master = Master::start(options, access, own, Some(parts), engine, settings);
     let Some(master) = stop.run_until_cancelled(master).await.transpose()? else { return Ok(()) };
     let serving = async {
         let (directory, options) = (&config.settings.modules.dir, assemble::reload_options(&config.settings));
@@ -107,9 +116,9 @@ async fn cluster(
         let starting = async {
             master.run_modules().await;
             tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
-            if let Some(which) = &which {
-                // Servers that could not be started are named in the log. The master goes on, so that the others can be administered.
-                let _ = name_failures(starter.run(which).await?);
+            // Servers that cannot be started are rows of the fleet. The master goes on, so that the others can be administered.
+            master.start_servers().await;
+            if which.is_some() {
                 say_what_next(&config, &directory);
             }
             anyhow::Ok(())
@@ -123,6 +132,7 @@ async fn cluster(
     };
     stop.run_until_cancelled(serving).await.transpose()?;
     tracing::info!("shutting down");
+    master.end_jobs(DRAIN).await;
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     master.shut_down(DRAIN).await;
     if let Some(state) = state {
@@ -186,8 +196,7 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
-    // The record is empty, so that servers that were stopped on purpose are started too, because they are named here.
-    let starter = ServerStarter::new(&config, &config.master.address(), Record::default())?;
+    let starter = ServerStarter::new(&config, &config.master.address(), BTreeMap::new())?;
     let serving = async {
         let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
         if let Err(whole) = name_failures(outcomes) {

@@ -49,9 +49,6 @@ pub struct ServerRecord {
     /// Why it is so; empty where there is nothing to say.
     #[serde(default)]
     pub why: String,
-    /// Digest of the spec with which it was last started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
     /// How often it was started again after it had ended by itself.
     #[serde(default)]
     pub restarts: u64,
@@ -98,7 +95,6 @@ impl ServerRecord {
             state: if place == Place::Ours { State::Pending } else { State::Elsewhere },
             since: now,
             why: String::new(),
-            digest: None,
             restarts: 0,
             joins: 0,
             ready_ms: None,

@@ -265,7 +265,7 @@ pub fn next(state: State, wanted: Wanted, place: Place, input: Input) -> State {
 }
 
 /// What is to be done about a server that no job owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Due {
     /// It is to be started.
     Start,

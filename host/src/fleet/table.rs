@@ -98,6 +98,16 @@ impl Fleet {
         Fleet { table: Mutex::new(table), changed, store }
     }
 
+    /// The servers that were added, as they were described.
+    pub fn added(&self) -> BTreeMap<String, Info> {
+        let table = self.table.lock();
+        let added = table.servers.values().filter_map(|record| match &record.origin {
+            Origin::Added(info) => Some((record.id.clone(), info.clone())),
+            Origin::Configured | Origin::Joined => None,
+        });
+        added.collect()
+    }
+
     /// Takes over which servers are named, in that order. A server that is new is wanted up. A server that is no longer named is forgotten, unless it
     /// may run: then it is known from its having joined.
     pub fn name(&self, named: &[Named]) {
@@ -240,18 +250,6 @@ impl Fleet {
         }
         table.revision += 1;
         self.changed.send_replace(table.revision);
-    }
-
-    /// Notes the digest of the spec with which a server is being started.
-    pub fn started_with(&self, id: &str, digest: String) {
-        let mut table = self.table.lock();
-        let table = &mut *table;
-        if let Some(record) = table.servers.get_mut(id)
-            && record.digest.as_ref() != Some(&digest)
-        {
-            record.digest = Some(digest);
-            self.keep(table, id);
-        }
     }
 
     /// Waits until all changes so far are on the disk.

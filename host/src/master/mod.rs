@@ -10,6 +10,7 @@
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
+//! | `fleet` | how the fleet learns what happens, and acts |
 //! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
@@ -19,6 +20,7 @@ mod admit_command;
 mod cluster;
 mod commands;
 mod events;
+pub mod fleet;
 mod known_servers;
 mod login_throttle;
 mod members;
@@ -38,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin_log::AdminLog;
 use crate::auth::{Access, Reconnect, Tokens, Users};
 use crate::console::{Console, Settings};
+use crate::fleet::{Origin, Wanted};
 use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, Process, Services, Starter};
@@ -47,7 +50,6 @@ use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
 pub use members::{Entry, JoinError, MassLoss, Member, Members, Snapshot};
-use starter::ServerStarter;
 
 /// What a master needs to know.
 pub struct Options {
@@ -115,8 +117,8 @@ struct MasterCore {
     known_servers: known_servers::KnownServers,
     members: Arc<Members>,
     console: Console,
-    /// Knows the servers that were added, which the configuration does not name.
-    starter: Option<Arc<ServerStarter>>,
+    /// The servers, and the jobs that act on them.
+    fleet: Option<Arc<fleet::MasterFleet>>,
     /// How far the master is.
     stage: Mutex<observe::Stage>,
     /// Held while a module is enabled or disabled and the monitors are told, and while a monitor that registers is told which modules are disabled. So
@@ -181,31 +183,38 @@ impl Master {
         options: Options,
         access: Access,
         own: Own,
-        starter: Option<Arc<ServerStarter>>,
+        fleet: Option<fleet::Parts>,
         engine: Engine,
         settings: Settings,
     ) -> Result<Self, StartError> {
         let keeper = settings.keeper.clone();
         let journal = options.journal.clone();
         let members = Arc::new(Members::new(options.grace, options.mass_loss.clone(), journal.clone()));
-        let servers = starter.clone();
-        let starter = starter.map(|starter| Arc::new(starter::UntilJoined::new(starter, members.clone())));
-        let configured: cluster::Configured = match &starter {
+        let (id, process) = (options.id.as_str(), own.process.clone());
+        let fleet =
+            fleet.map(|parts| Arc::new(fleet::MasterFleet::new(parts, members.clone(), journal.clone(), id, process)));
+        let configured: cluster::Configured = match &fleet {
             None => {
                 let ids: Vec<String> = options.configured.keys().cloned().collect();
                 Box::new(move || ids.clone())
             }
-            Some(starter) => {
-                let (own, starter) = (options.id.clone(), starter.clone());
-                Box::new(move || std::iter::once(own.clone()).chain(starter.servers()).collect())
+            Some(fleet) => {
+                let (own, fleet) = (options.id.clone(), fleet.fleet.clone());
+                Box::new(move || {
+                    let wanted = fleet
+                        .servers()
+                        .into_iter()
+                        .filter(|record| record.wanted == Wanted::Up && record.origin != Origin::Joined);
+                    std::iter::once(own.clone()).chain(wanted.map(|record| record.id)).collect()
+                })
             }
         };
         let cluster = cluster::MasterCluster::new(members.clone(), configured, options.tell_deadline);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        if let Some(starter) = &starter {
-            tasks.spawn(stop.clone().run_until_cancelled_owned(starter.clone().follow()));
+        if let Some(fleet) = &fleet {
+            fleet.follow(&tasks, &stop);
         }
-        let starter = starter.map(|starter| -> Arc<dyn Starter> { starter });
+        let starter = fleet.clone().map(|fleet| -> Arc<dyn Starter> { Arc::new(fleet::Control(fleet)) });
         let services = Services { cluster: Some(Arc::new(cluster)), starter, journal, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
@@ -237,7 +246,7 @@ impl Master {
             known_servers,
             members,
             console,
-            starter: servers,
+            fleet,
             stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
@@ -262,6 +271,20 @@ impl Master {
         self.core.console.start().await;
         self.own.registered().await;
         *self.core.stage.lock() = observe::Stage::Serving;
+    }
+
+    /// Starts the servers that are to be started by this master, and keeps all servers as they are wanted.
+    pub async fn start_servers(&self) {
+        if let Some(fleet) = &self.core.fleet {
+            fleet.start(&self.tasks, &self.stop).await;
+        }
+    }
+
+    /// Ends the jobs that are under way, at most within the time given, and takes no more.
+    pub async fn end_jobs(&self, at_most: Duration) {
+        if let Some(fleet) = &self.core.fleet {
+            fleet.jobs.shut_down(at_most).await;
+        }
     }
 
     /// Where the master listens.

@@ -4,22 +4,18 @@ use pomelo_sdk::prelude::*;
 
 use crate::answer::Answer;
 use crate::arguments::{Arguments, Pairs, bad, pairs, require};
-use crate::ask::Reasons;
+use crate::order::{self, How};
 
 /// Checks the form of all servers that are to be added. The starter checks whether each is possible and its ports are free, before it starts any.
-pub fn add(agent: &Agent, args: Arguments) -> Result<Answer> {
+pub fn add(agent: &Agent, args: Arguments, how: &How) -> Result<Answer> {
     let servers: Vec<Pairs> = args.several().into_iter().map(server).collect::<Result<_>>()?;
     if servers.is_empty() {
         return Err(bad("There is no server to be added."));
     }
-    let (mut done, mut failed) = (Vec::new(), Reasons::new());
-    for (id, outcome) in agent.starter().add(&servers)? {
-        match outcome {
-            Ok(()) => done.push(id),
-            Err(failure) => drop(failed.insert(id, failure.message().to_owned())),
-        }
+    match order::add(agent, &servers, how)?.done("added")? {
+        Ok((_, done, failed)) => Answer::done("added", done, failed),
+        Err(answer) => Ok(answer),
     }
-    Answer::done("added", done, failed)
 }
 
 /// One server; with `clusterCount` several that are alike, whose ids the starter makes.

@@ -15,11 +15,23 @@ pub enum Answer {
     List {
         msg: BTreeMap<String, Box<RawValue>>,
         missing: Reasons,
+        /// The fleet: all servers, also those that do not run. Absent where this host has no fleet.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        servers: Option<Box<RawValue>>,
     },
     Stopped {
         status: &'static str,
         stopped: Vec<String>,
         failed: Reasons,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job: Option<u64>,
+    },
+    /// To any order whose job goes on after the client's time is over, or has paused: `status` is the job's state.
+    UnderWay {
+        status: String,
+        job: u64,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        why: String,
     },
     Killed {
         code: &'static str,
@@ -32,6 +44,8 @@ pub enum Answer {
     Restarted(Vec<String>),
     /// To `logs`: what the host says of the program's output.
     Logs(Box<RawValue>),
+    /// To `jobs`, `job`, `cancelJob` and `resumeJob`: what the host says of jobs.
+    Jobs(Box<RawValue>),
     /// To `add`, `addCron`, `removeCron` and `blacklist`: the servers that have done it, and why the others have not.
     Done {
         status: &'static str,
@@ -68,15 +82,13 @@ impl Answer {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ConsoleOptions {
-    /// How long most signals wait for a monitor, milliseconds.
+    /// How long signals that are passed on wait for a monitor, milliseconds.
     pub timeout: u64,
-    /// How long `stop`, `kill` and `restart` wait for one, milliseconds.
-    pub stop_timeout: u64,
 }
 
 impl Default for ConsoleOptions {
     fn default() -> Self {
-        Self { timeout: 2_000, stop_timeout: 10_000 }
+        Self { timeout: 2_000 }
     }
 }
 

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::answer::{Answer, ConsoleOptions};
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, bad};
 use crate::ask::{Reasons, ask, reason};
 use crate::message::{Message, Wanted, unknown};
-use crate::{add, blacklist, crons, logs, restart, stop_kill};
+use crate::order::How;
+use crate::{add, blacklist, crons, logs, orders};
 
 /// From a client.
 #[derive(Deserialize)]
@@ -30,19 +31,43 @@ pub struct Command {
     since: Option<u64>,
     #[serde(default)]
     wait: Option<u64>,
+    /// The number of a job.
+    #[serde(default)]
+    job: Option<u64>,
+    /// The revision of a job that the client knows.
+    #[serde(default)]
+    revision: u64,
+    #[serde(default)]
+    options: Option<Box<RawValue>>,
+    #[serde(default)]
+    queue: bool,
+    #[serde(default)]
+    progress: bool,
 }
 
 pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
     let ids = command.ids.unwrap_or_default();
     let args = command.args.unwrap_or_default();
+    let server_type = command.server_type;
+    let how = How { options: command.options, queue: command.queue, wait: command.wait, progress: command.progress };
     match command.signal.as_str() {
         "list" => list(agent),
-        "stop" => stop_kill::stop(agent, ids),
-        "kill" => stop_kill::kill(agent, ids),
-        "restart" => restart::restart(agent, ids, command.server_type),
-        "add" => add::add(agent, args),
+        "stop" => orders::stop(agent, ids, server_type, &how),
+        "kill" => orders::kill(agent, ids, server_type, &how),
+        "restart" => orders::restart(agent, ids, server_type, &how),
+        "start" => orders::other(agent, "start", "started", ids, server_type, &how),
+        "drain" => orders::other(agent, "drain", "drained", ids, server_type, &how),
+        "undrain" => orders::undrain(agent, ids),
+        "add" => add::add(agent, args, &how),
+        "jobs" => agent.starter().jobs().map(Answer::Jobs),
+        "job" => {
+            let wait = Duration::from_millis(how.wait.unwrap_or(0));
+            agent.starter().wait(job(command.job)?, command.revision, wait).map(Answer::Jobs)
+        }
+        "cancelJob" => agent.starter().cancel(job(command.job)?).map(Answer::Jobs),
+        "resumeJob" => agent.starter().resume(job(command.job)?).map(Answer::Jobs),
         "logs" => {
-            let wanted = Wanted { lines: command.lines, since: command.since, wait: command.wait };
+            let wanted = Wanted { lines: command.lines, since: command.since, wait: how.wait };
             logs::forward(agent, command.id, wanted).map(Answer::Logs)
         }
         "addCron" => crons::add(agent, args),
@@ -50,6 +75,10 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
         "blacklist" => blacklist::blacklist(agent, args),
         other => Err(unknown(other)),
     }
+}
+
+fn job(job: Option<u64>) -> Result<u64> {
+    job.ok_or_else(|| bad("The number of the job is missing: `job`."))
 }
 
 fn list(agent: &Agent) -> Result<Answer> {
@@ -66,5 +95,9 @@ fn list(agent: &Agent) -> Result<Answer> {
             Err(failure) => drop(missing.insert(id, reason(&failure))),
         }
     }
-    Ok(Answer::List { msg, missing })
+    let servers = match agent.starter().servers() {
+        Err(failure) if failure.code() == "not-available" => None,
+        servers => Some(servers?),
+    };
+    Ok(Answer::List { msg, missing, servers })
 }

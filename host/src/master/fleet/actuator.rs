@@ -48,6 +48,7 @@ impl MasterActuator {
         let body = if kill { &messages.kill } else { &messages.stop };
         let times = self.times(id);
         let begun = self.starter.has_begun(id);
+        let mut asked = None;
         for _ in 0..TRIES {
             let Some(member) = self.members.first(id) else { break };
             let Some(body) = body else { break };
@@ -58,13 +59,17 @@ impl MasterActuator {
                 Err(failure) if failure.message == id => {}
                 Err(failure) if failure.code == code::DISCONNECTED => {}
                 // Whoever began it can end it without being heard.
-                Err(failure) if begun => tracing::warn!(server = id, %failure, "did not end when asked"),
+                Err(failure) if begun => {
+                    tracing::warn!(server = id, %failure, "did not end when asked");
+                    break;
+                }
                 Err(failure) => {
                     let doubt = [code::UNREACHABLE, code::TIMEOUT].contains(&&*failure.code);
                     return Err(NotEnded { failure, refused: !doubt });
                 }
             }
             if begun {
+                asked = Some(times.stop + MARGIN);
                 break;
             }
             // Nothing but the end of its connection shows that it has ended. A connection that broke may come back.
@@ -75,7 +80,7 @@ impl MasterActuator {
             }
         }
         if begun {
-            let ended = self.starter.end(id, kill, MARGIN).await;
+            let ended = self.starter.end(id, kill, asked).await;
             return ended.map_err(|failure| NotEnded { failure, refused: false });
         }
         match self.members.first(id) {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::MasterFleet;
 use crate::failure::{Failure, code};
 use crate::fleet::job::{Job, JobId, Kind, Messages, Options, Request};
-use crate::fleet::{Named, Origin, Place, ServerRecord};
+use crate::fleet::{Origin, Place, ServerRecord, State, Wanted};
 use crate::plugin::capability::Starter;
 use crate::wire::{Info, raw};
 
@@ -109,13 +109,18 @@ impl Control {
             }
             (None, Some(server_type), false) => {
                 let servers = fleet.servers().into_iter().filter(|record| record.server_type == *server_type);
-                let ids: Vec<String> = servers.map(|record| record.id).collect();
-                let none = || Failure::new(code::NOT_FOUND, format!("there is no server of type `{server_type}`"));
+                let ids = those(order.kind, servers);
+                let none = || {
+                    Failure::new(
+                        code::NOT_FOUND,
+                        format!("there is no server of type `{server_type}` to {}", order.kind.as_str()),
+                    )
+                };
                 if ids.is_empty() { Err(none()) } else { Ok(ids) }
             }
             (None, None, true) => {
                 let own = matches!(order.kind, Kind::Stop | Kind::Kill).then(|| self.0.own.clone());
-                Ok(fleet.servers().into_iter().map(|record| record.id).chain(own).collect())
+                Ok(those(order.kind, fleet.servers().into_iter()).into_iter().chain(own).collect())
             }
             _ => bad("an order has one of `ids`, `type` and `all`"),
         }
@@ -153,6 +158,13 @@ impl Control {
     }
 }
 
+/// The servers that an order means which names none. A restart or a drain passes over those that are to be down, and those that nobody has seen.
+fn those(kind: Kind, servers: impl Iterator<Item = ServerRecord>) -> Vec<String> {
+    let only_up = matches!(kind, Kind::Restart | Kind::Drain);
+    let is_up = |record: &ServerRecord| record.wanted == Wanted::Up && record.state != State::Elsewhere;
+    servers.filter(|record| !only_up || is_up(record)).map(|record| record.id).collect()
+}
+
 impl Starter for Control {
     fn servers(&self) -> Box<RawValue> {
         let fleet = &self.0.fleet;
@@ -163,7 +175,12 @@ impl Starter for Control {
         raw(&shown.collect::<Vec<_>>())
     }
 
-    fn submit(&self, order: Box<RawValue>, module: String, by: String) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+    fn submit(
+        &self,
+        order: Box<RawValue>,
+        module: String,
+        by: String,
+    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
         async move {
             let order: Order = serde_json::from_str(order.get())
                 .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed order: {error}")))?;
@@ -191,10 +208,4 @@ impl Starter for Control {
     fn undrain(&self, ids: Vec<String>) -> Vec<String> {
         ids.into_iter().filter(|id| self.0.jobs.undrain(id)).collect()
     }
-}
-
-/// What the fleet is to know of servers of a configuration.
-pub(in crate::master) fn named(id: &str, server_type: &str, added: Option<Info>, ours: bool) -> Named {
-    let place = if ours { Place::Ours } else { Place::Theirs };
-    Named { id: id.to_owned(), server_type: server_type.to_owned(), added, place }
 }

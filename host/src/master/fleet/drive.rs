@@ -37,10 +37,9 @@ pub(super) async fn drive(jobs: Jobs) {
         for (due, kind) in [(Due::Start, Kind::Start), (Due::End, Kind::Stop)] {
             let mut ids = Vec::new();
             for (id, _) in jobs.fleet().due().into_iter().filter(|(_, is)| *is == due) {
-                let entry = tried.entry((id.clone(), due)).or_insert_with(|| Tried {
-                    backoff: Backoff::new(WAITS.0, WAITS.1),
-                    next: now,
-                });
+                let entry = tried
+                    .entry((id.clone(), due))
+                    .or_insert_with(|| Tried { backoff: Backoff::new(WAITS.0, WAITS.1), next: now });
                 if entry.next <= now {
                     entry.next = now + entry.backoff.next_wait();
                     ids.push(id);

@@ -244,7 +244,7 @@ impl Connection {
         if id == options.id {
             return Err(format!("`{id}` is the master itself"));
         }
-        let added = || self.master.starter.as_ref()?.server_type(id);
+        let added = || self.master.fleet.as_ref()?.starter.server_type(id);
         match options.configured.get(id).cloned().or_else(added) {
             Some(configured) if configured != server_type => {
                 Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))

@@ -6,17 +6,24 @@ use futures_util::future::join_all;
 
 use super::ServerStarter;
 use crate::failure::{Failure, code};
-use crate::plugin::capability::Outcomes;
+use crate::fleet::Named;
 use crate::wire::Info;
 
 /// Servers that can have been added at a time.
 const MAX_ADDED: usize = 10_000;
 
 impl ServerStarter {
-    /// Adds servers and starts them. All are checked before any is started: their ids, what they name, whether their ports are free. `running` are the
-    /// servers that are connected. A server that cannot be started is not added. The others belong to the cluster from then on, also with a new
-    /// master.
-    pub(super) async fn add(&self, added: &[Info], running: &[String]) -> Result<Outcomes, Failure> {
+    /// Adds servers. All are checked before any is added: their ids, what they name, whether their ports are free. `running` are the servers that are
+    /// connected. `name` is told of all servers that there are then, while no others can be added. Gives the ids of the new ones.
+    ///
+    /// # Errors
+    /// `bad-message` names all that is wrong; `busy` where there are too many.
+    pub(in crate::master) async fn add(
+        &self,
+        added: &[Info],
+        running: &[String],
+        name: impl FnOnce(&[Named]),
+    ) -> Result<Vec<String>, Failure> {
         let _adding = self.adding.lock().await;
         // The id of a server that was added before and is down can be added anew.
         let mut config = self.roster.lock().config.clone();
@@ -50,39 +57,9 @@ impl ServerStarter {
             roster.config.servers.retain(|server| !again.contains(&server.id));
             again.iter().for_each(|id| drop(roster.monitors.remove(id)));
             roster.added.extend(ids.iter().cloned());
-            servers.iter().for_each(|server| self.record.put_added(&server.id, Some(&server.info)));
             roster.config.servers.extend(servers);
+            name(&roster.named());
         }
-        let kept = async {
-            self.record.set_kept_down(&ids, false).await?;
-            self.record.written().await
-        };
-        if let Err(failure) = kept.await {
-            join_all(ids.iter().map(|id| self.forget(id))).await;
-            return Err(failure);
-        }
-        Ok(join_all(ids.into_iter().map(|id| async move {
-            let outcome = self.start_one(&id).await;
-            if outcome.is_err() {
-                self.forget(&id).await;
-            }
-            (id, outcome)
-        }))
-        .await)
-    }
-
-    /// Removes a server that was added and could not be started.
-    async fn forget(&self, id: &str) {
-        let monitor = {
-            let mut roster = self.roster.lock();
-            roster.added.remove(id);
-            roster.config.servers.retain(|server| server.id != id);
-            self.record.put_added(id, None);
-            roster.monitors.remove(id)
-        };
-        if let Some(monitor) = monitor {
-            // An error means that it has ended already.
-            let _ = monitor.stop().await;
-        }
+        Ok(ids)
     }
 }

@@ -83,6 +83,11 @@ impl Commands {
         Ok(Commands { here, env, there, ssh, policy, pomelo: App::new(config)? })
     }
 
+    /// Whether servers without a command of their own are those of a pomelo application.
+    pub(super) fn runs_pomelo(&self) -> bool {
+        self.pomelo.is_some()
+    }
+
     /// What is run for a server: its monitor, or the server itself if it is one of pomelo's; with `by_ssh`, the `ssh` that runs it on the server's host. The
     /// command describes a server that was `added` in full, because no configuration has it.
     ///

@@ -8,11 +8,11 @@
 //! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
 //! | `path` | paths as they stand on command lines |
 //! | `place` | where a server is to run, and whether its ports are free there |
-//! | `record` | what outlives the process: servers that are kept down, servers that were added |
-//! | `joined` | what modules see: answers when a server has joined |
 //!
 //! A monitor runs in a process group of its own, and its program in another. A monitor that is asked to end ends its program first. If a monitor or the
 //! master is killed, their guards (see [`Guard`](crate::supervise::Guard)) kill what they ran. A monitor on another machine ends when its `ssh` does.
+//!
+//! What is wanted of a server, and what has become of it, is the fleet's ([`crate::fleet`]). This part begins and ends processes.
 //!
 //! A monitor that ends with code 0 was stopped on purpose, and stays down. So does a monitor that ends with
 //! [`GIVEN_UP`](crate::monitor::GIVEN_UP), because its program is not to run again.
@@ -22,16 +22,12 @@
 
 mod add;
 mod command;
-mod joined;
 mod monitors;
 mod path;
 mod place;
 mod pomelo;
-mod record;
 
 #[cfg(test)]
 mod tests;
 
-pub(super) use joined::UntilJoined;
 pub use monitors::{ServerStarter, Which};
-pub use record::Record;

@@ -1,6 +1,6 @@
 //! The monitors that were started, each under a supervisor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +8,18 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::command::{Commands, MARGIN};
-use super::{Record, place};
+use super::place;
 use crate::config::{Config, Server};
 use crate::failure::{Failure, code};
+use crate::fleet::job::Times;
+use crate::fleet::{Fleet, Named, Place};
 use crate::journal::Journal;
-use crate::plugin::capability::Outcomes;
-use crate::supervise::{DownReason, Guard, Phase, Restart, Status, Supervisor, recorder};
+use crate::master::fleet::feed;
+use crate::supervise::{DownReason, Guard, Phase, Restart, Status, Supervisor, Watcher, recorder};
+use crate::wire::Info;
+
+/// What came of each server, by id.
+pub type Outcomes = Vec<(String, Result<(), Failure>)>;
 
 /// How long a monitor may take to end: it answers the calls under way first.
 const ENDING: Duration = Duration::from_secs(5);
@@ -34,7 +40,8 @@ pub struct ServerStarter {
     commands: Commands,
     /// Where the master listens.
     pub(super) master: String,
-    pub(super) record: Record,
+    /// Told of what happens to the processes.
+    fleet: Option<Arc<Fleet>>,
     guard: Arc<Guard>,
     journal: Journal,
     pub(super) roster: Mutex<Roster>,
@@ -46,37 +53,51 @@ pub struct ServerStarter {
 pub(super) struct Roster {
     /// The servers that were added stand among its own.
     pub(super) config: Config,
+    /// Ids of the servers that somebody else starts.
+    pub(super) elsewhere: BTreeSet<String>,
     /// Ids of the servers that were added.
     pub(super) added: BTreeSet<String>,
-    pub(super) monitors: HashMap<String, Supervisor>,
+    pub(super) monitors: HashMap<String, Begun>,
     /// Set when nothing is to be started any more.
     closing: bool,
 }
 
+/// A monitor that was begun.
+pub(super) struct Begun {
+    pub supervisor: Supervisor,
+    /// The digest of the spec that it was begun with.
+    digest: String,
+}
+
 impl ServerStarter {
-    /// A starter for the servers of a configuration, and for those that were added to it before, as the record has them. Monitors run as this very
+    /// A starter for the servers of a configuration, and for those that were `added` to it before. Monitors run as this very
     /// program, with the arguments `monitor --quiet --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo` instead of
     /// the configuration's for the demo cluster. `master` is where the master really listens.
     ///
     /// # Errors
     /// Where the path of this program, of the configuration or of the modules' directory cannot be found or is not Unicode.
-    pub fn new(config: &Config, master: &str, record: Record) -> Result<Self, Failure> {
+    pub fn new(config: &Config, master: &str, added: BTreeMap<String, Info>) -> Result<Self, Failure> {
         let unusable = |what: &str| Failure::new(code::NOT_AVAILABLE, format!("no monitors can be started: {what}"));
         let exe = std::env::current_exe().map_err(|error| unusable(&format!("where is this program? {error}")))?;
         let exe =
             exe.into_os_string().into_string().map_err(|_| unusable("the path of this program is not Unicode"))?;
-        Self::with_program(config, master, record, vec![exe])
+        Self::with_program(config, master, added, vec![exe])
     }
 
     /// As [`ServerStarter::new`], with another program (and arguments before the others) in place of this one.
     ///
     /// # Errors
     /// Where the path of the configuration or of the modules' directory is not Unicode.
-    pub fn with_program(config: &Config, master: &str, record: Record, program: Vec<String>) -> Result<Self, Failure> {
+    pub fn with_program(
+        config: &Config,
+        master: &str,
+        before: BTreeMap<String, Info>,
+        program: Vec<String>,
+    ) -> Result<Self, Failure> {
         let policy = config.settings.supervise.policy(Restart::OnFailure);
         let commands = Commands::new(config, master, program, policy)?;
         let (mut config, mut added) = (config.clone(), BTreeSet::new());
-        for (id, info) in record.added() {
+        for (id, info) in before {
             // A server that the configuration names by now is no longer an added one.
             match config.server(&id).is_none().then(|| config.added(&[info], &[], master)) {
                 Some(Ok(servers)) => {
@@ -87,14 +108,14 @@ impl ServerStarter {
                     let why = wrong.join("; ");
                     tracing::warn!(server = %id, %why, "a server that was added before does not fit the configuration and is left out");
                 }
-                None => record.put_added(&id, None),
+                None => {}
             }
         }
-        let roster = Roster { config, added, monitors: HashMap::new(), closing: false };
+        let roster = Roster { config, elsewhere: BTreeSet::new(), added, monitors: HashMap::new(), closing: false };
         Ok(ServerStarter {
             commands,
             master: master.to_owned(),
-            record,
+            fleet: None,
             guard: Arc::new(Guard::new()),
             journal: Journal::default(),
             roster: Mutex::new(roster),
@@ -107,11 +128,31 @@ impl ServerStarter {
         ServerStarter { journal, ..self }
     }
 
-    /// Ids of the servers that are to run: those of the configuration and those that were added, but for those that are kept down.
-    pub fn servers(&self) -> Vec<String> {
-        let roster = self.roster.lock();
-        let ids = roster.config.servers.iter().map(|server| server.id.clone());
-        ids.filter(|id| !self.record.is_kept_down(id)).collect()
+    /// The same starter, which tells the fleet what happens to its processes.
+    pub fn feeding(self, fleet: Arc<Fleet>) -> Self {
+        ServerStarter { fleet: Some(fleet), ..self }
+    }
+
+    /// All servers of the configuration and those that were added, for the fleet. Those that this machine can start are the master's own if it
+    /// `starts` servers.
+    pub async fn named(&self, starts: bool) -> Vec<Named> {
+        let (servers, ssh) = {
+            let roster = self.roster.lock();
+            (roster.config.servers.clone(), roster.config.settings.ssh.is_some())
+        };
+        let places = join_all(servers.iter().map(|server| place::is_by_ssh(server, ssh))).await;
+        let mut roster = self.roster.lock();
+        for (server, place) in servers.iter().zip(places) {
+            match place {
+                Err(elsewhere) if starts => {
+                    tracing::warn!(server = %server.id, "{}", elsewhere.message);
+                    roster.elsewhere.insert(server.id.clone());
+                }
+                Ok(_) if starts => {}
+                _ => drop(roster.elsewhere.insert(server.id.clone())),
+            }
+        }
+        roster.named()
     }
 
     /// The type of a server that is configured or was added.
@@ -119,21 +160,12 @@ impl ServerStarter {
         self.roster.lock().config.server(id).map(|server| server.server_type.clone())
     }
 
-    pub(super) fn record(&self) -> &Record {
-        &self.record
-    }
-
+    #[cfg(test)]
     pub(super) fn knows(&self, id: &str) -> bool {
         self.roster.lock().config.server(id).is_some()
     }
 
-    /// Says whether servers are kept down, also over a restart of the master. Ids of unknown servers are ignored.
-    pub(super) async fn set_kept_down(&self, ids: &[String], down: bool) -> Result<(), Failure> {
-        let known: Vec<String> = ids.iter().filter(|id| !down || self.knows(id)).cloned().collect();
-        self.record.set_kept_down(&known, down).await
-    }
-
-    /// Starts the servers that are meant, all at once, but for those that are kept down. Gives the outcome of each, in the order of the configuration.
+    /// Starts the servers that are meant, all at once. Gives the outcome of each, in the order of the configuration.
     ///
     /// # Errors
     /// `not-found` where none is meant.
@@ -156,22 +188,58 @@ impl ServerStarter {
             }
             _ => {}
         }
-        let (kept_down, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.record.is_kept_down(id));
-        for id in kept_down {
-            tracing::info!(server = %id, "stays down, because it was stopped on purpose: `pomelo restart {id}` starts it");
-        }
         Ok(join_all(ids.into_iter().map(|id| async move {
-            let outcome = self.start_one(&id).await;
+            let outcome = self.start(&id).await;
             (id, outcome)
         }))
         .await)
     }
 
-    /// Starts a server that is down. It is no longer kept down.
-    pub(super) async fn start(&self, id: &str) -> Result<(), Failure> {
-        let kept_down = self.record.is_kept_down(id);
-        self.start_one(id).await?;
-        if kept_down { self.set_kept_down(&[id.to_owned()], false).await } else { Ok(()) }
+    /// Whether a process of a server runs that this starter has begun, or will be begun again.
+    pub(in crate::master) fn has_begun(&self, id: &str) -> bool {
+        !self.roster.lock().is_down(id)
+    }
+
+    /// Whether a server's spec is another than that of the process that runs.
+    pub(in crate::master) fn has_changed(&self, id: &str) -> bool {
+        let roster = self.roster.lock();
+        match (roster.config.server(id), roster.monitors.get(id)) {
+            (Some(server), Some(begun)) => server.digest(&roster.config) != begun.digest,
+            _ => false,
+        }
+    }
+
+    /// How long each part of a server's way may take.
+    pub(in crate::master) fn times(&self, id: &str) -> Times {
+        let roster = self.roster.lock();
+        let settings = &roster.config.settings.supervise;
+        let _ = id;
+        Times { stop: settings.stop_deadline, drain: Duration::ZERO, ready: settings.ready_deadline }
+    }
+
+    /// Ends the process of a server for good. If it was `asked` to end already it has `within` this time to do so, else it is asked now. It is killed
+    /// with its group when its policy's deadline has passed.
+    ///
+    /// # Errors
+    /// `timeout` where even a killed process does not end.
+    pub(in crate::master) async fn end(&self, id: &str, kill: bool, asked: Option<Duration>) -> Result<(), Failure> {
+        let monitor = self.roster.lock().monitors.get(id).map(|begun| begun.supervisor.clone());
+        let Some(monitor) = monitor else { return Ok(()) };
+        if let Some(within) = asked {
+            let mut status = monitor.status();
+            let down = status.wait_for(|status| status.pid().is_none() && !matches!(status.phase, Phase::Starting(_)));
+            let _ = tokio::time::timeout(within, down).await;
+        }
+        // One that has ended by itself is not begun again after this.
+        if kill { monitor.kill().await } else { monitor.stop().await }
+    }
+
+    /// Forgets a server that was added, and has ended.
+    pub(in crate::master) fn forget(&self, id: &str) {
+        let mut roster = self.roster.lock();
+        roster.added.remove(id);
+        roster.config.servers.retain(|server| server.id != id);
+        roster.monitors.remove(id);
     }
 
     /// Ends all monitors, which end their programs. Kills what has not ended within `deadline`. Nothing can be started afterwards.
@@ -179,7 +247,7 @@ impl ServerStarter {
         let monitors: Vec<Supervisor> = {
             let mut roster = self.roster.lock();
             roster.closing = true;
-            roster.monitors.values().cloned().collect()
+            roster.monitors.values().map(|begun| begun.supervisor.clone()).collect()
         };
         let asked = join_all(monitors.iter().map(Supervisor::stop));
         if tokio::time::timeout(deadline, asked).await.is_err() {
@@ -190,7 +258,7 @@ impl ServerStarter {
 
     /// Waits until all monitors that were started are down for good.
     pub async fn all_down(&self) {
-        let monitors: Vec<_> = self.roster.lock().monitors.values().map(Supervisor::status).collect();
+        let monitors: Vec<_> = self.roster.lock().monitors.values().map(|begun| begun.supervisor.status()).collect();
         join_all(monitors.into_iter().map(|mut status| async move {
             // An error means that the supervisor is gone, and its monitor with it.
             let _ = status.wait_for(|status| matches!(status.phase, Phase::Exited(_))).await;
@@ -211,11 +279,15 @@ impl ServerStarter {
         Ok(by_ssh)
     }
 
-    /// Starts a server that is down.
-    pub(super) async fn start_one(&self, id: &str) -> Result<(), Failure> {
+    /// Begins the process of a server that is down.
+    ///
+    /// # Errors
+    /// `not-found` where there is no such server, `busy` where its process runs, or where another program listens on one of its ports,
+    /// `not-available` where it belongs on another machine, `failed` where it cannot be begun.
+    pub(in crate::master) async fn start(&self, id: &str) -> Result<(), Failure> {
         let (server, monitor) = {
             let roster = self.roster.lock();
-            (roster.config.server(id).cloned(), roster.monitors.get(id).cloned())
+            (roster.config.server(id).cloned(), roster.monitors.get(id).map(|begun| begun.supervisor.clone()))
         };
         let server = server.ok_or_else(|| self.unknown(&format!("no server `{id}`"), |server| &server.id))?;
         if let Some(monitor) = &monitor {
@@ -234,13 +306,14 @@ impl ServerStarter {
             if roster.closing {
                 return Err(Failure::new(code::NOT_AVAILABLE, "the master is ending and starts no servers"));
             }
-            match roster.monitors.get(id) {
-                Some(monitor) => Some(monitor.clone()),
+            let digest = server.digest(&roster.config);
+            // Another spec needs another process.
+            match roster.monitors.get(id).filter(|begun| begun.digest == digest) {
+                Some(begun) => Some(begun.supervisor.clone()),
                 None => {
                     let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh)?;
-                    let watcher = recorder(self.journal.clone(), id.to_owned(), "the monitor", true);
-                    let monitor = Supervisor::watched(spec, self.guard.clone(), watcher);
-                    roster.monitors.insert(id.to_owned(), monitor);
+                    let supervisor = Supervisor::watched(spec, self.guard.clone(), self.watcher(id, &server));
+                    roster.monitors.insert(id.to_owned(), Begun { supervisor, digest });
                     None
                 }
             }
@@ -251,9 +324,20 @@ impl ServerStarter {
         }
     }
 
+    /// Writes down what happens to the process of a server, and tells the fleet.
+    fn watcher(&self, id: &str, server: &Server) -> Watcher {
+        let has_monitor = server.launch.is_some() || !self.commands.runs_pomelo();
+        let (subject, what) = if has_monitor { ("its monitor", "the monitor") } else { ("it", "the server") };
+        let written = recorder(self.journal.clone(), id.to_owned(), what, true);
+        match &self.fleet {
+            Some(fleet) => feed(fleet.clone(), id.to_owned(), subject, written),
+            None => written,
+        }
+    }
+
     /// Waits until a monitor that was just launched runs or cannot be started.
     async fn first_start(&self, id: &str) -> Result<(), Failure> {
-        let status = self.roster.lock().monitors.get(id).map(Supervisor::status);
+        let status = self.roster.lock().monitors.get(id).map(|begun| begun.supervisor.status());
         let mut status = status.ok_or_else(|| Failure::new(code::NOT_FOUND, format!("{id} is gone")))?;
         let settled = status.wait_for(|status| status.pid().is_some() || status.last_exit.is_some()).await;
         let settled = settled.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
@@ -275,14 +359,24 @@ impl ServerStarter {
 
     #[cfg(test)]
     pub(super) fn monitor(&self, id: &str) -> tokio::sync::watch::Receiver<Status> {
-        self.roster.lock().monitors[id].status()
+        self.roster.lock().monitors[id].supervisor.status()
     }
 }
 
 impl Roster {
+    pub(super) fn named(&self) -> Vec<Named> {
+        let named = |server: &Server| Named {
+            id: server.id.clone(),
+            server_type: server.server_type.clone(),
+            added: self.added.contains(&server.id).then(|| server.info.clone()),
+            place: if self.elsewhere.contains(&server.id) { Place::Theirs } else { Place::Ours },
+        };
+        self.config.servers.iter().map(named).collect()
+    }
+
     /// Whether no monitor of that id runs, or is to run again.
     pub(super) fn is_down(&self, id: &str) -> bool {
-        let down = |monitor: &Supervisor| matches!(monitor.status().borrow().phase, Phase::Exited(_));
+        let down = |begun: &Begun| matches!(begun.supervisor.status().borrow().phase, Phase::Exited(_));
         self.monitors.get(id).is_none_or(down)
     }
 }

@@ -1,15 +1,15 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::monitors::Outcomes;
 use super::*;
 use crate::config::Config;
 use crate::failure::code;
-use crate::plugin::capability::Outcomes;
 use crate::state_db::StateDb;
 use crate::supervise::{DownReason, Phase};
 use crate::wire::Info;
@@ -18,10 +18,6 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// A starter whose monitors are shells that write their arguments to `DIR/ID`, run a program in a group of its own, and end it when asked.
 fn starter(dir: &Path, script: &str) -> ServerStarter {
-    with_record(dir, script, Record::default())
-}
-
-fn with_record(dir: &Path, script: &str, record: Record) -> ServerStarter {
     let servers = r#"{"chat": [{"id": "chat-1", "port": 1}, {"id": "chat-2", "port": 2}],
                       "gate": [{"id": "gate-1", "port": 3}, {"id": "far", "host": "192.0.2.1"}]}"#;
     fs::write(dir.join("master.json"), "{}").unwrap();
@@ -30,7 +26,7 @@ fn with_record(dir: &Path, script: &str, record: Record) -> ServerStarter {
     let config = Config::load(dir, "development").unwrap();
     let script = format!("for id; do :; done; echo $$ $* > {}/$id; {script}", dir.display());
     let command = ["sh", "-c", &script, "pomelo"].map(str::to_owned).into();
-    ServerStarter::with_program(&config, "127.0.0.1:9", record, command).unwrap()
+    ServerStarter::with_program(&config, "127.0.0.1:9", BTreeMap::new(), command).unwrap()
 }
 
 fn config_modules(dir: &Path) -> String {
@@ -100,7 +96,7 @@ async fn s4_one_type_or_one_server_can_be_meant() {
     assert!(unknown.message.contains("no server of type `chta` is configured (configured: chat, gate)"), "{unknown}");
     // An added server stands behind those of other types.
     let added = info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}));
-    assert_eq!(names(starter.add(&[added], &[]).await.unwrap()), ["chat-9"]);
+    assert_eq!(starter.add(&[added], &[], |_| {}).await.unwrap(), ["chat-9"]);
     let unknown = starter.run(&Which::Type("chta".into())).await.unwrap_err();
     assert!(unknown.message.contains("(configured: chat, gate)"), "{unknown}");
 }
@@ -187,16 +183,18 @@ async fn c5_all_servers_are_checked_before_any_is_started() {
         (json!({"serverType": "chat", "port": "18446744073709551615++", "clusterCount": 2}), "`port` must be a port"),
         (json!({"serverType": "chat", "clientPort": "x++", "clusterCount": 2}), "`clientPort` must be a port"),
     ] {
-        let refused = starter.add(&[good.clone(), info(bad.clone())], &["up-1".into()]).await.unwrap_err();
+        let refused = starter.add(&[good.clone(), info(bad.clone())], &["up-1".into()], |_| {}).await.unwrap_err();
         assert!(refused.code == code::BAD_MESSAGE && refused.message.contains(said), "{bad}: {refused}");
         assert!(!dir.path().join("chat-8").exists() && !starter.knows("chat-8"), "nothing was started: {bad}");
     }
-    let added = starter.add(&[good], &[]).await.unwrap();
-    assert_eq!(added, [("chat-8".into(), Ok(()))]);
+    let mut named = Vec::new();
+    let added = starter.add(&[good], &[], |all| named = all.to_vec()).await.unwrap();
+    assert_eq!(added, ["chat-8"]);
+    assert!(named.iter().any(|server| server.id == "chat-8" && server.added.is_some()), "the fleet knows it");
+    starter.start("chat-8").await.unwrap();
     let (_, arguments) = wrote(dir.path(), "chat-8", "").await;
     let server = format!(r#"{{"host":"127.0.0.1","id":"chat-8","port":{free},"serverType":"chat"}}"#);
     assert!(arguments.contains(&format!(" --server {server} --id chat-8")), "{arguments}");
-    assert!(starter.servers().contains(&"chat-8".into()));
 }
 
 #[tokio::test]
@@ -204,8 +202,9 @@ async fn c5_of_two_who_add_the_same_server_at_once_one_is_refused_and_it_runs() 
     let dir = tempfile::tempdir().unwrap();
     let starter = starter(dir.path(), WAIT);
     let new = [info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}))];
-    let (one, other) = tokio::join!(starter.add(&new, &[]), starter.add(&new, &[]));
-    assert_eq!(one.unwrap(), [("chat-9".into(), Ok(()))]);
+    let (one, other) = tokio::join!(starter.add(&new, &[], |_| {}), starter.add(&new, &[], |_| {}));
+    assert_eq!(one.unwrap(), ["chat-9"]);
+    starter.start("chat-9").await.unwrap();
     let refused = other.unwrap_err();
     assert!(refused.code == code::BAD_MESSAGE && refused.message.contains("is used twice"), "{refused}");
     let (pid, _) = wrote(dir.path(), "chat-9", "").await;
@@ -221,41 +220,14 @@ async fn c5_a_cluster_count_makes_ids_and_counts_ports_up() {
     let port = std::iter::repeat_with(free_port).filter(|port| *port < u16::MAX).find(is_free).unwrap();
     let two =
         info(json!({"serverType": "chat", "host": "127.0.0.1", "port": format!("{port}++"), "clusterCount": "2"}));
-    let ids =
-        |outcomes: Outcomes| outcomes.into_iter().map(|(id, outcome)| (id, outcome.unwrap()).0).collect::<Vec<_>>();
-    let first = ids(starter.add(std::slice::from_ref(&two), &[]).await.unwrap());
+    let first = starter.add(std::slice::from_ref(&two), &[], |_| {}).await.unwrap();
     assert_eq!(first, ["cluster-server-chat-0", "cluster-server-chat-1"]);
+    starter.start("cluster-server-chat-1").await.unwrap();
     wrote(dir.path(), "cluster-server-chat-1", "").await;
-    let again = starter.add(&[two], &[]).await.unwrap_err();
+    let again = starter.add(&[two], &[], |_| {}).await.unwrap_err();
     assert!(again.message.contains(&format!("127.0.0.1:{port} is used twice")), "{again}");
     let next = info(json!({"serverType": "chat", "port": format!("{}++", free_port()), "clusterCount": 1}));
-    assert_eq!(ids(starter.add(&[next], &[]).await.unwrap()), ["cluster-server-chat-2"]);
-}
-
-#[tokio::test]
-async fn s4_what_was_stopped_on_purpose_and_what_was_added_outlives_the_master() {
-    let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let names = |outcome: Outcomes| outcome.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-    let open = || Record::new(Some(Arc::new(StateDb::open(&dir.path().join("data")).unwrap())));
-    {
-        let starter = with_record(dir.path(), WAIT, open());
-        let new = info(json!({"id": "chat-9", "serverType": "chat", "port": port}));
-        assert_eq!(names(starter.add(&[new], &[]).await.unwrap()), ["chat-9"]);
-        starter.set_kept_down(&["chat-1".into(), "nobody".into()], true).await.unwrap();
-        starter.stop_all(LONG).await;
-    }
-    {
-        let starter = with_record(dir.path(), WAIT, open());
-        assert_eq!(names(starter.run(&Which::All).await.unwrap()), ["chat-2", "gate-1", "far", "chat-9"]);
-        assert_eq!(starter.servers(), ["chat-2", "gate-1", "far", "chat-9"]);
-        assert_eq!(starter.record().kept_down(), ["chat-1"]);
-        starter.start("chat-1").await.unwrap();
-        starter.stop_all(LONG).await;
-    }
-    let starter = with_record(dir.path(), WAIT, open());
-    assert!(starter.record().kept_down().is_empty(), "who starts it wants it up");
-    assert_eq!(names(starter.run(&Which::Type("chat".into())).await.unwrap()), ["chat-1", "chat-2", "chat-9"]);
+    assert_eq!(starter.add(&[next], &[], |_| {}).await.unwrap(), ["cluster-server-chat-2"]);
 }
 
 #[tokio::test]
@@ -270,7 +242,7 @@ async fn s4_restart_force_ends_what_an_earlier_run_left_on_the_port() {
     assert_eq!(config.servers[0].restart, crate::supervise::Restart::Always);
     let script = format!("for id; do :; done; echo $$ $* > {}/$id; {WAIT}", dir.path().display());
     let command = ["sh", "-c", &script, "pomelo"].map(str::to_owned).into();
-    let starter = ServerStarter::with_program(&config, "127.0.0.1:9", Record::default(), command).unwrap();
+    let starter = ServerStarter::with_program(&config, "127.0.0.1:9", BTreeMap::new(), command).unwrap();
     // A program that left its group, as daemons do: it holds the listening socket as its standard input.
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let leftover = |id: &str| {

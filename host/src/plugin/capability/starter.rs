@@ -20,7 +20,8 @@ pub trait Starter: Send + Sync + 'static {
     /// The servers of the fleet.
     fn servers(&self) -> Box<RawValue>;
     /// Begins a job. `module` is asked on the servers' side, unless the order names another; `by` is who asks.
-    fn submit(&self, order: Box<RawValue>, module: String, by: String) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
+    fn submit(&self, order: Box<RawValue>, module: String, by: String)
+    -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
     /// The jobs that are kept, the newest first.
     fn jobs(&self) -> Box<RawValue>;
     /// Waits until a job has changed since that revision.
