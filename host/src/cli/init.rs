@@ -63,7 +63,7 @@ dir = "data"                        # what outlives the processes; admin.log is 
 
 [supervise]                         # the servers' programs
 # restart = "always"                # or "on-failure", "never"
-# stop_deadline_ms = 5000
+# stop_deadline_ms = 10000
 # backoff_min_ms = 200
 # backoff_max_ms = 30000
 

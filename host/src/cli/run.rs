@@ -133,7 +133,7 @@ async fn cluster(
     stop.run_until_cancelled(serving).await.transpose()?;
     tracing::info!("shutting down");
     master.end_jobs(DRAIN).await;
-    starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
+    starter.stop_all(config.longest_stop() + DRAIN).await;
     master.shut_down(DRAIN).await;
     if let Some(state) = state {
         flush(&state);
@@ -207,7 +207,7 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         Ok(())
     };
     stop.run_until_cancelled(serving).await.transpose()?;
-    starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
+    starter.stop_all(config.longest_stop() + DRAIN).await;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of a cluster in one environment: all files, read together.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -46,6 +47,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The longest time that a configured server may take to end, at least that of `[supervise]`.
+    pub fn longest_stop(&self) -> Duration {
+        let configured = self.servers.iter().map(|server| server.stop_deadline).max();
+        configured.unwrap_or_default().max(self.settings.supervise.stop_deadline)
+    }
+
     /// Loads a directory for one environment.
     ///
     /// `master.json` must be there, the other files need not.
@@ -151,10 +158,10 @@ pub(super) fn placeholders(environment: &str, master: Option<String>) -> Map<Str
 
 /// The defaults of servers.
 pub(super) fn server_defaults<'a>(
-    settings: &Settings,
+    settings: &'a Settings,
     placeholders: &'a Map<String, Value>,
     base: &'a Path,
 ) -> ServerDefaults<'a> {
     let has_app = settings.pomelo.app.is_some();
-    ServerDefaults { placeholders, base, restart: settings.supervise.restart, has_app }
+    ServerDefaults { placeholders, base, supervise: &settings.supervise, has_app }
 }

@@ -218,8 +218,10 @@ impl Default for Watch {
 /// `[supervise]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Supervise {
-    /// `stop_deadline_ms` = 5000: a program that has not ended this long after it was asked to is killed.
+    /// `stop_deadline_ms` = 10000: a program that has not ended this long after it was asked to is killed, for servers without `stop_deadline_ms`.
     pub stop_deadline: Duration,
+    /// `drain_ms` = 0: how long a server that drains may take until it has no connections, for servers without `drain_ms`.
+    pub drain: Duration,
     /// `backoff_min_ms` = 200: wait before the first restart.
     pub backoff_min: Duration,
     /// `backoff_max_ms` = 30000: the wait doubles up to this.
@@ -231,9 +233,9 @@ pub struct Supervise {
     /// `ready` = `"delay"`: what says that a program is ready, for servers without `ready`: `delay`, `port` or `control`. With `port`, a server
     /// without a port counts as ready after the delay.
     pub ready: Ready,
-    /// `ready_deadline_ms` = 60000: a program that is not ready within this time, by its port or its control socket, is ended, and started again as
-    /// `restart` says.
-    pub ready_deadline: Duration,
+    /// `ready_timeout_ms` = 60000: a program that is not ready within this time, by its port or its control socket, is ended, and started again as
+    /// `restart` says; for servers without `ready_timeout_ms`.
+    pub ready_timeout: Duration,
     /// `output_lines` = 1000: the newest lines of a program's output that are kept.
     pub output_lines: usize,
     /// `restart` = `"always"`: whether a program that ended by itself is started again, for servers without `restart`.
@@ -243,13 +245,14 @@ pub struct Supervise {
 impl Default for Supervise {
     fn default() -> Self {
         Supervise {
-            stop_deadline: Duration::from_secs(5),
+            stop_deadline: Duration::from_secs(10),
+            drain: Duration::ZERO,
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
             healthy_after: Duration::from_secs(60),
             ready_delay: Duration::from_millis(300),
             ready: Ready::Delay,
-            ready_deadline: Duration::from_secs(60),
+            ready_timeout: Duration::from_secs(60),
             output_lines: KEPT_LINES,
             restart: Restart::Always,
         }

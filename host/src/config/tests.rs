@@ -346,13 +346,19 @@ fn c6_faults_of_crons_are_told_with_their_places() {
 
 #[test]
 fn s2_readiness_and_log_directories_are_read_and_not_told() {
-    let servers = r#"{"chat": [{"id": "chat-1", "port": 6050, "ready": "port", "logs": "var/log"}, {"id": "chat-2", "clientPort": 6051}]}"#;
-    let toml = "[supervise]\nready = 'control'\nready_deadline_ms = 5000\noutput_lines = 10\n";
+    let servers = r#"{"chat": [{"id": "chat-1", "port": 6050, "ready": "port", "logs": "var/log", "stop_deadline_ms": 20000, "drain_ms": 30000}, {"id": "chat-2", "clientPort": 6051}]}"#;
+    let toml = "[supervise]\nready = 'control'\nready_timeout_ms = 5000\noutput_lines = 10\n";
     let config = load(&[("master.json", MASTER), ("servers.json", servers), ("pomelo.toml", toml)]).unwrap();
     let [first, second] = &config.servers[..] else { panic!("two servers") };
     assert_eq!((first.ready, first.logs.as_deref()), (Some(Ready::Port), Some(Path::new("var/log"))));
     assert_eq!((first.address(), second.address()), (Some("127.0.0.1:6050".into()), Some("127.0.0.1:6051".into())));
     assert!(!first.info.contains_key("ready") && !first.info.contains_key("logs") && second.ready.is_none());
+    let seconds = Duration::from_secs;
+    assert_eq!((first.stop_deadline, first.drain, first.ready_timeout), (seconds(20), seconds(30), seconds(5)));
+    assert_eq!((second.ending_deadline(), config.longest_stop()), (seconds(10), seconds(20)));
+    assert!(!first.info.contains_key("drain_ms"), "it is private");
+    let old = load(&[("master.json", MASTER), ("pomelo.toml", "[supervise]\nready_deadline_ms = 5")]).unwrap_err();
+    assert!(old.to_string().contains("it is `ready_timeout_ms` now"), "{old}");
     let supervise = &config.settings.supervise;
     assert_eq!((supervise.ready, supervise.output_lines), (Ready::Control, 10));
     check(

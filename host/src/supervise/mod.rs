@@ -147,6 +147,8 @@ pub enum DownReason {
 pub struct Exit {
     /// The manner.
     pub how: How,
+    /// Why the supervisor ended it, if it did so because the program failed: `nobody listened on 127.0.0.1:4050 for 60 s`.
+    pub why: Option<String>,
     /// When.
     pub time: SystemTime,
     /// The last lines of its standard error, at most 10 and cut to 512 bytes each; empty where output is inherited.
@@ -191,7 +193,7 @@ pub enum How {
 impl Exit {
     /// An end that was noticed just now.
     fn now(how: How, last_lines: Vec<String>) -> Self {
-        Exit { how, time: SystemTime::now(), last_lines }
+        Exit { how, why: None, time: SystemTime::now(), last_lines }
     }
 }
 

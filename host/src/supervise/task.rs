@@ -117,7 +117,7 @@ impl Task {
                 let program = self.spec.command.first().map_or("", String::as_str);
                 let why = format!("`{program}` cannot be started: {error}");
                 self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));
-                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO, false);
+                return self.ended(Exit::now(How::NotStarted(why), Vec::new()), Duration::ZERO);
             }
         };
         let (pid, since) = (group.pid(), Instant::now());
@@ -133,7 +133,8 @@ impl Task {
             tokio::select! {
                 () = group.leader_ended() => {
                     let exit = self.sweep(group).await;
-                    return self.ended(exit, since.elapsed(), is_late);
+                    let why = if is_late { self.not_ready() } else { None };
+                    return self.ended(Exit { why, ..exit }, since.elapsed());
                 }
                 () = &mut ready, if !is_ready && !is_late => {
                     is_ready = true;
@@ -143,7 +144,8 @@ impl Task {
                     if mem::replace(&mut is_late, true) {
                         group.kill();
                     } else {
-                        tracing::warn!(id = self.spec.id, "is not ready in time, and is ended");
+                        let why = self.not_ready().unwrap_or_default();
+                        tracing::warn!(id = self.spec.id, "is ended, because {why}");
                         self.phase(Phase::Stopping(pid));
                         group.terminate();
                     }
@@ -167,12 +169,18 @@ impl Task {
 
     /// A future that is done when the program is ready, and one that is done when it is too late for that.
     fn ready(&self, pid: u32) -> (BoxFuture<'static, ()>, Sleep) {
-        let waits = self.contact.as_ref().and_then(|contact| Some((contact.ready(pid)?, contact.ready_deadline())));
+        let waits = self.contact.as_ref().and_then(|contact| Some((contact.ready(pid)?, contact.ready_timeout())));
         match waits {
             Some((ready, deadline)) => (ready, sleep(deadline)),
             // With a delay the program cannot be late.
             None => (sleep(self.spec.policy.ready_delay).boxed(), sleep(Duration::MAX)),
         }
+    }
+
+    /// Why a program counts as failed that is not ready in time.
+    fn not_ready(&self) -> Option<String> {
+        let contact = self.contact.as_ref()?;
+        Some(format!("{} for {}", contact.awaited(), in_words(contact.ready_timeout())))
     }
 
     /// Waits until it is time to try again.
@@ -218,23 +226,24 @@ impl Task {
         Next::Down(DownReason::Stopped)
     }
 
-    /// Decides whether a program is started again that ended by itself, or that was ended because it was not ready in time. A program that was late
+    /// Decides whether a program is started again that ended by itself, or that was ended because it failed. A program that was ended because it failed
     /// has failed, whatever its exit code.
-    fn ended(&mut self, exit: Exit, ran: Duration, late: bool) -> Next {
+    fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
+        let failed = exit.why.is_some();
         let policy = &self.spec.policy;
         let back = match policy.restart {
             _ if self.spec.final_code.is_some_and(|code| exit.how == How::Code(code)) => false,
             Restart::Always => true,
-            Restart::OnFailure => late || exit.how != How::Code(0),
+            Restart::OnFailure => failed || exit.how != How::Code(0),
             Restart::Never => false,
         };
-        if exit.how == How::Code(0) && !back {
+        if exit.how == How::Code(0) && !back && !failed {
             tracing::info!(id = self.spec.id, "{}", exit.how);
         } else {
             tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
         }
         (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
-        self.failures = if ran >= policy.healthy_after && !late { 1 } else { self.failures.saturating_add(1) };
+        self.failures = if ran >= policy.healthy_after && !failed { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);
             if !back {
@@ -262,4 +271,9 @@ impl Task {
     pub(super) fn phase(&self, phase: Phase) {
         self.status.send_modify(|status| status.phase = phase);
     }
+}
+
+/// A time in whole seconds, or in milliseconds where it has a part of a second.
+fn in_words(time: Duration) -> String {
+    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
 }

@@ -136,8 +136,12 @@ impl Contact for NeverReady {
         Some(std::future::pending().boxed())
     }
 
-    fn ready_deadline(&self) -> Duration {
+    fn ready_timeout(&self) -> Duration {
         Duration::from_millis(50)
+    }
+
+    fn awaited(&self) -> String {
+        "it did not say that it is ready".into()
     }
 
     fn ask_to_end(&self, _: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
@@ -154,7 +158,8 @@ async fn p_a_program_that_was_not_ready_in_time_has_failed_even_if_it_ends_well(
     let watcher: Watcher = Arc::new(|_: &Happened<'_>| {});
     let supervisor = Supervisor::launch_in_contact(spec, Guard::new().into(), Some(Arc::new(NeverReady)), watcher);
     let status = until(&supervisor, |s| s.restarts >= 2 || s.phase == Phase::Exited(DownReason::GivenUp)).await;
-    assert!(status.restarts >= 2 && status.last_exit.is_some(), "{:?}", status.phase);
+    assert!(status.restarts >= 2, "{:?}", status.phase);
+    assert_eq!(status.last_exit.unwrap().why.as_deref(), Some("it did not say that it is ready for 50 ms"));
     supervisor.kill().await.unwrap();
 }
 

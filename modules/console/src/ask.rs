@@ -77,11 +77,6 @@ pub fn is_unknown(failure: &Failure) -> bool {
     failure.code() == "not-found"
 }
 
-/// Whether a failure says that the connection ended before there was an answer.
-pub fn is_cut(failure: &Failure) -> bool {
-    failure.code() == "disconnected"
-}
-
 pub fn reason(failure: &Failure) -> String {
     let message = if is_unknown(failure) { NO_SUCH_SERVER } else { failure.message() };
     message.to_owned()

@@ -140,7 +140,7 @@ pub fn follow(agent: &Agent, mut raw: Box<RawValue>, how: &How) -> Result<Follow
         // A client that has left does not stop the job.
         let is_there = !how.progress || agent.progress(&raw).is_ok();
         let passed = agent.now().saturating_sub(began);
-        let left = how.wait.map_or(ONE_WAIT, |wait| wait.saturating_sub(passed).min(ONE_WAIT));
+        let left = how.wait.map_or(ONE_WAIT, |wait| Duration::from_millis(wait).saturating_sub(passed).min(ONE_WAIT));
         if !is_there || left.is_zero() || job.state == "paused" {
             return Ok(Followed::UnderWay { job: job.id, state: job.state, why: job.why });
         }

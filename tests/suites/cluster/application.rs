@@ -208,7 +208,7 @@ fn s2_a_server_is_registered_when_its_program_says_so_or_listens_and_ended_when_
         "idle": [{"id": "never", "port": never, "script": "echo up >> starts; exec sleep 1000", "ready": "port"}],
         "plain": [{"id": "plain", "script": GRACEFUL}]});
     // The patience is for those that get ready; the one that does not is looked at first.
-    let cluster = Cluster::start(servers, &format!("{SETTINGS}ready_deadline_ms = 15000\n"));
+    let cluster = Cluster::start(servers, &format!("{SETTINGS}ready_timeout_ms = 15000\n"));
     let file = view_file(pid(&cluster.wait_for(&["plain"]), "plain")).unwrap();
     wait_for_members(&file, &["plain"]);
     cluster.write("go", "");

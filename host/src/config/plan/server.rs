@@ -65,6 +65,12 @@ fn spec(server: &Server, config: &Config) -> BTreeMap<String, Value> {
     if let Some(restart) = inherited.get("restart") {
         spec.insert("restart".into(), sorted(restart));
     }
+    for (key, time) in [("stop_deadline_ms", stop_deadline), ("drain_ms", drain), ("ready_timeout_ms", ready_timeout)] {
+        // A server without one of its own takes that of `[supervise]` when it starts the next time.
+        if inherited.contains_key(key) {
+            spec.insert(key.into(), json!(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+        }
+    }
     if let Some(ssh) = ssh {
         spec.insert("ssh".into(), json!(ssh));
     }

@@ -173,7 +173,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     say("[watch]", rest, NewMaster);
     let supervise = differing!(Supervise, supervise, &after.supervise, {
         stop_deadline: "stop_deadline_ms", backoff_min: "backoff_min_ms", backoff_max: "backoff_max_ms",
-        healthy_after: "healthy_after_ms", ready_delay: "ready_delay_ms", ready: "ready", ready_deadline: "ready_deadline_ms",
+        healthy_after: "healthy_after_ms", ready_delay: "ready_delay_ms", ready: "ready", ready_timeout: "ready_timeout_ms", drain: "drain_ms",
         output_lines: "output_lines", restart: "restart",
     });
     say("[supervise]", supervise, NextStart);

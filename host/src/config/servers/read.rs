@@ -9,16 +9,31 @@ use super::server::{Master, Server};
 use super::taken::Taken;
 use super::values::{check_id, cpus, host, port, port_number, truthy};
 use crate::config::command;
-use crate::config::reader::Table;
+use crate::config::reader::{DAY_MS, Table};
+use crate::config::settings::Supervise;
 use crate::config::tree::{Node, Tree};
 use crate::config::words::{ready_word, restart_word};
 use crate::supervise::Restart;
 
 /// Members of a server that only its starter needs. They are never told to peers.
-pub(in crate::config) const PRIVATE: [&str; 7] = ["command", "cwd", "env", "restart", "ssh", "ready", "logs"];
+pub(in crate::config) const PRIVATE: [&str; 10] =
+    ["command", "cwd", "env", "restart", "ssh", "ready", "logs", "stop_deadline_ms", "drain_ms", "ready_timeout_ms"];
 /// Members that an added server takes from the first server of its type, unless it has its own.
-const INHERITED: [&str; 10] =
-    ["command", "cwd", "env", "restart", "ssh", "ready", "logs", "auto-restart", "restart-force", "frontend"];
+const INHERITED: [&str; 13] = [
+    "command",
+    "cwd",
+    "env",
+    "restart",
+    "ssh",
+    "ready",
+    "logs",
+    "stop_deadline_ms",
+    "drain_ms",
+    "ready_timeout_ms",
+    "auto-restart",
+    "restart-force",
+    "frontend",
+];
 
 /// The defaults of servers.
 pub(in crate::config) struct ServerDefaults<'a> {
@@ -26,8 +41,8 @@ pub(in crate::config) struct ServerDefaults<'a> {
     pub(in crate::config) placeholders: &'a Map<String, Value>,
     /// The directory at which relative ones begin.
     pub(in crate::config) base: &'a Path,
-    /// `[supervise] restart`.
-    pub(in crate::config) restart: Restart,
+    /// `[supervise]`.
+    pub(in crate::config) supervise: &'a Supervise,
     /// Whether `[pomelo] app` runs the servers that have no command.
     pub(in crate::config) has_app: bool,
 }
@@ -115,6 +130,10 @@ impl One<'_> {
         let has_port = self.members.contains_key("port") || self.members.contains_key("clientPort");
         let ready = ready.and_then(|(word, at)| ready_word(file, word, at, has_port));
         let logs = table.text("logs", r#""logs": "logs""#).map(|(dir, _)| dir.into());
+        let supervise = self.defaults.supervise;
+        let stop_deadline = table.millis("stop_deadline_ms", supervise.stop_deadline, 0..=DAY_MS);
+        let drain = table.millis("drain_ms", supervise.drain, 0..=DAY_MS);
+        let ready_timeout = table.millis("ready_timeout_ms", supervise.ready_timeout, 1..=DAY_MS);
         let (id, at) = id?;
         check_id(file, &id, at);
         taken.id(file, &id, at);
@@ -134,7 +153,23 @@ impl One<'_> {
             file.warn(node.at, what, r#"for example: "command": "./server --port ${port}""#);
         }
         let server_type = server_type.to_owned();
-        Some(Server { id, server_type, host, info, launch, restart, force, cpus, ssh, ready, logs, inherited })
+        Some(Server {
+            id,
+            server_type,
+            host,
+            info,
+            launch,
+            restart,
+            force,
+            cpus,
+            ssh,
+            ready,
+            logs,
+            stop_deadline,
+            drain,
+            ready_timeout,
+            inherited,
+        })
     }
 
     /// Turns the ports into numbers, and marks their addresses as taken. Absent, with a fault, if a counted port is not a valid one.
@@ -162,7 +197,7 @@ impl One<'_> {
 
     /// `restart`, otherwise pomelo's members, otherwise the default.
     fn restart(&self, table: &mut Table<'_>, force: bool) -> Restart {
-        let default = self.defaults.restart;
+        let default = self.defaults.supervise.restart;
         match (table.text("restart", r#""restart": "always""#), self.members.get("auto-restart")) {
             (Some((word, at)), _) => restart_word(table.file, word, at).unwrap_or(default),
             // `restart-force` is enough without `auto-restart`, as in pomelo.

@@ -1,6 +1,7 @@
 //! The types of the master and of the servers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -43,7 +44,7 @@ pub struct Server {
     pub server_type: String,
     /// The machine that it runs on, by default 127.0.0.1.
     pub host: String,
-    /// The `info` that peers are told: all members but `command`, `cwd`, `env`, `restart`, `ssh`, `ready` and `logs`, and `serverType`.
+    /// The `info` that peers are told: all members but those that only its starter needs, such as `command` and `env`, and `serverType`.
     pub info: Info,
     /// The program; absent if only a monitor is run.
     pub launch: Option<Launch>,
@@ -61,6 +62,12 @@ pub struct Server {
     pub ready: Option<Ready>,
     /// `logs`: the program's log directory, `logs` by default. A relative path begins at the directory in which the program runs.
     pub logs: Option<PathBuf>,
+    /// `stop_deadline_ms`, otherwise that of `[supervise]`: its program is killed if it has not ended this long after it was asked to.
+    pub stop_deadline: Duration,
+    /// `drain_ms`, otherwise that of `[supervise]`: how long it may take, when it drains, until it has no connections.
+    pub drain: Duration,
+    /// `ready_timeout_ms`, otherwise that of `[supervise]`: its program is ended if it is not ready within this time.
+    pub ready_timeout: Duration,
     /// Members that an added server of this type takes from this one, as in the file: `command`, `cwd`, `env`, `restart` and the like.
     pub(in crate::config) inherited: Map<String, Value>,
 }
@@ -69,6 +76,11 @@ impl Server {
     /// The ports that its program is to listen on.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
         ["port", "clientPort"].into_iter().filter_map(|key| self.info.get(key).and_then(port_number))
+    }
+
+    /// The longest time that it may take to end in order: to drain, and to end when it is asked to.
+    pub fn ending_deadline(&self) -> Duration {
+        self.drain + self.stop_deadline
     }
 
     /// `host:port` that its program listens on; absent if it has no port.

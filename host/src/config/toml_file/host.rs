@@ -47,14 +47,18 @@ pub(super) fn supervise(mut table: Table<'_>) -> Supervise {
     let default = Supervise::default();
     let restart = table.text("restart", "restart = \"always\"");
     let ready = table.text("ready", "ready = \"delay\"");
+    if let Some(node) = table.get("ready_deadline_ms") {
+        table.file.fault(node.at, "`ready_deadline_ms` has another name", "it is `ready_timeout_ms` now");
+    }
     let supervise = Supervise {
         stop_deadline: table.millis("stop_deadline_ms", default.stop_deadline, 0..=DAY_MS),
+        drain: table.millis("drain_ms", default.drain, 0..=DAY_MS),
         backoff_min: table.millis("backoff_min_ms", default.backoff_min, 1..=DAY_MS),
         backoff_max: table.millis("backoff_max_ms", default.backoff_max, 1..=DAY_MS),
         healthy_after: table.millis("healthy_after_ms", default.healthy_after, 1..=DAY_MS),
         ready_delay: table.millis("ready_delay_ms", default.ready_delay, 0..=DAY_MS),
         ready: ready.and_then(|(word, at)| ready_word(table.file, word, at, true)).unwrap_or(default.ready),
-        ready_deadline: table.millis("ready_deadline_ms", default.ready_deadline, 1..=DAY_MS),
+        ready_timeout: table.millis("ready_timeout_ms", default.ready_timeout, 1..=DAY_MS),
         output_lines: table.size("output_lines", default.output_lines, 1, 1..=100_000),
         restart: restart.and_then(|(word, at)| restart_word(table.file, word, at)).unwrap_or(default.restart),
     };

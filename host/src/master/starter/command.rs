@@ -120,7 +120,11 @@ impl Commands {
             cwd: None,
             env: if by_ssh { BTreeMap::new() } else { self.env.clone() },
             env_remove: Vec::new(),
-            policy: self.policy.clone(),
+            // Longer than its program's own, so that the monitor can end the program and tell how.
+            policy: Policy {
+                stop_deadline: self.policy.stop_deadline.max(server.ending_deadline() + MARGIN),
+                ..self.policy.clone()
+            },
             final_code: Some(monitor::GIVEN_UP.into()),
             // Inherited, because a monitor marks its own lines and its program's.
             output: Output::Inherit,

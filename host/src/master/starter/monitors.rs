@@ -212,9 +212,13 @@ impl ServerStarter {
     /// How long each part of a server's way may take.
     pub(in crate::master) fn times(&self, id: &str) -> Times {
         let roster = self.roster.lock();
-        let settings = &roster.config.settings.supervise;
-        let _ = id;
-        Times { stop: settings.stop_deadline, drain: Duration::ZERO, ready: settings.ready_deadline }
+        match roster.config.server(id) {
+            Some(server) => Times { stop: server.stop_deadline, drain: server.drain, ready: server.ready_timeout },
+            None => {
+                let settings = &roster.config.settings.supervise;
+                Times { stop: settings.stop_deadline, drain: settings.drain, ready: settings.ready_timeout }
+            }
+        }
     }
 
     /// Ends the process of a server for good. If it was `asked` to end already it has `within` this time to do so, else it is asked now. It is killed

@@ -94,7 +94,7 @@ impl Wanted<'_> {
             cpus: Vec::new(),
             ready: settings.ready,
             address: None,
-            ready_deadline: settings.ready_deadline,
+            ready_timeout: settings.ready_timeout,
             output_lines: settings.output_lines,
             logs: None,
             crons: Vec::new(),

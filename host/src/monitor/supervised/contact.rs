@@ -26,7 +26,7 @@ pub(super) struct ByControl {
     pub ready: Ready,
     /// `host:port` to try, for [`Ready::Port`].
     pub address: Option<String>,
-    pub ready_deadline: Duration,
+    pub ready_timeout: Duration,
 }
 
 impl Contact for ByControl {
@@ -42,8 +42,15 @@ impl Contact for ByControl {
         }
     }
 
-    fn ready_deadline(&self) -> Duration {
-        self.ready_deadline
+    fn ready_timeout(&self) -> Duration {
+        self.ready_timeout
+    }
+
+    fn awaited(&self) -> String {
+        match (self.ready, &self.address) {
+            (Ready::Port, Some(address)) => format!("nobody listened on {address}"),
+            _ => "it did not say over its control socket that it is ready".to_owned(),
+        }
     }
 
     fn ask_to_end(&self, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {

@@ -51,14 +51,16 @@ fn phase_of(status: &Status) -> Phase {
         supervise::Phase::Stopping(_) => (PhaseName::Stopping, None),
         supervise::Phase::BackingOff(wait) => (PhaseName::BackingOff, Some(*wait)),
         // A program that ended with code 0 and is not to be started again has done what it was for.
-        supervise::Phase::Exited(DownReason::GivenUp) if exit.is_some_and(|exit| exit.how != How::Code(0)) => {
+        supervise::Phase::Exited(DownReason::GivenUp)
+            if exit.is_some_and(|exit| exit.how != How::Code(0) || exit.why.is_some()) =>
+        {
             (PhaseName::Failed, None)
         }
         supervise::Phase::Exited(_) => (PhaseName::Stopped, None),
     };
     let why = matches!(name, PhaseName::BackingOff | PhaseName::Failed).then_some(exit).flatten();
     let phase = Phase {
-        why: why.map(|exit| exit.how.to_string()),
+        why: why.map(|exit| exit.why.clone().unwrap_or_else(|| exit.how.to_string())),
         pid: status.pid(),
         restarts: status.restarts,
         retry_ms: wait.map(millis),
@@ -80,7 +82,8 @@ mod tests {
     use crate::supervise::Exit;
 
     fn status(phase: supervise::Phase, how: Option<How>) -> Status {
-        let last_exit = how.map(|how| Exit { how, time: SystemTime::now(), last_lines: vec!["last".into()] });
+        let last_exit =
+            how.map(|how| Exit { how, why: None, time: SystemTime::now(), last_lines: vec!["last".into()] });
         Status { phase, restarts: 3, last_exit, since: None }
     }
 
@@ -102,7 +105,16 @@ mod tests {
         assert_eq!(waits.retry_ms, Some(400));
         let given_up = Exited(DownReason::GivenUp);
         check(given_up.clone(), Some(How::Signal(9)), PhaseName::Failed, None, Some("was ended by signal 9"));
-        check(given_up, Some(How::Code(0)), PhaseName::Stopped, None, None);
+        check(given_up.clone(), Some(How::Code(0)), PhaseName::Stopped, None, None);
+        let mut late = status(given_up, Some(How::Code(0)));
+        let said = "nobody listened on 127.0.0.1:4050 for 60 s";
+        late.last_exit.as_mut().unwrap().why = Some(said.into());
+        let phase = phase_of(&late);
+        assert_eq!(
+            (phase.phase, phase.why.as_deref()),
+            (PhaseName::Failed, Some(said)),
+            "it was ended because it failed"
+        );
         check(Exited(DownReason::Stopped), Some(How::Code(1)), PhaseName::Stopped, None, None);
     }
 }

@@ -51,7 +51,7 @@ pub struct Program {
     /// `host:port` that it listens on, for [`Ready::Port`].
     pub address: Option<String>,
     /// A program that is not ready after this time is ended. Not used with [`Ready::Delay`].
-    pub ready_deadline: Duration,
+    pub ready_timeout: Duration,
     /// Lines that are kept of what it writes.
     pub output_lines: usize,
     /// Its log directory, `logs` by default. A relative path begins at the directory in which the program runs.
@@ -91,11 +91,11 @@ impl Program {
             server_type: server.server_type.clone(),
             master: config.master.address(),
             launch: server.launch.clone()?,
-            policy: settings.policy(server.restart),
+            policy: Policy { stop_deadline: server.stop_deadline, ..settings.policy(server.restart) },
             cpus: server.cpus.clone(),
             ready: server.ready.unwrap_or(settings.ready),
             address: server.address(),
-            ready_deadline: settings.ready_deadline,
+            ready_timeout: server.ready_timeout,
             output_lines: settings.output_lines,
             logs: server.logs.clone(),
             crons: config.crons_of(server),
@@ -165,7 +165,7 @@ impl Supervised {
             control: control.clone(),
             ready: program.ready,
             address: program.address.clone(),
-            ready_deadline: program.ready_deadline,
+            ready_timeout: program.ready_timeout,
         };
         let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
         let watcher = recorder(program.journal.clone(), program.id.clone(), "the program", false);
