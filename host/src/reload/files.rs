@@ -188,7 +188,7 @@ mod tests {
         difference.wait_for(faulty).await.unwrap();
         stop.cancel();
         following.await.unwrap();
-        let said: Vec<_> = journal.page(0).events.into_iter().map(|event| event.message).collect();
+        let said: Vec<_> = journal.page(0).events.into_iter().map(|event| event.message.clone()).collect();
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("1 server is new") && said[1].contains("what runs again"), "{said:?}");
         assert!(said[2].contains("cannot be taken") && said[2].contains("servers.json"), "{said:?}");

@@ -84,7 +84,7 @@ async fn other_settings_take_effect_while_the_module_runs() {
     // A grant that is given has the refused file installed again, without a change of the file.
     let applied = console.apply(say(settings_of(&json!({"n": 2}), PROBE))).await;
     assert_eq!(applied.again, ["probe"]);
-    crate::support::eventually("the module is in force again", async || look().await.is_ok()).await;
+    crate::support::eventually("the module is in force again", async || look().await.ok()).await;
     assert_eq!(client.ask("probe", json!({"do": "get", "key": "k"})).await.unwrap(), json!(1));
     cluster.stop().await;
 }
