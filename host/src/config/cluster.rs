@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::credentials;
 use super::crons::{self, Cron};
 use super::fault::{ConfigErrors, Faults};
-use super::files::{Files, TOKENS, USERS};
+use super::files::{FILES, Files, TOKENS, USERS};
 use super::servers::{self, Master, Server, ServerDefaults, Taken};
 use super::settings::{ModuleSettings, Settings};
 use crate::auth::{MonitorToken, User};
@@ -105,6 +105,12 @@ impl Config {
             tokens,
             settings,
         })
+    }
+
+    /// The paths at which the files may be that a plan compares: all but those of users and tokens.
+    pub fn paths(dir: &Path, environment: &str) -> Vec<PathBuf> {
+        let compared = FILES.iter().filter(|name| **name != USERS && **name != TOKENS);
+        compared.flat_map(|name| [dir.join(name), dir.join(environment).join(name)]).collect()
     }
 
     /// The server of that id.

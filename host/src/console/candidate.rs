@@ -8,7 +8,7 @@ use super::registry::{MAX_UNITS, Registry};
 use super::settings::Settings;
 use super::source::{Origin, Source};
 use super::table::{Table, Unit};
-use crate::plugin::{Compiled, Descriptor, Engine, Grants, IdDescriptor, Limits, Module};
+use crate::plugin::{Compiled, Descriptor, Engine, Grants, IdDescriptor, Identity, Limits, Module};
 
 /// A version that has passed every check and waits for the swap.
 pub(super) struct Candidate {
@@ -28,18 +28,14 @@ impl Candidate {
         source: Source,
         compiled: &Arc<Compiled>,
     ) -> Result<Candidate, InstallError> {
-        let (settings, identity) = (&registry.settings, &registry.identity);
+        let settings = &*registry.settings();
         let all = settings.ids(&source.name, &compiled.descriptor().ids);
-        let grants = grants(settings, &source, &all);
+        let grants = grants(settings, &source.grants, &all);
         let first = all.first().map_or("", |id| &id.id);
         grants.check(first, &compiled.inspection().imports)?;
-        let mut limits = limits(settings, &source, &all, compiled.descriptor());
-        limits.memory = limits.memory.min(engine.limits().max_memory);
+        let limits = limits(settings, engine, &source.origin, &all, compiled.descriptor());
         let module = Arc::new(Module::new(engine, &source.name, compiled, limits)?);
-        let here =
-            |id: &IdDescriptor| id.applies_to(identity.role) && settings.applies_to(&id.id, &identity.server_type);
-        let (ids, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(here);
-        let elsewhere = elsewhere.into_iter().map(|id| id.id).collect();
+        let (ids, elsewhere) = here(settings, &registry.identity, all);
         let candidate = Candidate { source, module, ids, elsewhere };
         candidate.replaced(settings, &registry.table.read())?;
         Ok(candidate)
@@ -107,21 +103,39 @@ impl Candidate {
     }
 }
 
+/// The ids of a file on this host, and those that it has only on others.
+pub(super) fn here(
+    settings: &Settings,
+    identity: &Identity,
+    all: Vec<IdDescriptor>,
+) -> (Vec<IdDescriptor>, BTreeSet<String>) {
+    let here = |id: &IdDescriptor| id.applies_to(identity.role) && settings.applies_to(&id.id, &identity.server_type);
+    let (ids, elsewhere): (Vec<_>, Vec<_>) = all.into_iter().partition(here);
+    (ids, elsewhere.into_iter().map(|id| id.id).collect())
+}
+
 /// Limits of a file: those of the first of its ids for which the configuration has limits, else the common ones. What a built-in module wants
 /// itself counts where the configuration does not say otherwise.
-fn limits(settings: &Settings, source: &Source, ids: &[IdDescriptor], descriptor: &Descriptor) -> Limits {
+pub(super) fn limits(
+    settings: &Settings,
+    engine: &Engine,
+    origin: &Origin,
+    ids: &[IdDescriptor],
+    descriptor: &Descriptor,
+) -> Limits {
     let own = ids.iter().find_map(|id| settings.modules.get(&id.id).and_then(|module| module.limits.clone()));
     let mut limits = own.unwrap_or_else(|| settings.limits.clone());
-    if source.origin == Origin::BuiltIn {
+    if *origin == Origin::BuiltIn {
         descriptor.limits.raise(&mut limits, &settings.limits);
     }
     limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
+    limits.memory = limits.memory.min(engine.limits().max_memory);
     limits
 }
 
 /// What the file may import: what was granted to any of its ids. Where it takes a built-in module's place, also what that module may import.
-fn grants(settings: &Settings, source: &Source, ids: &[IdDescriptor]) -> Grants {
-    let mut grants = source.grants.clone();
+pub(super) fn grants(settings: &Settings, own: &Grants, ids: &[IdDescriptor]) -> Grants {
+    let mut grants = own.clone();
     for id in ids {
         if let Some(module) = settings.modules.get(&id.id) {
             grants.extend(&module.grants);

@@ -112,17 +112,18 @@ impl Registry {
         let table = self.table.read();
         let status = |(id, slot): (&String, &Arc<Slot>)| {
             let (unit, stats) = (&slot.unit, &slot.context.stats);
-            let inspection = unit.module.inspection();
+            let module = unit.module();
+            let inspection = module.inspection();
             let (calls, failures) = stats.total();
             let here = |handler: &Handler| inspection.has(*handler);
             ModuleStatus {
                 id: id.clone(),
                 roles: slot.descriptor.roles.clone().unwrap_or_else(|| vec![HostRole::Master, HostRole::Monitor]),
                 handlers: Handler::ALL.iter().filter(|h| here(h)).map(|handler| handler.as_str()).collect(),
-                version: unit.module.descriptor().version.clone(),
+                version: unit.module().descriptor().version.clone(),
                 digest: inspection.digest.clone(),
                 size: inspection.size,
-                state: match (disabled.contains(id), unit.module.put_aside().is_empty()) {
+                state: match (disabled.contains(id), unit.module().put_aside().is_empty()) {
                     (true, _) => "disabled",
                     (false, false) => "put-aside",
                     (false, true) => "enabled",

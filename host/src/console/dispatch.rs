@@ -84,15 +84,16 @@ impl Registry {
         let found = self.find(inbound.module, inbound.handler);
         let slot = found.as_ref().ok().map(|(slot, _)| slot);
         let client = inbound.caller.role == CallerRole::Client;
+        let operations = slot.filter(|_| client).map(|slot| slot.operations());
         let visited = if client {
-            Visited::new(slot.and_then(|slot| slot.operations.by.as_deref()), inbound.body)
+            Visited::new(operations.as_ref().and_then(|operations| operations.by.as_deref()), inbound.body)
         } else {
             Visited::default()
         };
         let call = found.and_then(|(slot, lease)| {
             self.check_enabled(inbound.module)?;
-            if client {
-                permissions::check(&inbound.caller, inbound.module, &slot.operations, &visited.operation)?;
+            if let Some(operations) = &operations {
+                permissions::check(&inbound.caller, inbound.module, operations, &visited.operation)?;
             }
             let way = match lease {
                 Some(lease) => Way::AtOnce(lease),

@@ -47,6 +47,13 @@ pub enum InstallError {
     TooMany,
 }
 
+impl InstallError {
+    /// Whether the file might be accepted under other settings.
+    pub(super) fn is_of_settings(&self) -> bool {
+        !matches!(self, InstallError::Load(_) | InstallError::TooMany)
+    }
+}
+
 impl From<Full> for InstallError {
     fn from(_: Full) -> Self {
         InstallError::TooMany

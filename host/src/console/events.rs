@@ -76,7 +76,7 @@ impl Feeds {
         let Some(source) = self.source.get() else { return };
         let wanted: BTreeSet<String> = {
             let table = registry.table.read();
-            let units = table.units.values().filter(|unit| unit.module.inspection().has(Handler::Events));
+            let units = table.units.values().filter(|unit| unit.module().inspection().has(Handler::Events));
             units.filter_map(|unit| table.ids_of(&unit.name).into_iter().next()).collect()
         };
         let mut feeds = self.feeds.lock();

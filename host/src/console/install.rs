@@ -8,6 +8,7 @@ use super::error::InstallError;
 use super::registry::{FileRefusal, Registry};
 use super::source::{Origin, Source};
 use super::start::call_start;
+use super::table::Unit;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Engine, StagedChanges, Store, StoreView};
@@ -68,7 +69,8 @@ impl Installer {
                 self.registry
                     .record(Event::new(kind::REFUSAL, format!("{name}.wasm was refused: {error}")).module(&name));
                 let conflict = matches!(error, InstallError::Conflict { .. });
-                self.registry.refuse(&name, FileRefusal { why: error.to_string(), conflict });
+                self.registry
+                    .refuse(&name, FileRefusal { why: error.to_string(), conflict, settings: error.is_of_settings() });
             }
         }
         outcome
@@ -80,7 +82,9 @@ impl Installer {
         {
             let table = self.registry.table.read();
             let now = table.units.get(&source.name);
-            if now.is_some_and(|unit| unit.module.inspection().digest == digest && unit.origin == source.origin) {
+            let same = |unit: &&Arc<Unit>| unit.module().inspection().digest == digest && unit.origin == source.origin;
+            // Settings that have changed may give it other ids.
+            if now.filter(same).is_some_and(|unit| self.registry.has_its_ids(&table, unit)) {
                 self.registry.forget_refusal(&source.name);
                 return Ok(Installed { ids: table.ids_of(&source.name), digest, changed: false });
             }
@@ -114,7 +118,7 @@ impl Installer {
     /// # Errors
     /// The first that is refused.
     pub async fn install_built_in(&self) -> Result<(), InstallError> {
-        for built_in in &self.registry.settings.built_in {
+        for built_in in &self.registry.settings().built_in {
             self.install(built_in.source.clone()).await?;
         }
         Ok(())

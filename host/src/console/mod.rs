@@ -6,12 +6,13 @@
 //! |---|---|---|
 //! | `Registry` | the table of module ids, what each id has on this host, what is disabled, what was refused | `registry`, `table`, `settings` |
 //! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `life`, `commands`, `observe` |
-//! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap` |
+//! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap`, `apply` |
 //! | `Turns` | what calls modules unasked: timers, feeds of server events, `start` | `turns`, `events`, `start` |
 //!
 //! The installer uses the turns and the registry, the turns use the registry, the registry uses neither. This part knows no sockets and no module by
 //! name.
 
+mod apply;
 mod asked;
 mod candidate;
 mod commands;
@@ -45,6 +46,7 @@ use install::Installer;
 use registry::Registry;
 use turns::Turns;
 
+pub use apply::Applied;
 pub use asked::Asked;
 pub use commands::{CommandAnswer, ModuleStatus};
 pub use dispatch::{Admitted, Inbound, Reply};
@@ -117,6 +119,18 @@ impl Console {
     /// [`InstallError`] says why the file was refused; it is also shown by `modules` until a version is accepted.
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
         self.installer.install(source).await
+    }
+
+    /// Takes over other settings, without a restart of anything: levels and what a module may turn to at once, limits at the next call, options when
+    /// the module asks for them the next time, intervals from now on. A file that may no longer import what it imports is taken out. Files that were
+    /// refused, and files whose ids are others now, are installed again by whoever follows [`Console::files_to_install`].
+    pub async fn apply(&self, settings: Settings) -> Applied {
+        self.installer.apply(settings).await
+    }
+
+    /// Waits for names of files, without their ending, that settings which have changed make worth another try. One task may wait.
+    pub async fn files_to_install(&self) -> BTreeSet<String> {
+        self.registry.again.next().await
     }
 
     /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes

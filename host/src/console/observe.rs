@@ -12,7 +12,7 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
     let host = registry.identity.role.as_str();
     let (ids, units) = {
         let table = registry.table.read();
-        let units: Vec<_> = table.units.values().map(|unit| (unit.name.clone(), unit.module.clone())).collect();
+        let units: Vec<_> = table.units.values().map(|unit| (unit.name.clone(), unit.module())).collect();
         (table.slots.len(), units)
     };
     gauge!("pomelo_modules", "host" => host).set(count(ids));

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use super::life::Life;
 use super::settings::Settings;
@@ -29,7 +30,9 @@ pub(super) const MAX_UNITS: usize = 256;
 /// What a host knows of its modules.
 pub(super) struct Registry {
     pub identity: Arc<Identity>,
-    pub settings: Settings,
+    settings: RwLock<Arc<Settings>>,
+    /// Names of files of the modules' directory that are worth another try, because the settings have changed.
+    pub again: Again,
     pub life: Life,
     services: Arc<Services>,
     /// The modules in force.
@@ -48,6 +51,37 @@ pub(super) struct FileRefusal {
     pub why: String,
     /// Whether another file has an id that this one claims: once that file goes, this one is worth another try.
     pub conflict: bool,
+    /// Whether other settings could have it accepted.
+    pub settings: bool,
+}
+
+/// Names of files that are worth another try, for whoever can read the files. Bounded by [`MAX_UNITS`], because they are those of files that are in
+/// force or were refused.
+#[derive(Default)]
+pub(super) struct Again {
+    names: Mutex<BTreeSet<String>>,
+    told: Notify,
+}
+
+impl Again {
+    pub fn add(&self, names: impl IntoIterator<Item = String>) {
+        let mut all = self.names.lock();
+        all.extend(names);
+        if !all.is_empty() {
+            self.told.notify_one();
+        }
+    }
+
+    /// Waits for names, and takes them. One task may wait.
+    pub async fn next(&self) -> BTreeSet<String> {
+        loop {
+            let names = std::mem::take(&mut *self.names.lock());
+            if !names.is_empty() {
+                return names;
+            }
+            self.told.notified().await;
+        }
+    }
 }
 
 /// There is no room for one more module id.
@@ -68,13 +102,31 @@ impl Registry {
         }
         Registry {
             identity: Arc::new(identity),
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
+            again: Again::default(),
             life: Life::default(),
             services: Arc::new(services),
             table: RwLock::default(),
             contexts: Mutex::default(),
             disabled: RwLock::new(disabled),
             refusals: Mutex::default(),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
+    /// Puts other settings in force, for all that is looked up from now on, and for the options, grants and stores of the module ids that are known.
+    pub fn replace_settings(&self, settings: Arc<Settings>) {
+        // The contexts stay locked, because one that is made meanwhile must not keep what was in force before.
+        let contexts = self.contexts.lock();
+        *self.settings.write() = settings.clone();
+        for (id, context) in contexts.iter() {
+            let (options, grants, limit) = settings.context(id);
+            context.configure(options, grants);
+            context.store.set_limit(limit);
         }
     }
 
@@ -87,21 +139,17 @@ impl Registry {
         if contexts.len() >= MAX_CONTEXTS {
             return Err(Full);
         }
-        let settings = self.settings.modules.get(id);
-        let limits = settings.and_then(|module| module.limits.as_ref()).unwrap_or(&self.settings.limits);
-        let store = match &self.settings.keeper {
-            Some(keeper) => Store::with_keeper(limits.store, id, keeper.clone()),
-            None => Store::new(limits.store),
+        let settings = self.settings();
+        let (options, grants, limit) = settings.context(id);
+        let store = match &settings.keeper {
+            Some(keeper) => Store::with_keeper(limit, id, keeper.clone()),
+            None => Store::new(limit),
         };
-        let mut grants = settings.map(|module| module.grants.clone()).unwrap_or_default();
-        if let Some(built_in) = self.settings.built_in(id) {
-            grants.extend(&built_in.source.grants);
-        }
         let context = Arc::new(Context::new(
             id,
             self.identity.clone(),
             self.services.clone(),
-            settings.map_or_else(|| "{}".into(), |module| module.options.clone()),
+            options,
             grants,
             Arc::new(store),
             self.neighbours(),
@@ -134,7 +182,7 @@ impl Registry {
         let changed = if enable { disabled.remove(id) } else { disabled.insert(id.to_owned()) };
         if changed {
             let state = if enable { ENABLED } else { DISABLED };
-            if let Some(keeper) = self.settings.keeper.as_ref().filter(|_| self.identity.role == HostRole::Master) {
+            if let Some(keeper) = self.settings().keeper.as_ref().filter(|_| self.identity.role == HostRole::Master) {
                 keeper.put(STATES, id, Some(state.into()));
             }
             tracing::info!(module = id, enabled = enable, "a module was {state}");
@@ -168,6 +216,12 @@ impl Registry {
     /// By file: why its newest version was refused.
     pub fn refusals(&self) -> BTreeMap<String, String> {
         self.refusals.lock().iter().map(|(file, refusal)| (file.clone(), refusal.why.clone())).collect()
+    }
+
+    /// The files that were refused, and might be accepted under other settings.
+    pub fn refused_by_settings(&self) -> Vec<String> {
+        let refusals = self.refusals.lock();
+        refusals.iter().filter(|(_, refusal)| refusal.settings).map(|(file, _)| file.clone()).collect()
     }
 
     /// Whether the newest version of a file was refused because another file has an id that it claims.
@@ -206,6 +260,6 @@ impl ModulesInForce for Weak<Registry> {
     fn module(&self, id: &str) -> Option<Arc<Module>> {
         let registry = self.upgrade()?;
         let table = registry.table.read();
-        table.slots.get(id).map(|slot| slot.unit.module.clone())
+        table.slots.get(id).map(|slot| slot.unit.module())
     }
 }

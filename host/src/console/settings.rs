@@ -124,6 +124,17 @@ impl Settings {
         operations
     }
 
+    /// What a module id's context has: options, grants, and the most bytes of its store.
+    pub(super) fn context(&self, id: &str) -> (String, Grants, usize) {
+        let module = self.modules.get(id);
+        let limits = module.and_then(|module| module.limits.as_ref()).unwrap_or(&self.limits);
+        let mut grants = module.map(|module| module.grants.clone()).unwrap_or_default();
+        if let Some(built_in) = self.built_in(id) {
+            grants.extend(&built_in.source.grants);
+        }
+        (module.map_or_else(|| "{}".into(), |module| module.options.clone()), grants, limits.store)
+    }
+
     /// The built-in module that has the id.
     pub(super) fn built_in(&self, id: &str) -> Option<&BuiltIn> {
         self.built_in.iter().find(|built_in| built_in.ids.contains(id))

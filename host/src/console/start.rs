@@ -67,7 +67,7 @@ impl Turns {
         let slot = &claim.slot;
         if self.in_force(slot) {
             let store = StoreView::direct(slot.context.store.clone());
-            if let Err(failure) = call_start(slot.unit.module.clone(), slot.context.clone(), store).await {
+            if let Err(failure) = call_start(slot.unit.module(), slot.context.clone(), store).await {
                 return Err((claim, failure));
             }
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
 
 use super::candidate::Candidate;
 use super::error::InstallError;
@@ -27,16 +29,15 @@ impl Installer {
         let contexts = candidate.ids.iter().map(|id| self.registry.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
         let mut table = self.registry.table.write();
         // What was true at the check may have changed while the candidate started.
-        let replaced = candidate.replaced(&self.registry.settings, &table)?;
+        let replaced = candidate.replaced(&self.registry.settings(), &table)?;
         let lane = replaced.first().map(|unit| unit.lane.clone());
-        let unit = Arc::new(Unit {
-            name: candidate.source.name.clone(),
-            origin: candidate.source.origin.clone(),
-            module: candidate.module.clone(),
-            lane: lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.registry.life))),
-            since: SystemTime::now(),
-            elsewhere: candidate.elsewhere,
-        });
+        let settings = self.registry.settings();
+        let unit = Arc::new(Unit::new(
+            (candidate.source.name.clone(), candidate.source.origin.clone()),
+            candidate.module.clone(),
+            lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.registry.life))),
+            candidate.elsewhere,
+        ));
         let before: Vec<Arc<Slot>> = table
             .slots
             .values()
@@ -46,10 +47,10 @@ impl Installer {
         for old in &replaced {
             table.remove(&old.name);
         }
-        for (context, id) in contexts.into_iter().zip(candidate.ids) {
-            let descriptor = self.registry.settings.timer(id);
+        for (context, descriptor) in contexts.into_iter().zip(candidate.ids) {
             context.store.declare(candidate.module.descriptor());
-            let operations = self.registry.settings.operations(&descriptor.id, candidate.module.descriptor());
+            let operations = settings.operations(&descriptor.id, candidate.module.descriptor());
+            let operations = RwLock::new(Arc::new(operations));
             let started = AtomicBool::new(staged.is_some());
             let slot = Slot { context, unit: unit.clone(), descriptor, operations, started };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
@@ -85,22 +86,23 @@ impl Installer {
         before: Vec<Arc<Slot>>,
         undo: Vec<(Arc<Store>, StoreUndo)>,
     ) {
-        let drain = self.registry.settings.drain();
+        let drain = self.registry.settings().drain();
         let probation = PROBATION.min(drain);
         let swapped = Instant::now();
+        let module = unit.module();
         let trapped = tokio::select! {
             () = self.registry.life.shutdown.cancelled() => false,
             // A built-in module replaces a file that is gone, and that file does not come back.
             () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
             () = tokio::time::sleep(probation) => false,
-            () = unit.module.first_trap() => true,
+            () = module.first_trap() => true,
         };
         if trapped && self.take_back(&unit, &replaced, before, undo) {
-            unit.module.drain(drain).await;
+            unit.module().drain(drain).await;
             return;
         }
         let left = drain.saturating_sub(swapped.elapsed());
-        futures_util::future::join_all(replaced.iter().map(|old| old.module.drain(left))).await;
+        futures_util::future::join_all(replaced.iter().map(|old| async { old.module().drain(left).await })).await;
     }
 
     /// Puts back what a version replaced, unless something else is in force by now.
@@ -117,10 +119,15 @@ impl Installer {
         }
         table.remove(&unit.name);
         for old in replaced {
+            // The settings may have changed meanwhile.
+            if let Some(under_limits) = self.under_limits(&self.registry.settings(), old) {
+                old.replace(under_limits);
+            }
             table.units.insert(old.name.clone(), old.clone());
         }
         for slot in before {
-            slot.context.store.declare(slot.unit.module.descriptor());
+            slot.context.store.declare(slot.unit.module().descriptor());
+            self.registry.set_operations(&self.registry.settings(), &slot);
             // An id that the new version had given up may be another file's by now.
             table.slots.entry(slot.descriptor.id.clone()).or_insert(slot);
         }
@@ -132,7 +139,7 @@ impl Installer {
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
         self.registry.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
-        self.registry.refuse(&unit.name, FileRefusal { why: why.into(), conflict: false });
+        self.registry.refuse(&unit.name, FileRefusal { why: why.into(), conflict: false, settings: false });
         self.turns.schedule();
         true
     }
@@ -147,14 +154,14 @@ impl Installer {
         if let Some(unit) = removed {
             self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
             self.turns.schedule();
-            let drain = self.registry.settings.drain();
-            self.registry.life.tasks.spawn(async move { unit.module.drain(drain).await });
+            let drain = self.registry.settings().drain();
+            self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });
         }
     }
 
     /// Installs the built-in modules to whose ids no file answers, or only files that are `going`.
     pub(super) async fn restore_built_in(&self, going: impl Fn(&str) -> bool) {
-        for built_in in &self.registry.settings.built_in {
+        for built_in in &self.registry.settings().built_in {
             let answered = {
                 let table = self.registry.table.read();
                 let stays = |unit: &Arc<Unit>| !going(&unit.name);

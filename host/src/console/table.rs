@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use super::lane::Lane;
 use super::source::Origin;
+use parking_lot::RwLock;
+
 use crate::plugin::{Context, Handler, IdDescriptor, Lease, Module, Operations};
 
 /// The modules in force. Changed only in one step, under the lock that it stands in.
@@ -22,7 +24,8 @@ pub(super) struct Table {
 pub(super) struct Unit {
     pub name: String,
     pub origin: Origin,
-    pub module: Arc<Module>,
+    /// The version. Replaced by the same version under other limits, while the table is locked for writing.
+    module: RwLock<Arc<Module>>,
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
     pub lane: Arc<Lane>,
     pub since: SystemTime,
@@ -30,13 +33,35 @@ pub(super) struct Unit {
     pub elsewhere: BTreeSet<String>,
 }
 
+impl Unit {
+    pub fn new(
+        (name, origin): (String, Origin),
+        module: Arc<Module>,
+        lane: Arc<Lane>,
+        elsewhere: BTreeSet<String>,
+    ) -> Self {
+        Unit { name, origin, module: RwLock::new(module), lane, since: SystemTime::now(), elsewhere }
+    }
+
+    /// The version.
+    pub fn module(&self) -> Arc<Module> {
+        self.module.read().clone()
+    }
+
+    /// Puts the version under other limits, and returns it as it was. To be called while the table is locked for writing.
+    pub fn replace(&self, module: Arc<Module>) -> Arc<Module> {
+        std::mem::replace(&mut *self.module.write(), module)
+    }
+}
+
 /// A module id in force.
 pub(super) struct Slot {
     pub context: Arc<Context>,
     pub unit: Arc<Unit>,
+    /// What the file says of the id. What the configuration says instead is looked up where it is used.
     pub descriptor: IdDescriptor,
     /// What clients may ask for: what the descriptor says, overridden by what the configuration says.
-    pub operations: Operations,
+    pub operations: RwLock<Arc<Operations>>,
     /// Whether this version's `start` has been called under this id, or is being called.
     pub started: AtomicBool,
 }
@@ -44,19 +69,24 @@ pub(super) struct Slot {
 impl Slot {
     /// A lease of the version. To be called while the table is locked for reading, because the version cannot have been replaced then.
     pub fn lease(&self) -> Lease {
-        self.unit.module.lease()
+        self.unit.module().lease()
+    }
+
+    /// What clients may ask for.
+    pub fn operations(&self) -> Arc<Operations> {
+        self.operations.read().clone()
     }
 
     /// Whether calls of a handler run one at a time.
     pub fn is_serial(&self, handler: Handler) -> bool {
-        self.unit.module.descriptor().is_serial(handler)
+        self.unit.module().descriptor().is_serial(handler)
     }
 }
 
 impl Table {
     /// All versions in force.
     pub fn modules(&self) -> Vec<Arc<Module>> {
-        self.units.values().map(|unit| unit.module.clone()).collect()
+        self.units.values().map(|unit| unit.module()).collect()
     }
 
     /// The ids that a file answers to on this host, in order.

@@ -63,10 +63,14 @@ impl Turns {
             return;
         }
         self.feeds.follow(&self.registry);
-        let role = self.registry.identity.role;
+        let (role, settings) = (self.registry.identity.role, self.registry.settings());
         let wanted: Vec<_> = {
             let table = self.registry.table.read();
-            table.slots.iter().filter_map(|(id, slot)| Some((id.clone(), slot.descriptor.timer_on(role)?))).collect()
+            table
+                .slots
+                .iter()
+                .filter_map(|(id, slot)| Some((id.clone(), settings.timer(slot.descriptor.clone()).timer_on(role)?)))
+                .collect()
         };
         let mut timers = self.timers.lock();
         timers.retain(|id, timer| wanted.contains(&(id.clone(), (timer.delay, timer.interval))));

@@ -40,10 +40,15 @@ pub mod kind {
     /// A monitor serves metrics and health at an address.
     pub const HTTP: &str = "http";
 
+    /// The files of the configuration differ from what runs, cannot be read, or are what runs again.
+    pub const FILES: &str = "files";
+    /// Settings that have changed were taken over without a restart.
+    pub const APPLY: &str = "apply";
+
     /// All of them.
-    const ALL: [&str; 15] = [
+    const ALL: [&str; 16] = [
         JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
-        HTTP,
+        HTTP, FILES, APPLY,
     ];
 
     /// The kind as a metric's label. A kind that is not listed here is `other`.

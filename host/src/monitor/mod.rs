@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::console::{Console, InstallError, Settings};
+use crate::console::{Applied, Console, InstallError, Settings};
 use crate::journal::Journal;
 use crate::plugin::capability::Services;
 use crate::plugin::{Engine, HostRole, Identity, ModulesInForce};
@@ -97,6 +97,8 @@ pub struct Monitor {
     link: Arc<link::MasterLink>,
     console: Console,
     profiler: Arc<HostProfiler>,
+    /// The host's own scripts. They are not used where `services` came with others.
+    scripts: Arc<HostScripts>,
     stop: CancellationToken,
     tasks: TaskTracker,
     observed: Arc<observe::MonitorHealth>,
@@ -141,7 +143,7 @@ impl Monitor {
         let observed = Arc::new(observe::MonitorHealth { link: link.clone(), console: console.clone() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let _ends = stop.clone().drop_guard();
-        Ok(Monitor { link, console, profiler, stop, tasks, observed, _ends })
+        Ok(Monitor { link, console, profiler, scripts, stop, tasks, observed, _ends })
     }
 
     /// Connects to the master at `address` (`host:port`), and connects again when the connection is lost. The registration follows the server's
@@ -182,6 +184,12 @@ impl Monitor {
     /// The console service.
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// Takes over other settings of modules and scripts, without a restart of anything.
+    pub async fn apply(&self, settings: Settings, scripts: scripts::Settings) -> Applied {
+        self.scripts.apply(scripts);
+        self.console.apply(settings).await
     }
 
     /// Ends the monitor and tells the master. Calls under way have the time given to be answered.

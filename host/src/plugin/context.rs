@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::RwLock;
+
 use super::capability::Services;
 use super::log_budget::LogBudget;
 use super::{Grants, Identity, Stats, Store};
@@ -23,10 +25,8 @@ pub struct Context {
     pub identity: Arc<Identity>,
     /// What the host offers.
     pub services: Arc<Services>,
-    /// The module's options, JSON text.
-    pub options: String,
-    /// What the operator granted.
-    pub grants: Grants,
+    /// What the configuration says of the module: its options, and what is granted. It may change while calls are under way.
+    configured: RwLock<(String, Grants)>,
     /// The module's store.
     pub store: Arc<Store>,
     /// The modules of this host.
@@ -54,12 +54,26 @@ impl Context {
             id,
             identity,
             services,
-            options,
-            grants,
+            configured: RwLock::new((options, grants)),
             store,
             neighbours,
             log_budget: LogBudget::new(Instant::now()),
         }
+    }
+
+    /// The module's options, JSON text.
+    pub fn options(&self) -> String {
+        self.configured.read().0.clone()
+    }
+
+    /// Whether the operator granted that the module may, through an interface, turn to the module `id`.
+    pub fn reaches(&self, interface: &str, id: &str) -> bool {
+        self.configured.read().1.reaches(interface, id)
+    }
+
+    /// Takes over other options and grants. The next look at them, also of a call that is under way, sees these.
+    pub fn configure(&self, options: String, grants: Grants) {
+        *self.configured.write() = (options, grants);
     }
 
     /// Whether what is set under a key outlives the process.

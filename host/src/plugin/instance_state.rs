@@ -136,7 +136,7 @@ impl InstanceState {
     /// `forbidden`.
     pub fn may_address(&self, interface: &str, module: &str) -> Result<(), Failure> {
         let context = &self.call()?.context;
-        if context.id == module || context.grants.reaches(interface, module) {
+        if context.id == module || context.reaches(interface, module) {
             return Ok(());
         }
         let message = format!(

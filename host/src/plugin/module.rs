@@ -83,6 +83,14 @@ impl Module {
         })
     }
 
+    /// The same version under other limits, without warm instances and without calls.
+    ///
+    /// # Errors
+    /// As [`Module::new`].
+    pub fn with_limits(&self, limits: Limits) -> Result<Self, LoadError> {
+        Module::new(&self.engine, &self.name, &self.compiled, limits)
+    }
+
     /// What was read off the file.
     pub fn inspection(&self) -> &Inspection {
         &self.compiled.inspection

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -16,7 +17,7 @@ const OVERHEAD: usize = 64;
 /// The store of one module id on one host. It outlives calls, traps and versions of the module. Keys that the module declared durable also
 /// outlive the process, where the host has a [`Keeper`].
 pub struct Store {
-    pub(super) limit: usize,
+    limit: AtomicUsize,
     pub(super) contents: Mutex<Contents>,
     pub(super) durable: Option<DurableKeys>,
 }
@@ -109,7 +110,7 @@ impl Contents {
 impl Store {
     /// An empty store for at most `limit` bytes. Nothing of it outlives the process.
     pub fn new(limit: usize) -> Self {
-        Store { limit, contents: Mutex::default(), durable: None }
+        Store { limit: AtomicUsize::new(limit), contents: Mutex::default(), durable: None }
     }
 
     /// A store with the keys that the keeper has of the module `id`.
@@ -119,7 +120,7 @@ impl Store {
             contents.put(None, &key, Some(value.into()));
         }
         let durable = DurableKeys { id: id.to_owned(), keeper, descriptor: RwLock::default() };
-        Store { limit, contents: Mutex::new(contents), durable: Some(durable) }
+        Store { limit: AtomicUsize::new(limit), contents: Mutex::new(contents), durable: Some(durable) }
     }
 
     /// From now on the keys that this descriptor declares durable are kept. Keys that only the descriptor before it declared are no longer kept.
@@ -136,6 +137,16 @@ impl Store {
                 _ => {}
             }
         }
+    }
+
+    /// The most bytes that it may hold.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the most bytes that it may hold. What it holds beyond that stays, but it may only shrink then.
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// The value of a key.

@@ -63,13 +63,13 @@ impl StoreView {
             return Ok(false);
         }
         if let Some(value) = new {
-            contents.check(self.store.limit, key, value)?;
+            contents.check(self.store.limit(), key, value)?;
         }
         let new = new.map(Arc::from);
         match staged.as_mut() {
             Some(changes) => {
                 let before = changes.insert(key.to_owned(), new);
-                if contents.bytes_with(changes) > self.store.limit.max(contents.bytes) {
+                if contents.bytes_with(changes) > self.store.limit().max(contents.bytes) {
                     match before {
                         Some(before) => changes.insert(key.to_owned(), before),
                         None => changes.remove(key),

@@ -1,4 +1,4 @@
-//! What changes on disk while a host runs: here the modules' directory, in `credentials` users and tokens.
+//! What changes on disk while a host runs: here the modules' directory, in `credentials` users and tokens, in `files` the rest of the configuration.
 //!
 //! A module file that appears is installed. One that changes replaces its earlier version. One that goes is removed.
 //!
@@ -7,9 +7,10 @@
 //! file is a good module: the console service decides.
 
 mod credentials;
+mod files;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::util::Backoff;
 use watch::{Change, Changes};
 
 pub use credentials::CredentialFiles;
+pub use files::{ConfigDifference, ConfigFiles, Difference, LookAgain};
 
 /// How the directory is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +102,12 @@ impl Modules {
                     Change::File { path, closed } => vec![(path, closed)],
                     Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
                 },
+                // Settings have changed: what was refused may be accepted now, or a file has other ids.
+                names = files_to_install(&self.consoles) => {
+                    let mut again = self.files();
+                    again.retain(|path| name_of(path).is_some_and(|name| names.contains(&name)));
+                    again.into_iter().map(|path| (path, true)).collect()
+                }
                 // A file was refused earlier because another file claimed its ids. Try it again, because that other file has changed.
                 () = changed_ids.notified() => {
                     let mut again = self.in_conflict();
@@ -157,6 +165,15 @@ impl Modules {
         all.dedup();
         all
     }
+}
+
+/// Waits until a console service has files that are worth another try. The other services pass over those that they have in force.
+async fn files_to_install(consoles: &[Console]) -> BTreeSet<String> {
+    let waiting = consoles.iter().map(|console| Box::pin(console.files_to_install()));
+    if consoles.is_empty() {
+        return std::future::pending().await;
+    }
+    futures_util::future::select_all(waiting).await.0
 }
 
 /// Whether a path could be a module: `NAME.wasm`, not hidden.

@@ -19,10 +19,10 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Script, ScriptRun, Scripts, Services};
@@ -54,34 +54,57 @@ pub struct HostScripts {
     identity: Arc<Identity>,
     services: Arc<Services>,
     modules: Arc<OnceLock<Arc<dyn Neighbours>>>,
-    grants: Grants,
-    limits: Limits,
+    configured: RwLock<Arc<Configured>>,
     saved: saved::Saved,
     /// By the digest of the content. Those that were run last are at the end.
     compiled: Mutex<VecDeque<([u8; 32], Arc<Compiled>)>>,
     /// All scripts of this host share it. It is in memory.
     store: Arc<Store>,
+}
+
+/// What one run may do and use, and how many may run.
+struct Configured {
+    grants: Grants,
+    limits: Limits,
     /// As many as scripts may be compiled or run at the same time.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+}
+
+impl Configured {
+    fn new(engine: &Engine, grants: Grants, mut limits: Limits) -> Arc<Self> {
+        limits.memory = limits.memory.min(engine.limits().max_memory);
+        let permits = Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS)));
+        Arc::new(Configured { grants, limits, permits })
+    }
 }
 
 impl HostScripts {
     /// The scripts of a host, which act on `services`.
     pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
-        let Settings { directory, grants, mut limits } = settings;
-        limits.memory = limits.memory.min(engine.limits().max_memory);
+        let Settings { directory, grants, limits } = settings;
         HostScripts {
+            configured: RwLock::new(Configured::new(&engine, grants, limits.clone())),
             engine,
             identity: Arc::new(identity),
             services: Arc::new(services),
             modules: Arc::default(),
-            grants,
             saved: saved::Saved::new(directory),
             compiled: Mutex::default(),
             store: Arc::new(Store::new(limits.store)),
-            permits: Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS)),
-            limits,
         }
+    }
+
+    /// Takes over other grants and limits: the next run has them. Where scripts are kept stays as it is.
+    pub fn apply(&self, settings: Settings) {
+        let Settings { directory: _, grants, limits } = settings;
+        self.store.set_limit(limits.store);
+        *self.configured.write() = Configured::new(&self.engine, grants, limits);
+        // What was compiled was checked against the grants before.
+        self.compiled.lock().clear();
+    }
+
+    fn configured(&self) -> Arc<Configured> {
+        self.configured.read().clone()
     }
 
     /// Says which modules the host has, whose stores a script may be allowed to read.
@@ -91,12 +114,13 @@ impl HostScripts {
     }
 
     /// The right to compile or run one more.
-    fn permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let configured = self.configured();
         let full = |_| {
-            let message = format!("{} scripts are compiled or run on this server already", self.limits.running);
+            let message = format!("{} scripts are compiled or run on this server already", configured.limits.running);
             Failure::new(code::BUSY, message)
         };
-        self.permits.try_acquire().map_err(full)
+        configured.permits.clone().try_acquire_owned().map_err(full)
     }
 
     /// Does something with the saved scripts on a thread that may wait.
@@ -127,7 +151,7 @@ impl HostScripts {
         let component = tokio::task::spawn_blocking(move || content::component(&called, &content));
         let component = component.await.map_err(|error| bad(&error))??;
         let compiled = Compiled::script(&self.engine, component.into()).await.map_err(|error| bad(&error))?;
-        self.grants.check(name, &compiled.inspection().imports).map_err(|refused| {
+        self.configured().grants.check(name, &compiled.inspection().imports).map_err(|refused| {
             let why = match refused {
                 NotGranted::Missing { import, grant, .. } => format!(
                     "it imports `{import}`, which is not granted to scripts: add \"{grant}\" to `grants` of [scripts] in pomelo.toml if they \
@@ -158,14 +182,15 @@ impl HostScripts {
             Script::Content(content) => ("what was sent".to_owned(), "script".to_owned(), content),
         };
         let compiled = self.prepare(&label, content).await?;
-        let module = Module::new(&self.engine, &name, &compiled, self.limits.clone());
+        let configured = self.configured();
+        let module = Module::new(&self.engine, &name, &compiled, configured.limits.clone());
         let module = module.map_err(|error: LoadError| Failure::new(code::BAD_MESSAGE, format!("{name}: {error}")))?;
         let context = Arc::new(Context::new(
             name,
             self.identity.clone(),
             self.services.clone(),
             "{}".into(),
-            self.grants.clone(),
+            configured.grants.clone(),
             self.store.clone(),
             Arc::new(Modules(self.modules.clone())),
         ));
@@ -175,7 +200,7 @@ impl HostScripts {
             msg: Some(args),
             wants_answer: true,
             depth,
-            deadline: deadline.min(Instant::now() + self.limits.wall),
+            deadline: deadline.min(Instant::now() + configured.limits.wall),
             store: StoreView::direct(self.store.clone()),
         };
         metrics::counter!("pomelo_scripts_run_total").increment(1);

@@ -1,6 +1,7 @@
 //! Settings of a module in the configuration, as the module sees them.
 
 use pomelo_host::console::ModuleSettings;
+use pomelo_host::plugin::Limits;
 use serde_json::{Value, json};
 
 use crate::support::{Ask, Plan, code_of, fixture, settings_of};
@@ -48,5 +49,42 @@ async fn m2b_a_module_is_loaded_on_the_server_types_that_it_is_for() {
     for server in servers {
         server.stop().await;
     }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_settings_take_effect_while_the_module_runs() {
+    let cluster =
+        Plan::with([("probe", fixture("probe"))]).say("probe", settings_of(&json!({"n": 1}), PROBE)).start().await;
+    let client = cluster.admin().await;
+    let [console, _] = cluster.master.consoles();
+    let look = async || client.ask("probe", json!({"do": "look"})).await;
+    assert_eq!(look().await.unwrap()["options"], json!({"n": 1}));
+    client.ask("probe", json!({"do": "set", "key": "k", "value": 1})).await.unwrap();
+    let say = |settings: ModuleSettings| {
+        let mut all = Plan::default().settings;
+        all.modules.insert("probe".into(), settings);
+        all
+    };
+    let applied = console.apply(say(settings_of(&json!({"n": 2}), PROBE))).await;
+    assert_eq!(applied.modules["probe"], ["options"]);
+    assert_eq!(look().await.unwrap()["options"], json!({"n": 2}));
+    assert!(console.apply(say(settings_of(&json!({"n": 2}), PROBE))).await.is_empty());
+    // A limit counts for the next call, and the store and the calls before it are kept.
+    let limits = Limits { answer: 1, ..Plan::default().settings.limits };
+    let applied =
+        console.apply(say(ModuleSettings { limits: Some(limits), ..settings_of(&json!({"n": 2}), PROBE) })).await;
+    assert_eq!(applied.modules["probe"], ["limits"]);
+    assert_eq!(code_of(&look().await), "bad-answer");
+    // A grant that is taken away takes the module out, with the reason.
+    let applied = console.apply(say(settings_of(&json!({"n": 2}), &["uplink"]))).await;
+    assert!(applied.refused["probe"].contains("add \"cluster\" to `grants`"), "{applied:?}");
+    assert_eq!(code_of(&look().await), "unknown-module");
+    assert!(console.refused()["probe"].contains("cluster"));
+    // A grant that is given has the refused file installed again, without a change of the file.
+    let applied = console.apply(say(settings_of(&json!({"n": 2}), PROBE))).await;
+    assert_eq!(applied.again, ["probe"]);
+    crate::support::eventually("the module is in force again", async || look().await.ok()).await;
+    assert_eq!(client.ask("probe", json!({"do": "get", "key": "k"})).await.unwrap(), json!(1));
     cluster.stop().await;
 }

@@ -38,7 +38,7 @@ impl Host for InstanceState {
     }
 
     fn options(&mut self) -> String {
-        self.call().map(|call| call.context.options.clone()).unwrap_or_else(|_| "{}".into())
+        self.call().map(|call| call.context.options()).unwrap_or_else(|_| "{}".into())
     }
 
     fn caller(&mut self) -> String {

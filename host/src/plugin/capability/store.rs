@@ -36,7 +36,7 @@ impl Host for InstanceState {
 
     fn read(&mut self, module_id: String, key: String) -> Result<Option<String>, types::Failure> {
         let context = &self.call()?.context;
-        if context.id != module_id && !context.grants.reaches("store", &module_id) {
+        if context.id != module_id && !context.reaches("store", &module_id) {
             let message = format!(
                 "module {} may not read the store of {module_id}: it lacks the grant `store:{module_id}`",
                 context.id
