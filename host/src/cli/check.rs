@@ -8,7 +8,7 @@ use clap::Args;
 use super::Exit;
 use super::print::{self, Unprinted};
 use crate::built_in::built_in;
-use crate::config::{self, Finding, Found};
+use crate::config::{self, CronLine, Finding, Found};
 use crate::plugin::{Descriptor, Inspection};
 
 #[derive(Args)]
@@ -32,6 +32,7 @@ pub(super) fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
         let several = report.environments.len() > 1;
         show("", &report.faults, several)?;
         show("warning: ", &report.warnings, several)?;
+        crons(&report.crons, several)?;
         print::line(summary(&report.environments, report.faults.len(), report.warnings.len()))?;
     }
     match report.faults.len() {
@@ -45,6 +46,20 @@ fn show(kind: &str, findings: &[Finding], several: bool) -> Result<(), Unprinted
     for Finding { fault, environments } in findings {
         let place = if several { format!("[{}] ", environments.join(", ")) } else { String::new() };
         print::line(format!("{kind}{place}{fault}"))?;
+    }
+    Ok(())
+}
+
+/// What each cron means, with its next times.
+fn crons(lines: &[CronLine], several: bool) -> Result<(), Unprinted> {
+    for cron in lines {
+        let place = if several { format!("[{}] ", cron.environments.join(", ")) } else { String::new() };
+        let servers = cron.server_id.as_ref().unwrap_or(&cron.server_type);
+        let CronLine { id, time, action, means, next, .. } = cron;
+        print::line(format!(
+            "cron: {place}{servers} {id} \"{time}\" {action}: {means}\n    next: {}",
+            next.join(", ")
+        ))?;
     }
     Ok(())
 }

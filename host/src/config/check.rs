@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use chrono::{DateTime, Local};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::cluster::{Config, DEFAULT_ENVIRONMENT};
 use super::fault::{Fault, Faults};
@@ -37,6 +39,58 @@ pub struct Report {
     pub faults: Vec<Finding>,
     /// What should be looked at.
     pub warnings: Vec<Finding>,
+    /// The crons, in the order of the file.
+    pub crons: Vec<CronLine>,
+}
+
+/// What a cron means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CronLine {
+    /// The type of servers that it is for.
+    pub server_type: String,
+    /// The server that it is for alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// Its id.
+    pub id: String,
+    /// Its time, as in the file.
+    pub time: String,
+    /// The function that is called.
+    pub action: String,
+    /// What the time means, in words.
+    pub means: String,
+    /// The next three times at which it is due, in the time zone of this machine, as RFC 3339 has them.
+    pub next: Vec<String>,
+    /// The checked environments in which it was found.
+    pub environments: Vec<String>,
+}
+
+/// Times of a cron that are shown.
+const NEXT: usize = 3;
+
+/// Adds what the crons of an environment mean. One that is in several environments is kept once, with their names.
+fn mean(lines: &mut Vec<CronLine>, config: &Config, now: &DateTime<Local>) {
+    for cron in &config.crons {
+        let Some(schedule) = &cron.schedule else { continue };
+        let text = |name: &str| cron.members.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let next = std::iter::successors(schedule.next(now), |last| schedule.next(last)).take(NEXT);
+        let line = CronLine {
+            server_type: cron.server_type.clone(),
+            server_id: cron.server_id.clone(),
+            id: cron.id().unwrap_or_default(),
+            time: text("time"),
+            action: text("action"),
+            means: schedule.to_string(),
+            next: next.map(|next| next.to_rfc3339()).collect(),
+            environments: Vec::new(),
+        };
+        let same = |other: &&mut CronLine| CronLine { environments: Vec::new(), ..(**other).clone() } == line;
+        match lines.iter_mut().find(same) {
+            Some(other) => other.environments.push(config.environment.clone()),
+            None => lines.push(CronLine { environments: vec![config.environment.clone()], ..line }),
+        }
+    }
 }
 
 /// The content of a modules' directory. The caller reads it, because this part does not know what a module is.
@@ -52,9 +106,11 @@ pub struct Found {
 pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> Found) -> Report {
     let names = environment.map_or_else(|| found(dir), |name| vec![name.to_owned()]);
     let mut report = Report { environments: names.clone(), ..Report::default() };
+    let now = Local::now();
     for name in names {
         let faults = Faults::default();
         if let Some(config) = Config::read(dir, &name, None, &faults) {
+            mean(&mut report.crons, &config, &now);
             look(&config, dir, &faults, &modules);
         }
         let (faults, warnings) = faults.into_lists();

@@ -51,3 +51,51 @@ fn cpus_that_this_machine_does_not_have_are_warned_of() {
         "{counted}"
     );
 }
+
+const CHATS: (&str, &str) =
+    ("servers.json", r#"{"chat": [{"id": "chat-1"}, {"id": "chat-2"}], "gate": [{"id": "gate-1"}]}"#);
+
+#[test]
+fn crons_that_nobody_fires_are_warned_of_and_stop_no_start() {
+    let said = |crons: &str, part: &str| {
+        let said = warnings(&[CHATS, ("crons.json", crons)], part);
+        said.into_iter().map(|(warning, _)| warning).collect::<Vec<_>>()
+    };
+    let cron = r#"{"id": 1, "time": "0 0/5 * * * *", "action": "a"}"#;
+    let unknown = said(&format!(r#"{{"chatt": [{cron}]}}"#), "no server of type `chatt`");
+    assert!(unknown.len() == 1 && unknown[0].contains("did you mean `chat`?"), "{unknown:?}");
+    let unknown = said(r#"{"zzz": []}"#, "no server of type `zzz`");
+    assert!(unknown[0].contains("known here: chat, gate"), "each is named once: {unknown:?}");
+    let unknown = said(
+        r#"{"chat": [{"id": 1, "time": "* * * * * *", "action": "a", "serverId": "chat-9"}]}"#,
+        "no server `chat-9`",
+    );
+    assert!(unknown.len() == 1 && unknown[0].starts_with("1:71: "), "{unknown:?}");
+    let foreign =
+        said(r#"{"chat": [{"id": "persist", "time": "1 */5 * * * *", "action": "a"}]}"#, "pomelo's own servers");
+    assert!(foreign.len() == 1 && foreign[0].contains("`*/5`"), "{foreign:?}");
+    let elsewhere = ("crons.json", r#"{"remotetest": {"chat": []}}"#);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("master.json", "{}"), CHATS, elsewhere] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    assert!(Config::load(dir.path(), DEFAULT_ENVIRONMENT).unwrap().crons.is_empty());
+    let report = check(dir.path(), Some(DEFAULT_ENVIRONMENT), |_| Found::default());
+    assert!(report.warnings.iter().any(|warning| warning.fault.what.contains("it has no crons")), "{report:?}");
+}
+
+#[test]
+fn what_crons_mean_is_told_once_for_all_environments() {
+    let dir = tempfile::tempdir().unwrap();
+    let crons = r#"{"development": {"chat": [{"id": 1, "time": "0 0/5 * * * *", "action": "chatCron.sweep", "serverId": "chat-1"}]},
+        "production": {"chat": [{"id": 1, "time": "0 0/5 * * * *", "action": "chatCron.sweep", "serverId": "chat-1"}]}}"#;
+    for (name, text) in [("master.json", "{}"), CHATS, ("crons.json", crons)] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let report = check(dir.path(), None, |_| Found::default());
+    let [cron] = &report.crons[..] else { panic!("{report:?}") };
+    assert_eq!(cron.means, "second 0 of minutes 0, 5, 10, … 55 of every hour on every day");
+    assert_eq!(cron.environments, ["development", "production"]);
+    let next: Vec<_> = cron.next.iter().map(|next| DateTime::parse_from_rfc3339(next).unwrap()).collect();
+    assert!(next.len() == 3 && next.is_sorted() && next.iter().all(|next| next.timestamp() % 300 == 0), "{next:?}");
+}

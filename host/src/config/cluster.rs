@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::credentials;
 use super::crons::{self, Cron};
 use super::fault::{ConfigErrors, Faults};
-use super::files::{FILES, Files, TOKENS, USERS};
+use super::files::{CRONS, FILES, Files, TOKENS, USERS};
 use super::servers::{self, Master, Server, ServerDefaults, Taken};
 use super::settings::{ModuleSettings, Settings};
 use crate::auth::{MonitorToken, User};
@@ -91,8 +91,7 @@ impl Config {
             Some(servers::servers(&file.table(node, "servers.json")?, &mut taken, &defaults))
         });
         let servers = servers.flatten().unwrap_or_default();
-        let crons =
-            files.with("crons.json", |file, node| crons::crons(&file.table(node, "crons.json")?, &servers).into());
+        let crons = files.with(CRONS, |file, node| crons::crons(&file.table(node, CRONS)?, &servers).into());
         let users = files.with(USERS, credentials::users);
         let tokens = files.with(TOKENS, credentials::tokens);
         master.flatten().map(|master| Config {

@@ -19,6 +19,8 @@ pub struct Cron {
     pub server_id: Option<String>,
     /// All members as in the file: `id`, `time`, `action`, and whatever else its action is to be given.
     pub members: Map<String, Value>,
+    /// When it is due; absent if its time has a fault.
+    pub schedule: Option<Schedule>,
 }
 
 impl Cron {
@@ -27,7 +29,8 @@ impl Cron {
         self.server_type == server.server_type && self.server_id.as_ref().is_none_or(|id| *id == server.id)
     }
 
-    fn id(&self) -> Option<String> {
+    /// Its id, as text.
+    pub fn id(&self) -> Option<String> {
         match self.members.get("id")? {
             Value::String(id) => Some(id.clone()),
             id => Some(id.to_string()),
@@ -43,7 +46,8 @@ pub(super) fn crons(table: &Table<'_>, servers: &[Server]) -> Vec<Cron> {
         let types: Vec<&str> = servers.iter().map(|server| server.server_type.as_str()).collect();
         if !types.contains(&group.key.as_str()) {
             let what = format!("there is no server of type `{}` in servers.json", group.key);
-            file.fault(group.at, what, did_you_mean(&group.key, &types));
+            // pomelo passes over them, and applications have crons for types that an environment does not run.
+            file.warn(group.at, format!("{what}: nothing of this is run"), did_you_mean(&group.key, &types));
         }
         let Tree::List(nodes) = &group.node.value else {
             file.wrong_type(&group.node, &group.key, "an array of crons", EXAMPLE);
@@ -60,10 +64,24 @@ pub(super) fn crons(table: &Table<'_>, servers: &[Server]) -> Vec<Cron> {
                     _ => file.wrong_type(id, "id", "a number or a text", "\"id\": 1"),
                 },
             }
-            if let Some((time, at)) = table.required("time", EXAMPLE)
-                && let Err(bad) = Schedule::parse(time)
-            {
-                file.fault(at, bad.to_string(), "for example every minute: \"0 * * * * *\"");
+            let mut schedule = None;
+            if let Some((time, at)) = table.required("time", EXAMPLE) {
+                match Schedule::parse(time) {
+                    Ok(read) => {
+                        if let Some(field) = read.foreign() {
+                            let what = format!(
+                                "pomelo's own servers cannot read `{field}` in a time, and end when they start"
+                            );
+                            file.warn(
+                                at,
+                                what,
+                                "`0/5` is every fifth; months are numbers from 0, days of the week from 0 (Sunday)",
+                            );
+                        }
+                        schedule = Some(read);
+                    }
+                    Err(bad) => file.fault(at, bad.to_string(), "for example every minute: \"0 * * * * *\""),
+                }
             }
             table.required("action", EXAMPLE);
             let server_id = table.text("serverId", "\"serverId\": \"chat-server-1\"");
@@ -75,10 +93,11 @@ pub(super) fn crons(table: &Table<'_>, servers: &[Server]) -> Vec<Cron> {
                     .filter(|server| server.server_type == group.key)
                     .map(|server| server.id.as_str())
                     .collect();
-                file.fault(at, format!("there is no server `{id}` of type `{}`", group.key), did_you_mean(id, &known));
+                let what = format!("there is no server `{id}` of type `{}`: this cron is never fired", group.key);
+                file.warn(at, what, did_you_mean(id, &known));
             }
             let server_id = server_id.map(|(id, _)| id.to_owned());
-            let cron = Cron { server_type: group.key.clone(), server_id, members };
+            let cron = Cron { server_type: group.key.clone(), server_id, members, schedule };
             if let Some(id) = cron.id() {
                 let meets = |other: &Cron| {
                     let apart =

@@ -14,8 +14,10 @@ use super::tree::{Node, Source, Tree};
 pub(super) const USERS: &str = "adminUser.json";
 /// Which monitors may join.
 pub(super) const TOKENS: &str = "adminServer.json";
+/// What programs do at set times.
+pub(super) const CRONS: &str = "crons.json";
 /// The files of a configuration.
-pub(super) const FILES: [&str; 6] = ["master.json", "servers.json", USERS, TOKENS, "crons.json", "pomelo.toml"];
+pub(super) const FILES: [&str; 6] = ["master.json", "servers.json", USERS, TOKENS, CRONS, "pomelo.toml"];
 
 /// The largest file that is read, bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -86,7 +88,12 @@ impl Files<'_> {
         let names = environments(&file.source.path, node);
         if !names.is_empty() {
             let what = format!("there is no environment `{}` in this file", self.environment);
-            file.fault(node.at, what, reader::did_you_mean(self.environment, &names));
+            let hint = reader::did_you_mean(self.environment, &names);
+            // Applications have crons for some environments alone. Any other file is needed.
+            match file.source.path.file_name().is_some_and(|name| name == CRONS) {
+                true => file.warn(node.at, format!("{what}: it has no crons"), hint),
+                false => file.fault(node.at, what, hint),
+            }
             return None;
         }
         Some(node)

@@ -25,7 +25,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Finding, Found, Report, check};
+pub use check::{CronLine, Finding, Found, Report, check};
 pub use cluster::{Config, DEFAULT_ENVIRONMENT, Origin, file_name};
 pub use command::Launch;
 pub use credentials::Credentials;

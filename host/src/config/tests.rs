@@ -333,15 +333,8 @@ fn c6_faults_of_crons_are_told_with_their_places() {
     check(r#"{"id": 1, "action": "a"}"#, "1:11", "has no `time`");
     check(r#"{"id": 1, "time": "* * * * *", "action": "a"}"#, "1:29", "is not six fields");
     check(r#"{"id": 1, "time": "* * * * * *"}"#, "1:11", "has no `action`");
-    check(
-        r#"{"id": 1, "time": "* * * * * *", "action": "a", "serverId": "chat-9"}"#,
-        "1:71",
-        "there is no server `chat-9`",
-    );
     let twice = r#"{"id": 1, "time": "* * * * * *", "action": "a"}, {"id": "1", "time": "* * * * * *", "action": "a", "serverId": "chat-1"}"#;
     check(twice, "1:60", "the cron `1` is given twice");
-    let unknown = faults(r#"{"chatt": [{"id": 1, "time": "* * * * * *", "action": "a"}]}"#);
-    assert!(unknown.contains("no server of type `chatt`") && unknown.contains("did you mean `chat`?"), "{unknown}");
 }
 
 #[test]
@@ -405,14 +398,6 @@ fn a_port_that_counts_up_needs_a_count() {
 fn a_masters_port_does_not_count_up_and_no_count_is_suggested() {
     let faults = load(&[("master.json", r#"{"port": "3250++"}"#)]).unwrap_err().0;
     assert_eq!((faults.len(), faults[0].hint.as_str()), (1, r#"for example: "port": 3050"#));
-}
-
-#[test]
-fn a_hint_names_each_word_once() {
-    let servers = r#"{"connector": [{"id": "a"}, {"id": "b"}], "gate": [{"id": "c"}, {"id": "d"}]}"#;
-    let files = [("master.json", MASTER), ("servers.json", servers), ("crons.json", r#"{"zzz": []}"#)];
-    let faults = load(&files).unwrap_err().0;
-    assert_eq!(faults[0].hint, "known here: connector, gate");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub mod kind {
     pub const APPLY: &str = "apply";
 
     /// All of them.
-    const ALL: [&str; 16] = [
+    const ALL: [&str; 18] = [
         JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
         HTTP, FILES, APPLY,
     ];

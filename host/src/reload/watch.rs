@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
-use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, ErrorKind, Event, EventHandler, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// A change in the directory.
@@ -50,13 +51,11 @@ impl Changes {
                 }
             }
         };
-        let mut watcher: Box<dyn Watcher + Send> = if poll {
-            let config = Config::default().with_poll_interval(Duration::from_secs(1)).with_compare_contents(true);
-            Box::new(PollWatcher::new(handler, config).map_err(io::Error::other)?)
-        } else {
-            Box::new(RecommendedWatcher::new(handler, Config::default()).map_err(io::Error::other)?)
+        let watcher = match poll {
+            true => polling(handler, directory),
+            false => by_events(handler, directory, system),
         };
-        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+        let watcher = watcher.map_err(io::Error::other)?;
         Ok(Changes { events, lost, _watcher: watcher })
     }
 
@@ -70,6 +69,56 @@ impl Changes {
             // The watcher holds the other side for as long as this lives.
             None => std::future::pending().await,
         }
+    }
+}
+
+type Watching = notify::Result<Box<dyn Watcher + Send>>;
+
+/// Looks at the directory again and again.
+fn polling(handler: impl EventHandler, directory: &Path) -> Watching {
+    let config = Config::default().with_poll_interval(Duration::from_secs(1)).with_compare_contents(true);
+    let mut watcher = PollWatcher::new(handler, config)?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(Box::new(watcher))
+}
+
+/// Waits for the system's events.
+fn system(handler: impl EventHandler, directory: &Path) -> Watching {
+    let mut watcher = RecommendedWatcher::new(handler, Config::default())?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(Box::new(watcher))
+}
+
+/// Watches by `system`. If the system has no more of what that takes, looks at the directory again and again instead, because a host of many on one
+/// machine must not fail for this.
+fn by_events<H: EventHandler + Clone>(
+    handler: H,
+    directory: &Path,
+    system: impl FnOnce(H, &Path) -> Watching,
+) -> Watching {
+    let error = match system(handler.clone(), directory) {
+        Err(error) => error,
+        watcher => return watcher,
+    };
+    let Some(limit) = exhausted(&error) else { return Err(error) };
+    tracing::warn!(
+        directory = %directory.display(), %error,
+        "the directory is looked at once a second, because {limit} is reached; a larger one, set by `sysctl`, spares that"
+    );
+    polling(handler, directory)
+}
+
+/// The limit that is reached, if the error says that one is.
+fn exhausted(error: &notify::Error) -> Option<&'static str> {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Some("fs.inotify.max_user_watches"),
+        ErrorKind::Io(error) => match error.raw_os_error().map(Errno::from_raw)? {
+            Errno::EMFILE => Some("fs.inotify.max_user_instances (or the process's limit of open files)"),
+            Errno::ENFILE => Some("fs.file-max"),
+            Errno::ENOSPC => Some("fs.inotify.max_user_watches"),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -92,4 +141,33 @@ fn reduce(event: notify::Result<Event>) -> Vec<Change> {
         _ => false,
     };
     event.paths.into_iter().map(|path| Change::File { path, closed }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_system_has_no_more_watches_the_directory_is_polled() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sent, events) = std::sync::mpsc::channel();
+        let full = |_, _: &Path| Err(notify::Error::io(Errno::EMFILE.into()));
+        let watcher = by_events(sent, dir.path(), full).expect("it is polled");
+        std::fs::write(dir.path().join("a.wasm"), "new").unwrap();
+        let event = events.recv_timeout(Duration::from_secs(60)).expect("it is told").unwrap();
+        assert_eq!(event.paths.iter().filter_map(|path| path.file_name()).next_back().unwrap(), "a.wasm");
+        drop(watcher);
+    }
+
+    #[test]
+    fn only_a_limit_that_is_reached_makes_it_poll() {
+        let io = |errno: Errno| notify::Error::io(errno.into());
+        assert!(exhausted(&io(Errno::EMFILE)).unwrap().contains("fs.inotify.max_user_instances"));
+        assert_eq!(exhausted(&io(Errno::ENOSPC)), Some("fs.inotify.max_user_watches"));
+        assert_eq!(exhausted(&notify::Error::new(ErrorKind::MaxFilesWatch)), Some("fs.inotify.max_user_watches"));
+        assert_eq!(exhausted(&io(Errno::EACCES)), None);
+        let gone = |_, _: &Path| Err(notify::Error::io(Errno::EACCES.into()));
+        let (sent, _events) = std::sync::mpsc::channel();
+        assert!(by_events(sent, Path::new("/"), gone).is_err());
+    }
 }

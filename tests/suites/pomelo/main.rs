@@ -1,6 +1,7 @@
 //! pomelo 2.x with this master: npm's real `pomelo`, `pomelo-admin` and `pomelo-cli`, unmodified, in real processes.
 
 mod app;
+mod crons;
 mod mixed;
 mod original;
 mod replay;

@@ -1,22 +1,33 @@
 //! The application's crons: functions of its own that this host calls when they are due.
 //!
-//! Crons are kept in memory. When this host starts again, the configured crons are there, but those that were added while it ran are not. A turn is
-//! skipped and counted while the action of an earlier turn still runs. Turns that passed while the machine slept are not made up for.
+//! Crons are kept in memory. When this host starts again, the configured crons are there, but those that were added while it ran are not.
+//!
+//! | a turn comes | what is done |
+//! |---|---|
+//! | while the action of an earlier turn still runs | it is skipped and counted |
+//! | while the server is not ready | it is skipped and counted; an event says so, once a cron until it is fired again |
+//! | in a time that the clock, set forward, has left out, or in which the machine slept | it is skipped and counted |
+//! | again, because the clock was set back by an hour or less | nothing: it was fired |
+//! | again, because the clock was set back by more | it is fired again, because the clock was wrong before |
+//!
+//! A clock that was set is noticed by comparing it with one that only counts, at least every ten seconds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, TimeDelta};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Reach;
 use crate::cron::Schedule;
 use crate::failure::{Failure, code};
+use crate::journal::{Event, Journal};
 use crate::wire::{raw, shown};
 
 /// The crons that one application may have.
@@ -25,6 +36,12 @@ pub const MAX_CRONS: usize = 256;
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
 /// The longest sleep, so that a changed clock or a machine that was asleep is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// By how much the clock may differ from the one that counts. A larger difference is a clock that was set; smaller ones are how clocks are kept right.
+const TOLERANCE: TimeDelta = TimeDelta::seconds(1);
+/// If the clock is set back by at most this, turns that were fired are not fired again.
+const LITTLE_BACK: TimeDelta = TimeDelta::hours(1);
+/// The kind of the event that a cron is not fired.
+const NOT_FIRED: &str = "cron-not-fired";
 /// The longest name of an action, bytes.
 const MAX_ACTION: usize = 256;
 
@@ -42,6 +59,37 @@ struct CronTask {
     reach: Arc<dyn Reach>,
     table: Mutex<Table>,
     changed: Notify,
+    clock: Clock,
+    /// Absent if the server is always ready.
+    readiness: OnceLock<Readiness>,
+}
+
+/// Tells the time of the day.
+type Clock = Box<dyn Fn() -> DateTime<Local> + Send + Sync>;
+
+/// Whether the server is ready now, and where it is written down that crons were not fired.
+struct Readiness {
+    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    journal: Journal,
+}
+
+/// A moment by both clocks.
+struct Seen {
+    wall: DateTime<Local>,
+    counted: Instant,
+}
+
+impl Seen {
+    fn now(clock: &Clock) -> Self {
+        Seen { wall: clock(), counted: Instant::now() }
+    }
+
+    /// By how much the clock was set forward since `earlier`; negative if it was set back.
+    fn set_since(&self, earlier: &Seen) -> Option<TimeDelta> {
+        let counted = TimeDelta::from_std(self.counted - earlier.counted).unwrap_or(TimeDelta::MAX);
+        let set = (self.wall - earlier.wall).checked_sub(&counted)?;
+        (set.abs() > TOLERANCE).then_some(set)
+    }
 }
 
 #[derive(Default)]
@@ -62,6 +110,10 @@ struct Cron {
     /// The cron as it was given: the argument of its action.
     object: Box<RawValue>,
     next: Option<DateTime<Local>>,
+    /// The turn that was fired last.
+    last: Option<DateTime<Local>>,
+    /// Whether it was said that it is not fired, because the server is not ready.
+    held: bool,
     running: bool,
     fired: u64,
     skipped: u64,
@@ -71,14 +123,25 @@ struct Cron {
 
 impl Crons {
     pub(super) fn new(id: &str, reach: Arc<dyn Reach>) -> Self {
-        let task = CronTask { id: id.to_owned(), reach, table: Mutex::default(), changed: Notify::new() };
+        Self::by_clock(id, reach, Box::new(Local::now))
+    }
+
+    /// As [`Crons::new`], by a clock that may be set.
+    fn by_clock(id: &str, reach: Arc<dyn Reach>, clock: Clock) -> Self {
+        let (table, changed, readiness) = (Mutex::default(), Notify::new(), OnceLock::new());
+        let task = CronTask { id: id.to_owned(), reach, table, changed, clock, readiness };
         let stop = CancellationToken::new();
         Crons { task: Arc::new(task), _stop: stop.clone().drop_guard(), stop }
     }
 
+    /// From now on crons are fired only while `is_ready` says so. `journal` is told of those that are not. Only the first call counts.
+    pub(super) fn only_while(&self, is_ready: impl Fn() -> bool + Send + Sync + 'static, journal: Journal) {
+        let _ = self.task.readiness.set(Readiness { is_ready: Box::new(is_ready), journal });
+    }
+
     /// Adds crons, or replaces those of the same id. If one of them is refused, none is added.
     pub(super) fn add(&self, objects: Vec<Map<String, Value>>) -> Result<(), Failure> {
-        let now = Local::now();
+        let now = (self.task.clock)();
         let mut new = BTreeMap::new();
         for object in objects {
             let (id, cron) = Cron::read(object, &now)?;
@@ -150,6 +213,12 @@ fn id_of(object: &Map<String, Value>) -> Option<String> {
 }
 
 impl Cron {
+    /// Counts a turn that is not fired.
+    fn skip(&mut self) {
+        self.skipped += 1;
+        metrics::counter!("pomelo_crons_total", "outcome" => "skipped").increment(1);
+    }
+
     fn read(object: Map<String, Value>, now: &DateTime<Local>) -> Result<(String, Cron), Failure> {
         let id = id_of(&object).ok_or_else(|| bad("a cron without an `id`, a number or a text"))?;
         let text = |name: &str| {
@@ -170,6 +239,8 @@ impl Cron {
             action,
             object,
             next,
+            last: None,
+            held: false,
             running: false,
             fired: 0,
             skipped: 0,
@@ -182,34 +253,21 @@ impl Cron {
 
 /// Fires the crons that are due, and sleeps until the next one is.
 async fn follow(task: Arc<CronTask>) {
+    let mut seen = Seen::now(&task.clock);
     loop {
-        let now = Local::now();
-        let mut due = Vec::new();
-        let wait = {
-            let mut table = task.table.lock();
-            for (id, cron) in &mut table.crons {
-                if cron.next.is_none_or(|next| next > now) {
-                    continue;
-                }
-                cron.next = cron.schedule.next(&now);
-                if cron.running {
-                    cron.skipped += 1;
-                    metrics::counter!("pomelo_crons_total", "outcome" => "skipped").increment(1);
-                    tracing::warn!(server = task.id, cron = %shown(id), "a turn was skipped: its action still runs");
-                    continue;
-                }
-                (cron.running, cron.fired) = (true, cron.fired + 1);
-                due.push((id.clone(), cron.number, cron.action.clone(), cron.object.clone()));
-            }
-            let next = table.crons.values().filter_map(|cron| cron.next).min();
-            next.map_or(LONGEST_SLEEP, |next| (next - now).to_std().unwrap_or_default())
-        };
+        let now = Seen::now(&task.clock);
+        if let Some(set) = now.set_since(&seen) {
+            task.clock_was_set(&now.wall, set);
+        }
+        seen = now;
+        let (due, next) = task.due(&seen.wall);
         for (id, number, action, object) in due {
             tracing::debug!(server = task.id, cron = %shown(&id), action, "due");
             let answer = task.reach.call(&action, &object, DEADLINE);
             let task = task.clone();
             tokio::spawn(async move { task.answered(&id, number, answer.await.err()) });
         }
+        let wait = next.map_or(LONGEST_SLEEP, |next| (next - seen.wall).to_std().unwrap_or_default());
         tokio::select! {
             () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => {}
             () = task.changed.notified() => {}
@@ -217,7 +275,66 @@ async fn follow(task: Arc<CronTask>) {
     }
 }
 
+/// A turn to be fired: the cron's id, its number, its action, and what the action is given.
+type Turn = (String, u64, String, Box<RawValue>);
+
 impl CronTask {
+    /// The turns that are due, and when the next one is.
+    fn due(&self, now: &DateTime<Local>) -> (Vec<Turn>, Option<DateTime<Local>>) {
+        let readiness = self.readiness.get().filter(|readiness| !(readiness.is_ready)());
+        let mut due = Vec::new();
+        let mut table = self.table.lock();
+        for (id, cron) in &mut table.crons {
+            let Some(turn) = cron.next.filter(|next| next <= now) else { continue };
+            cron.next = cron.schedule.next(now);
+            if let Some(not_ready) = readiness {
+                self.hold(id, cron, &not_ready.journal);
+                continue;
+            }
+            if cron.running {
+                cron.skip();
+                tracing::warn!(server = self.id, cron = %shown(id), "a turn was skipped: its action still runs");
+                continue;
+            }
+            (cron.running, cron.held, cron.last, cron.fired) = (true, false, Some(turn), cron.fired + 1);
+            due.push((id.clone(), cron.number, cron.action.clone(), cron.object.clone()));
+        }
+        (due, table.crons.values().filter_map(|cron| cron.next).min())
+    }
+
+    /// Skips a turn, because the server is not ready. It is said once until the cron is fired again, because it may be due every second.
+    fn hold(&self, id: &str, cron: &mut Cron, journal: &Journal) {
+        cron.skip();
+        if std::mem::replace(&mut cron.held, true) {
+            return;
+        }
+        let id = shown(id);
+        tracing::warn!(server = self.id, cron = %id, action = cron.action, "the cron is not fired: the server is not ready");
+        let what = format!("the cron `{id}` ({}) is not fired while the server is not ready", shown(&cron.action));
+        journal.record_some(Event::new(NOT_FIRED, what).server(&self.id));
+    }
+
+    /// Finds the next turns anew.
+    fn clock_was_set(&self, now: &DateTime<Local>, set: TimeDelta) {
+        let mut left_out = 0;
+        let mut table = self.table.lock();
+        for cron in table.crons.values_mut() {
+            if cron.next.is_some_and(|next| next <= *now) {
+                cron.skip();
+                left_out += 1;
+            }
+            let fired = cron.last.filter(|last| last > now && *last - now <= LITTLE_BACK);
+            cron.next = cron.schedule.next(&fired.unwrap_or(*now));
+        }
+        let (way, seconds) = (if set < TimeDelta::zero() { "back" } else { "forward" }, set.num_seconds().abs());
+        tracing::warn!(
+            server = self.id,
+            seconds,
+            left_out,
+            "the clock was set {way}; the next times of crons were found anew"
+        );
+    }
+
     fn answered(&self, id: &str, number: u64, failure: Option<Failure>) {
         let outcome = if failure.is_some() { "failed" } else { "done" };
         metrics::counter!("pomelo_crons_total", "outcome" => outcome).increment(1);
@@ -236,6 +353,8 @@ impl CronTask {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeZone;
+
     use super::super::functions::Runner;
     use super::super::{Functions, Nobody};
     use super::*;
@@ -310,5 +429,101 @@ mod tests {
         assert_eq!(crons.add(many(MAX_CRONS..MAX_CRONS + 1)).unwrap_err().code, code::BUSY);
         crons.add(many(0..1)).unwrap();
         assert_eq!(crons.list().len(), MAX_CRONS);
+    }
+
+    /// Crons whose actions are told of, by a clock that counts as tokio's does and is off by what is set.
+    struct Clocked {
+        crons: Crons,
+        off: Arc<Mutex<TimeDelta>>,
+        fired: tokio::sync::mpsc::UnboundedReceiver<DateTime<Local>>,
+    }
+
+    /// It is a minute after noon on a day without a change of summer time.
+    fn clocked(time: &str) -> Clocked {
+        let off = Arc::new(Mutex::new(TimeDelta::zero()));
+        let (noon, begun) = (Local.with_ymd_and_hms(2030, 5, 1, 12, 1, 0).unwrap(), Instant::now());
+        let read = off.clone();
+        let clock = Arc::new(move || noon + TimeDelta::from_std(begun.elapsed()).unwrap() + *read.lock());
+        let (sent, fired) = tokio::sync::mpsc::unbounded_channel();
+        let telling = clock.clone();
+        let functions = Functions::new().on("tell", move |_: Value| {
+            let _ = sent.send(telling());
+            async { Ok(()) }
+        });
+        let runner = Arc::new(Runner::new("chat-1", functions));
+        let crons = Crons::by_clock("chat-1", runner, Box::new(move || clock()));
+        crons.add(vec![object(json!({"id": 1, "time": time, "action": "tell"}))]).unwrap();
+        Clocked { crons, off, fired }
+    }
+
+    impl Clocked {
+        /// The turns of the next `seconds`, as minutes of the day and seconds, by the clock.
+        async fn turns(&mut self, seconds: u64) -> Vec<String> {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let told = std::iter::from_fn(|| self.fired.try_recv().ok());
+            told.map(|time| time.format("%H:%M:%S").to_string()).collect()
+        }
+
+        fn set(&self, by: TimeDelta) {
+            *self.off.lock() += by;
+        }
+
+        fn skipped(&self) -> Value {
+            self.crons.list()[0]["skipped"].clone()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_clock_set_forward_leaves_out_is_skipped() {
+        let mut clocked = clocked("0 * * * * *");
+        assert_eq!(clocked.turns(90).await, ["12:02:00"]);
+        clocked.set(TimeDelta::minutes(30));
+        // It is 12:32:30, and the turn of 12:03 was waited for.
+        assert_eq!(clocked.turns(60).await, ["12:33:00"]);
+        assert_eq!(clocked.skipped(), 1);
+        clocked.set(TimeDelta::days(10_000));
+        assert_eq!(clocked.turns(60).await, ["12:34:00"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_not_fired_twice_where_the_clock_is_set_back_a_little() {
+        let mut clocked = clocked("0 * * * * *");
+        assert_eq!(clocked.turns(130).await, ["12:02:00", "12:03:00"]);
+        clocked.set(TimeDelta::seconds(-90));
+        // It is 12:01:40.
+        assert_eq!(clocked.turns(120).await, [] as [String; 0], "12:02 and 12:03 were fired");
+        assert_eq!(clocked.turns(60).await, ["12:04:00"]);
+        clocked.set(TimeDelta::milliseconds(-400));
+        assert_eq!(clocked.turns(60).await, ["12:05:00"], "a clock that is kept right changes nothing");
+        assert_eq!(clocked.skipped(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_far_ahead_does_not_hold_crons_back() {
+        let mut clocked = clocked("0 * * * * *");
+        assert_eq!(clocked.turns(70).await, ["12:02:00"]);
+        clocked.set(TimeDelta::days(-365));
+        assert_eq!(clocked.turns(60).await, ["12:03:00"]);
+        clocked.set(TimeDelta::hours(-2));
+        assert_eq!(clocked.turns(60).await, ["10:04:00"]);
+        assert_eq!(clocked.skipped(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn crons_of_a_server_that_is_not_ready_are_not_fired_and_that_is_said_once() {
+        let mut clocked = clocked("0 * * * * *");
+        let (ready, journal) = (tokio::sync::watch::Sender::new(false), Journal::new(10));
+        let is_ready = ready.subscribe();
+        clocked.crons.only_while(move || *is_ready.borrow(), journal.clone());
+        assert_eq!(clocked.turns(150).await, [] as [String; 0]);
+        assert_eq!(clocked.skipped(), 2);
+        let said = journal.page(0).events;
+        assert_eq!((said.len(), said[0].kind.as_ref(), said[0].server.as_deref()), (1, NOT_FIRED, Some("chat-1")));
+        assert!(said[0].message.contains("the cron `1` (tell) is not fired"), "{}", said[0].message);
+        ready.send_replace(true);
+        assert_eq!(clocked.turns(60).await, ["12:04:00"]);
+        ready.send_replace(false);
+        assert_eq!(clocked.turns(60).await, [] as [String; 0]);
+        assert_eq!(journal.page(0).events.len(), 2, "once an outage");
     }
 }

@@ -12,6 +12,7 @@ use super::crons::Crons;
 use super::view::ViewContents;
 use super::{CALL_DEADLINE, Reach, View, not_offered, own};
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 use crate::plugin::capability::Application;
 use crate::wire::{Info, raw};
 
@@ -29,6 +30,15 @@ type Done = BoxFuture<'static, Result<(), Failure>>;
 impl Served {
     pub(in crate::monitor) fn new(id: &str, view: View, reach: Arc<dyn Reach>) -> Self {
         Served { id: id.to_owned(), view, crons: Crons::new(id, reach.clone()), reach }
+    }
+
+    /// From now on crons are fired only while `is_ready` says so; `journal` is told of those that are not.
+    pub(in crate::monitor) fn fire_only_while(
+        &self,
+        is_ready: impl Fn() -> bool + Send + Sync + 'static,
+        journal: Journal,
+    ) {
+        self.crons.only_while(is_ready, journal);
     }
 
     /// Changes the view and tells the application. The view stays locked until the call is on its way, so that the application is told of changes in

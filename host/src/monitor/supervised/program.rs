@@ -21,7 +21,7 @@ use crate::journal::Journal;
 use crate::monitor::application::{Served, View, control};
 use crate::plugin::capability::{Application, LastExit, Process, Stats};
 use crate::supervise::{
-    Exit, Figures, Guard, Input, LineSink, Output, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
+    Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
 };
 use crate::wire::Info;
 
@@ -170,6 +170,9 @@ impl Supervised {
         let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
         let watcher = recorder(program.journal.clone(), program.id.clone(), "the program", false);
         let supervisor = Supervisor::launch_in_contact(spec, Arc::new(Guard::new()), Some(Arc::new(contact)), watcher);
+        let status = supervisor.status();
+        let is_ready = move || matches!(status.borrow().phase, Phase::Running(_));
+        application.fire_only_while(is_ready, program.journal.clone());
         let Program { id, server_type, .. } = program;
         let (figures, logs) = (Figures::default(), Logs(logs));
         Ok(Supervised { id, server_type, application, control, file, figures, ring, logs, supervisor, _dir: own })
