@@ -71,7 +71,9 @@ async fn cluster(
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
-    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
+    let events = state.as_ref().map(|state| state.events());
+    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
+    let journal = options.journal.clone();
     // The starter needs the master's port for its monitors, but a port that the system chooses is known only when the master listens.
     let starter = match config.master.port {
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
@@ -125,6 +127,7 @@ async fn cluster(
     tracing::info!("shutting down");
     starter.stop_all(config.settings.supervise.stop_deadline + DRAIN).await;
     master.shut_down(DRAIN).await;
+    journal.close();
     if let Some(state) = state {
         flush(&state);
     }
@@ -331,6 +334,7 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
             }
             if turn > 0 {
                 super::print::note("pomelo: ended at once");
+                super::print::flush();
                 std::process::exit(130);
             }
             cancelled.cancel();

@@ -10,6 +10,7 @@
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
+//! | `kept_output` | what programs have written, for modules |
 //! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
@@ -19,6 +20,7 @@ mod admit_command;
 mod cluster;
 mod commands;
 mod events;
+mod kept_output;
 mod known_servers;
 mod login_throttle;
 mod members;
@@ -40,7 +42,7 @@ use crate::auth::{Access, Reconnect, Tokens, Users};
 use crate::console::{Console, Settings};
 use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
-use crate::plugin::capability::{Application, Process, Services, Starter};
+use crate::plugin::capability::{Application, KeptOutput, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
@@ -206,7 +208,10 @@ impl Master {
             tasks.spawn(stop.clone().run_until_cancelled_owned(starter.clone().follow()));
         }
         let starter = starter.map(|starter| -> Arc<dyn Starter> { starter });
-        let services = Services { cluster: Some(Arc::new(cluster)), starter, journal, ..Services::default() };
+        let kept_output =
+            servers.clone().map(|starter| -> Arc<dyn KeptOutput> { Arc::new(kept_output::MasterOutput(starter)) });
+        let services =
+            Services { cluster: Some(Arc::new(cluster)), starter, kept_output, journal, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));

@@ -22,6 +22,7 @@ wasmtime::component::bindgen!({
         "pomelo:admin/process.stop": async,
         "pomelo:admin/process.kill": async,
         "pomelo:admin/process.restart": async,
+        "pomelo:admin/kept-output.read": async,
         "pomelo:admin/starter.start": async,
         "pomelo:admin/starter.add": async,
         "pomelo:admin/starter.hold": async,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ask::{Reasons, reason};
+use crate::logs::Merged;
 
 /// To a client.
 #[derive(Serialize)]
@@ -32,6 +33,8 @@ pub enum Answer {
     Restarted(Vec<String>),
     /// To `logs`: what the host says of the program's output.
     Logs(Box<RawValue>),
+    /// To `logs` of several servers.
+    Merged(Merged),
     /// To `add`, `addCron`, `removeCron` and `blacklist`: the servers that have done it, and why the others have not.
     Done {
         status: &'static str,

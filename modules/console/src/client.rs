@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::Arguments;
 use crate::ask::{Reasons, ask, reason};
+use crate::logs::Since;
 use crate::message::{Message, Wanted, unknown};
 use crate::{add, blacklist, crons, logs, restart, stop_kill};
 
@@ -27,9 +28,13 @@ pub struct Command {
     #[serde(default)]
     lines: Option<u32>,
     #[serde(default)]
-    since: Option<u64>,
+    since: Option<Since>,
     #[serde(default)]
     wait: Option<u64>,
+    #[serde(default)]
+    from: Option<u64>,
+    #[serde(default)]
+    grep: Option<String>,
 }
 
 pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
@@ -42,8 +47,13 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
         "restart" => restart::restart(agent, ids, command.server_type),
         "add" => add::add(agent, args),
         "logs" => {
-            let wanted = Wanted { lines: command.lines, since: command.since, wait: command.wait };
-            logs::forward(agent, command.id, wanted).map(Answer::Logs)
+            let Command { lines, wait, from, grep, .. } = command;
+            let wanted = Wanted { lines, wait, from, grep, ..Wanted::default() };
+            let since = command.since.unwrap_or_default();
+            match command.id {
+                Some(id) => logs::of_one(agent, &id, wanted, since).map(Answer::Logs),
+                None => logs::of_several(agent, ids, command.server_type, &wanted, since).map(Answer::Merged),
+            }
         }
         "addCron" => crons::add(agent, args),
         "removeCron" => crons::remove(agent, args),

@@ -7,7 +7,8 @@
 //! | `stop` | `ids`, or none for all | `{"status": "part" or "all", "stopped": [id], "failed": {id: reason}}` |
 //! | `kill` | `ids`, or none for all | `{"code": "ok"}` or `{"code": "remained", "serverIds": [id]}` |
 //! | `restart` | `ids`, or `type`, or none for all but the master | the ids that failed |
-//! | `logs` | `id`; `lines`, at most so many; `since`, those after a number; `wait` for one, milliseconds | `{"lines": [{n, time, error, text}], "last"}` |
+//! | `logs` | `id`; `lines`, at most so many; `since`, those after a number; `from`, those after a time; `grep`, a pattern; `wait` for one, milliseconds | `{"lines": [{n, time, error, text}], "last"}` |
+//! | `logs` | `ids` or `type`; the same, and `since` may be a map from id to number | `{"lines": [{server, n, time, error, text}], "since": {id: n}, "last": {id: n}, "more", "failed": {id: reason}}` |
 //! | `addCron` | `args`: `id=`, `time=`, `action=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |

@@ -33,5 +33,7 @@ mod record;
 mod tests;
 
 pub(super) use joined::UntilJoined;
+pub(super) use monitors::OutputPlace;
 pub use monitors::{ServerStarter, Which};
+pub(super) use place::is_local;
 pub use record::Record;

@@ -1,6 +1,7 @@
 //! The monitors that were started, each under a supervisor.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ pub struct ServerStarter {
     pub(super) roster: Mutex<Roster>,
     /// Held while servers are added, until they are started, so that another addition finds them running.
     pub(super) adding: tokio::sync::Mutex<()>,
+}
+
+/// Where a server's output is to be looked for.
+pub(in crate::master) struct OutputPlace {
+    /// The server's data directory on this machine.
+    pub(in crate::master) directory: Option<PathBuf>,
+    /// The host of a server that is configured or was added.
+    pub(in crate::master) known: Option<String>,
 }
 
 /// The servers that the starter knows, and the monitors that it runs.
@@ -117,6 +126,14 @@ impl ServerStarter {
     /// The type of a server that is configured or was added.
     pub(in crate::master) fn server_type(&self, id: &str) -> Option<String> {
         self.roster.lock().config.server(id).map(|server| server.server_type.clone())
+    }
+
+    /// Where the output of a server of this machine is kept, if anything is kept. `known` says whether the server is configured or was added, and
+    /// on which host it runs.
+    pub(in crate::master) fn output_of(&self, id: &str) -> OutputPlace {
+        let roster = self.roster.lock();
+        let known = roster.config.server(id).map(|server| server.host.clone());
+        OutputPlace { directory: roster.config.data_dir(id), known }
     }
 
     pub(super) fn record(&self) -> &Record {
@@ -237,7 +254,7 @@ impl ServerStarter {
             match roster.monitors.get(id) {
                 Some(monitor) => Some(monitor.clone()),
                 None => {
-                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh)?;
+                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
                     let watcher = recorder(self.journal.clone(), id.to_owned(), "the monitor", true);
                     let monitor = Supervisor::watched(spec, self.guard.clone(), watcher);
                     roster.monitors.insert(id.to_owned(), monitor);

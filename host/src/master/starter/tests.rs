@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::Config;
 use crate::failure::code;
+use crate::journal::Journal;
 use crate::plugin::capability::Outcomes;
 use crate::state_db::StateDb;
 use crate::supervise::{DownReason, Phase};
@@ -310,7 +311,7 @@ async fn s4_servers_elsewhere_are_started_by_ssh_with_every_word_quoted() {
     let config = Config::load(dir.path(), "development").unwrap();
     let policy = config.settings.supervise.policy(crate::supervise::Restart::OnFailure);
     let commands = command::Commands::new(&config, "192.0.2.9:3005", vec!["pomelo".into()], policy).unwrap();
-    let spec = commands.spec(&config.servers[0], false, true).unwrap();
+    let spec = commands.spec(&config.servers[0], false, true, &Journal::default()).unwrap();
     assert_eq!(spec.command[..3], ["ssh", "-p", "2222"]);
     let [.., dashes, destination, line] = &spec.command[..] else { panic!() };
     assert_eq!((dashes.as_str(), destination.as_str()), ("--", "game@192.0.2.1"));
@@ -331,6 +332,6 @@ async fn s4_servers_elsewhere_are_started_by_ssh_with_every_word_quoted() {
         "a b; $(reboot)",
     ];
     assert_eq!(words, wanted);
-    let refused = commands.spec(&config.servers[1], false, true).unwrap_err();
+    let refused = commands.spec(&config.servers[1], false, true, &Journal::default()).unwrap_err();
     assert!(refused.message.contains("`-oProxyCommand=reboot` is no host"), "{refused}");
 }

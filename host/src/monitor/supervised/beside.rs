@@ -18,6 +18,9 @@ use crate::plugin::capability::Services;
 use crate::supervise::{DownReason, LineSink, Phase, Status};
 use crate::wire::Info;
 
+/// How long the end of a monitor waits for the disk that its program's output is written to.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// What is to stand beside a monitor: the server's configured program, with the values that the caller gives in place of configured ones.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -52,6 +55,7 @@ pub struct Beside {
     pub told: Option<watch::Receiver<Info>>,
     /// Why the program stays down; absent until it does.
     ended: watch::Receiver<Option<DownReason>>,
+    program: Option<Arc<Supervised>>,
 }
 
 impl Wanted<'_> {
@@ -95,6 +99,7 @@ impl Wanted<'_> {
             address: None,
             ready_deadline: settings.ready_deadline,
             output_lines: settings.output_lines,
+            kept: self.config.map_or_else(Default::default, |config| config.settings.logs),
             logs: None,
             crons: Vec::new(),
             force: false,
@@ -114,8 +119,13 @@ impl Beside {
         let (running, ended) = follow(supervised.status());
         let told = Some(supervised.told());
         let application = Some(supervised.application());
-        let services = Services { application, process: Some(supervised), ..Services::default() };
-        Ok(Beside { services, running, told, ended })
+        let services = Services {
+            application,
+            process: Some(supervised.clone()),
+            kept_output: Some(supervised.clone()),
+            ..Services::default()
+        };
+        Ok(Beside { services, running, told, ended, program: Some(supervised) })
     }
 
     /// Starts no program: modules act on this process, which is the server. `stop` is cancelled when a module ends it.
@@ -124,7 +134,7 @@ impl Beside {
         let application = Some(own.application());
         let services = Services { application, process: Some(own), ..Services::default() };
         let running = watch::Sender::new(Some(std::process::id())).subscribe();
-        Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe() }
+        Beside { services, running, told: None, ended: watch::Sender::new(None).subscribe(), program: None }
     }
 
     /// Waits until `stop` is cancelled or the program has ended for good. Then it cancels `stop` and ends the monitor and the program. Calls under
@@ -145,6 +155,10 @@ impl Beside {
             }
         };
         tokio::join!(monitor.shut_down(drain), ending);
+        if let Some(program) = self.program {
+            // The process goes on to its end in any case, so that it does not matter whether the disk took all.
+            let _ = tokio::task::spawn_blocking(move || program.flush_output(FLUSH)).await;
+        }
         given_up
     }
 }
