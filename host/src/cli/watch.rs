@@ -155,7 +155,7 @@ struct Page {
 
 impl Page {
     /// How many lines of each server were lost between the last one that was read and the first one here.
-    fn missed(&self, since: &BTreeMap<String, u64>) -> BTreeMap<&str, u64> {
+    fn missed<'a>(&self, since: &'a BTreeMap<String, u64>) -> BTreeMap<&'a str, u64> {
         let mut missed = BTreeMap::new();
         for (id, since) in since {
             let first = self.lines.iter().find(|line| line.server == *id);
@@ -321,7 +321,7 @@ mod tests {
             more: false,
             failed: BTreeMap::new(),
         };
-        let missed = |page: Page, since| page.missed(&[("a".to_owned(), since)].into()).get("a").copied();
+        let missed = |page: Page, since| page.missed(&BTreeMap::from([("a".to_owned(), since)])).get("a").copied();
         assert_eq!(missed(page(4..=10), 3), None);
         assert_eq!(missed(page(21..=25), 10), Some(10), "what is no longer kept is said");
         assert_eq!(missed(page(1..=0), 25), None);

@@ -27,7 +27,7 @@ fn numbers(read: &Read) -> Vec<u64> {
 #[test]
 fn lines_are_numbered_over_restarts_and_read_from_either_end() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { max_bytes: 500, keep: 3 };
+    let options = Options { max_bytes: 300, keep: 3 };
     assert!(matches!(read(dir.path(), &Query::default()), Err(QueryError::NoFile)));
     let ring = opened(dir.path(), options, &Journal::default());
     write(&ring, 1..=20);
