@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::bindings::agent;
 use crate::failure::{Result, from_host};
-use crate::{Application, Cluster, Process, Profiler, Reports, Scripts, Starter, Store, Uplink, json};
+use crate::{Application, Cluster, KeptOutput, Process, Profiler, Reports, Scripts, Starter, Store, Uplink, json};
 
 /// The key under which [`Agent::get`] and [`Agent::set`] keep a module's data.
 const DATA: &str = "data";
@@ -191,6 +191,11 @@ impl Agent {
     /// The process that this host stands beside.
     pub fn process(&self) -> Process {
         Process::new()
+    }
+
+    /// What programs have written, as it is kept in files.
+    pub fn kept_output(&self) -> KeptOutput {
+        KeptOutput::new()
     }
 
     /// The master's starter of configured servers.

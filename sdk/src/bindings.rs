@@ -19,6 +19,7 @@ mod imports {
                 import pomelo:admin/uplink@0.1.0;
                 import pomelo:admin/application@0.1.0;
                 import pomelo:admin/process@0.1.0;
+                import pomelo:admin/kept-output@0.1.0;
                 import pomelo:admin/starter@0.1.0;
                 import pomelo:admin/scripts@0.1.0;
                 import pomelo:admin/profiler@0.1.0;
@@ -29,7 +30,7 @@ mod imports {
 }
 
 pub use imports::pomelo::admin::{
-    agent, application, cluster, process, profiler, scripts, starter, store, types, uplink,
+    agent, application, cluster, kept_output, process, profiler, scripts, starter, store, types, uplink,
 };
 
 /// One export: a module with the trait `Guest` of an interface, and a macro that exports an implementation of it.

@@ -90,7 +90,7 @@ pub use application::Application;
 pub use cluster::{Cluster, Servers};
 pub use failure::{Failure, Result};
 pub use pomelo_sdk_macros::module;
-pub use process::{Process, Starter};
+pub use process::{KeptOutput, Process, Starter};
 pub use reports::{Arrivals, Reports};
 pub use scripts::{Profiler, Scripts};
 pub use store::Store;

@@ -1,11 +1,11 @@
-//! [`Process`] and [`Starter`]: running programs.
+//! [`Process`], [`KeptOutput`] and [`Starter`]: running programs.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::{process, starter};
+use crate::bindings::{kept_output, process, starter};
 use crate::failure::{Result, from_host};
 use crate::json;
 
@@ -69,6 +69,26 @@ impl Process {
     /// The last lines, at most `lines`, of a log file in that directory.
     pub fn log_tail(&self, name: &str, lines: u32) -> Result<Vec<String>> {
         process::log_tail(name, lines).map_err(from_host)
+    }
+}
+
+/// What programs have written, as it is kept in files: also of servers that do not run.
+#[derive(Debug)]
+pub struct KeptOutput {
+    _private: (),
+}
+
+impl KeptOutput {
+    pub(crate) const fn new() -> Self {
+        Self { _private: () }
+    }
+
+    /// Lines of a server's output. The query is an object: `lines`, `since`, `from`, `grep`, `bytes`, `wait`, all optional. The answer is an
+    /// object: `lines`, of `{n, time, error, text}`, `last`, `end`, `endTime` and `more`. A monitor reads the output of its own server, the master that of
+    /// every server of its machine. Fails with `not-found` for a server that is unknown and has no output, and with `not-available` for a server of
+    /// another machine.
+    pub fn read<T: DeserializeOwned>(&self, server_id: &str, query: &impl Serialize) -> Result<T> {
+        json::answer(kept_output::read(server_id, &json::encode(query)?))
     }
 }
 

@@ -5,7 +5,6 @@
 //! refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest out; the others are counted in the same way.
 //! Bodies, passwords and tokens are never part of a record. This part knows no socket and no module.
 
-mod file;
 mod record;
 
 use std::io;
@@ -18,9 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use file::Rotating;
-
 use crate::util::TokenBucket;
+use crate::util::rotating::{Overflow, Rotating};
 
 pub use record::{Kind, Record};
 
@@ -102,7 +100,7 @@ impl AdminLog {
     /// If the file or its directory cannot be made or written.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let failed = |why| OpenError { path: options.file.clone(), why };
-        let file = Rotating::open(&options.file, options.max_bytes, options.keep).map_err(failed)?;
+        let file = Rotating::open(&options.file, options.max_bytes, options.keep, Overflow::Grow).map_err(failed)?;
         let (queue, records) = sync_channel(options.queue.max(1));
         let missing = Arc::new(Missing::default());
         let counted = missing.clone();

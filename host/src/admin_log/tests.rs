@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::file::numbered;
 use super::*;
 use crate::plugin::{Caller, CallerRole};
+use crate::util::rotating::numbered;
 
 fn caller() -> Arc<Caller> {
     let caller = Caller { user: Some("admin".into()), level: Some(1), ..Caller::of(CallerRole::Client) };
@@ -106,7 +106,7 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
         log.take(request(&n.to_string()));
     }
     assert_eq!(missing.lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
-    let file = Rotating::open(&path, u64::MAX, 1).unwrap();
+    let file = Rotating::open(&path, u64::MAX, 1, Overflow::Grow).unwrap();
     drop(log);
     write(&records, file, &missing);
     let lines = lines(&path);
@@ -140,7 +140,7 @@ fn a4_a_rotation_that_fails_destroys_nothing_and_the_file_is_gone_on_with() {
     for number in 1..=2 {
         fs::write(numbered(&path, number), format!("older {number}\n")).unwrap();
     }
-    let mut file = Rotating::open(&path, 100, 3).unwrap();
+    let mut file = Rotating::open(&path, 100, 3, Overflow::Grow).unwrap();
     let line = |n: usize| format!("{n:0>59}\n");
     let mut append = |n: usize| file.append(line(n).as_bytes()).unwrap();
     // The new file cannot be begun.

@@ -15,7 +15,7 @@ use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials};
 use crate::console::{ModuleSettings, Settings};
-use crate::journal::Journal;
+use crate::journal::{Archive, Journal};
 use crate::master::{self, MassLoss};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
@@ -249,6 +249,7 @@ pub(super) fn master_options(
     address: SocketAddr,
     observe: observe::Options,
     admin_log: AdminLog,
+    events: Option<Arc<dyn Archive>>,
 ) -> master::Options {
     let network = &config.settings.network;
     // Monitors connect to the host name in the configuration. The listener does not know that name if it listens on a loopback address.
@@ -284,7 +285,7 @@ pub(super) fn master_options(
             // The longest time until the loss of a silent connection is noticed.
             window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
         },
-        journal: Journal::new(config.settings.master.events),
+        journal: Journal::folding(config.settings.master.events, events),
         observe,
         reconnect: config.settings.pomelo.reconnect,
         configured: own.chain(others).collect(),
@@ -309,7 +310,7 @@ mod tests {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
         let options =
-            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default());
+            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None);
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
     }
 

@@ -3,6 +3,7 @@
 use super::admin::{self, once};
 use super::arguments::{AdminCommand, Command, HostCommand, ModulesAction};
 use super::everything::ids_or_all;
+use super::watch::LogQuery;
 use super::{admit, check, init, run, shell, user, watch};
 
 /// Runs a command to its end.
@@ -52,7 +53,9 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
             once(admin, async |session| admin::modules(session, action).await).await
         }
         AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
-        AdminCommand::Logs { admin, id, follow, lines } => watch::logs(admin, &id, follow, lines).await,
+        AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep } => {
+            watch::logs(admin, LogQuery { ids, server_type, follow, lines, from: since, grep }).await
+        }
         AdminCommand::Forget { admin, ids } => once(admin, async |session| watch::forget(session, ids).await).await,
         AdminCommand::Request { admin, module, message } => {
             let message = admin::message(&message)?;

@@ -56,10 +56,10 @@ pub fn main() -> ExitCode {
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return ended(pipe::ends_quietly().and_then(|()| Ok(print::help(&help)?))),
     };
-    // A host goes on without a reader of its output.
-    if !matches!(command, Command::Host(_))
-        && let Err(error) = pipe::ends_quietly()
-    {
+    // A host goes on without a reader of its output, and also while its reader does not read.
+    if matches!(command, Command::Host(_)) {
+        print::as_host();
+    } else if let Err(error) = pipe::ends_quietly() {
         return ended(Err(error));
     }
     let (filter, server) = match &command {
@@ -85,12 +85,14 @@ pub fn main() -> ExitCode {
 
 /// Says what went wrong, and with which code the program ends.
 fn ended(outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The code says it too, where nobody reads the words.
             print::note(format!("pomelo: {}", exit::told(&error)));
             ExitCode::from(exit::code(&error))
         }
-    }
+    };
+    print::flush();
+    code
 }

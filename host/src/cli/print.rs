@@ -2,11 +2,39 @@
 //!
 //! Every command prints through this file, because `println!` panics where the stream cannot be written to. A stream that another process has made
 //! non-blocking is waited for, so that nothing is lost. Lines of the log go the same way.
+//!
+//! A command waits for whoever reads it. A host must not: its lines go through [`outlet`], and are dropped where nobody reads them.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-use crate::util::write_whole;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::util::{outlet, write_whole};
+
+/// How long the end of a host waits until what it has said is read.
+const END: Duration = Duration::from_secs(1);
+
+/// Whether this process is a host.
+static IS_HOST: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing that is printed is waited for.
+pub(super) fn as_host() {
+    IS_HOST.store(true, Ordering::Relaxed);
+}
+
+fn is_host() -> bool {
+    IS_HOST.load(Ordering::Relaxed)
+}
+
+/// Waits until what a host has printed is read, at most a second for each of the two streams. Commands wait at each line.
+pub(super) fn flush() {
+    if is_host() {
+        outlet::stderr().flush(END);
+        outlet::stdout().flush(END);
+    }
+}
 
 /// Standard output cannot be written to: the disk is full, for example.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +51,10 @@ pub(super) fn line(text: impl Display) -> Result<(), Unprinted> {
 
 /// Prints a text to standard output, as [`line`] does, without an end of line.
 pub(super) fn all(text: &str) -> Result<(), Unprinted> {
+    if is_host() {
+        outlet::stdout().line(text.as_bytes());
+        return Ok(());
+    }
     Ok(write_whole(io::stdout(), text.as_bytes())?)
 }
 
@@ -39,11 +71,15 @@ pub(super) fn help(said: &clap::Error) -> Result<(), Unprinted> {
     all(&said.render().to_string())
 }
 
-/// Standard error as a writer that waits where the stream is non-blocking. Not buffered.
+/// Standard error as a writer of whole lines, which waits where the stream is non-blocking. Not buffered, but for a host.
 pub(super) struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if is_host() {
+            outlet::stderr().line(bytes);
+            return Ok(bytes.len());
+        }
         // Locked for the whole text, because a pipe takes a long line in parts, and another thread's line would come between them.
         write_whole(io::stderr().lock(), bytes).map(|()| bytes.len())
     }

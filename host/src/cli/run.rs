@@ -74,7 +74,9 @@ async fn cluster(
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
-    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?);
+    let events = state.as_ref().map(|state| state.events());
+    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
+    let journal = options.journal.clone();
     let store: Arc<dyn Store> = match &state {
         Some(state) => Arc::new(Kept::new(state.clone())),
         None => Arc::new(Forgetful),
@@ -135,6 +137,7 @@ async fn cluster(
     master.end_jobs(DRAIN).await;
     starter.stop_all(config.longest_stop() + DRAIN).await;
     master.shut_down(DRAIN).await;
+    journal.close();
     if let Some(state) = state {
         flush(&state);
     }
@@ -340,6 +343,7 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
             }
             if turn > 0 {
                 super::print::note("pomelo: ended at once");
+                super::print::flush();
                 std::process::exit(130);
             }
             cancelled.cancel();

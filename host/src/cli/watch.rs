@@ -1,5 +1,6 @@
 //! `events`, `logs`, `forget`. The first two can follow what happens, over a restart of the master too.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::admin::{CONSOLE, Session, parse};
-use super::arguments::AdminArgs;
+use super::arguments::{AdminArgs, LOG_LINES};
+use super::exit::Exit;
 use super::print;
 use crate::client::{AdminClient, ClientError};
 use crate::journal::Event;
@@ -17,6 +19,8 @@ use crate::journal::Event;
 const WAIT: Duration = Duration::from_secs(20);
 /// The pause between two attempts to reach a master or a monitor that is away.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two questions for lines that do not come.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Lines that are asked for at a time while a log is followed.
 const FOLLOWED: u32 = 1000;
 
@@ -34,9 +38,11 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         last: u64,
         #[serde(default)]
         missed: u64,
+        #[serde(default)]
+        durable: bool,
     }
     let mut client = patient(&admin).await?;
-    let (mut last, mut up_to_date) = (since, false);
+    let (mut last, mut up_to_date, mut durable) = (since, false, false);
     loop {
         // Events that have happened already are shown without waiting.
         let wait = if up_to_date { WAIT } else { Duration::ZERO };
@@ -46,13 +52,17 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
             Err(ClientError::Disconnected { why }) if follow => {
                 print::note(format!("pomelo: the connection to the master is lost: {why}; connecting again"));
                 client = back(&admin).await?;
-                // A master that was started again numbers its events from 1.
-                (last, up_to_date) = (0, false);
+                // A master that keeps no events numbers them from 1 when it is started again.
+                if !durable {
+                    last = 0;
+                }
+                up_to_date = false;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         let page: Page<'_> = parse(&answer)?;
+        durable = page.durable;
         // Without `--since` nobody asked for events that are no longer kept.
         if page.missed > 0 && last > 0 {
             print::note(format!(
@@ -97,7 +107,11 @@ fn show(out: &mut impl Write, event: &Event) -> fmt::Result {
     let by = event.client.as_ref().map_or_else(String::new, |user| format!(" (by {})", printable(user)));
     let about = printable(event.server.as_deref().or(event.module.as_deref()).unwrap_or("-"));
     let kind = printable(&event.kind);
-    writeln!(out, "{}  {kind:<9}  {about:<18}  {}{by}", clock(event.time), printable(&event.message))?;
+    let count = match (event.count, event.first) {
+        (Some(count), Some(first)) => format!(" ({count} times since {})", clock(first)),
+        _ => String::new(),
+    };
+    writeln!(out, "{}  {kind:<9}  {about:<18}  {}{by}{count}", clock(event.time), printable(&event.message))?;
     event.lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
 }
 
@@ -115,40 +129,82 @@ fn printable(text: &str) -> String {
 /// A line that a program has written.
 #[derive(Deserialize, Serialize)]
 struct Line {
+    server: String,
     n: u64,
-    #[serde(default)]
     time: u64,
-    #[serde(default)]
     error: bool,
+    /// Whether a host says it, and not the program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    host: bool,
     text: String,
 }
 
-/// Lines of a program. `last` is the number of its newest line, which need not be among them.
+/// Lines of some servers.
 #[derive(Deserialize)]
 struct Page {
     lines: Vec<Line>,
-    last: u64,
+    /// After which line of each server reading goes on.
+    since: BTreeMap<String, u64>,
+    /// The newest line of each server.
+    last: BTreeMap<String, u64>,
+    /// Whether there are lines that were not looked at.
+    more: bool,
+    #[serde(default)]
+    failed: BTreeMap<String, String>,
 }
 
 impl Page {
-    /// The number of the last line here; reading goes on after it.
-    fn end(&self) -> u64 {
-        self.lines.last().map_or(self.last, |line| line.n)
-    }
-
-    /// How many lines were lost between line `since`, the last that was read, and the first one here.
-    fn missed(&self, since: u64) -> u64 {
-        self.lines.first().map_or(0, |line| line.n.saturating_sub(since + 1))
+    /// How many lines of each server were lost between the last one that was read and the first one here.
+    fn missed<'a>(&self, since: &'a BTreeMap<String, u64>) -> BTreeMap<&'a str, u64> {
+        let mut missed = BTreeMap::new();
+        for (id, since) in since {
+            let first = self.lines.iter().find(|line| line.server == *id);
+            let lost = first.map_or(0, |line| line.n.saturating_sub(since + 1));
+            if lost > 0 {
+                missed.insert(id.as_str(), lost);
+            }
+        }
+        missed
     }
 }
 
-pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -> anyhow::Result<()> {
+/// Which lines `logs` shows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogQuery {
+    /// Of these servers.
+    pub ids: Vec<String>,
+    /// Of the servers of this type.
+    pub server_type: Option<String>,
+    /// Keep printing new lines.
+    pub follow: bool,
+    /// At most so many of the newest lines; absent for all since a time, or [`LOG_LINES`].
+    pub lines: Option<u32>,
+    /// Lines of that time or later, milliseconds since 1970.
+    pub from: Option<u64>,
+    /// Lines that match.
+    pub grep: Option<String>,
+}
+
+pub(super) async fn logs(admin: AdminArgs, query: LogQuery) -> anyhow::Result<()> {
+    let LogQuery { mut ids, server_type, follow, lines, from, grep } = query;
     let mut client = patient(&admin).await?;
-    let mut since: Option<u64> = None;
+    let named = !ids.is_empty();
+    // Where all lines since a time are wanted, reading begins at the first one, and otherwise at the newest.
+    let from_the_first = from.is_some() && lines.is_none();
+    let (mut since, mut up_to_date) = (BTreeMap::new(), false);
+    let mut begun = false;
     loop {
-        let wait = if since.is_some() { u64::try_from(WAIT.as_millis())? } else { 0 };
-        let lines = if since.is_some() { FOLLOWED } else { lines };
-        let body = json!({ "signal": "logs", "id": id, "lines": lines, "since": since, "wait": wait });
+        let wait = if up_to_date { u64::try_from(WAIT.as_millis())? } else { 0 };
+        let count = if begun || from_the_first { FOLLOWED } else { lines.unwrap_or(LOG_LINES) };
+        let after = if begun || !from_the_first { json!(since) } else { json!(0) };
+        let mut body =
+            json!({ "signal": "logs", "lines": count, "since": after, "wait": wait, "from": from, "grep": grep });
+        if named || begun {
+            body["ids"] = json!(ids);
+        }
+        if !named {
+            body["type"] = json!(server_type);
+        }
         let answer = match client.request(CONSOLE, body).await {
             Ok(answer) => answer,
             Err(ClientError::Disconnected { why }) if follow => {
@@ -157,38 +213,69 @@ pub(super) async fn logs(admin: AdminArgs, id: &str, follow: bool, lines: u32) -
                 continue;
             }
             // The server's monitor may be restarting.
-            Err(ClientError::Failed(failure)) if follow && since.is_some() && is_away(&failure.code) => {
+            Err(ClientError::Failed(failure)) if follow && begun && is_away(&failure.code) => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         let page: Page = parse(&answer)?;
-        // A monitor that was restarted numbers its lines from 1, so that all of them are new.
-        if since.is_some_and(|since| page.last < since) {
-            since = Some(0);
-            continue;
+        // What does not match is passed over, and not missing.
+        if begun && grep.is_none() {
+            for (id, missed) in page.missed(&since) {
+                print::note(format!(
+                    "pomelo: {missed} lines of {id} before the next one are missing, because they are no longer kept"
+                ));
+            }
         }
-        let missed = since.map_or(0, |since| page.missed(since));
-        if missed > 0 {
-            print::note(format!(
-                "pomelo: {missed} lines before the next one are missing, because they are no longer kept"
-            ));
+        if !begun {
+            for (id, why) in &page.failed {
+                print::note(format!("pomelo: {id}: {why}"));
+            }
+            if page.more && !from_the_first {
+                print::note("pomelo: the answer is bounded, and there are older lines that are not shown");
+            }
         }
+        let several = server_type.is_some() || ids.len() > 1;
         let mut out = String::new();
         for line in &page.lines {
+            let text = printable(&line.text);
             if admin.json {
                 writeln!(out, "{}", serde_json::to_string(line)?)?;
+            } else if several {
+                writeln!(out, "[{}] {text}", printable(&line.server))?;
             } else {
-                writeln!(out, "{}", printable(&line.text))?;
+                writeln!(out, "{text}")?;
             }
         }
         print::all(&out)?;
-        if !follow {
+        let at_end = !page.more || (!begun && !from_the_first);
+        if at_end && !follow {
             client.close().await;
-            return Ok(());
+            let failed: Vec<&str> = page.failed.keys().map(String::as_str).collect();
+            return match failed.is_empty() {
+                true => Ok(()),
+                false => Err(Exit::failed(format!("nothing was read of {}", failed.join(", ")))),
+            };
         }
-        since = Some(page.end());
+        up_to_date = at_end && page.lines.is_empty();
+        for (id, end) in page.since {
+            // Where a server's files are gone, its numbers begin again.
+            let end = if page.last.get(&id).is_some_and(|last| *last < end) { 0 } else { end };
+            if !ids.contains(&id) {
+                ids.push(id.clone());
+            }
+            since.insert(id, end);
+        }
+        // A server of which nothing could be read is tried again, from its beginning.
+        for id in page.failed.into_keys() {
+            since.entry(id).or_insert(0);
+        }
+        if up_to_date {
+            // What the master keeps of servers that are down is not waited for.
+            tokio::time::sleep(MOMENT).await;
+        }
+        begun = true;
     }
 }
 
@@ -226,15 +313,28 @@ mod tests {
 
     #[test]
     fn p_lines_are_followed_without_a_gap_however_many_come_at_once() {
-        let page = |numbers: std::ops::RangeInclusive<u64>, last| Page {
-            lines: numbers.map(|n| Line { n, time: 0, error: false, text: String::new() }).collect(),
-            last,
+        let line = |n| Line { server: "a".into(), n, time: 0, error: false, host: false, text: String::new() };
+        let page = |numbers: std::ops::RangeInclusive<u64>| Page {
+            lines: numbers.map(line).collect(),
+            since: BTreeMap::new(),
+            last: BTreeMap::new(),
+            more: false,
+            failed: BTreeMap::new(),
         };
-        let burst = page(4..=10, 25);
-        assert_eq!((burst.missed(3), burst.end()), (0, 10), "the others are still to be read");
-        let rest = page(21..=25, 25);
-        assert_eq!((rest.missed(10), rest.end()), (10, 25), "what is no longer kept is said");
-        let none = Page { lines: Vec::new(), last: 25 };
-        assert_eq!((none.missed(25), none.end()), (0, 25));
+        let missed = |page: Page, since| page.missed(&BTreeMap::from([("a".to_owned(), since)])).get("a").copied();
+        assert_eq!(missed(page(4..=10), 3), None);
+        assert_eq!(missed(page(21..=25), 10), Some(10), "what is no longer kept is said");
+    }
+
+    #[test]
+    fn a_folded_event_says_how_often_and_since_when() {
+        let event = Event::new(kind::EXIT, "ended").server("chat-1");
+        let event = Event { time: 5_000, count: Some(7), first: Some(1_000), ..event };
+        let mut text = String::new();
+        show(&mut text, &event).unwrap();
+        assert!(
+            text.contains("ended (7 times since 1970-01-01") || text.contains("ended (7 times since 1969-12-31"),
+            "{text}"
+        );
     }
 }

@@ -11,6 +11,7 @@ use super::words::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::plugin::{EngineLimits, Limits};
+use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 
 pub(super) const KIB: usize = 1024;
@@ -47,6 +48,9 @@ pub struct Settings {
     pub command_levels: BTreeMap<String, u32>,
     /// `[admin_log]`: the log of what clients asked for.
     pub admin_log: AdminLog,
+    /// `[logs]`: the files that the output of programs is kept in. `max_mib` = 16: size at which a new file is begun; `keep` = 4: older files of each
+    /// server that are kept.
+    pub logs: kept_output::Options,
     /// `[monitor] http`: an address such as `127.0.0.1:0` at which each monitor serves its metrics and health. If absent, it serves none.
     pub monitor_http: Option<SocketAddr>,
     /// `[metrics] token`: the token that whoever asks for metrics from another machine must show. If absent, only this machine may ask.
@@ -114,7 +118,7 @@ pub struct ModuleSettings {
     pub delay: Option<Duration>,
     /// `limits`: a key that is not given has the value of `[limits]`.
     pub limits: Limits,
-    /// `grants`: what the module may use, any of `cluster`, `uplink`, `process`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`,
+    /// `grants`: what the module may use, any of `cluster`, `uplink`, `process`, `kept-output`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`,
     /// `cluster:ID`, `uplink:ID`, `store:ID`.
     pub grants: Vec<String>,
     /// `levels`: from an operation to the highest level that may ask for it, instead of the module's own.

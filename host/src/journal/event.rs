@@ -46,7 +46,7 @@ pub mod kind {
     pub const APPLY: &str = "apply";
 
     /// All of them.
-    const ALL: [&str; 18] = [
+    const ALL: [&str; 17] = [
         JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
         HTTP, FILES, APPLY,
     ];
@@ -98,7 +98,16 @@ pub struct Event {
     /// The last lines of the program's standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// How often it has happened, where events with the same cause were folded into this one; absent for once. `time` is then that of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// When it happened first; absent where it happened once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
 }
+
+/// The kinds that a server in a crash loop causes again and again.
+const FOLDED: [&str; 5] = [kind::EXIT, kind::RESTART, kind::GIVEN_UP, kind::JOIN, kind::LEAVE];
 
 /// An event as a monitor reports it to its master. The master ignores its `n`, `time`, `server` and `client`.
 #[derive(Serialize, Deserialize)]
@@ -154,6 +163,29 @@ impl Event {
         self
     }
 
+    /// What events with the same cause share; absent for those that are never folded. Numbers in the sentence, such as process ids, do not count.
+    pub(super) fn cause(&self) -> Option<String> {
+        let server = self.server.as_ref().filter(|_| FOLDED.contains(&&*self.kind))?;
+        let mut cause = format!("{}\0{server}\0{:?}\0{:?}\0", self.kind, self.code, self.signal);
+        let mut digits = false;
+        for c in self.message.chars() {
+            if !c.is_ascii_digit() {
+                cause.push(c);
+            } else if !digits {
+                cause.push('0');
+            }
+            digits = c.is_ascii_digit();
+        }
+        Some(cause)
+    }
+
+    /// The event, with an earlier one of the same cause folded into it.
+    pub(super) fn after(self, earlier: &Event) -> Self {
+        let count = earlier.count.unwrap_or(1).saturating_add(1);
+        let first = earlier.first.unwrap_or(earlier.time).min(self.time);
+        Event { time: self.time.max(earlier.time), count: Some(count), first: Some(first), ..self }
+    }
+
     /// About how many bytes the event takes in an answer.
     pub(super) fn size(&self) -> usize {
         // Escaping at most doubles what people and programs write. Names and numbers take the rest.
@@ -173,7 +205,7 @@ impl Report {
         let is_word = (1..=MAX_KIND).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
         let kind = if is_word { self.event.kind } else { "other".into() };
         let (server, time) = (Some(server.to_owned()), now.saturating_sub(self.ago));
-        Event { n: 0, time, kind, server, client: None, ..self.event }
+        Event { n: 0, time, kind, server, client: None, count: None, first: None, ..self.event }
     }
 
     /// As [`Report::of`], by this host's clock.

@@ -4,6 +4,7 @@
 //! can wait for more. A master has such a journal for operators. A monitor has one that its link reads, so that the master learns what happened while it
 //! was away. This part knows neither who writes nor who reads.
 
+mod archive;
 mod event;
 mod ring;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub use archive::Archive;
 pub use event::{Event, Report, kind};
 pub use ring::Page;
 use ring::Ring;
@@ -32,7 +34,25 @@ struct SharedRing {
 impl Journal {
     /// A journal of the newest `limit` events.
     pub fn new(limit: usize) -> Self {
-        Journal(Some(Arc::new(SharedRing { ring: Mutex::new(Ring::new(limit)), last: watch::Sender::new(0) })))
+        Self::of(Ring::new(limit))
+    }
+
+    /// A journal of the newest `limit` events, which folds those that a server in a crash loop causes again and again: an event that repeats one of the
+    /// last ten minutes takes its place, with a new number, a count, and the time of the first. With an archive, events and numbers outlive the process.
+    pub fn folding(limit: usize, archive: Option<Arc<dyn Archive>>) -> Self {
+        Self::of(Ring::folding(limit, archive))
+    }
+
+    fn of(ring: Ring) -> Self {
+        let last = watch::Sender::new(ring.last());
+        Journal(Some(Arc::new(SharedRing { ring: Mutex::new(ring), last })))
+    }
+
+    /// Says that the process ends in order, so that the next one goes on with the next number. Events may still be written.
+    pub fn close(&self) {
+        if let Some(shared) = &self.0 {
+            shared.ring.lock().close();
+        }
     }
 
     /// Writes an event. The journal sets its number, and its time unless it has one.
@@ -61,7 +81,7 @@ impl Journal {
     pub fn page(&self, since: u64) -> Page {
         match &self.0 {
             Some(shared) => shared.ring.lock().page(since),
-            None => Page { events: Vec::new(), last: 0, missed: 0 },
+            None => Page { events: Vec::new(), last: 0, missed: 0, durable: false },
         }
     }
 
@@ -111,6 +131,116 @@ mod tests {
         writer.record(Event::new(kind::LEAVE, "left"));
         let page = waiting.await.unwrap();
         assert_eq!((numbers(&page), page.last), (vec![6], 6));
+    }
+
+    /// An archive in memory.
+    #[derive(Default)]
+    struct Kept(Mutex<(std::collections::BTreeMap<u64, String>, Option<u64>)>);
+
+    impl Archive for Kept {
+        fn load(&self) -> Vec<(u64, String)> {
+            self.0.lock().0.iter().map(|(number, event)| (*number, event.clone())).collect()
+        }
+
+        fn put(&self, number: u64, event: Option<String>) {
+            let events = &mut self.0.lock().0;
+            match event {
+                Some(event) => drop(events.insert(number, event)),
+                None => drop(events.remove(&number)),
+            }
+        }
+
+        fn reserved(&self) -> Option<u64> {
+            self.0.lock().1
+        }
+
+        fn reserve(&self, number: u64) {
+            self.0.lock().1 = Some(number);
+        }
+    }
+
+    fn exit(server: &str, code: i32) -> Event {
+        Event::new(kind::EXIT, format!("the program ended with code {code}")).server(server).exit(
+            Some(code),
+            None,
+            vec![],
+        )
+    }
+
+    #[test]
+    fn a_crash_loop_is_one_event_of_each_cause_and_its_number_tells_that_it_goes_on() {
+        let journal = Journal::folding(20, None);
+        journal.record(Event::new(kind::ALARM, "look"));
+        for pid in 0..500 {
+            journal.record(exit("chat-1", 7));
+            journal.record(Event::new(kind::RESTART, format!("runs again, as process {pid}")).server("chat-1"));
+        }
+        journal.record(exit("chat-1", 8));
+        journal.record(exit("chat-2", 7));
+        let page = journal.page(0);
+        let shown: Vec<_> = page.events.iter().map(|event| (&*event.kind, event.code, event.count)).collect();
+        assert_eq!(
+            shown,
+            [
+                (kind::ALARM, None, None),
+                (kind::EXIT, Some(7), Some(500)),
+                (kind::RESTART, None, Some(500)),
+                (kind::EXIT, Some(8), None),
+                (kind::EXIT, Some(7), None),
+            ]
+        );
+        assert_eq!((page.missed, page.last), (0, 1003));
+        assert!(page.events[1].first.unwrap() <= page.events[1].time);
+        journal.record(exit("chat-1", 7));
+        let news = journal.page(page.last);
+        assert_eq!((numbers(&news), news.events[0].count, news.missed), (vec![1004], Some(501), 0));
+    }
+
+    #[test]
+    fn events_and_numbers_go_on_over_a_restart() {
+        let archive = Arc::new(Kept::default());
+        let journal = || Journal::folding(3, Some(archive.clone()));
+        let first = journal();
+        for code in 0..5 {
+            first.record(exit("chat-1", code));
+        }
+        let before = first.page(0);
+        assert_eq!((numbers(&before), before.missed, before.durable), (vec![3, 4, 5], 2, true));
+        first.close();
+        let second = journal();
+        let kept = second.page(0);
+        assert_eq!(kept.events, before.events);
+        second.record(exit("chat-1", 4));
+        let folded = second.page(5);
+        assert_eq!((numbers(&folded), folded.events[0].count), (vec![6], Some(2)));
+        // It was killed: what it gave last may not be on the disk, and nobody is given one of its numbers.
+        archive.put(6, None);
+        let third = journal();
+        third.record(Event::new(kind::ALARM, "look"));
+        let page = third.page(6);
+        assert!(page.events.len() == 1 && page.events[0].n > 6, "{page:?}");
+        assert_eq!(archive.load().len(), 3, "no more is kept on the disk than in memory");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn folding_never_loses_an_event_of_another_cause(happened in proptest::collection::vec((0..4_u8, 0..3_i32), 1..200)) {
+            // As many causes as there can be, so that nothing has to be pushed out.
+            let journal = Journal::folding(12, None);
+            let mut wanted = std::collections::BTreeMap::<(String, i32), u64>::new();
+            for (server, code) in happened {
+                let server = format!("chat-{}", char::from(b'a' + server));
+                journal.record(exit(&server, code));
+                *wanted.entry((server, code)).or_default() += 1;
+            }
+            let page = journal.page(0);
+            let seen = page.events.iter().map(|event| {
+                ((event.server.clone().unwrap(), event.code.unwrap()), event.count.unwrap_or(1))
+            });
+            proptest::prop_assert_eq!(seen.collect::<std::collections::BTreeMap<_, _>>(), wanted);
+            proptest::prop_assert_eq!(page.missed, 0);
+            proptest::prop_assert!(page.events.windows(2).all(|pair| pair[0].n < pair[1].n));
+        }
     }
 
     #[test]

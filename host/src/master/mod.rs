@@ -11,6 +11,7 @@
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
 //! | `fleet` | how the fleet learns what happens, and acts |
+//! | `kept_output` | what programs have written, for modules |
 //! | `observe` | metrics that are states, and health |
 //! | `starter` | runs the servers of the cluster, here and through `ssh` elsewhere |
 //!
@@ -21,6 +22,7 @@ mod cluster;
 mod commands;
 mod events;
 pub mod fleet;
+mod kept_output;
 mod known_servers;
 mod login_throttle;
 mod members;
@@ -43,7 +45,7 @@ use crate::console::{Console, Settings};
 use crate::fleet::{Origin, Wanted};
 use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
-use crate::plugin::capability::{Application, Process, Services, Starter};
+use crate::plugin::capability::{Application, KeptOutput, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
@@ -214,8 +216,12 @@ impl Master {
         if let Some(fleet) = &fleet {
             fleet.follow(&tasks, &stop);
         }
+        let kept_output = fleet
+            .clone()
+            .map(|fleet| -> Arc<dyn KeptOutput> { Arc::new(kept_output::MasterOutput(fleet.starter.clone())) });
         let starter = fleet.clone().map(|fleet| -> Arc<dyn Starter> { Arc::new(fleet::Control(fleet)) });
-        let services = Services { cluster: Some(Arc::new(cluster)), starter, journal, ..Services::default() };
+        let services =
+            Services { cluster: Some(Arc::new(cluster)), starter, kept_output, journal, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
         let console = Console::new(engine.clone(), identity, services, settings.clone());
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));

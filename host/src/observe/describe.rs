@@ -30,6 +30,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("pomelo_client_pushes_dropped_total", "Messages to a client that were dropped because it did not keep up."),
     ("pomelo_events_total", "Events that happened, by kind."),
     ("pomelo_events_dropped_total", "Events that were not recorded because there were too many in a second."),
+    (
+        "pomelo_output_lines_dropped_total",
+        "Lines that were dropped, because the disk did not take them (`file`) or nobody read them (`print`).",
+    ),
     ("pomelo_mass_losses_total", "How often a large part of the fleet vanished at once."),
     ("pomelo_program_restarts_total", "How often this process started a program again."),
     ("pomelo_state_errors_total", "Writes of durable state that failed."),

@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
         "pomelo:admin/process.restart": async,
         "pomelo:admin/starter.submit": async,
         "pomelo:admin/starter.wait": async,
+        "pomelo:admin/kept-output.read": async,
         "pomelo:admin/scripts.names": async,
         "pomelo:admin/scripts.get": async,
         "pomelo:admin/scripts.save": async,

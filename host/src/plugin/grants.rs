@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// What a module may do beside `agent` and `store`, which are always granted.
 ///
-/// A grant is the name of an interface of `pomelo:admin` (`cluster`, `uplink`, `application`, `process`, `starter`, `scripts`, `profiler`), an interface of WASI without
+/// A grant is the name of an interface of `pomelo:admin` (`cluster`, `uplink`, `application`, `process`, `kept-output`, `starter`, `scripts`, `profiler`), an interface of WASI without
 /// its version (`wasi:cli/stdout`) or a package of it (`wasi:cli`, `wasi:*`), or names another module: `cluster:ID` and
 /// `uplink:ID` (may address it on other servers), `store:ID` (may read its store).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub enum NotGranted {
 /// Interfaces that every module has.
 const ALWAYS: [&str; 3] = ["types", "agent", "store"];
 /// Interfaces that are granted.
-const GRANTED: [&str; 7] = ["cluster", "uplink", "application", "process", "starter", "scripts", "profiler"];
+const GRANTED: [&str; 8] =
+    ["cluster", "uplink", "application", "process", "kept-output", "starter", "scripts", "profiler"];
 
 impl Grants {
     /// Those of a list.

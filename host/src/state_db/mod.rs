@@ -1,4 +1,4 @@
-//! The durable keys of modules' stores, which outlive the process. They are in a database file ([redb](https://docs.rs/redb)) in the host's data
+//! The durable keys of modules' stores, and the master's events, which outlive the process. They are in a database file ([redb](https://docs.rs/redb)) in the host's data
 //! directory.
 //!
 //! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another. The
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
+use crate::journal::Archive;
 use crate::plugin::Keeper;
 
 /// How long a write that failed waits for another try.
@@ -119,6 +120,11 @@ impl StateDb {
         true
     }
 
+    /// Keeps the events of a journal.
+    pub fn events(&self) -> Arc<dyn Archive> {
+        Arc::new(Events(HostKeeper { file: self.0.clone(), host: "journal".into() }))
+    }
+
     /// Keeps the keys of one host of this process. Hosts are separate, because the master and its own monitor have scopes of the same names.
     pub fn of(&self, host: &str) -> Arc<dyn Keeper> {
         Arc::new(HostKeeper { file: self.0.clone(), host: host.to_owned() })
@@ -150,6 +156,28 @@ impl Keeper for HostKeeper {
         let queue = &self.file.queue;
         queue.changes.lock().entries.insert((self.scope(scope), key.to_owned()), value);
         queue.more.notify_one();
+    }
+}
+
+/// The part of the database that has the journal's events.
+struct Events(HostKeeper);
+
+impl Archive for Events {
+    fn load(&self) -> Vec<(u64, String)> {
+        let entries = self.0.load("events").into_iter();
+        entries.filter_map(|(number, event)| Some((number.parse().ok()?, event))).collect()
+    }
+
+    fn put(&self, number: u64, event: Option<String>) {
+        self.0.put("events", &format!("{number:020}"), event.map(Into::into));
+    }
+
+    fn reserved(&self) -> Option<u64> {
+        self.0.load("numbers").into_iter().find_map(|(_, number)| number.parse().ok())
+    }
+
+    fn reserve(&self, number: u64) {
+        self.0.put("numbers", "reserved", Some(number.to_string().into()));
     }
 }
 

@@ -10,6 +10,7 @@ mod ending;
 mod figures;
 mod group;
 mod guard;
+pub mod kept_output;
 mod leftovers;
 mod machine;
 mod output;
@@ -35,7 +36,7 @@ pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
 pub use recorder::recorder;
-pub use ring::{KEPT_LINES, LinePage, Ring};
+pub use ring::{KEPT_LINES, KeptLine, LinePage, Ring};
 pub use supervisor::Supervisor;
 
 /// Whether a program that ended by itself is started again. A program that was stopped on purpose never is.

@@ -1,7 +1,6 @@
 //! What a program writes, line by line. Long lines are cut.
 
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::Ring;
 use crate::util::line_reader::{LineRead, read_line};
-use crate::util::write_whole;
+use crate::util::outlet::{self, Outlet};
 
 /// The longest line, bytes. A longer one is cut.
 const MAX_LINE: usize = 8 * 1024;
@@ -22,7 +21,7 @@ const MAX_LINE: usize = 8 * 1024;
 const LAST_LINES: usize = 10;
 /// The longest remembered line, bytes. A longer one is cut.
 const LAST_LINE: usize = 512;
-/// Lines that wait to be printed. A program that writes faster is blocked, as by any full pipe.
+/// Lines that wait for the task that prints them, which never waits itself.
 const WAITING_LINES: usize = 256;
 /// How long to wait for the rest of the output after the program has ended. The wait is bounded because a descendant outside the group may keep the
 /// pipe open.
@@ -55,28 +54,17 @@ pub struct Line {
 
 /// Prints lines as `[id] text`, each to the stream of ours that corresponds to its own. Ends with the last sink.
 ///
-/// A stream that is full is waited for, also a non-blocking one, and programs are blocked meanwhile. Where a stream cannot be written to, because its
-/// reader has gone for example, its lines are lost and the programs go on.
+/// No program is held up by a stream of ours that nobody reads: lines that find no room are dropped there, and counted ([`outlet`]).
 pub fn print_lines() -> LineSink {
-    // Locked, because a log line of this process must not come between the parts of a line.
-    print_to(|line| write_whole(io::stdout().lock(), line), |line| write_whole(io::stderr().lock(), line))
+    print_to(outlet::stdout().clone(), outlet::stderr().clone())
 }
 
-fn print_to(
-    out: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
-    err: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
-) -> LineSink {
+fn print_to(out: Outlet, err: Outlet) -> LineSink {
     let (sink, mut lines) = mpsc::channel::<Line>(WAITING_LINES);
-    let streams = Arc::new((out, err));
     tokio::spawn(async move {
         while let Some(Line { id, error, text }) = lines.recv().await {
-            let (streams, line) = (streams.clone(), format!("[{id}] {text}\n"));
-            // In a thread of its own, because a stream that is full blocks.
-            let written = tokio::task::spawn_blocking(move || match error {
-                true => streams.1(line.as_bytes()),
-                false => streams.0(line.as_bytes()),
-            });
-            let _ = written.await;
+            let stream = if error { &err } else { &out };
+            stream.line(format!("[{id}] {text}\n").as_bytes());
         }
     });
     sink
@@ -168,52 +156,23 @@ fn cut(mut text: String, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::{Read, Write};
-    use std::os::fd::AsFd;
+    use std::io::{self, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
-
-    fn to(stream: impl AsFd + Send + Sync + 'static) -> impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static {
-        move |line| write_whole(&stream, line)
-    }
+    use crate::util::write_whole;
 
     fn line(number: usize) -> Line {
         Line { id: "chat-1".into(), error: number % 2 == 1, text: number.to_string() }
     }
 
     #[tokio::test]
-    async fn a_non_blocking_stream_that_is_full_gets_every_line_once_it_is_read() {
-        let (mut stream, mut reader) = UnixStream::pair().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let mut before = 0;
-        while let Ok(written) = stream.write(&[b'-'; 4096]) {
-            before += written;
-        }
-        let sink = print_to(to(stream.try_clone().unwrap()), to(stream));
-        // One more than can wait, so that one is being written when nobody reads yet.
-        for number in 0..=WAITING_LINES {
-            sink.send(line(number)).await.unwrap();
-        }
-        drop(sink);
-        let read = tokio::task::spawn_blocking(move || {
-            let mut read = String::new();
-            reader.read_to_string(&mut read).unwrap();
-            read
-        });
-        let read = read.await.unwrap();
-        let wanted: String = (0..=WAITING_LINES).map(|number| format!("[chat-1] {number}\n")).collect();
-        assert!(read[before..] == wanted, "{}", &read[before..]);
-    }
-
-    #[tokio::test]
-    async fn programs_go_on_where_a_stream_is_not_read_any_more_or_cannot_be_written_to() {
-        let (gone, reader) = UnixStream::pair().unwrap();
-        gone.set_nonblocking(true).unwrap();
-        drop(reader);
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let sink = print_to(to(gone), to(full));
+    async fn programs_go_on_where_nobody_reads_a_stream() {
+        let (mut full, _reader) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while full.write(&[b'-'; 4096]).is_ok() {}
+        let blocks = move |line: &[u8]| write_whole(&full, line);
+        let sink = print_to(Outlet::new(100, blocks), Outlet::new(100, |_| Err(io::ErrorKind::BrokenPipe.into())));
         let all = async {
             // More than can wait.
             for number in 0..4 * WAITING_LINES {

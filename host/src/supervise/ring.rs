@@ -7,17 +7,22 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::kept_output::OutputFile;
+
 /// The default number of lines that are kept, each of at most 8 KiB.
 pub const KEPT_LINES: usize = 1000;
 /// The most bytes of all texts in one answer, fewer than a module may be given.
 const MAX_ANSWER: usize = 512 * 1024;
 
-/// A bounded number of lines. A new line replaces the oldest one. Numbers begin at 1 and go on over restarts of the program.
+/// A bounded number of lines. A new line replaces the oldest one. Numbers begin at 1 and go on over restarts of the program; with a file they go on over
+/// restarts of this process too.
 pub struct Ring {
     lines: Mutex<VecDeque<KeptLine>>,
     limit: usize,
     /// The number of the last line; 0 before the first.
     last: watch::Sender<u64>,
+    /// Where all lines are written.
+    file: Option<OutputFile>,
 }
 
 /// A line that is kept.
@@ -29,6 +34,9 @@ pub struct KeptLine {
     pub time: u64,
     /// Whether it was written to standard error.
     pub error: bool,
+    /// Whether the host says it: that lines are missing at this place.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host: bool,
     /// The line without its end.
     pub text: String,
 }
@@ -45,7 +53,18 @@ pub struct LinePage {
 impl Ring {
     /// A ring of at most `limit` lines.
     pub fn new(limit: usize) -> Self {
-        Ring { lines: Mutex::default(), limit: limit.max(1), last: watch::Sender::new(0) }
+        Ring { lines: Mutex::default(), limit: limit.max(1), last: watch::Sender::new(0), file: None }
+    }
+
+    /// As [`Ring::new`], with a file that all lines are written to. Numbers go on after the file's last line.
+    pub fn kept_in(limit: usize, file: OutputFile) -> Self {
+        let last = watch::Sender::new(file.last());
+        Ring { last, file: Some(file), ..Ring::new(limit) }
+    }
+
+    /// Waits until all lines are in the file, at most for that time. Blocks the thread.
+    pub fn flush(&self, at_most: Duration) -> bool {
+        self.file.as_ref().is_none_or(|file| file.flush(at_most))
     }
 
     /// Adds a line and wakes those who wait for one.
@@ -57,7 +76,12 @@ impl Ring {
             lines.pop_front();
         }
         let n = *self.last.borrow() + 1;
-        lines.push_back(KeptLine { n, time, error, text: text.to_owned() });
+        let line = KeptLine { n, time, error, host: false, text: text.to_owned() };
+        // Under the lock, so that the lines of both streams stand in the file in the order of their numbers.
+        if let Some(file) = &self.file {
+            file.take(&line);
+        }
+        lines.push_back(line);
         // Sent under the lock, so that numbers are told in their order.
         self.last.send_replace(n);
     }

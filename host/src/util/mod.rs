@@ -5,8 +5,10 @@
 //! | `backoff` | waits between tries, doubling |
 //! | `cut` | texts cut to a bound |
 //! | `line_reader` | lines of bounded length from a stream |
+//! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
+//! | `rotating` | a file of lines of bounded size, with older ones beside it |
 //! | `token_bucket` | how often something may happen |
 //! | `write_whole` | writes to streams that are non-blocking or full |
 //!
@@ -15,8 +17,10 @@
 pub mod backoff;
 pub mod cut;
 pub mod line_reader;
+pub mod outlet;
 pub mod proc;
 pub mod process_group;
+pub mod rotating;
 pub mod token_bucket;
 pub mod write_whole;
 

@@ -247,7 +247,7 @@ function showEvent(event) {
   time.dateTime = new Date(event.time).toISOString();
   time.title = new Date(event.time).toLocaleString();
   made.append(time, element("span", event.kind, KINDS[event.kind]), element("span", event.server || event.module || ""));
-  made.append(element("span", event.message + (event.client ? ` (by ${event.client})` : "")));
+  made.append(element("span", event.message + (event.client ? ` (by ${event.client})` : "") + (event.count > 1 ? ` (${event.count} times)` : "")));
   if (event.lines?.length) made.append(element("pre", event.lines.join("\n")));
   made.hidden = !matches(made);
   list.prepend(made);

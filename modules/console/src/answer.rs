@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ask::{Reasons, reason};
+use crate::logs::Merged;
 
 /// To a client.
 #[derive(Serialize)]
@@ -46,6 +47,8 @@ pub enum Answer {
     Logs(Box<RawValue>),
     /// To `jobs`, `job`, `cancelJob` and `resumeJob`: what the host says of jobs.
     Jobs(Box<RawValue>),
+    /// To `logs` of several servers.
+    Merged(Merged),
     /// To `add`, `addCron`, `removeCron` and `blacklist`: the servers that have done it, and why the others have not.
     Done {
         status: &'static str,

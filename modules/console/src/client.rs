@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Answer, ConsoleOptions};
 use crate::arguments::{Arguments, bad};
 use crate::ask::{Reasons, ask, reason};
+use crate::logs::Since;
 use crate::message::{Message, Wanted, unknown};
 use crate::order::How;
 use crate::{add, blacklist, crons, logs, orders};
@@ -28,7 +29,7 @@ pub struct Command {
     #[serde(default)]
     lines: Option<u32>,
     #[serde(default)]
-    since: Option<u64>,
+    since: Option<Since>,
     #[serde(default)]
     wait: Option<u64>,
     /// The number of a job.
@@ -43,6 +44,10 @@ pub struct Command {
     queue: bool,
     #[serde(default)]
     progress: bool,
+    #[serde(default)]
+    from: Option<u64>,
+    #[serde(default)]
+    grep: Option<String>,
 }
 
 pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
@@ -67,8 +72,13 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
         "cancelJob" => agent.starter().cancel(job(command.job)?).map(Answer::Jobs),
         "resumeJob" => agent.starter().resume(job(command.job)?).map(Answer::Jobs),
         "logs" => {
-            let wanted = Wanted { lines: command.lines, since: command.since, wait: how.wait };
-            logs::forward(agent, command.id, wanted).map(Answer::Logs)
+            let Command { lines, from, grep, .. } = command;
+            let wanted = Wanted { lines, wait: how.wait, from, grep, ..Wanted::default() };
+            let since = command.since.unwrap_or_default();
+            match command.id {
+                Some(id) => logs::of_one(agent, &id, wanted, since).map(Answer::Logs),
+                None => logs::of_several(agent, ids, server_type, &wanted, since).map(Answer::Merged),
+            }
         }
         "addCron" => crons::add(agent, args),
         "removeCron" => crons::remove(agent, args),

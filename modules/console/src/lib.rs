@@ -12,7 +12,8 @@
 //! | `jobs` | | the jobs that are kept, the newest first |
 //! | `job` | `job`, its number; `revision` and `wait`, to wait for a change | the job |
 //! | `cancelJob`, `resumeJob` | `job`, its number | the job |
-//! | `logs` | `id`; `lines`, at most so many; `since`, those after a number; `wait` for one, milliseconds | `{"lines": [{n, time, error, text}], "last"}` |
+//! | `logs` | `id`; `lines`, at most so many; `since`, those after a number; `from`, those after a time; `grep`, a pattern; `wait` for one, milliseconds | `{"lines": [{n, time, error, text}], "last"}` |
+//! | `logs` | `ids` or `type`; the same, and `since` may be a map from id to number | `{"lines": [{server, n, time, error, text}], "since": {id: n}, "last": {id: n}, "more", "failed": {id: reason}}` |
 //! | `addCron` | `args`: `id=`, `time=`, `action=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |

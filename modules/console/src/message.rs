@@ -27,7 +27,7 @@ impl Message {
 }
 
 /// Which lines of a log are wanted.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// At most so many, the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +38,18 @@ pub struct Wanted {
     /// How long to wait for one, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u64>,
+    /// Those of that time or later, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Those that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// The size of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
+    /// Whether the files are read, and not the newest lines in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }
 
 /// The failure for an unknown signal.

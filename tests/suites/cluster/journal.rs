@@ -82,7 +82,7 @@ fn x4_events_tell_joins_exits_restarts_reloads_refusals_and_what_was_disabled() 
         .map(|part| seen.find(part).unwrap_or_else(|| panic!("{part} is not in {seen}")));
     assert!(places.is_sorted(), "{seen}");
     let numbers: Vec<u64> = events(&cluster).iter().map(|event| event["n"].as_u64().unwrap()).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
     let rest = cluster.done(&["events", "--json", "--since", &numbers[numbers.len() - 2].to_string()]);
     assert_eq!(rest.lines().count(), 1);
 

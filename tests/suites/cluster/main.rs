@@ -11,6 +11,7 @@ mod conversation;
 mod demo;
 mod journal;
 mod lifecycle;
+mod logs_kept;
 mod loss;
 mod modules;
 mod monitors;

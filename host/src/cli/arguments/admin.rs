@@ -84,18 +84,28 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(long, default_value_t = 0)]
         since: u64,
     },
-    /// Show what a server's program writes
+    /// Show what servers' programs write, also of servers that are down
     Logs {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Server id
-        id: String,
+        /// Server ids
+        #[arg(required_unless_present = "server_type")]
+        ids: Vec<String>,
+        /// Show the lines of the servers of this type that run
+        #[arg(long = "type", short = 't', conflicts_with = "ids")]
+        server_type: Option<String>,
         /// Keep printing new lines
         #[arg(long, short = 'f')]
         follow: bool,
-        /// How many of the last lines to begin with
-        #[arg(long, short = 'n', default_value_t = LOG_LINES)]
-        lines: u32,
+        /// How many of the last lines to begin with [default: 100, or all since a time]
+        #[arg(long, short = 'n')]
+        lines: Option<u32>,
+        /// Show only lines since then: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T12:00:00Z
+        #[arg(long, value_parser = since)]
+        since: Option<u64>,
+        /// Show only lines that match this regular expression
+        #[arg(long)]
+        grep: Option<String>,
     },
     /// Remove servers that are retained after a mass loss; without an id, all of these
     Forget {
@@ -148,6 +158,24 @@ pub(in crate::cli) struct AdminArgs {
     pub json: bool,
 }
 
+/// A time, milliseconds since 1970: so long ago, or as RFC 3339 has it.
+fn since(text: &str) -> Result<u64, String> {
+    let wrong = || "it is so long ago (30s, 10m, 2h, 1d), or a time such as 2026-01-31T12:00:00Z".to_owned();
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return time.timestamp_millis().try_into().map_err(|_| wrong());
+    }
+    let unit = text.chars().last().and_then(|unit| match unit {
+        's' => Some(1_000),
+        'm' => Some(60_000),
+        'h' => Some(3_600_000),
+        'd' => Some(86_400_000),
+        _ => None,
+    });
+    let ago = unit.and_then(|unit: u64| text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit));
+    let now = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+    Ok(now.saturating_sub(ago.ok_or_else(wrong)?))
+}
+
 /// A port; also of an address `tcp://HOST:PORT`, because Kubernetes puts that into `POMELO_PORT` where a service is named `pomelo`.
 fn port(text: &str) -> Result<u16, String> {
     let number =
@@ -174,6 +202,18 @@ pub(in crate::cli) enum ModulesAction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_so_long_ago_or_written_out() {
+        assert_eq!(since("2026-01-31T12:00:00.5Z"), Ok(1_769_860_800_500));
+        let ago = |text| u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap() - since(text).unwrap();
+        for (text, seconds) in [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
+            assert!((seconds * 1000..seconds * 1000 + 60_000).contains(&ago(text)), "{text}");
+        }
+        for wrong in ["", "10", "m", "-5m", "10 m", "yesterday", "99999999999999999999d", "5µ"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_port_is_also_read_out_of_what_kubernetes_says() {

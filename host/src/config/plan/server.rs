@@ -54,6 +54,9 @@ fn spec(server: &Server, config: &Config) -> BTreeMap<String, Value> {
         ssh,
         ready,
         logs,
+        stop_deadline,
+        drain,
+        ready_timeout,
         inherited,
     } = server;
     let mut spec = BTreeMap::new();

@@ -10,6 +10,7 @@ use crate::config::settings::{
     AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Watch,
 };
 use crate::plugin::{EngineLimits, Limits};
+use crate::supervise::kept_output::Options as KeptOutput;
 
 /// The keys of the fields that differ.
 macro_rules! differing {
@@ -125,6 +126,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         auth,
         command_levels,
         admin_log,
+        logs,
         monitor_http,
         metrics_token,
         pomelo,
@@ -198,6 +200,8 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         file: "file", max_bytes: "max_mib", keep: "keep",
     });
     say("[admin_log]", admin_log, NewMaster);
+    let logs = differing!(KeptOutput, logs, &after.logs, { max_bytes: "max_mib", keep: "keep" });
+    say("[logs]", logs, NextStart);
     say("[monitor]", different("http", monitor_http != &after.monitor_http), NextStart);
     say("[metrics]", different("token", metrics_token != &after.metrics_token), NewMaster);
     // Which application is run, and by what, is a difference of the servers.
@@ -243,6 +247,7 @@ pub(super) fn applied(in_force: &Settings, files: &Settings) -> Settings {
     settings.modules.allow_replace_builtin = files.modules.allow_replace_builtin;
     settings.watch.drain = files.watch.drain;
     settings.supervise.clone_from(&files.supervise);
+    settings.logs = files.logs;
     settings.monitor_http = files.monitor_http;
     settings.command_levels.clone_from(&files.command_levels);
     settings.pomelo.app.clone_from(&files.pomelo.app);

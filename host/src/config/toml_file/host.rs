@@ -9,6 +9,7 @@ use crate::auth::{Reconnect, Secret};
 use crate::config::reader::{DAY_MS, Table, did_you_mean};
 use crate::config::settings::{AdminLog, KIB, MIB, MasterTimes, Network, Pomelo, Ssh, Supervise, Watch};
 use crate::config::words::{ready_word, restart_word};
+use crate::supervise::kept_output;
 use crate::wire::COMMANDS;
 
 /// `[network]`.
@@ -106,6 +107,15 @@ pub(super) fn admin_log(mut table: Table<'_>) -> AdminLog {
     let keep = table.number("keep", default.keep.into(), 0..=1000);
     table.close();
     AdminLog { file: file.unwrap_or(default.file), max_bytes, keep: u32::try_from(keep).unwrap_or(default.keep) }
+}
+
+/// `[logs]`.
+pub(super) fn logs(mut table: Table<'_>) -> kept_output::Options {
+    let default = kept_output::Options::default();
+    let max_bytes = table.number("max_mib", default.max_bytes / MIB as u64, 1..=4096) * MIB as u64;
+    let keep = table.number("keep", default.keep.into(), 0..=1000);
+    table.close();
+    kept_output::Options { max_bytes, keep: u32::try_from(keep).unwrap_or(default.keep) }
 }
 
 /// `[monitor] http`.

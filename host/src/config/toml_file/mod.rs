@@ -11,8 +11,20 @@ use super::settings::{Scripts, Settings};
 use super::tree::{Member, Node, Tree};
 
 /// A file with one of these sections at the top is for all environments.
-const SECTIONS: [&str; 11] =
-    ["limits", "modules", "module", "network", "watch", "supervise", "master", "data", "auth", "commands", "admin_log"];
+const SECTIONS: [&str; 12] = [
+    "limits",
+    "modules",
+    "module",
+    "network",
+    "watch",
+    "supervise",
+    "master",
+    "data",
+    "auth",
+    "commands",
+    "admin_log",
+    "logs",
+];
 
 /// The part of the file that is for an environment. If its tables are environments, as in pomelo's files, this is the table of that name, otherwise
 /// the whole file. Absent, with a fault, if the file has only other environments. An environment cannot have the name of a section.
@@ -66,6 +78,7 @@ pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
         auth: section(&mut root, "auth", |table| auth::auth(table, base)),
         command_levels: section(&mut root, "commands", host::commands),
         admin_log: section(&mut root, "admin_log", host::admin_log),
+        logs: section(&mut root, "logs", host::logs),
         monitor_http: section(&mut root, "monitor", host::monitor_http),
         metrics_token: section(&mut root, "metrics", host::metrics_token),
         pomelo: section(&mut root, "pomelo", |table| host::pomelo(table, base)),

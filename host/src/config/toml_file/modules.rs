@@ -103,11 +103,12 @@ fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
 }
 
 fn check_grant(file: File<'_>, grant: &str, at: usize) {
-    const PLAIN: usize = 7;
+    const PLAIN: usize = 8;
     const WORDS: [&str; PLAIN + 4] = [
         "cluster",
         "uplink",
         "process",
+        "kept-output",
         "starter",
         "application",
         "scripts",

@@ -12,6 +12,7 @@ use super::pomelo::App;
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server, Ssh};
 use crate::failure::{Failure, code};
+use crate::journal::Journal;
 use crate::monitor;
 use crate::supervise::{Input, Output, Policy, Spec};
 use crate::wire::raw;
@@ -93,9 +94,9 @@ impl Commands {
     ///
     /// # Errors
     /// If `ssh` would read the host as something else.
-    pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool) -> Result<Spec, Failure> {
+    pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool, journal: &Journal) -> Result<Spec, Failure> {
         if let Some(app) = self.pomelo.as_ref().filter(|_| server.launch.is_none()) {
-            let spec = app.spec(server);
+            let spec = app.spec(server, journal);
             if !by_ssh {
                 return Ok(spec);
             }

@@ -30,4 +30,6 @@ mod pomelo;
 #[cfg(test)]
 mod tests;
 
+pub(super) use monitors::OutputPlace;
 pub use monitors::{ServerStarter, Which};
+pub(super) use place::is_local;

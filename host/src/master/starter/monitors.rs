@@ -1,6 +1,7 @@
 //! The monitors that were started, each under a supervisor.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ pub struct ServerStarter {
     pub(super) roster: Mutex<Roster>,
     /// Held while servers are added, until they are started, so that another addition finds them running.
     pub(super) adding: tokio::sync::Mutex<()>,
+}
+
+/// Where a server's output is to be looked for.
+pub(in crate::master) struct OutputPlace {
+    /// The server's data directory on this machine.
+    pub(in crate::master) directory: Option<PathBuf>,
+    /// The host of a server that is configured or was added.
+    pub(in crate::master) known: Option<String>,
 }
 
 /// The servers that the starter knows, and the monitors that it runs.
@@ -158,6 +167,14 @@ impl ServerStarter {
     /// The type of a server that is configured or was added.
     pub(in crate::master) fn server_type(&self, id: &str) -> Option<String> {
         self.roster.lock().config.server(id).map(|server| server.server_type.clone())
+    }
+
+    /// Where the output of a server of this machine is kept, if anything is kept. `known` says whether the server is configured or was added, and
+    /// on which host it runs.
+    pub(in crate::master) fn output_of(&self, id: &str) -> OutputPlace {
+        let roster = self.roster.lock();
+        let known = roster.config.server(id).map(|server| server.host.clone());
+        OutputPlace { directory: roster.config.data_dir(id), known }
     }
 
     #[cfg(test)]
@@ -315,7 +332,7 @@ impl ServerStarter {
             match roster.monitors.get(id).filter(|begun| begun.digest == digest) {
                 Some(begun) => Some(begun.supervisor.clone()),
                 None => {
-                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh)?;
+                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
                     let supervisor = Supervisor::watched(spec, self.guard.clone(), self.watcher(id, &server));
                     roster.monitors.insert(id.to_owned(), Begun { supervisor, digest });
                     None

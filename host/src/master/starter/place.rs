@@ -36,7 +36,7 @@ pub(super) async fn is_by_ssh(server: &Server, ssh_is_configured: bool) -> Resul
 }
 
 /// Whether a host is this machine. A socket can be bound only to an address of this machine.
-async fn is_local(host: &str) -> bool {
+pub(in crate::master) async fn is_local(host: &str) -> bool {
     let Ok(Ok(addresses)) = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await else {
         return false;
     };

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::path::absolute;
 use crate::config::{Config, Origin, Server};
 use crate::failure::Failure;
-use crate::supervise::{Input, Output, Policy, Restart, Spec};
+use crate::journal::{Event, Journal, kind};
+use crate::supervise::kept_output::OutputFile;
+use crate::supervise::{Input, Output, Policy, Restart, Ring, Spec, print_lines};
 
 /// The exit code of a pomelo server that was killed on purpose: -1.
 const KILLED: i32 = 255;
@@ -21,6 +24,7 @@ pub(super) struct App {
     dir: PathBuf,
     environment: String,
     policy: Policy,
+    config: Config,
 }
 
 impl App {
@@ -34,11 +38,11 @@ impl App {
         let dir = Path::new(&main).parent().map_or_else(PathBuf::new, Path::to_owned);
         let (node, environment) = (config.settings.pomelo.node.clone(), config.environment.clone());
         let policy = config.settings.supervise.policy(Restart::OnFailure);
-        Ok(Some(App { node, main, dir, environment, policy }))
+        Ok(Some(App { node, main, dir, environment, policy, config: config.clone() }))
     }
 
     /// What is run for a server. Its members are arguments, as pomelo's own starter has them. A server that ends in order was stopped, and stays down.
-    pub(super) fn spec(&self, server: &Server) -> Spec {
+    pub(super) fn spec(&self, server: &Server, journal: &Journal) -> Spec {
         let restart = if server.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
         Spec {
             id: server.id.clone(),
@@ -48,10 +52,26 @@ impl App {
             env_remove: Vec::new(),
             policy: Policy { restart, ..self.policy.clone() },
             final_code: Some(KILLED),
-            output: Output::Inherit,
+            output: self.output(server, journal),
             input: Input::Empty,
             cpus: server.cpus.clone(),
             leftovers: Vec::new(),
+        }
+    }
+
+    /// Prints a server's lines as a monitor does, and keeps them in a file of the server's data directory.
+    fn output(&self, server: &Server, journal: &Journal) -> Output {
+        let id = &server.id;
+        let Some(dir) = self.config.data_dir(id) else { return Output::Lines(print_lines()) };
+        match OutputFile::open(&dir, self.config.settings.logs, id, journal.clone()) {
+            // Nobody asks for lines in memory, because there is no monitor.
+            Ok(file) => Output::Kept(print_lines(), Arc::new(Ring::kept_in(1, file))),
+            Err(error) => {
+                let message = format!("the output of {id} is not kept: {error}");
+                tracing::warn!(server = id, "{message}");
+                journal.record(Event::new(kind::ALARM, message).server(id.clone()));
+                Output::Lines(print_lines())
+            }
         }
     }
 

@@ -10,7 +10,9 @@ use super::monitors::Outcomes;
 use super::*;
 use crate::config::Config;
 use crate::failure::code;
+use crate::journal::Journal;
 use crate::state_db::StateDb;
+use crate::supervise::kept_output::{Query, read};
 use crate::supervise::{DownReason, Phase};
 use crate::wire::Info;
 
@@ -282,7 +284,7 @@ async fn s4_servers_elsewhere_are_started_by_ssh_with_every_word_quoted() {
     let config = Config::load(dir.path(), "development").unwrap();
     let policy = config.settings.supervise.policy(crate::supervise::Restart::OnFailure);
     let commands = command::Commands::new(&config, "192.0.2.9:3005", vec!["pomelo".into()], policy).unwrap();
-    let spec = commands.spec(&config.servers[0], false, true).unwrap();
+    let spec = commands.spec(&config.servers[0], false, true, &Journal::default()).unwrap();
     assert_eq!(spec.command[..3], ["ssh", "-p", "2222"]);
     let [.., dashes, destination, line] = &spec.command[..] else { panic!() };
     assert_eq!((dashes.as_str(), destination.as_str()), ("--", "game@192.0.2.1"));
@@ -303,6 +305,31 @@ async fn s4_servers_elsewhere_are_started_by_ssh_with_every_word_quoted() {
         "a b; $(reboot)",
     ];
     assert_eq!(words, wanted);
-    let refused = commands.spec(&config.servers[1], false, true).unwrap_err();
+    let refused = commands.spec(&config.servers[1], false, true, &Journal::default()).unwrap_err();
     assert!(refused.message.contains("`-oProxyCommand=reboot` is no host"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_server_of_pomelo_writes_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("master.json", r#"{"id": "master", "port": 1}"#);
+    write("servers.json", r#"{"chat": [{"id": "chat-1", "port": 2}]}"#);
+    // The application's program is one for another interpreter than Node's.
+    write("pomelo.toml", "[pomelo]\napp = 'app.js'\nnode = 'sh'\n");
+    write("app.js", "echo hello; echo trouble >&2; exec sleep 1000");
+    let config = Config::load(dir.path(), "development").unwrap();
+    let starter = ServerStarter::with_program(&config, "127.0.0.1:1", BTreeMap::new(), vec!["none".into()]).unwrap();
+    starter.start("chat-1").await.unwrap();
+    let kept = || read(&dir.path().join("data/chat-1"), &Query::default()).map_or(Vec::new(), |read| read.lines);
+    let all = async {
+        while kept().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, all).await.unwrap();
+    let mut lines: Vec<_> = kept().into_iter().map(|line| (line.error, line.text)).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [(false, "hello".to_owned()), (true, "trouble".to_owned())]);
+    starter.stop_all(LONG).await;
 }

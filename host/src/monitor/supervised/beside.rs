@@ -19,6 +19,9 @@ use crate::plugin::capability::Services;
 use crate::supervise::{DownReason, LineSink};
 use crate::wire::{Info, Phase};
 
+/// How long the end of a monitor waits for the disk that its program's output is written to.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// What is to stand beside a monitor: the server's configured program, with the values that the caller gives in place of configured ones.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -53,6 +56,7 @@ pub struct Beside {
     pub told: Option<watch::Receiver<Info>>,
     /// Why the program stays down; absent until it does.
     ended: watch::Receiver<Option<DownReason>>,
+    program: Option<Arc<Supervised>>,
 }
 
 impl Wanted<'_> {
@@ -96,6 +100,7 @@ impl Wanted<'_> {
             address: None,
             ready_timeout: settings.ready_timeout,
             output_lines: settings.output_lines,
+            kept: self.config.map_or_else(Default::default, |config| config.settings.logs),
             logs: None,
             crons: Vec::new(),
             force: false,
@@ -115,8 +120,13 @@ impl Beside {
         let Followed { phase, ended } = follow(supervised.status());
         let told = Some(supervised.told());
         let application = Some(supervised.application());
-        let services = Services { application, process: Some(supervised), ..Services::default() };
-        Ok(Beside { services, phase, told, ended })
+        let services = Services {
+            application,
+            process: Some(supervised.clone()),
+            kept_output: Some(supervised.clone()),
+            ..Services::default()
+        };
+        Ok(Beside { services, phase, told, ended, program: Some(supervised) })
     }
 
     /// Starts no program: modules act on this process, which is the server. `stop` is cancelled when a module ends it.
@@ -125,7 +135,7 @@ impl Beside {
         let application = Some(own.application());
         let services = Services { application, process: Some(own), ..Services::default() };
         let phase = watch::Sender::new(Phase::running(std::process::id())).subscribe();
-        Beside { services, phase, told: None, ended: watch::Sender::new(None).subscribe() }
+        Beside { services, phase, told: None, ended: watch::Sender::new(None).subscribe(), program: None }
     }
 
     /// Waits until `stop` is cancelled or the program has ended for good. Then it cancels `stop` and ends the monitor and the program. Calls under
@@ -147,6 +157,10 @@ impl Beside {
             }
         };
         tokio::join!(monitor.shut_down(drain), ending);
+        if let Some(program) = self.program {
+            // The process goes on to its end in any case, so that it does not matter whether the disk took all.
+            let _ = tokio::task::spawn_blocking(move || program.flush_output(FLUSH)).await;
+        }
         end == Some(DownReason::GivenUp)
     }
 }

@@ -17,9 +17,10 @@ use super::logs::Logs;
 use super::{LOGS, machine};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_name};
 use crate::failure::{Failure, code};
-use crate::journal::Journal;
+use crate::journal::{Event, Journal, kind};
 use crate::monitor::application::{Served, View, control};
-use crate::plugin::capability::{Application, LastExit, Process, Stats};
+use crate::plugin::capability::{Application, KeptOutput, LastExit, Process, Stats};
+use crate::supervise::kept_output::{self, Query};
 use crate::supervise::{
     Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
 };
@@ -54,6 +55,8 @@ pub struct Program {
     pub ready_timeout: Duration,
     /// Lines that are kept of what it writes.
     pub output_lines: usize,
+    /// How much of what it writes is kept in files of `dir`.
+    pub kept: kept_output::Options,
     /// Its log directory, `logs` by default. A relative path begins at the directory in which the program runs.
     pub logs: Option<PathBuf>,
     /// The configured crons.
@@ -97,6 +100,7 @@ impl Program {
             address: server.address(),
             ready_timeout: server.ready_timeout,
             output_lines: settings.output_lines,
+            kept: config.settings.logs,
             logs: server.logs.clone(),
             crons: config.crons_of(server),
             force: server.force,
@@ -124,6 +128,8 @@ pub struct Supervised {
     file: PathBuf,
     figures: Figures,
     ring: Arc<Ring>,
+    /// Where its output is kept.
+    dir: PathBuf,
     logs: Logs,
     supervisor: Supervisor,
     /// A temporary directory, removed when this is dropped.
@@ -160,7 +166,7 @@ impl Supervised {
         let application = Arc::new(Served::new(id, view, control.clone()));
         application.add_crons(program.crons.clone()).await.map_err(StartError::Cron)?;
         let logs = launch.cwd.clone().unwrap_or_default().join(program.logs.as_deref().unwrap_or(Path::new(LOGS)));
-        let ring = Arc::new(Ring::new(program.output_lines));
+        let ring = Arc::new(kept_lines(&program, &dir));
         let contact = ByControl {
             control: control.clone(),
             ready: program.ready,
@@ -175,7 +181,7 @@ impl Supervised {
         application.fire_only_while(is_ready, program.journal.clone());
         let Program { id, server_type, .. } = program;
         let (figures, logs) = (Figures::default(), Logs(logs));
-        Ok(Supervised { id, server_type, application, control, file, figures, ring, logs, supervisor, _dir: own })
+        Ok(Supervised { id, server_type, application, control, file, figures, ring, dir, logs, supervisor, _dir: own })
     }
 
     /// How the program is; changes are told. The server is to be registered in [`Phase::Running`](crate::supervise::Phase::Running) and deregistered
@@ -194,9 +200,29 @@ impl Supervised {
         self.application.clone()
     }
 
+    /// Waits until what the program has written is in the file, at most for that time. Blocks the thread.
+    pub(super) fn flush_output(&self, at_most: Duration) -> bool {
+        self.ring.flush(at_most)
+    }
+
     /// The file that the program reads its view from.
     pub fn view_file(&self) -> &Path {
         &self.file
+    }
+}
+
+/// Keeps the program's lines in memory, and in files where these can be written.
+fn kept_lines(program: &Program, dir: &Path) -> Ring {
+    let Program { id, output_lines, kept, journal, .. } = program;
+    match kept_output::OutputFile::open(dir, *kept, id, journal.clone()) {
+        Ok(file) => Ring::kept_in(*output_lines, file),
+        Err(error) => {
+            // The program runs nevertheless, because it matters more than its words.
+            let message = format!("the output of {id} is not kept: {error}");
+            tracing::warn!(server = id, "{message}");
+            journal.record(Event::new(kind::ALARM, message).server(id.clone()));
+            Ring::new(*output_lines)
+        }
     }
 }
 
@@ -281,6 +307,21 @@ impl Process for Supervised {
 
     fn log_tail(&self, name: String, lines: usize) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         self.logs.tail(name, lines).boxed()
+    }
+}
+
+impl KeptOutput for Supervised {
+    fn read(&self, server_id: String, query: String, at_most: Duration) -> BoxFuture<'_, Result<Value, Failure>> {
+        async move {
+            if server_id != self.id {
+                let what = format!("this monitor keeps the output of {} alone", self.id);
+                return Err(Failure::new(code::NOT_AVAILABLE, what));
+            }
+            let query = Query::parse(&query)?;
+            let read = kept_output::read_or_wait(self.dir.clone(), query, at_most).await?;
+            serde_json::to_value(read).map_err(|error| Failure::new(code::FAILED, error.to_string()))
+        }
+        .boxed()
     }
 }
 

@@ -36,6 +36,7 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink,
         address: None,
         ready_timeout: LONG,
         output_lines: 100,
+        kept: Default::default(),
         logs: None,
         crons: Vec::new(),
         dir,
@@ -91,7 +92,7 @@ async fn w3_views_reach_the_file_whole_and_in_order() {
     assert!(reader.await.unwrap(), "a reader never sees half a file");
     assert_eq!(file()["servers"].as_object().unwrap().len(), 201);
     let left = std::fs::read_dir(supervised.view_file().parent().unwrap()).unwrap().count();
-    assert_eq!(left, 2, "view and socket, and nothing is left over");
+    assert_eq!(left, 3, "view, socket and output, and nothing is left over");
     supervised.kill().await.unwrap();
 }
 

@@ -10,6 +10,7 @@
 mod agent;
 mod application;
 mod cluster;
+mod kept_output;
 mod process;
 mod profiler;
 mod scripts;
@@ -24,6 +25,7 @@ use crate::journal::Journal;
 
 pub use application::Application;
 pub use cluster::{Answers, Cluster, Targets};
+pub use kept_output::KeptOutput;
 pub use process::{LastExit, Process, Stats};
 pub use profiler::Profiler;
 pub use scripts::{Script, ScriptRun, Scripts};
@@ -41,6 +43,8 @@ pub struct Services {
     pub application: Option<Arc<dyn Application>>,
     /// The process that this host stands beside.
     pub process: Option<Arc<dyn Process>>,
+    /// What programs have written.
+    pub kept_output: Option<Arc<dyn KeptOutput>>,
     /// The fleet, and the jobs that act on it.
     pub starter: Option<Arc<dyn Starter>>,
     /// Programs that are run once.

@@ -1,7 +1,7 @@
 //! `events` and `logs`, as the subcommands of the program.
 
 use super::super::super::arguments::LOG_LINES;
-use super::super::super::watch;
+use super::super::super::watch::{self, LogQuery};
 use super::super::Shell;
 use super::super::misuse::Misuse;
 use super::{Arguments, Candidates, Command};
@@ -53,7 +53,8 @@ async fn logs(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
         None => shell.context.server("logs")?,
     };
     shell.follows = follow;
-    watch::logs(shell.connection.admin().clone(), server, follow, lines).await
+    let query = LogQuery { ids: vec![server.to_owned()], follow, lines: Some(lines), ..LogQuery::default() };
+    watch::logs(shell.connection.admin().clone(), query).await
 }
 
 /// What may follow the word `events` or `logs`.

@@ -1,25 +1,42 @@
 //! A file of lines that is renamed when it has grown enough.
+//!
+//! The admin log and the output of programs are kept in such files. Nothing here knows what the lines say, nor which thread writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// What is done with lines for which a new file is needed that cannot be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The present file grows beyond its size, because a file that is too long is better than a gap.
+    Grow,
+    /// The lines are refused, because the size on the disk is what counts.
+    Refuse,
+}
+
 /// A file of lines, of bounded size, with a bounded number of older ones beside it. Only its owner may read it.
-pub(super) struct Rotating {
+#[derive(Debug)]
+pub struct Rotating {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines in the file.
     size: u64,
     max: u64,
     keep: u32,
+    overflow: Overflow,
     /// The last attempt to begin a new file has failed.
     stuck: bool,
 }
 
 impl Rotating {
-    /// Opens the file at its end. If a crash cut the last line short, ends that line.
-    pub fn open(path: &Path, max: u64, keep: u32) -> io::Result<Self> {
+    /// Opens the file at its end, and makes it and its directory if they are missing. If a crash cut the last line short, ends that line. When the file
+    /// would have more than `max` bytes, a new one is begun, and at most `keep` older ones stand beside it as `FILE.1` (the youngest), `FILE.2`, ….
+    ///
+    /// # Errors
+    /// If the file or its directory cannot be made, read or written.
+    pub fn open(path: &Path, max: u64, keep: u32, overflow: Overflow) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -34,25 +51,29 @@ impl Rotating {
                 size += 1;
             }
         }
-        Ok(Rotating { path: path.to_owned(), file, size, max, keep, stuck: false })
+        Ok(Rotating { path: path.to_owned(), file, size, max, keep, overflow, stuck: false })
     }
 
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Appends whole lines: all of them, or none.
+    ///
+    /// # Errors
+    /// If the disk is full, for example.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
         if self.size > 0 && self.size + lines.len() as u64 > self.max {
-            // If no new file can be begun this one grows on, because a trail that is too long is better than one with a gap.
             match self.rotate() {
                 Ok(()) => self.stuck = false,
+                Err(error) if self.overflow == Overflow::Refuse => return Err(error),
                 Err(error) if !self.stuck => {
                     self.stuck = true;
-                    tracing::error!(file = %self.path.display(), %error, "no new file of the admin log can be begun; the present one grows beyond its size until then");
+                    tracing::error!(file = %self.path.display(), %error, "no new file can be begun in the place of this one, which grows beyond its size until then");
                 }
                 Err(_) => {}
             }
@@ -66,6 +87,10 @@ impl Rotating {
         Ok(())
     }
 
+    /// Waits until the lines are on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -98,7 +123,7 @@ fn begin(path: &Path) -> io::Result<File> {
 }
 
 /// The name of an older file: `FILE.NUMBER`.
-pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
