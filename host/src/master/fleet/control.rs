@@ -128,12 +128,22 @@ impl Control {
 
     async fn begin(&self, order: Order, module: String, by: String) -> Result<Job, Failure> {
         let fleet = &self.0;
+        // Held until the job owns the servers that are added.
+        let _adding = match order.kind {
+            Kind::Add => Some(fleet.adding.lock().await),
+            _ => None,
+        };
         let ids = match order.kind {
             Kind::Apply => {
                 return Err(Failure::new(code::BAD_MESSAGE, "the files are applied by the command `apply`"));
             }
             Kind::Add => {
-                let running: Vec<String> = fleet.members.snapshot().servers.into_keys().collect();
+                // A server that is being started must not be added a second time, although it is not connected yet.
+                let up = fleet.fleet.servers().into_iter().filter(|record| {
+                    !record.state.is_down() || record.state == State::Pending
+                });
+                let connected = fleet.members.snapshot().servers.into_keys();
+                let running: Vec<String> = connected.chain(up.map(|record| record.id)).collect();
                 fleet.starter.add(&order.servers, &running, |named| fleet.fleet.name(named)).await?
             }
             _ => self.meant(&order)?,

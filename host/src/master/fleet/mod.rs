@@ -48,6 +48,8 @@ pub(super) struct MasterFleet {
     pub starter: Arc<ServerStarter>,
     members: Arc<Members>,
     own: String,
+    /// Held while servers are added, until a job owns them.
+    adding: tokio::sync::Mutex<()>,
 }
 
 impl MasterFleet {
@@ -62,7 +64,7 @@ impl MasterFleet {
             process,
         };
         let jobs = Jobs::load(fleet.clone(), Arc::new(actuator), journal, own, Limits::default());
-        MasterFleet { fleet, jobs, starter, members, own: own.to_owned() }
+        MasterFleet { fleet, jobs, starter, members, own: own.to_owned(), adding: tokio::sync::Mutex::default() }
     }
 
     /// Follows what happens, until the master ends.
