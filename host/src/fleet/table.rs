@@ -33,6 +33,8 @@ struct Table {
     /// The job that owns a server.
     owners: BTreeMap<String, JobId>,
     revision: u64,
+    /// Set when the master ends: what happens to servers then was done by the master itself.
+    closed: bool,
 }
 
 /// A server that the configuration names, or that was added.
@@ -174,6 +176,9 @@ impl Fleet {
     pub fn input(&self, id: &str, server_type: Option<&str>, input: Input, happening: Happening) {
         let mut table = self.table.lock();
         let table = &mut *table;
+        if table.closed {
+            return;
+        }
         if !table.servers.contains_key(id) {
             let joined = table.servers.values().filter(|record| record.origin == Origin::Joined).count();
             let appears =
@@ -231,6 +236,11 @@ impl Fleet {
         }
         table.revision += 1;
         self.changed.send_replace(table.revision);
+    }
+
+    /// Takes nothing in any more, because the master ends and ends its servers. The next master finds what was wanted until then.
+    pub fn close(&self) {
+        self.table.lock().closed = true;
     }
 
     /// Says what is wanted of servers, and who wants it. Ids that are not known are passed over.

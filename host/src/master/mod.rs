@@ -290,6 +290,7 @@ impl Master {
     pub async fn end_jobs(&self, at_most: Duration) {
         if let Some(fleet) = &self.core.fleet {
             fleet.jobs.shut_down(at_most).await;
+            fleet.fleet.close();
         }
     }
 

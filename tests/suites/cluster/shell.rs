@@ -64,7 +64,7 @@ fn a5_the_exit_code_tells_whether_any_command_failed() {
         ("set key", 2, "usage: set <key> <value>"),
         ("stop nobody", 1, "no such server"),
         ("disable module nobody", 1, "no module nobody"),
-        ("restart type nothing", 1, "type:nothing"),
+        ("restart type nothing", 1, "type `nothing`"),
         ("exec /nowhere/script", 2, "use <serverId>"),
         ("use chat-1\nexec /nowhere/script", 1, "/nowhere/script"),
         ("use chat-1\ndump memory /nowhere/dump", 1, "no directory /nowhere"),

@@ -14,7 +14,7 @@ use super::request::{Action, Kind, Request};
 use super::{Actuator, JobId, Messages};
 use crate::failure::{Failure, code};
 use crate::fleet::{Fleet, Shelf, Wanted, now};
-use crate::journal::{Event, Journal, kind};
+use crate::journal::{self, Event, Journal};
 
 /// How long a job that takes servers over waits for the other to let go of them.
 const LETTING_GO: Duration = Duration::from_secs(5);
@@ -172,7 +172,7 @@ impl Jobs {
         let names = known.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         let more = if known.len() > 3 { format!(" and {} more", known.len() - 3) } else { String::new() };
         let message = format!("job {id}: {} {names}{more}", request.kind.as_str());
-        shared.journal.record(Event::new(kind::JOB, message).client(Some(&request.by)));
+        shared.journal.record(Event::new(journal::kind::JOB, message).client(Some(&request.by)));
         shared.tasks.spawn(super::run::run(shared.clone(), id, request, claimed, known));
         self.get(id)
     }
@@ -429,7 +429,14 @@ impl Shared {
         let why = if job.why.is_empty() { String::new() } else { format!(" ({})", job.why) };
         let message = format!("job {id}: {} is {}{why}: {}", job.kind.as_str(), job.state.as_str(), job.summary());
         tracing::info!(job = id, "{message}");
-        self.journal.record(Event::new(kind::JOB, message).client(Some(&job.by)));
+        self.journal.record(Event::new(journal::kind::JOB, message).client(Some(&job.by)));
+    }
+
+    /// Writes down that a server of a job has failed.
+    pub fn failed(&self, id: JobId, kind: Kind, server: &str, why: &str) {
+        tracing::warn!(job = id, server, why, "{} has failed", kind.as_str());
+        let message = format!("job {id}: {} of {server} has failed: {why}", kind.as_str());
+        self.journal.record(Event::new(journal::kind::JOB, message).server(server));
     }
 
     /// Forgets a job that was not begun.

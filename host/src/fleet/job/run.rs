@@ -163,6 +163,9 @@ async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request
         } => came,
     };
     let (outcome, failure) = came;
+    if let Some(failure) = failure.as_ref().filter(|_| outcome == Outcome::Failed) {
+        shared.failed(id, request.kind, server, &failure.message);
+    }
     shared.change(id, |job| {
         let progress = &mut job.servers[place];
         (progress.step, progress.outcome, progress.ended) = (Step::Over, Some(outcome), Some(now()));

@@ -139,9 +139,11 @@ impl Control {
             }
             Kind::Add => {
                 // A server that is being started must not be added a second time, although it is not connected yet.
-                let up = fleet.fleet.servers().into_iter().filter(|record| {
-                    !record.state.is_down() || record.state == State::Pending
-                });
+                let up = fleet
+                    .fleet
+                    .servers()
+                    .into_iter()
+                    .filter(|record| !record.state.is_down() || record.state == State::Pending);
                 let connected = fleet.members.snapshot().servers.into_keys();
                 let running: Vec<String> = connected.chain(up.map(|record| record.id)).collect();
                 fleet.starter.add(&order.servers, &running, |named| fleet.fleet.name(named)).await?

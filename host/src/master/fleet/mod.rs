@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::Members;
 use super::starter::ServerStarter;
 use crate::fleet::job::{Jobs, Kind, Limits, Request};
-use crate::fleet::{Due, Fleet};
+use crate::fleet::{Due, Fleet, ServerRecord, Wanted};
 use crate::journal::Journal;
 use crate::plugin::capability::Process;
 
@@ -76,6 +76,10 @@ impl MasterFleet {
 
     /// Starts all servers that are to be started here, as one job, and keeps all servers as they are wanted from then on.
     pub async fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        for record in self.fleet.servers().into_iter().filter(|record| record.wanted == Wanted::Down) {
+            let ServerRecord { id, wanted_by, .. } = record;
+            tracing::info!(server = %id, by = %wanted_by, "stays down, because it was stopped: `pomelo restart {id}` starts it");
+        }
         let pending = self.fleet.due().into_iter().filter(|(_, due)| *due == Due::Start).map(|(id, _)| id);
         let pending: Vec<String> = pending.collect();
         if !pending.is_empty()
