@@ -21,6 +21,8 @@ mod table;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 pub use record::{KEPT_EXITS, LastExit, Origin, ServerRecord, now};
 pub use state::{Due, End, Input, Place, State, Wanted, due, next};

@@ -96,9 +96,9 @@ pub enum Input {
     SaysFailed,
     /// A job begins to end it.
     Ending,
-    /// It did not end, and is in the table.
+    /// It did not end, or its drain was taken back, and it is in the table.
     StillRuns,
-    /// It did not end, and is not in the table.
+    /// It did not end, or its drain was taken back, and it is not in the table.
     StillThere,
     /// It has ended, as a job has found out.
     Gone,
@@ -201,7 +201,7 @@ pub fn next(state: State, wanted: Wanted, place: Place, input: Input) -> State {
         (Input::Launched, Running | Unready | Draining | Stopping) => state,
         (Input::Launched, _) => Starting,
         // Nothing was begun, so that what runs already goes on.
-        (Input::NotLaunched, Running | Unready | Draining | Lost) => state,
+        (Input::NotLaunched, Running | Unready | Draining | BackingOff | Lost) => state,
         (Input::NotLaunched, _) => failed,
 
         // The job that ends it makes sure that it is not begun again.
@@ -238,9 +238,11 @@ pub fn next(state: State, wanted: Wanted, place: Place, input: Input) -> State {
 
         (Input::Ending, Stopped | Failed | Elsewhere | Pending) => state,
         (Input::Ending, _) => Stopping,
-        (Input::StillRuns, Stopping) => Running,
-        (Input::StillThere, Stopping) => Unready,
+        (Input::StillRuns, Stopping | Draining) => Running,
+        (Input::StillThere, Stopping | Draining) => Unready,
         (Input::StillRuns | Input::StillThere, _) => state,
+        // It was ended, and has come once more before that was told.
+        (Input::Gone, Starting | Running | Unready | Draining) => state,
         (Input::Gone, _) => Stopped,
 
         // The processes of an earlier master end with it.

@@ -342,8 +342,14 @@ impl Fleet {
     /// Gives a server of a job back.
     pub(super) fn release(&self, job: JobId, id: &str) {
         let mut table = self.table.lock();
+        let table = &mut *table;
         if table.owners.get(id) == Some(&job) {
             table.owners.remove(id);
+            // As long as a job owned it, it was kept for the job to look at.
+            if table.servers.get(id).is_some_and(|record| record.origin == Origin::Joined && record.state.is_down()) {
+                table.servers.remove(id);
+                self.store.put(Shelf::Servers, id, None);
+            }
             table.revision += 1;
             self.changed.send_replace(table.revision);
         }

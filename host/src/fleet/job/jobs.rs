@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -74,6 +75,8 @@ pub(super) struct UnderWay {
     pub resume: Notify,
     /// For each server, in the order of the job.
     pub servers: Vec<ServerTokens>,
+    /// What was wanted before the job, and by whom, where the job wants something else.
+    before: Mutex<BTreeMap<String, (Wanted, String)>>,
 }
 
 /// The handles of one server of a job.
@@ -84,13 +87,21 @@ pub(super) struct ServerTokens {
     pub taken: watch::Sender<Option<JobId>>,
 }
 
+/// A job, as it is kept: with what is not shown.
+#[derive(Serialize, Deserialize)]
+struct KeptJob<J, M> {
+    job: J,
+    messages: M,
+}
+
 impl Jobs {
     /// The jobs as they were kept. Those that were under way are over: the master that ran them has ended.
     pub fn load(fleet: Arc<Fleet>, actuator: Arc<dyn Actuator>, journal: Journal, own: &str, limits: Limits) -> Self {
         let mut table = Table::default();
         for (key, text) in fleet.store().load(Shelf::Jobs) {
-            match serde_json::from_str::<Job>(&text) {
-                Ok(job) => {
+            match serde_json::from_str::<KeptJob<Job, Messages>>(&text) {
+                Ok(KeptJob { job, messages }) => {
+                    let job = Job { messages, ..job };
                     table.last = table.last.max(job.id);
                     table.revision = table.revision.max(job.revision);
                     table.jobs.insert(job.id, Entry { job, under_way: None });
@@ -100,6 +111,8 @@ impl Jobs {
                 }
             }
         }
+        let told = table.jobs.values().rev().find(|entry| !entry.job.messages.module.is_empty());
+        table.messages = told.map(|entry| entry.job.messages.clone()).unwrap_or_default();
         let changed = watch::Sender::new(table.revision);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let own = own.to_owned();
@@ -130,17 +143,18 @@ impl Jobs {
                     server.outcome = Some(Outcome::Interrupted);
                     server.ended = Some(now());
                 }
-                (job.state, job.why) = (JobState::Interrupted, why.to_owned());
+                (job.state, job.why, job.ended) = (JobState::Interrupted, why.to_owned(), Some(now()));
             });
             self.0.over(id);
         }
     }
 
-    /// Begins a job. Answers when it is on the disk that the job is to be done. What is wanted of its servers is then as the job says.
+    /// Begins a job. Answers when it is on the disk that the job is to be done. What is wanted of its servers is then as the job says, unless the job
+    /// has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not known has failed in the job.
     ///
     /// # Errors
-    /// `not-found` where none of the servers is known; `busy` where another job owns one of them, or too many jobs are under way; `failed` where
-    /// the disk cannot be written.
+    /// `busy` where another job owns one of the servers, or too many jobs are under way; `timeout` where a job does not let go of a server that is taken
+    /// over; `failed` where the disk cannot be written; `not-available` where the master is ending.
     pub async fn submit(&self, request: Request) -> Result<Job, Failure> {
         let shared = &self.0;
         if shared.stop.is_cancelled() {
@@ -154,6 +168,15 @@ impl Jobs {
             .filter(|server| server.outcome.is_none() && server.id != shared.own)
             .map(|server| server.id.clone())
             .collect();
+        let jobs = self.clone();
+        let begun = shared.tasks.spawn(async move { jobs.begin(id, request, known).await });
+        begun.await.map_err(|error| Failure::new(code::FAILED, format!("job {id} was not begun: {error}")))?
+    }
+
+    /// Begins a job that was entered.
+    async fn begin(&self, id: JobId, request: Request, known: Vec<String>) -> Result<Job, Failure> {
+        let shared = &self.0;
+        let under_way = shared.under_way(id)?;
         let claimed = match self.claim(id, &request, &known).await {
             Ok(claimed) => claimed,
             Err(failure) => {
@@ -162,9 +185,10 @@ impl Jobs {
             }
         };
         if claimed {
-            shared.want(&request, &known);
+            shared.want(&under_way, &request, &known);
         }
         if let Err(failure) = shared.fleet.written().await {
+            shared.want_as_before(&under_way, &known);
             known.iter().for_each(|server| shared.fleet.release(id, server));
             shared.discard(id);
             return Err(failure);
@@ -274,13 +298,20 @@ impl Jobs {
     /// `not-found`; `not-available` where it is over, or not paused.
     pub fn resume(&self, id: JobId) -> Result<Job, Failure> {
         let under_way = self.0.under_way(id)?;
-        let job = self.get(id)?;
-        if job.state != JobState::Paused {
-            let what = format!("job {id} is {}, not paused", job.state.as_str());
-            return Err(Failure::new(code::NOT_AVAILABLE, what));
+        let mut refused = None;
+        // It runs from here on, so that a second one does not resume it from its next pause.
+        self.0.change(id, |job| match job.state {
+            JobState::Paused => {
+                job.state = JobState::Running;
+                job.why.clear();
+                under_way.resume.notify_one();
+            }
+            state => refused = Some(format!("job {id} is {}, not paused", state.as_str())),
+        });
+        match refused {
+            Some(what) => Err(Failure::new(code::NOT_AVAILABLE, what)),
+            None => self.get(id),
         }
-        under_way.resume.notify_one();
-        Ok(job)
     }
 
     /// Takes the drain of a server back. Returns whether a job was draining it, or was to drain it.
@@ -376,6 +407,7 @@ impl Shared {
             cancel: CancellationToken::new(),
             resume: Notify::new(),
             servers: (0..count).map(|_| tokens()).collect(),
+            before: Mutex::default(),
         };
         table.last = id;
         if !request.messages.module.is_empty() {
@@ -388,7 +420,9 @@ impl Shared {
     }
 
     /// Sets what is wanted of the servers of a job that owns them.
-    pub fn want(&self, request: &Request, known: &[String]) {
+    pub fn want(&self, under_way: &UnderWay, request: &Request, known: &[String]) {
+        let before = |id: &String| self.fleet.get(id).map(|record| (id.clone(), (record.wanted, record.wanted_by)));
+        *under_way.before.lock() = known.iter().filter_map(before).collect();
         let those = |ends: bool| -> Vec<String> {
             let is = |(id, action): &&(String, Action)| action.ends() == ends && known.contains(id);
             request.servers.iter().filter(is).map(|(id, _)| id.clone()).collect()
@@ -396,6 +430,17 @@ impl Shared {
         self.fleet.want(&those(false), Wanted::Up, &request.by);
         if !request.until_next_master {
             self.fleet.want(&those(true), Wanted::Down, &request.by);
+        }
+    }
+
+    /// Sets back what is wanted of servers that a job owns and has not begun.
+    pub fn want_as_before(&self, under_way: &UnderWay, ids: &[String]) {
+        let before = under_way.before.lock();
+        for id in ids {
+            let Some((wanted, by)) = before.get(id) else { continue };
+            if self.fleet.get(id).is_some_and(|record| record.wanted != *wanted) {
+                self.fleet.want(std::slice::from_ref(id), *wanted, by);
+            }
         }
     }
 
@@ -407,14 +452,14 @@ impl Shared {
         let Some(entry) = table.jobs.get_mut(&id) else { return };
         change(&mut entry.job);
         entry.job.revision = revision;
-        self.fleet.store().put(Shelf::Jobs, &id.to_string(), serde_json::to_string(&entry.job).ok());
+        let kept = KeptJob { job: &entry.job, messages: &entry.job.messages };
+        self.fleet.store().put(Shelf::Jobs, &id.to_string(), serde_json::to_string(&kept).ok());
         drop(table);
         self.changed.send_replace(revision);
     }
 
     /// A job is over: its handles go, and the oldest that are over with them.
     pub fn over(&self, id: JobId) {
-        self.change(id, |job| job.ended = Some(now()));
         let mut table = self.table.lock();
         let Some(entry) = table.jobs.get_mut(&id) else { return };
         entry.under_way = None;
@@ -452,12 +497,22 @@ impl Shared {
         entry.under_way.clone().ok_or_else(over)
     }
 
-    /// Takes a server of one job over for another.
+    /// Takes a server of one job over for another. The job lets go of it: at once if it has not begun it.
     fn take_over(&self, owner: JobId, server: &str, by: JobId) {
-        let table = self.table.lock();
-        let Some(Entry { job, under_way: Some(under_way) }) = table.jobs.get(&owner) else { return };
-        if let Some(place) = job.servers.iter().position(|progress| progress.id == server) {
+        let Ok(under_way) = self.under_way(owner) else { return };
+        let mut not_begun = false;
+        self.change(owner, |job| {
+            let Some(place) = job.servers.iter().position(|progress| progress.id == server) else { return };
             under_way.servers[place].taken.send_replace(Some(by));
+            let progress = &mut job.servers[place];
+            if progress.began.is_none() && progress.outcome.is_none() {
+                not_begun = true;
+                (progress.step, progress.outcome, progress.ended) = (Step::Over, Some(Outcome::TakenOver), Some(now()));
+                (progress.code, progress.why) = (Some(code::BUSY.into()), format!("job {by} has taken it over"));
+            }
+        });
+        if not_begun {
+            self.fleet.release(owner, server);
         }
     }
 

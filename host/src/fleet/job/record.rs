@@ -112,7 +112,7 @@ pub struct Job {
     pub servers: Vec<ServerProgress>,
     /// Grows with every change of the job.
     pub revision: u64,
-    /// What the monitors are asked with. It is kept, and not shown.
+    /// What the monitors are asked with. It is kept beside the job, and not shown.
     #[serde(skip)]
     pub messages: Messages,
 }

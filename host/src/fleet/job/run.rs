@@ -12,7 +12,7 @@ use super::request::{Action, OnFailure, Request};
 use super::server::{Came, Course};
 use super::waves::{Member, waves};
 use crate::failure::{Failure, code};
-use crate::fleet::{Happening, Input, now};
+use crate::fleet::now;
 
 /// Runs a job to its end. `claimed` says whether it owns its servers already.
 pub(super) async fn run(shared: Arc<Shared>, id: JobId, request: Request, claimed: bool, known: Vec<String>) {
@@ -28,12 +28,19 @@ pub(super) async fn run(shared: Arc<Shared>, id: JobId, request: Request, claime
     if shared.stop().run_until_cancelled(whole).await.is_none() {
         return;
     }
-    known.iter().for_each(|server| shared.fleet.release(id, server));
     let cancelled = under_way.cancel.is_cancelled();
+    let mut not_begun = Vec::new();
     shared.change(id, |job| {
         for server in job.servers.iter_mut().filter(|server| server.outcome.is_none()) {
             (server.step, server.outcome, server.ended) = (Step::Over, Some(Outcome::Cancelled), Some(now()));
+            not_begun.push(server.id.clone());
         }
+    });
+    // Before they are free, so that nobody acts on what is no longer wanted.
+    shared.want_as_before(&under_way, &not_begun);
+    known.iter().for_each(|server| shared.fleet.release(id, server));
+    shared.change(id, |job| {
+        job.ended = Some(now());
         let all_done = job.count(Outcome::Done) == job.servers.len();
         job.state = match () {
             () if all_done => JobState::Done,
@@ -70,7 +77,7 @@ async fn queue(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Reque
         return false;
     }
     shared.change(id, |job| job.why.clear());
-    shared.want(request, known);
+    shared.want(under_way, request, known);
     if let Err(failure) = shared.fleet.written().await {
         tracing::error!(job = id, %failure, "what is wanted of the servers of a job could not be written");
     }
@@ -110,10 +117,6 @@ async fn carry_out(shared: &Shared, id: JobId, under_way: &UnderWay, request: &R
             if under_way.cancel.is_cancelled() {
                 return;
             }
-            shared.change(id, |job| {
-                job.state = JobState::Running;
-                job.why.clear();
-            });
         }
         failed_before = failed;
     }
@@ -173,8 +176,5 @@ async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request
             (progress.code, progress.why) = (Some(failure.code.into_owned()), failure.message);
         }
     });
-    if outcome == Outcome::Cancelled && *action == Action::Restart {
-        shared.fleet.input(server, None, Input::StillRuns, Happening::default());
-    }
     shared.fleet.release(id, server);
 }

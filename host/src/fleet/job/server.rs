@@ -62,17 +62,20 @@ impl Course<'_> {
         (self.step)(Step::Starting);
         let before = self.joins();
         match self.state() {
-            State::Running | State::Draining => return Ok(()),
+            State::Running => return Ok(()),
             // Its process is there, or will be by itself.
             State::Starting | State::Unready => return self.ready(before).await,
-            State::Pending
-            | State::Stopping
-            | State::Stopped
-            | State::BackingOff
-            | State::Failed
-            | State::Lost
-            | State::Elsewhere => {}
+            State::Draining => {
+                self.put_back().await?;
+                return if self.state() == State::Running { Ok(()) } else { self.ready(before).await };
+            }
+            // Its monitor may be there and wait with its program. A new one does not wait.
+            State::BackingOff => self.end(false).await?,
+            State::Pending | State::Stopping | State::Stopped | State::Failed | State::Lost | State::Elsewhere => {}
         }
+        // Whoever waits for it to be ready must not take its last end for the next one.
+        self.fleet.input(self.id, None, Input::Up, Happening::default());
+        (self.step)(Step::Starting);
         if let Err(failure) = self.actuator.launch(self.id.to_owned()).await {
             let why = Happening::why(failure.message.clone());
             let input = match self.fleet.get(self.id) {
@@ -147,7 +150,6 @@ impl Course<'_> {
 
     async fn drain_and_end(&self) -> Result<Outcome, Failure> {
         if !self.state().is_down() && !self.drained().await? {
-            self.fleet.want(&[self.id.to_owned()], Wanted::Up, self.by);
             return Ok(Outcome::Cancelled);
         }
         self.end(false).await?;
@@ -173,10 +175,22 @@ impl Course<'_> {
             }
             Some(Ok(())) => Ok(true),
             None => {
-                self.actuator.undrain(self.id.to_owned(), self.messages).await?;
+                // Also where it cannot be put back: it is not to be ended.
+                self.fleet.want(&[self.id.to_owned()], Wanted::Up, self.by);
+                self.put_back().await?;
                 Ok(false)
             }
         }
+    }
+
+    /// Takes a drain back.
+    async fn put_back(&self) -> Result<(), Failure> {
+        self.actuator.undrain(self.id.to_owned(), self.messages).await?;
+        // A server whose drain had not begun does not join once more.
+        if self.actuator.is_present(self.id) {
+            self.fleet.input(self.id, None, Input::StillRuns, Happening::default());
+        }
+        Ok(())
     }
 
     async fn end(&self, kill: bool) -> Result<(), Failure> {
