@@ -75,7 +75,8 @@ fn user(port: u16, name: &str) -> Conversation {
 #[test]
 fn a_server_that_drains_leaves_the_views_and_ends_when_its_connections_are_gone() {
     let [port, other] = free_ports();
-    let servers = json!({"chat": [draining_server("chat-1", port, PATIENT)], "gate": [demo_server("gate-1", other, false)]});
+    let servers =
+        json!({"chat": [draining_server("chat-1", port, PATIENT)], "gate": [demo_server("gate-1", other, false)]});
     let cluster = Cluster::start(servers, SETTINGS);
     let listed = cluster.wait_for(&["chat-1", "gate-1"]);
     let (drained, file) = (pid(&listed, "chat-1"), view_file(pid(&listed, "gate-1")).unwrap());
@@ -105,7 +106,8 @@ fn a_server_that_drains_leaves_the_views_and_ends_when_its_connections_are_gone(
 #[test]
 fn a_drain_that_is_taken_back_puts_the_server_into_the_views_again() {
     let [port, other] = free_ports();
-    let servers = json!({"chat": [draining_server("chat-1", port, PATIENT)], "gate": [demo_server("gate-1", other, false)]});
+    let servers =
+        json!({"chat": [draining_server("chat-1", port, PATIENT)], "gate": [demo_server("gate-1", other, false)]});
     let cluster = Cluster::start(servers, SETTINGS);
     let listed = cluster.wait_for(&["chat-1", "gate-1"]);
     let (drained, file) = (pid(&listed, "chat-1"), view_file(pid(&listed, "gate-1")).unwrap());
@@ -156,8 +158,7 @@ fn a_drain_that_takes_too_long_is_ended_with_the_connections_that_are_left() {
 fn a_rolling_restart_that_drains_never_takes_both_servers_away() {
     let [one, two, other] = free_ports();
     let chats = [draining_server("chat-1", one, PATIENT), draining_server("chat-2", two, PATIENT)];
-    let cluster =
-        Cluster::start(json!({"chat": chats, "gate": [demo_server("gate-1", other, false)]}), SETTINGS);
+    let cluster = Cluster::start(json!({"chat": chats, "gate": [demo_server("gate-1", other, false)]}), SETTINGS);
     let before = cluster.wait_for(&["chat-1", "chat-2", "gate-1"]);
     let file = view_file(pid(&before, "gate-1")).unwrap();
     wait_for_members(&file, &["chat-1", "chat-2", "gate-1"]);
