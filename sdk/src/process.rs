@@ -22,7 +22,7 @@ impl Process {
 
     /// Figures of the process now, an object: `pid`; `rss`, `heapTotal` and `heapUsed` in bytes; `uptime` in seconds; `cpu`, percent of one
     /// core since the last call; `restarts`, how often the host has brought the program back; `state`, `running`, `starting`,
-    /// `backing-off` or `exited`. Fails with `bad-answer` where they do not make a `T`.
+    /// `draining`, `stopping`, `backing-off` or `exited`. Fails with `bad-answer` where they do not make a `T`.
     pub fn stats<T: DeserializeOwned>(&self) -> Result<T> {
         json::answer(process::stats())
     }
@@ -42,6 +42,19 @@ impl Process {
     /// because a master cannot restart itself.
     pub fn restart(&self) -> Result<u32> {
         process::restart().map_err(from_host)
+    }
+
+    /// Drains the process: the other servers do not see it from now on, and its connections come to an end. Returns when it has none, when it has
+    /// ended, or when `deadline`, a day at most, is over. That time does not count towards the deadline of the call. It stays hidden until it is ended
+    /// or [put back](Process::undrain). Fails with `not-available` where no program runs, and where the drain is taken back meanwhile.
+    pub fn drain(&self, deadline: Duration) -> Result {
+        let deadline = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        process::drain(deadline).map_err(from_host)
+    }
+
+    /// Takes a drain back: the other servers see the process again. Does nothing where it does not drain.
+    pub fn undrain(&self) -> Result {
+        process::undrain().map_err(from_host)
     }
 
     /// What the machine is and how it is doing, an object with the members of pomelo-monitor's system information.

@@ -12,6 +12,7 @@ const users = new Map(); // socket → {uid, loginTime, address}
 const settings = { greeting: "welcome" };
 const blocked = new net.BlockList();
 let members = {};
+let draining = false;
 
 // What this server offers: functions by name. What one throws is the failure that the caller sees.
 const functions = {
@@ -19,6 +20,11 @@ const functions = {
   removeServers: (ids) => ids.forEach((id) => delete members[id]),
   replaceServers: (servers) => { members = servers; },
   startOver: () => console.log(`all ${Object.keys(members).length} servers have started`),
+  drain: ({ deadlineMs }) => {
+    console.log(`draining within ${deadlineMs} ms`);
+    draining = true; // those who are here may stay
+  },
+  undrain: () => { draining = false; },
   stop: ({ deadlineMs }) => {
     console.log(`ending within ${deadlineMs} ms`);
     for (const socket of users.keys()) socket.end("the server is closing\n");
@@ -63,7 +69,7 @@ function block(pattern) {
 
 const server = net.createServer((socket) => {
   const family = net.isIPv6(socket.remoteAddress || "") ? "ipv6" : "ipv4";
-  if (blocked.check(socket.remoteAddress, family)) return socket.destroy();
+  if (draining || blocked.check(socket.remoteAddress, family)) return socket.destroy();
   const user = { uid: null, loginTime: null, address: `${socket.remoteAddress}:${socket.remotePort}` };
   users.set(socket, user);
   socket.on("close", () => users.delete(socket));

@@ -1,9 +1,10 @@
-//! The functions that the demo's server offers its monitor: who is connected, settings, a blacklist, its state, an action for crons, its end.
+//! The functions that the demo's server offers its monitor: who is connected, settings, a blacklist, its state, an action for crons, its drain and its
+//! end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -28,6 +29,8 @@ pub(super) struct Application {
     settings: Mutex<BTreeMap<String, Value>>,
     blacklist: Mutex<Vec<String>>,
     connections: Mutex<BTreeMap<u64, Connection>>,
+    /// Whether it takes no new connections, because it drains.
+    drains: AtomicBool,
     /// Lines that were answered.
     answered: AtomicU64,
     last: AtomicU64,
@@ -54,8 +57,11 @@ struct Setting {
 }
 
 impl Application {
-    /// Adds a user's connection. Absent if the address is on the blacklist.
+    /// Adds a user's connection. Absent if the address is on the blacklist, and while the server drains.
     pub(super) fn connected(self: &Arc<Self>, address: SocketAddr) -> Option<Connected> {
+        if self.drains.load(Ordering::Acquire) {
+            return None;
+        }
         if self.blacklist.lock().iter().any(|pattern| matches(pattern, address.ip())) {
             return None;
         }
@@ -99,6 +105,22 @@ impl Application {
                 }),
             )
             .on_change(with(self, Application::change))
+            .on_drain({
+                let application = self.clone();
+                move |deadline| {
+                    say(format!("draining within {} ms", deadline.as_millis()));
+                    application.drains.store(true, Ordering::Release);
+                    futures_util::future::ready(Ok(()))
+                }
+            })
+            .on_undrain({
+                let application = self.clone();
+                move || {
+                    say("draining no longer");
+                    application.drains.store(false, Ordering::Release);
+                    futures_util::future::ready(Ok(()))
+                }
+            })
             .on_stop(move |_| {
                 end.cancel();
                 futures_util::future::ready(Ok(()))

@@ -59,7 +59,7 @@ async fn serve(listener: TcpListener, application: Arc<Application>, end: Cancel
         };
         match (accepted, places.clone().try_acquire_owned()) {
             (Ok((stream, address)), Ok(place)) => {
-                // A connection from an address on the blacklist is closed at once.
+                // A connection from an address on the blacklist, or to a server that drains, is closed at once.
                 let Some(connected) = application.connected(address) else { continue };
                 tokio::spawn(end.clone().run_until_cancelled_owned(async move {
                     let _place = place;

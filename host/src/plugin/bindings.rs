@@ -22,6 +22,8 @@ wasmtime::component::bindgen!({
         "pomelo:admin/process.stop": async,
         "pomelo:admin/process.kill": async,
         "pomelo:admin/process.restart": async,
+        "pomelo:admin/process.drain": async,
+        "pomelo:admin/process.undrain": async,
         "pomelo:admin/starter.submit": async,
         "pomelo:admin/starter.wait": async,
         "pomelo:admin/kept-output.read": async,

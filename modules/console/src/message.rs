@@ -18,6 +18,9 @@ pub struct Message {
     /// With `logs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Wanted>,
+    /// With `drain`: how long it may take, milliseconds.
+    #[serde(default, rename = "deadlineMs", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
 }
 
 impl Message {

@@ -18,8 +18,8 @@ pub enum Answer {
         server_id: String,
         body: Box<Figures>,
     },
-    /// To `stop` and `kill`: the server's id, as pomelo's servers answer.
-    Ended(String),
+    /// To `stop`, `kill`, `drain` and `undrain`: the server's id, as pomelo's servers answer.
+    Did(String),
     /// To `restart`: the new process id.
     Restarted(u32),
     /// To `addCron`, `removeCron` and `blacklist`.
@@ -36,8 +36,14 @@ pub fn handle(agent: &Agent, message: Message) -> Result<Answer> {
             let body = Box::new(Figures::new(id.clone(), agent.server_type(), process.stats()?));
             Ok(Answer::List { server_id: id, body })
         }
-        "stop" => process.stop().map(|()| Answer::Ended(id)),
-        "kill" => process.kill().map(|()| Answer::Ended(id)),
+        "stop" => process.stop().map(|()| Answer::Did(id)),
+        "kill" => process.kill().map(|()| Answer::Did(id)),
+        "drain" => {
+            let deadline =
+                message.deadline.ok_or_else(|| bad("How long the drain may take is missing: `deadlineMs`."))?;
+            process.drain(Duration::from_millis(deadline)).map(|()| Answer::Did(id))
+        }
+        "undrain" => process.undrain().map(|()| Answer::Did(id)),
         "restart" => process.restart().map(Answer::Restarted),
         "logs" => logs::read(agent, message.logs).map(Answer::Logs),
         "addCron" => {

@@ -64,11 +64,12 @@ impl Follower {
                 continue;
             }
             self.came(id, member);
-            let is_present = table.servers.contains_key(id);
+            // The table is the newer truth of a server that is in it. What is passed over is looked at again when the server has left the table.
             if let Some(phase) = &member.phase
+                && !table.servers.contains_key(id)
                 && self.phases.get(id).is_none_or(|told| !Arc::ptr_eq(told, phase))
             {
-                self.says(member, phase, is_present);
+                self.says(member, phase);
                 self.phases.insert(id.clone(), phase.clone());
             }
         }
@@ -112,7 +113,7 @@ impl Follower {
         }
     }
 
-    fn says(&self, member: &Member, phase: &Phase, is_present: bool) {
+    fn says(&self, member: &Member, phase: &Phase) {
         let input = match phase.phase {
             PhaseName::Starting => Some(Input::SaysStarting),
             PhaseName::Unready => Some(Input::SaysUnready),
@@ -133,8 +134,7 @@ impl Follower {
             connections: phase.connections,
             restarts: Some(phase.restarts),
         };
-        // The table is the newer truth of a server that is in it.
-        if let Some(input) = input.filter(|_| !is_present) {
+        if let Some(input) = input {
             self.fleet.input(&member.id, Some(&member.server_type), input, happening);
         }
     }

@@ -98,7 +98,27 @@ impl Functions {
     where
         W: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        self.on(own::STOP, move |Stop { deadline_ms }| stop(Duration::from_millis(deadline_ms)))
+        self.on(own::STOP, move |Within { deadline_ms }| stop(Duration::from_millis(deadline_ms)))
+    }
+
+    /// Sets the function that is told when the server begins to drain: others do not see it any more, and it has the time given until its connections
+    /// are gone. Then it is ended, or the drain is taken back ([`Functions::on_undrain`]). How many are left is what its function `connections` says.
+    /// Only a server under a monitor drains, no [`super::Embedded`] one.
+    #[must_use]
+    pub fn on_drain<W>(self, drain: impl Fn(Duration) -> W + Send + Sync + 'static) -> Self
+    where
+        W: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        self.on(own::DRAIN, move |Within { deadline_ms }| drain(Duration::from_millis(deadline_ms)))
+    }
+
+    /// Sets the function that is told when a drain is taken back.
+    #[must_use]
+    pub fn on_undrain<W>(self, undrain: impl Fn() -> W + Send + Sync + 'static) -> Self
+    where
+        W: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        self.on(own::UNDRAIN, move |_: Value| undrain())
     }
 
     /// The sorted names of the functions.
@@ -112,22 +132,22 @@ fn to_raw<T: Serialize>(value: &T) -> Answer {
         .map_err(|error| Failure::new(code::BAD_ANSWER, format!("the answer is no JSON: {error}")))
 }
 
-/// The argument of `stop`.
+/// The argument of `stop` and `drain`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Stop {
-    /// Milliseconds until the application is ended by force.
+pub(super) struct Within {
+    /// Milliseconds until the application is ended by force, or its drain is over.
     pub deadline_ms: u64,
 }
 
-impl Stop {
-    pub(super) fn within(deadline: Duration) -> Box<RawValue> {
-        raw(&Stop { deadline_ms: deadline.as_millis().try_into().unwrap_or(u64::MAX) })
+impl Within {
+    pub(super) fn of(deadline: Duration) -> Box<RawValue> {
+        raw(&Within { deadline_ms: deadline.as_millis().try_into().unwrap_or(u64::MAX) })
     }
 }
 
 /// Runs functions in this process: changes of the view one after another, everything else at once.
-pub(super) struct Runner {
+pub(in crate::monitor) struct Runner {
     id: String,
     functions: Functions,
     lane: mpsc::Sender<BoxFuture<'static, ()>>,
@@ -136,7 +156,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// `id` is the server's, for the text of failures.
-    pub(super) fn new(id: &str, functions: Functions) -> Self {
+    pub(in crate::monitor) fn new(id: &str, functions: Functions) -> Self {
         let (lane, mut waiting) = mpsc::channel::<BoxFuture<'static, ()>>(MAX_CALLS);
         tokio::spawn(async move {
             while let Some(next) = waiting.recv().await {

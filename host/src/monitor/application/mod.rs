@@ -5,6 +5,7 @@
 //! | `served` | what modules see as `application`, wherever the application is |
 //! | `view` | the view, in memory or in a file |
 //! | `crons` | the crons, which fire in this host and call the application's functions |
+//! | `draining` | what is said to an application that drains, and asked of it |
 //! | `functions` | the functions of an application written in Rust |
 //! | `embedded` | an application in this very process |
 //! | `control` | an application in a process of its own, over a local socket |
@@ -13,6 +14,7 @@
 
 pub mod control;
 mod crons;
+mod draining;
 mod embedded;
 mod functions;
 mod served;
@@ -27,21 +29,26 @@ use serde_json::value::RawValue;
 use crate::failure::{Failure, code};
 
 pub use crons::MAX_CRONS;
+pub(super) use draining::{connections, tell_drain, tell_undrain};
 pub use embedded::{Embedded, JoinError, Joined};
+#[cfg(test)]
+pub(super) use functions::Runner;
 pub use functions::{Change, Functions};
 pub(super) use served::Served;
 pub(super) use view::View;
 
-/// The functions that only the host itself calls, and no module: the changes of the view, and the end.
+/// The functions that only the host itself calls, and no module: the changes of the view, the drain, and the end.
 mod own {
     pub const ADD_SERVERS: &str = "addServers";
     pub const REMOVE_SERVERS: &str = "removeServers";
     pub const REPLACE_SERVERS: &str = "replaceServers";
     pub const START_OVER: &str = "startOver";
+    pub const DRAIN: &str = "drain";
+    pub const UNDRAIN: &str = "undrain";
     pub const STOP: &str = "stop";
     /// The functions that change the view. They are run one after another.
     pub const VIEW: [&str; 4] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER];
-    pub const ALL: [&str; 5] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER, STOP];
+    pub const ALL: [&str; 7] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER, DRAIN, UNDRAIN, STOP];
 }
 
 /// How long the application may take to answer, if the caller gives no other deadline.
@@ -66,7 +73,7 @@ pub(super) trait Reach: Send + Sync + 'static {
 
 /// Asks the application to end. Absent if it offers no function for that.
 pub(super) fn ask_to_end(reach: &dyn Reach, deadline: Duration) -> Option<BoxFuture<'static, Result<(), Failure>>> {
-    let asked = || reach.call(own::STOP, &functions::Stop::within(deadline), deadline);
+    let asked = || reach.call(own::STOP, &functions::Within::of(deadline), deadline);
     reach.has(own::STOP).then(|| asked().map(|answer| answer.map(drop)).boxed())
 }
 

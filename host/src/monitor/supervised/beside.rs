@@ -117,7 +117,7 @@ impl Beside {
     /// As [`Supervised::start`].
     pub async fn program(program: Program, output: LineSink) -> Result<Self, StartError> {
         let supervised = Arc::new(Supervised::start(program, output).await?);
-        let Followed { phase, ended } = follow(supervised.status());
+        let Followed { phase, ended } = follow(supervised.status(), supervised.drain_state());
         let told = Some(supervised.told());
         let application = Some(supervised.application());
         let services = Services {

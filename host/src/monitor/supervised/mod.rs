@@ -1,11 +1,12 @@
 //! The server beside a monitor: a program that the monitor runs, or this very process.
 //!
 //! [`Supervised`] and [`OwnProcess`] are what the modules' interface `process` acts on, and know the application beside it. They know neither the
-//! master nor any module. The monitor's link follows [`Supervised::status`]: it registers the server when its program runs, and deregisters it when
-//! the program has ended.
+//! master nor any module. The monitor's link follows what `phases` makes of [`Supervised::status`] and of the drain: it registers the server when its
+//! program runs, and deregisters it when the program drains or has ended.
 
 mod beside;
 mod contact;
+mod drain;
 mod logs;
 mod own;
 mod phases;

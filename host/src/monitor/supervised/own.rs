@@ -1,4 +1,5 @@
-//! A host without a program: the master, a monitor that stands alone, and a program that has its monitor in itself.
+//! A host without a program: the master, a monitor that stands alone, and a program that has its monitor in itself. None of them drains, because
+//! they are one process with the server and its modules.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

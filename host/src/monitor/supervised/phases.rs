@@ -1,9 +1,10 @@
-//! The phase of a server, made from what its program's supervisor says.
+//! The phase of a server, made from what its program's supervisor says, and from its drain.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::drain::Draining;
 use crate::supervise::{self, DownReason, How, Status};
 use crate::wire::{Phase, PhaseExit, PhaseName};
 
@@ -16,13 +17,13 @@ pub(super) struct Followed {
 }
 
 /// Follows a program for as long as it is supervised.
-pub(super) fn follow(mut status: watch::Receiver<Status>) -> Followed {
+pub(super) fn follow(mut status: watch::Receiver<Status>, mut drain: watch::Receiver<Option<Draining>>) -> Followed {
     let (told, phase) = watch::channel(phase_of(&status.borrow_and_update()));
     let (end, ended) = watch::channel(None);
     tokio::spawn(async move {
         loop {
             let now = status.borrow_and_update().clone();
-            let phase = phase_of(&now);
+            let phase = drained(phase_of(&now), drain.borrow_and_update().as_ref());
             told.send_if_modified(|told| {
                 let changed = *told != phase;
                 if changed {
@@ -34,8 +35,10 @@ pub(super) fn follow(mut status: watch::Receiver<Status>) -> Followed {
             if let supervise::Phase::Exited(why) = now.phase {
                 end.send_replace(Some(why));
             }
-            if status.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() { return },
+                // There can be none any more, and the program goes on to its end.
+                Ok(()) = drain.changed() => {}
             }
         }
     });
@@ -68,6 +71,16 @@ fn phase_of(status: &Status) -> Phase {
         ..Phase::new(name)
     };
     phase.bounded()
+}
+
+/// The phase of a program that may drain. Only a process that serves can drain, and a drain of another process is over.
+fn drained(phase: Phase, drain: Option<&Draining>) -> Phase {
+    match drain {
+        Some(draining) if phase.phase == PhaseName::Running && phase.pid == Some(draining.pid) => {
+            Phase { phase: PhaseName::Draining, connections: draining.connections, ..phase }
+        }
+        _ => phase,
+    }
 }
 
 fn millis(time: Duration) -> u64 {

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::contact::ByControl;
+use super::drain::{Draining, Drains};
 use super::logs::Logs;
 use super::{LOGS, machine};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_name};
@@ -24,7 +25,7 @@ use crate::supervise::kept_output::{self, Query};
 use crate::supervise::{
     Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
 };
-use crate::wire::Info;
+use crate::wire::{Info, PhaseName};
 
 /// Name of the view's file.
 const VIEW_FILE: &str = "cluster.json";
@@ -131,6 +132,7 @@ pub struct Supervised {
     /// Where its output is kept.
     dir: PathBuf,
     logs: Logs,
+    drains: Drains,
     supervisor: Supervisor,
     /// A temporary directory, removed when this is dropped.
     _dir: Option<TempDir>,
@@ -179,15 +181,34 @@ impl Supervised {
         let status = supervisor.status();
         let is_ready = move || matches!(status.borrow().phase, Phase::Running(_));
         application.fire_only_while(is_ready, program.journal.clone());
+        let drains = Drains::new(&program.id, control.clone(), supervisor.status());
         let Program { id, server_type, .. } = program;
-        let (figures, logs) = (Figures::default(), Logs(logs));
-        Ok(Supervised { id, server_type, application, control, file, figures, ring, dir, logs, supervisor, _dir: own })
+        let (figures, logs, _dir) = (Figures::default(), Logs(logs), own);
+        Ok(Supervised {
+            id,
+            server_type,
+            application,
+            control,
+            file,
+            figures,
+            ring,
+            dir,
+            logs,
+            drains,
+            supervisor,
+            _dir,
+        })
     }
 
-    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`](crate::supervise::Phase::Running) and deregistered
-    /// in every other phase. Another process id directly after one is a restart.
+    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`](crate::supervise::Phase::Running), unless it drains,
+    /// and deregistered in every other phase. Another process id directly after one is a restart.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.supervisor.status()
+    }
+
+    /// The drain; changes are told.
+    pub(super) fn drain_state(&self) -> watch::Receiver<Option<Draining>> {
+        self.drains.state()
     }
 
     /// What the program adds to its server's `info`; changes are told.
@@ -269,8 +290,18 @@ impl Process for Supervised {
                 last_exit: None,
             },
         };
+        let drains = matches!(status.phase, Phase::Running(_)) && self.drains.drains(status.pid());
+        let state = if drains { PhaseName::Draining.as_str() } else { status.phase.as_str() };
         let last_exit = status.last_exit.map(last_exit);
-        Ok(Stats { restarts: status.restarts, state: status.phase.as_str(), last_exit, ..stats })
+        Ok(Stats { restarts: status.restarts, state, last_exit, ..stats })
+    }
+
+    fn drain(&self, deadline: Duration) -> BoxFuture<'_, Result<(), Failure>> {
+        self.drains.drain(deadline).boxed()
+    }
+
+    fn undrain(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        self.drains.undrain().boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), Failure>> {

@@ -8,10 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Launch, Ready};
-use crate::failure::code;
+use crate::failure::{Failure, code};
 use crate::journal::Journal;
+use crate::monitor::application::Functions;
+use crate::monitor::application::control::Client;
 use crate::plugin::capability::Process;
 use crate::supervise::{Line, LineSink, Phase, Policy, Restart};
+use crate::wire::PhaseName;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -115,6 +118,67 @@ async fn c1_figures_are_those_of_the_program() {
 }
 
 #[tokio::test]
+async fn a_program_that_drains_is_hidden_until_it_is_put_back_or_is_another_process() {
+    let (program, output, mut lines) = program("echo $POMELO_CONTROL; exec sleep 1000", None);
+    let mut beside = Beside::program(program, output).await.unwrap();
+    let (process, application) =
+        (beside.services.process.clone().unwrap(), beside.services.application.clone().unwrap());
+    let socket = timeout(LONG, lines.recv()).await.unwrap().unwrap().text;
+    let (told, mut hears) = mpsc::channel(8);
+    let drained = told.clone();
+    let functions = Functions::new()
+        .on("connections", async |_: serde::de::IgnoredAny| Ok(json!({"totalConnCount": 3})))
+        .on_drain(move |time| {
+            let sent = drained.try_send(format!("drain {}", time.as_millis()));
+            async move { sent.map_err(|error| Failure::new(code::FAILED, error.to_string())) }
+        })
+        .on_undrain(move || {
+            let sent = told.try_send("undrain".to_owned());
+            async move { sent.map_err(|error| Failure::new(code::FAILED, error.to_string())) }
+        });
+    let _client = Client::connect(std::path::Path::new(&socket), functions, true).await.unwrap();
+    let offers = async || {
+        while application.offers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, offers()).await.unwrap();
+    assert_eq!(application.offers(), ["connections"], "modules cannot call what the host itself calls");
+    let refused = application.call("drain".into(), crate::wire::raw(&json!({"deadlineMs": 1}))).await.unwrap_err();
+    assert_eq!(refused.code, code::NOT_AVAILABLE);
+
+    let mut phase = async |wanted: PhaseName, connections| {
+        let is = |phase: &crate::wire::Phase| (phase.phase, phase.connections) == (wanted, connections);
+        timeout(LONG, beside.phase.wait_for(is)).await.unwrap().unwrap().clone()
+    };
+    let first = phase(PhaseName::Running, None).await;
+    let hour = Duration::from_secs(3600);
+    let drain = |process: std::sync::Arc<dyn Process>| tokio::spawn(async move { process.drain(hour).await });
+    let drains = drain(process.clone());
+    let draining = phase(PhaseName::Draining, Some(3)).await;
+    assert_eq!((draining.pid, draining.serving(first.pid)), (first.pid, None));
+    assert_eq!(process.stats().unwrap().state, "draining");
+    process.undrain().await.unwrap();
+    assert_eq!(drains.await.unwrap().unwrap_err().code, code::NOT_AVAILABLE, "it was taken back");
+    assert_eq!(phase(PhaseName::Running, None).await.pid, first.pid);
+    assert_eq!(process.stats().unwrap().state, "running");
+    assert_eq!((hears.recv().await.unwrap(), hears.recv().await.unwrap()), ("drain 3600000".into(), "undrain".into()));
+
+    let drains = drain(process.clone());
+    phase(PhaseName::Draining, Some(3)).await;
+    let other = process.restart().await.unwrap();
+    drains.await.unwrap().unwrap();
+    assert_eq!(phase(PhaseName::Running, None).await.pid, Some(other));
+    let drains = drain(process.clone());
+    // The new process is not connected, so that nobody says how many are left.
+    phase(PhaseName::Draining, None).await;
+    process.stop().await.unwrap();
+    drains.await.unwrap().unwrap();
+    phase(PhaseName::Stopped, None).await;
+    assert_eq!(process.drain(hour).await.unwrap_err().code, code::NOT_AVAILABLE);
+}
+
+#[tokio::test]
 async fn a_host_without_a_program_ends_itself_when_asked() {
     let end = CancellationToken::new();
     let own = OwnProcess::new("master-server-1", "master", end.clone());
@@ -130,6 +194,8 @@ async fn a_host_without_a_program_ends_itself_when_asked() {
     assert!(own.system().await.unwrap()["totalmem"].as_u64().unwrap() > 0);
     assert_eq!(own.output(None, 10, Duration::ZERO).await.unwrap_err().code, code::NOT_AVAILABLE);
     assert_eq!(own.restart().await.unwrap_err().code, code::NOT_AVAILABLE);
+    assert_eq!(own.drain(Duration::ZERO).await.unwrap_err().code, code::NOT_AVAILABLE);
+    assert_eq!(own.undrain().await.unwrap_err().code, code::NOT_AVAILABLE);
     assert!(!end.is_cancelled());
     own.stop().await.unwrap();
     assert!(end.is_cancelled());

@@ -8,10 +8,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::unavailable::{not_available, unavailable};
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 use crate::plugin::bindings::pomelo::admin::{process::Host, types};
 use crate::plugin::instance_state::InstanceState;
 use crate::wire::raw;
+
+/// The longest time that a drain may be given.
+const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a drain may take longer than its time, until it is answered.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// Why a host cannot drain.
+const NO_DRAIN: &str = "this host runs no program of its own that could drain";
 
 /// What the interface `process` acts on.
 pub trait Process: Send + Sync + 'static {
@@ -23,6 +30,14 @@ pub trait Process: Send + Sync + 'static {
     fn kill(&self) -> BoxFuture<'_, Result<(), Failure>>;
     /// Stops the program and starts it again; answers with the new process id.
     fn restart(&self) -> BoxFuture<'_, Result<u32, Failure>>;
+    /// Hides the server from the others and lets its connections come to an end; answers when none is left or the time is over.
+    fn drain(&self, _deadline: Duration) -> BoxFuture<'_, Result<(), Failure>> {
+        unavailable("process", NO_DRAIN)
+    }
+    /// Takes a drain back.
+    fn undrain(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        unavailable("process", NO_DRAIN)
+    }
     /// What the machine is and how it is doing: JSON as the interface says.
     fn system(&self) -> BoxFuture<'_, Result<Value, Failure>> {
         unavailable("process", "this host does not look at its machine")
@@ -63,7 +78,7 @@ pub struct Stats {
     pub cpu: f32,
     /// How often the program was brought back.
     pub restarts: u64,
-    /// `running`, `starting`, `backing-off` or `exited`.
+    /// `running`, `starting`, `draining`, `stopping`, `backing-off` or `exited`.
     pub state: &'static str,
     /// How the program last ended. Absent where it has not ended yet.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +121,21 @@ impl Host for InstanceState {
     async fn restart(&mut self) -> Result<u32, types::Failure> {
         let process = self.process()?;
         Ok(self.wait(process.restart()).await?)
+    }
+
+    async fn drain(&mut self, deadline_ms: u32) -> Result<(), types::Failure> {
+        let process = self.process()?;
+        let deadline = Duration::from_millis(deadline_ms.into());
+        if deadline > LONGEST_DRAIN {
+            let what = format!("a drain may take {} ms at most, not {deadline_ms}", LONGEST_DRAIN.as_millis());
+            return Err(Failure::new(code::BAD_MESSAGE, what).into());
+        }
+        Ok(self.wait_patiently(deadline + DRAIN_MARGIN, process.drain(deadline)).await?)
+    }
+
+    async fn undrain(&mut self) -> Result<(), types::Failure> {
+        let process = self.process()?;
+        Ok(self.wait(process.undrain()).await?)
     }
 
     async fn system(&mut self) -> Result<String, types::Failure> {
