@@ -9,6 +9,7 @@ mod command_line;
 mod console;
 mod conversation;
 mod demo;
+mod fleet_surfaces;
 mod journal;
 mod lifecycle;
 mod logs_kept;
