@@ -12,6 +12,7 @@ use super::admin::{CONSOLE, Session, parse, text};
 use super::exit::Exit;
 use super::print;
 use super::table::{self, Column};
+use crate::fleet::now;
 
 /// The pause between two looks at the servers while they are watched.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -104,7 +105,7 @@ pub(super) async fn list(session: &Session, query: ListQuery) -> anyhow::Result<
         let answer = session.client.request(CONSOLE, json!({ "signal": "list" })).await?;
         let listed: Listed = parse(&answer)?;
         let rows = listed.wanted(&query);
-        let now = (!session.json).then(|| changing(&rows));
+        let shown = (!session.json).then(|| changing(&rows));
         let on_terminal = io::stdout().is_terminal();
         if session.json {
             let shown = filtered(&answer, &query, &rows)?;
@@ -112,14 +113,14 @@ pub(super) async fn list(session: &Session, query: ListQuery) -> anyhow::Result<
                 print::line(&shown)?;
                 before = Some(shown);
             }
-        } else if on_terminal || before != now {
+        } else if on_terminal || before != shown {
             if query.watch && on_terminal {
                 print::all(CLEAR)?;
             } else if before.is_some() {
                 print::line("")?;
             }
             show(&rows)?;
-            before = now;
+            before = shown;
         }
         if !query.watch {
             return figures_are_there(&rows);
@@ -166,7 +167,9 @@ fn show(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
             text(row.figure("uptime")),
             text(row.get("restarts")),
             printable(row.state()),
-            row.get("since").and_then(Value::as_u64).map_or_else(|| "-".into(), clock),
+            row.get("since")
+                .and_then(Value::as_u64)
+                .map_or_else(|| "-".into(), |since| age(now().saturating_sub(since))),
             why(row),
         ]
     };
@@ -187,9 +190,14 @@ fn show(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
 /// Why a server is as it is, or how its program last ended, shortened to fit a column.
 fn why(row: &Row<'_>) -> String {
     let said = |value: Option<&Value>| value.and_then(Value::as_str).filter(|said| !said.is_empty()).map(str::to_owned);
-    let last = || said(row.record?.get("exits")?.as_array()?.last()?.get("how"));
+    // These beginnings are those of `supervise`.
+    let ended = |how: String| {
+        let short = ["ended with ", "was ended by "].iter().find_map(|start| how.strip_prefix(start));
+        short.unwrap_or(&how).to_owned()
+    };
+    let last = || said(row.record?.get("exits")?.as_array()?.last()?.get("how")).map(ended);
     let job = || row.get("job").and_then(Value::as_u64).map(|job| format!("job {job}"));
-    let figures = || said(row.figures?.pointer("/lastExit/how"));
+    let figures = || said(row.figures?.pointer("/lastExit/how")).map(ended);
     let missing = || row.missing.filter(|_| row.lacks_figures()).cloned();
     let unwanted = || {
         let by = said(row.record?.get("wantedBy"))?;
@@ -225,6 +233,17 @@ pub(super) fn printable(text: &str) -> String {
 pub(super) fn clock(time: u64) -> String {
     let time = i64::try_from(time).ok().and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(|| "-".into(), |time| time.with_timezone(&chrono::Local).format("%m-%d %H:%M:%S").to_string())
+}
+
+/// So many milliseconds, in the largest unit of which there is one.
+fn age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }
 
 /// Shows all that is known of one server.
@@ -315,6 +334,12 @@ mod tests {
             (why(&rows["c"]), why(&rows["d"]), why(&rows["a"])),
             ("no\u{fffd} table".into(), "by ann".into(), "-".into())
         );
+    }
+
+    #[test]
+    fn an_age_is_short() {
+        let ages = [0, 59_999, 60_000, 3_600_000, 90_000_000].map(age);
+        assert_eq!(ages, ["0s", "59s", "1m", "1h", "1d"]);
     }
 
     #[test]
