@@ -1,4 +1,4 @@
-//! `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request`: commands that ask a running master.
+//! `add`, `modules`, `request`, and what all commands share that ask a running master.
 //!
 //! Each is a function of a [`Session`], so that the command line and the shell have one implementation and one form of output. The shell keeps its
 //! session; the command line connects for one command ([`once`]).
@@ -10,15 +10,19 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::arguments::{AdminArgs, ModulesAction};
 use super::exit::Exit;
 use super::print;
 use super::table::{self, Column};
-use crate::client::{AdminClient, Options};
+use crate::client::{AdminClient, Options, Push};
 
 /// The module that answers these commands.
 pub(super) const CONSOLE: &str = "__console__";
+
+/// What a module of the master says unasked, such as the progress of a job, and was not read yet.
+const PUSHES: usize = 256;
 
 /// A registered connection to the master, and the form of what is printed.
 pub(super) struct Session {
@@ -28,24 +32,29 @@ pub(super) struct Session {
     pub json: bool,
     /// How long the master may take to answer.
     pub time: Duration,
+    /// What modules of the master say unasked. What does not fit is dropped.
+    pub pushes: tokio::sync::Mutex<mpsc::Receiver<Push>>,
 }
 
 impl Session {
     pub async fn connect(admin: &AdminArgs) -> anyhow::Result<Session> {
         let time = Duration::from_secs(admin.timeout);
+        let (sender, pushes) = mpsc::channel(PUSHES);
         let options = Options {
             host: admin.host.clone(),
             port: admin.port,
             username: admin.username.clone(),
             password: admin.password.clone(),
             request_time: time,
+            pushes: Some(sender),
             ..Options::default()
         };
-        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json, time })
+        let pushes = tokio::sync::Mutex::new(pushes);
+        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json, time, pushes })
     }
 
     /// Asks the console module; prints the answer where JSON is wanted.
-    async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
+    pub async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
         let answer = self.client.request(CONSOLE, body).await?;
         if self.json {
             print::line(&answer)?;
@@ -70,59 +79,11 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(answer: &'a RawValue) -> anyhow::Res
 }
 
 /// A value as a table shows it.
-fn text(value: Option<&Value>) -> String {
+pub(super) fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".into(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
-    }
-}
-
-pub(super) async fn list(session: &Session) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct Answer {
-        msg: BTreeMap<String, Value>,
-        #[serde(default)]
-        missing: BTreeMap<String, String>,
-    }
-    let answer = session.ask(json!({ "signal": "list" })).await?;
-    let Answer { msg, missing } = parse(&answer)?;
-    if !session.json {
-        // What fits 80 columns; `--json` has the rest.
-        let members = ["serverId", "serverType", "pid", "rss", "uptime", "restarts", "state"];
-        let rows = msg.values().map(|server| {
-            let cells = members.iter().map(|member| text(server.get(member)));
-            cells.chain([last_exit(server)]).collect()
-        });
-        let columns = [
-            Column::whole("id"),
-            Column::optional("type", 4),
-            Column::optional("pid", 5),
-            Column::optional("rss(M)", 2),
-            Column::optional("up(m)", 1),
-            Column::optional("again", 3),
-            Column::whole("state"),
-            "last exit".into(),
-        ];
-        table::print(&columns, rows.collect())?;
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing: Vec<_> = missing.iter().map(|(id, why)| format!("{id} ({why})")).collect();
-    Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
-}
-
-/// How a server's program last ended, shortened to fit a column.
-fn last_exit(server: &Value) -> String {
-    /// What fits beside the other columns.
-    const WIDTH: usize = 12;
-    let how = text(server.pointer("/lastExit/how"));
-    // These beginnings are those of `supervise`.
-    let short = ["ended with ", "was ended by "].iter().find_map(|start| how.strip_prefix(start)).unwrap_or(&how);
-    match short.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &short[..end]),
-        None => short.to_owned(),
     }
 }
 
@@ -132,6 +93,12 @@ pub(super) async fn add(session: &Session, args: Vec<String>) -> anyhow::Result<
 
 /// Sends the console a signal with words as arguments. Prints the servers for which it was done; `did` is the verb, such as "added".
 pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, did: &str) -> anyhow::Result<()> {
+    let answer = session.ask(json!({ "signal": signal, "args": args })).await?;
+    done(session, &answer, did)
+}
+
+/// Prints the servers for which something was done, as the console answers it. It is a failure if it was not done for all.
+pub(super) fn done(session: &Session, answer: &RawValue, did: &str) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -139,8 +106,17 @@ pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, d
         #[serde(default)]
         failed: BTreeMap<String, String>,
     }
-    let answer = session.ask(json!({ "signal": signal, "args": args })).await?;
-    let Answer { done, failed } = parse(&answer)?;
+    let Answer { done, failed } = parse(answer)?;
+    outcome(session, did, &done, &failed)
+}
+
+/// Prints for which servers something was done. It is a failure if it was not done for all.
+pub(super) fn outcome(
+    session: &Session,
+    did: &str,
+    done: &[String],
+    failed: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
     if !session.json && !done.is_empty() {
         print::line(format!("{did}: {}", done.join(", ")))?;
     }
@@ -149,60 +125,6 @@ pub(super) async fn signal(session: &Session, signal: &str, args: Vec<String>, d
     }
     let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
     Err(Exit::failed(format!("not {did}: {}", failed.join(", "))))
-}
-
-pub(super) async fn stop(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        stopped: Vec<String>,
-        #[serde(default)]
-        failed: BTreeMap<String, String>,
-    }
-    let answer = session.ask(json!({ "signal": "stop", "ids": ids })).await?;
-    let Answer { stopped, failed } = parse(&answer)?;
-    if !session.json && !stopped.is_empty() {
-        print::line(format!("stopped: {}", stopped.join(", ")))?;
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let failed: Vec<_> = failed.iter().map(|(id, why)| format!("{id} ({why})")).collect();
-    Err(Exit::failed(format!("not stopped: {}", failed.join(", "))))
-}
-
-pub(super) async fn kill(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        #[serde(default)]
-        server_ids: Vec<String>,
-    }
-    let answer = session.ask(json!({ "signal": "kill", "ids": ids })).await?;
-    let Answer { server_ids } = parse(&answer)?;
-    if server_ids.is_empty() {
-        if !session.json {
-            print::line("killed")?;
-        }
-        return Ok(());
-    }
-    Err(Exit::failed(format!("remained: {}", server_ids.join(", "))))
-}
-
-pub(super) async fn restart(session: &Session, server_type: Option<String>, ids: Vec<String>) -> anyhow::Result<()> {
-    let mut body = json!({ "signal": "restart", "ids": ids });
-    if let Some(server_type) = server_type {
-        body["type"] = server_type.into();
-    }
-    let answer = session.ask(body).await?;
-    let failed: Vec<String> = parse(&answer)?;
-    if failed.is_empty() {
-        if !session.json {
-            print::line("restarted")?;
-        }
-        return Ok(());
-    }
-    Err(Exit::failed(format!("not restarted: {}", failed.join(", "))))
 }
 
 pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow::Result<()> {

@@ -2,9 +2,11 @@
 
 use super::admin::{self, once};
 use super::arguments::{AdminCommand, Command, HostCommand, ModulesAction};
-use super::everything::ids_or_all;
+use super::everything::chosen;
+use super::jobs::{self, JobAction};
+use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, check, init, run, shell, user, watch};
+use super::{admit, check, init, orders, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -30,20 +32,36 @@ async fn of_a_host(command: HostCommand) -> anyhow::Result<()> {
 
 async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
     match command {
-        AdminCommand::List { admin } => once(admin, admin::list).await,
+        AdminCommand::List { admin, server_type, state, watch } => {
+            once(admin, async |session| list::list(session, ListQuery { server_type, state, watch }).await).await
+        }
+        AdminCommand::Describe { admin, id } => once(admin, async |session| list::describe(session, &id).await).await,
         AdminCommand::Add { admin, args } => once(admin, async |session| admin::add(session, args).await).await,
-        AdminCommand::Stop { admin, ids, all } => {
-            let ids = ids_or_all(ids, all, "stop", "stop all servers and the master").await?;
-            once(admin, async |session| admin::stop(session, ids).await).await
+        AdminCommand::Stop { admin, targets, following } => {
+            let targets = chosen(targets, "stop", "stop all servers and the master").await?;
+            once(admin, async |session| orders::stop(session, targets, following).await).await
         }
-        AdminCommand::Kill { admin, ids, all } => {
-            let ids = ids_or_all(ids, all, "kill", "kill all servers and the master").await?;
-            once(admin, async |session| admin::kill(session, ids).await).await
+        AdminCommand::Kill { admin, targets, following } => {
+            let targets = chosen(targets, "kill", "kill all servers and the master").await?;
+            once(admin, async |session| orders::kill(session, targets, following).await).await
         }
-        AdminCommand::Restart { admin, server_type, ids, all } => {
-            let all = all || server_type.is_some();
-            let ids = ids_or_all(ids, all, "restart", "restart all servers").await?;
-            once(admin, async |session| admin::restart(session, server_type, ids).await).await
+        AdminCommand::Restart { admin, targets, rolling, following } => {
+            let targets = chosen(targets, "restart", "restart all servers").await?;
+            once(admin, async |session| orders::restart(session, targets, rolling, following).await).await
+        }
+        AdminCommand::Drain { admin, targets, following } => {
+            let targets = chosen(targets, "drain", "drain all servers").await?;
+            once(admin, async |session| orders::drain(session, targets, following).await).await
+        }
+        AdminCommand::Undrain { admin, ids } => once(admin, async |session| orders::undrain(session, ids).await).await,
+        AdminCommand::Jobs { admin, job, follow, cancel, resume } => {
+            let action = match (follow, cancel, resume) {
+                (true, ..) => JobAction::Follow,
+                (_, true, _) => JobAction::Cancel,
+                (.., true) => JobAction::Resume,
+                _ => JobAction::Show,
+            };
+            once(admin, async |session| jobs::jobs(session, job, action).await).await
         }
         AdminCommand::Admit { admin, ids, all, seconds } => {
             once(admin, async |session| admit::admit(session, ids, all, seconds).await).await

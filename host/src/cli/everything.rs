@@ -2,20 +2,16 @@
 
 use std::io::{BufRead, IsTerminal, stdin};
 
+use super::arguments::Targets;
 use super::exit::Exit;
 use super::print;
 
-/// The ids that a command is about; an empty list where it is about all servers.
+/// The servers that a command is about.
 ///
-/// `everything` is what the command would do without ids, in words. Without ids and `--all` it is asked for on a terminal and refused elsewhere.
-pub(super) async fn ids_or_all(
-    ids: Vec<String>,
-    all: bool,
-    command: &str,
-    everything: &str,
-) -> anyhow::Result<Vec<String>> {
-    if all || !ids.is_empty() {
-        return Ok(ids);
+/// `everything` is what the command would do without ids, in words. Without ids, type and `--all` it is asked for on a terminal and refused elsewhere.
+pub(super) async fn chosen(targets: Targets, command: &str, everything: &str) -> anyhow::Result<Targets> {
+    if targets.all || targets.server_type.is_some() || !targets.ids.is_empty() {
+        return Ok(targets);
     }
     if !(stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Exit::usage(format!(
@@ -29,5 +25,5 @@ pub(super) async fn ids_or_all(
         stdin().lock().read_line(&mut line).map(|_| line)
     });
     let answer = answer.await??;
-    if ["yes", "y"].contains(&answer.trim()) { Ok(ids) } else { Err(Exit::failed("nothing was done")) }
+    if ["yes", "y"].contains(&answer.trim()) { Ok(targets) } else { Err(Exit::failed("nothing was done")) }
 }

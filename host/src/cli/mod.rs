@@ -6,7 +6,11 @@
 //! | `arguments/` | what the command line accepts, and the `--help` texts |
 //! | `dispatch` | from a command's arguments to its function |
 //! | `run` | `start`, `master`, `monitor` |
-//! | `admin` | `list`, `add`, `stop`, `kill`, `restart`, `modules`, `request` |
+//! | `admin` | `add`, `modules`, `request`, and the connection that all such commands share |
+//! | `list` | `list`, `describe` |
+//! | `orders` | `stop`, `kill`, `restart`, `drain`, `undrain` |
+//! | `jobs` | `jobs` |
+//! | `progress` | how far a job is |
 //! | `admit` | `admit` |
 //! | `watch` | `events`, `logs`, `forget` |
 //! | `shell/` | `shell`: the same commands and others, from a prompt or a pipe |
@@ -29,9 +33,13 @@ mod dispatch;
 mod everything;
 mod exit;
 mod init;
+mod jobs;
+mod list;
 mod log;
+mod orders;
 mod pipe;
 mod print;
+mod progress;
 mod run;
 mod shell;
 mod table;

@@ -49,7 +49,7 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         let body = json!({ "since": last, "wait": u64::try_from(wait.as_millis())? });
         let answer = match client.command("events", None, body).await {
             Ok(answer) => answer,
-            Err(ClientError::Disconnected { why }) if follow => {
+            Err(ClientError::Disconnected { why, .. }) if follow => {
                 print::note(format!("pomelo: the connection to the master is lost: {why}; connecting again"));
                 client = back(&admin).await?;
                 // A master that keeps no events numbers them from 1 when it is started again.
@@ -207,7 +207,7 @@ pub(super) async fn logs(admin: AdminArgs, query: LogQuery) -> anyhow::Result<()
         }
         let answer = match client.request(CONSOLE, body).await {
             Ok(answer) => answer,
-            Err(ClientError::Disconnected { why }) if follow => {
+            Err(ClientError::Disconnected { why, .. }) if follow => {
                 print::note(format!("pomelo: the connection to the master is lost: {why}; connecting again"));
                 client = back(&admin).await?;
                 continue;

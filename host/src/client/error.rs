@@ -18,14 +18,18 @@ pub enum ClientError {
         why: ConnectError,
     },
     /// The master did not register this client.
-    #[error("the master refuses this client: {why}")]
+    #[error("the master at {addr} refuses this client: {why}")]
     Refused {
+        /// `host:port`.
+        addr: String,
         /// What the master says.
         why: String,
     },
     /// There was no answer in time.
-    #[error("{what} did not come within {after:?}")]
+    #[error("{what} did not come from {addr} within {after:?}")]
     Timeout {
+        /// `host:port`.
+        addr: String,
         /// What was waited for.
         what: String,
         /// For how long.
@@ -35,8 +39,10 @@ pub enum ClientError {
     #[error(transparent)]
     Failed(#[from] Failure),
     /// The connection is over.
-    #[error("the connection to the master is over: {why}")]
+    #[error("the connection to the master at {addr} is over: {why}")]
     Disconnected {
+        /// `host:port`.
+        addr: String,
         /// What ended it.
         why: String,
     },
@@ -60,7 +66,7 @@ fn connect_text(addr: &str, why: &ConnectError) -> String {
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
             format!("{addr} does not seem to be a master ({why}): check host and port")
         }
-        ConnectError::Address(_) => why.to_string(),
+        ConnectError::Address(_) => format!("{addr} is no address of a master: {why}"),
         ConnectError::Refused(why) => format!("the master at {addr} refuses the connection: {why}"),
     }
 }
@@ -75,5 +81,24 @@ mod tests {
         assert!(said.contains("`allowed_hosts`") && !said.contains("seem to be"), "{said}");
         let said = connect_text("web.example:80", &ConnectError::Status(404));
         assert!(said.contains("does not seem to be a master"), "{said}");
+    }
+
+    #[test]
+    fn whatever_the_master_refuses_its_address_is_named() {
+        let (addr, why) = ("master.example:3005".to_owned(), "because".to_owned());
+        let refused = |why| ClientError::Connect { addr: addr.clone(), why };
+        let errors = [
+            refused(ConnectError::Unreachable(io::ErrorKind::ConnectionRefused.into())),
+            refused(ConnectError::Unreachable(io::ErrorKind::HostUnreachable.into())),
+            refused(ConnectError::TimedOut(Duration::from_secs(1))),
+            refused(ConnectError::Status(403)),
+            refused(ConnectError::Status(500)),
+            ClientError::Refused { addr: addr.clone(), why: why.clone() },
+            ClientError::Timeout { addr: addr.clone(), what: "the answer".into(), after: Duration::from_secs(1) },
+            ClientError::Disconnected { addr: addr.clone(), why },
+        ];
+        for error in errors {
+            assert_eq!(error.to_string().matches(&addr).count(), 1, "{error}");
+        }
     }
 }

@@ -38,7 +38,7 @@ impl AdminClient {
     /// [`ClientError::Connect`] where there is no master, [`ClientError::Refused`] where it does not accept the user,
     /// [`ClientError::Timeout`] and [`ClientError::Disconnected`].
     pub async fn connect(options: Options) -> Result<AdminClient, ClientError> {
-        let address = options.address();
+        let addr = options.address();
         let mut made = None;
         let accept = |peer: Peer| {
             let exchange = Exchange::new(peer, Topic::Client, options.requests);
@@ -47,12 +47,12 @@ impl AdminClient {
             made = Some((session.clone(), registered));
             session as Arc<dyn Session>
         };
-        connect(&address, options.connection.clone(), accept)
+        connect(&addr, options.connection.clone(), accept)
             .await
-            .map_err(|why| ClientError::Connect { addr: address, why })?;
+            .map_err(|why| ClientError::Connect { addr: addr.clone(), why })?;
         // A connection has a session from its beginning.
         let Some((session, registered)) = made else {
-            return Err(ClientError::Disconnected { why: "the connection has no session".into() });
+            return Err(ClientError::Disconnected { addr, why: "the connection has no session".into() });
         };
         let client = AdminClient { session, options };
         let sent = client.peer().send(Topic::Register, raw(&client.registration()));
@@ -62,7 +62,7 @@ impl AdminClient {
             Ok(answer) if answer.code == 1 => Ok(client),
             Ok(answer) => {
                 client.peer().close("registration was refused");
-                Err(ClientError::Refused { why: answer.msg })
+                Err(ClientError::Refused { addr, why: answer.msg })
             }
             // The session is over, and has been told why.
             Err(_) => Err(client.disconnected()),
@@ -136,6 +136,11 @@ impl AdminClient {
         self.answer(sent, format!("the answer to `{command}`"), self.options.request_time).await
     }
 
+    /// The master's address, `host:port`.
+    pub fn address(&self) -> String {
+        self.options.address()
+    }
+
     /// Whether the master can still be asked. A connection that was lost in silence is noticed by its missing pings.
     pub fn is_open(&self) -> bool {
         self.session.why().is_none() && self.peer().closed_because().is_none()
@@ -173,7 +178,8 @@ impl AdminClient {
         after: Duration,
         wait: impl Future<Output = T>,
     ) -> Result<T, ClientError> {
-        timeout(after, wait).await.map_err(|_| ClientError::Timeout { what: what.into(), after })
+        let late = |_| ClientError::Timeout { addr: self.options.address(), what: what.into(), after };
+        timeout(after, wait).await.map_err(late)
     }
 
     fn peer(&self) -> &Peer {
@@ -182,7 +188,8 @@ impl AdminClient {
 
     fn disconnected(&self) -> ClientError {
         let why = self.session.why().or_else(|| self.peer().closed_because());
-        ClientError::Disconnected { why: why.unwrap_or_else(|| "the connection is closed".into()) }
+        let why = why.unwrap_or_else(|| "the connection is closed".into());
+        ClientError::Disconnected { addr: self.options.address(), why }
     }
 }
 

@@ -1,9 +1,20 @@
 //! A master's health, and its metrics that are states.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use metrics::gauge;
 
 use super::MasterCore;
-use crate::observe::{Health, Observed};
+use crate::fleet::{ServerRecord, State, Wanted, now};
+use crate::observe::{Family, Health, Observed};
+
+/// How long a server may be there without being ready before that is a problem.
+const UNREADY: Duration = Duration::from_secs(60);
+/// Servers that the health names.
+const NAMED: usize = 100;
+/// Servers up to which each has metrics of its own.
+const EACH: usize = 2000;
 
 /// How far a master is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +32,7 @@ impl Observed for MasterCore {
         match *self.stage.lock() {
             Stage::Starting => Health::not("starting", "the modules are being started"),
             Stage::Ending => Health::not("shutting-down", "the master is shutting down"),
-            Stage::Serving => match self.members.retained() {
-                retained if retained.is_empty() => Health::ok(),
-                // The status stays `ok`, because the master itself works.
-                retained => Health {
-                    problems: vec![format!("servers that vanished are kept: {}", retained.join(", "))],
-                    ..Health::ok()
-                },
-            },
+            Stage::Serving => self.serving(),
         }
     }
 
@@ -47,8 +51,135 @@ impl Observed for MasterCore {
             ("pomelo_outbox_frames", sum),
             ("pomelo_outbox_frames_max", max),
             ("pomelo_requests_under_way", under_way),
+            ("pomelo_jobs_under_way", self.fleet.as_ref().map_or(0, |fleet| fleet.jobs.count_under_way())),
         ] {
             gauge!(name).set(value as f64);
         }
+    }
+
+    fn families(&self) -> Vec<Family> {
+        self.fleet.as_ref().map_or_else(Vec::new, |fleet| families(&fleet.fleet.servers()))
+    }
+}
+
+impl MasterCore {
+    /// The health of a master that serves. It is degraded where servers do not run that are to run.
+    fn serving(&self) -> Health {
+        let mut health = Health::ok();
+        let retained = self.members.retained();
+        if !retained.is_empty() {
+            health.problems.push(format!("servers that vanished are kept: {}", retained.join(", ")));
+        }
+        if let Some(fleet) = &self.fleet {
+            let servers = fleet.fleet.servers();
+            let is_owned = |id: &str| fleet.fleet.owner(id).is_some();
+            health.problems.extend(problems(&servers, now(), is_owned));
+            for record in &servers {
+                *health.servers.entry(record.state.as_str()).or_default() += 1;
+            }
+        }
+        if !health.problems.is_empty() {
+            health.status = "degraded";
+        }
+        health
+    }
+}
+
+/// What is wrong with servers that are wanted up, a sentence each.
+fn problems(servers: &[ServerRecord], now: u64, is_owned: impl Fn(&str) -> bool) -> Vec<String> {
+    let long = u64::try_from(UNREADY.as_millis()).unwrap_or(u64::MAX);
+    let is_wrong = |record: &&ServerRecord| match record.state {
+        _ if record.wanted == Wanted::Down => false,
+        State::Failed | State::BackingOff | State::Lost => true,
+        State::Unready => now.saturating_sub(record.since) >= long,
+        // On its way down and up again.
+        State::Stopped => !is_owned(&record.id),
+        State::Pending | State::Starting | State::Running | State::Draining | State::Stopping | State::Elsewhere => {
+            false
+        }
+    };
+    let wrong: Vec<&ServerRecord> = servers.iter().filter(is_wrong).collect();
+    let said = wrong.iter().take(NAMED).map(|record| match record.why.as_str() {
+        "" => format!("{} is {}", record.id, record.state.as_str()),
+        why => format!("{} is {}: {why}", record.id, record.state.as_str()),
+    });
+    let more = wrong.len().saturating_sub(NAMED);
+    said.chain((more > 0).then(|| format!("and {more} more servers"))).collect()
+}
+
+/// The metrics of a fleet.
+fn families(servers: &[ServerRecord]) -> Vec<Family> {
+    let mut wanted_of_type = Family::gauge("pomelo_servers_wanted", "Servers of a type that are to run.");
+    let mut running_of_type = Family::gauge("pomelo_servers_running", "Servers of a type that run.");
+    let mut types: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for record in servers {
+        let (wanted, running) = types.entry(&record.server_type).or_default();
+        *wanted += usize::from(record.wanted == Wanted::Up);
+        *running += usize::from(record.state == State::Running);
+    }
+    for (server_type, (wanted, running)) in types {
+        wanted_of_type.add(&[("type", server_type)], wanted as f64);
+        running_of_type.add(&[("type", server_type)], running as f64);
+    }
+    let mut families = vec![wanted_of_type, running_of_type];
+    if servers.len() > EACH {
+        return families;
+    }
+    let mut up = Family::gauge("pomelo_server_up", "Whether a server runs.");
+    let mut wanted = Family::gauge("pomelo_server_wanted", "Whether a server is to run.");
+    let mut state = Family::gauge("pomelo_server_state", "1; what a server is, is in the label `state`.");
+    let mut restarts =
+        Family::gauge("pomelo_server_restarts", "How often a server was started again after it had ended by itself.");
+    let mut ready =
+        Family::gauge("pomelo_server_ready_seconds", "How long a server took to become ready the last time.");
+    for record in servers {
+        let labels = [("id", record.id.as_str()), ("type", record.server_type.as_str())];
+        up.add(&labels, f64::from(record.state == State::Running));
+        wanted.add(&labels, f64::from(record.wanted == Wanted::Up));
+        state.add(&[labels[0], labels[1], ("state", record.state.as_str())], 1.0);
+        restarts.add(&labels, record.restarts as f64);
+        if let Some(ms) = record.ready_ms {
+            ready.add(&labels, ms as f64 / 1000.0);
+        }
+    }
+    families.extend([up, wanted, state, restarts, ready]);
+    families
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Origin, Place};
+
+    fn server(id: &str, state: State, wanted: Wanted) -> ServerRecord {
+        let record = ServerRecord::new(id, "chat", Origin::Configured, Place::Ours, "configuration");
+        ServerRecord { state, wanted, since: 1_000, ..record }
+    }
+
+    #[test]
+    fn what_is_wanted_and_does_not_run_is_a_problem_unless_it_is_on_its_way() {
+        for state in State::ALL {
+            let wrong = [State::Failed, State::BackingOff, State::Lost, State::Stopped].contains(&state);
+            let said = |wanted, owned| problems(&[server("a", state, wanted)], 2_000, |_| owned);
+            assert_eq!(said(Wanted::Up, false).len(), usize::from(wrong), "{state:?}");
+            assert_eq!(said(Wanted::Down, false).len(), 0, "{state:?}");
+            assert_eq!(said(Wanted::Up, true).len(), usize::from(wrong && state != State::Stopped), "{state:?}");
+        }
+        let unready = [server("a", State::Unready, Wanted::Up)];
+        assert_eq!(problems(&unready, 61_000, |_| false), ["a is unready"], "for long");
+        let failed = ServerRecord { why: "no table".into(), ..server("a", State::Failed, Wanted::Up) };
+        let many = vec![failed; NAMED + 3];
+        let said = problems(&many, 0, |_| false);
+        assert_eq!(
+            (said[0].as_str(), said[NAMED].as_str(), said.len()),
+            ("a is failed: no table", "and 3 more servers", NAMED + 1)
+        );
+    }
+
+    #[test]
+    fn a_fleet_that_is_too_large_has_only_metrics_of_its_types() {
+        let few = vec![server("a", State::Running, Wanted::Up); EACH];
+        let many = vec![server("a", State::Running, Wanted::Up); EACH + 1];
+        assert_eq!((families(&few).len(), families(&many).len()), (7, 2));
     }
 }

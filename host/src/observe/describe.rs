@@ -54,6 +54,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_outbox_frames", "Frames that wait to be sent, over all monitors (on a monitor: to the master)."),
     ("pomelo_outbox_frames_max", "Frames that wait to be sent to the monitor that is furthest behind."),
     ("pomelo_requests_under_way", "Requests to monitors (on a monitor: to the master) that have not been answered."),
+    ("pomelo_jobs_under_way", "Jobs of the fleet that are not over."),
     ("pomelo_registered", "Whether this monitor is registered with its master."),
     ("pomelo_build_info", "1; the version is in the label."),
 ];

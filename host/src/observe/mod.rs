@@ -5,14 +5,18 @@
 //! no host: neither master nor monitor.
 
 mod describe;
+mod family;
 mod pages;
+mod process;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
+pub use family::{Family, Type};
 pub use pages::pages;
 
 use crate::auth::Secret;
@@ -74,21 +78,24 @@ pub struct Options {
 /// The health of a host, as `/healthz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// `ok`, `starting`, `shutting-down`, or `failing`.
+    /// `ok`, `degraded`, `starting`, `shutting-down`, or `failing`.
     pub status: &'static str,
     /// What is wrong, one sentence a problem.
     pub problems: Vec<String>,
+    /// How many servers of the fleet are in each state; empty where there is no fleet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<&'static str, usize>,
 }
 
 impl Health {
     /// All is well.
     pub fn ok() -> Self {
-        Health { status: "ok", problems: Vec::new() }
+        Health { status: "ok", problems: Vec::new(), servers: BTreeMap::new() }
     }
 
     /// A status other than `ok`, and why.
     pub fn not(status: &'static str, problem: impl Into<String>) -> Self {
-        Health { status, problems: vec![problem.into()] }
+        Health { problems: vec![problem.into()], status, ..Health::ok() }
     }
 }
 
@@ -98,6 +105,10 @@ pub trait Observed: Send + Sync + 'static {
     fn health(&self) -> Health;
     /// Brings its gauges up to date.
     fn refresh(&self);
+    /// Its metrics whose labels come and go, such as those of each server. The recorder would keep all that were ever seen.
+    fn families(&self) -> Vec<Family> {
+        Vec::new()
+    }
 }
 
 /// A host as its pages refer to it: weakly, so that they do not keep it alive.

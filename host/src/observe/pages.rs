@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use subtle::ConstantTimeEq;
 
-use super::{Health, Host, Options};
+use super::{Health, Host, Options, process};
 use crate::auth::Secret;
 use crate::transport::listener::Remote;
 
@@ -85,20 +85,29 @@ async fn metrics(State(pages): State<Pages>, Extension(Trusted(trusted)): Extens
     let Some(recorder) = &pages.options.recorder else {
         return (StatusCode::NOT_FOUND, "This process collects no metrics.\n").into_response();
     };
+    let mut families = process::families();
     if let Some(host) = pages.host.upgrade() {
         host.refresh();
+        families.extend(host.families());
+    }
+    let mut page = recorder.render();
+    for family in families {
+        family.write(&mut page);
     }
     let format =
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (format, recorder.render()).into_response()
+    (format, page).into_response()
 }
 
 async fn healthz(State(pages): State<Pages>, Extension(Trusted(trusted)): Extension<Trusted>) -> Response {
     let health = pages.host.upgrade().map(|host| host.health());
     let mut health = health.unwrap_or_else(|| Health::not("shutting-down", "the host is shutting down"));
-    let code = if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // A host that is degraded works: whoever restarts it for that would make it worse.
+    let works = ["ok", "degraded"].contains(&health.status);
+    let code = if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if !trusted {
         health.problems.clear();
+        health.servers.clear();
     }
     (code, [(header::CACHE_CONTROL, "no-store")], axum::Json(health)).into_response()
 }

@@ -74,9 +74,13 @@ pub struct BlockDevice {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{block_devices, cpus, ignores_hangup, private_memory, process_usage, processes_with};
+pub use linux::{
+    block_devices, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+};
 #[cfg(not(target_os = "linux"))]
-pub use other::{block_devices, cpus, ignores_hangup, private_memory, process_usage, processes_with};
+pub use other::{
+    block_devices, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -117,6 +121,18 @@ mod linux {
             virtual_memory: stat.vsize,
             resident: stat.rss * procfs::page_size(),
         })
+    }
+
+    /// When a process was started, seconds since 1970-01-01 00:00 UTC.
+    pub fn start_time(pid: u32) -> Option<f64> {
+        let stat = process(pid)?.stat().ok()?;
+        let booted = procfs::boot_time_secs().ok()? as f64;
+        Some(booted + stat.starttime as f64 / procfs::ticks_per_second() as f64)
+    }
+
+    /// How many files and sockets a process has open.
+    pub fn open_files(pid: u32) -> Option<usize> {
+        process(pid)?.fd_count().ok()
     }
 
     /// The processes whose environment has all these variables, each `NAME=value`. Those of other users cannot be read, and are not among them.
@@ -187,6 +203,14 @@ mod other {
     }
 
     pub fn process_usage(_pid: u32) -> Option<ProcessUsage> {
+        None
+    }
+
+    pub fn start_time(_pid: u32) -> Option<f64> {
+        None
+    }
+
+    pub fn open_files(_pid: u32) -> Option<usize> {
         None
     }
 

@@ -4,8 +4,10 @@ import { io } from "./socket.io.esm.min.js";
 
 const REFRESH = 3000; // ms between two requests for the servers
 const ANSWER = 15000; // ms that an answer may take
+const JOB_WAIT = 10000; // ms that a job is waited for; it goes on
 const WAIT = 20000; // ms for which the master holds the answer to `events`
 const KEPT = 500; // events on the page
+const JOBS = 20; // jobs on the page
 
 const $ = (id) => document.getElementById(id);
 let socket = null;
@@ -108,11 +110,24 @@ async function look(mine) {
 
 async function refresh() {
   const [servers, modules] = await Promise.all([ask("__console__", { signal: "list" }), command("modules")]);
-  showServers(servers.msg, servers.missing || {});
+  showServers(servers.msg, servers.missing || {}, servers.servers || []);
   showModules(modules.modules, modules.refused || {});
+  await refreshJobs();
 }
 
-const STATES = { running: "good", enabled: "good", starting: "warn", "backing-off": "warn", "put-aside": "warn" };
+/** Only level 1 is told of jobs. */
+async function refreshJobs() {
+  try {
+    showJobs(await ask("__console__", { signal: "jobs" }));
+  } catch (error) {
+    if (error.code !== "forbidden") throw error;
+    $("jobs-card").hidden = true;
+  }
+}
+
+// What is neither good nor on its way is bad.
+const STATES = { running: "good", enabled: "good", done: "good", pending: "warn", starting: "warn", "backing-off": "bad", draining: "warn",
+  stopping: "warn", unready: "warn", "put-aside": "warn", queued: "warn", paused: "bad", cancelled: "warn", stopped: "dim", elsewhere: "dim" };
 
 function row(table, key, cells) {
   const made = element("tr");
@@ -145,27 +160,70 @@ function actions(id, isMaster) {
   return cell;
 }
 
-function showServers(servers, missing) {
+/** All servers that are known, by id: what the fleet says of each, its figures, and why there are none. */
+function merged(figures, missing, fleet) {
+  const servers = new Map(fleet.map((record) => [record.id, { record, figures: figures[record.id], missing: missing[record.id] }]));
+  // The fleet does not know the master and slaves.
+  for (const id of [...Object.keys(figures), ...Object.keys(missing)]) {
+    if (!servers.has(id)) servers.set(id, { record: null, figures: figures[id], missing: missing[id] });
+  }
+  return [...servers].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function showServers(answered, missing, fleet) {
+  const servers = merged(answered, missing, fleet);
+  const stateOf = ({ record, figures }) => (record ? record.state : figures ? figures.state || "running" : "no answer");
   fill("servers", (body) => {
-    for (const [id, server] of Object.entries(servers)) {
-      const status = element("td", server.state || "running", "dot " + (STATES[server.state || "running"] || "bad"));
-      const exit = server.lastExit && (server.lastExit.how || server.lastExit);
-      if (exit) status.title = "last " + (typeof exit === "string" ? exit : JSON.stringify(exit));
+    for (const [id, server] of servers) {
+      const known = server.record || {};
+      const figures = server.figures || {};
+      const state = stateOf(server);
+      const status = element("td", state, "dot " + (STATES[state] || "bad"));
+      const last = known.exits?.at(-1) || figures.lastExit;
+      if (last) status.title = "last " + (typeof last === "string" ? last : [last.how, ...(last.lines || [])].join("\n"));
+      const runs = ["running", "no answer"].includes(state);
+      const why = known.why || (runs && server.missing) || (state !== "running" && last && last.how) || "";
+      const since = element("td", known.since ? new Date(known.since).toLocaleTimeString() : "–");
+      if (known.since) since.title = new Date(known.since).toLocaleString();
+      const wanted = element("td", known.wanted || "–");
+      if (known.wantedBy) wanted.title = "by " + known.wantedBy;
       row(body, id, [
-        element("td", id), element("td", server.serverType), status, element("td", server.pid || "–", "n"),
-        element("td", number(server.rss, " MB"), "n"), element("td", number(server.cpu, " %"), "n"),
-        element("td", minutes(server.uptime), "n"), element("td", server.restarts ?? "–", "n"),
-        actions(id, server.serverType === "master"),
+        element("td", id), element("td", known.serverType || figures.serverType || "–"), status, element("td", figures.pid || "–", "n"),
+        element("td", number(figures.rss, " MB"), "n"), element("td", number(figures.cpu, " %"), "n"),
+        element("td", minutes(figures.uptime), "n"), element("td", known.restarts ?? figures.restarts ?? "–", "n"),
+        since, wanted, element("td", known.job ?? "–"), element("td", why, "text" + (STATES[state] ? "" : " bad")),
+        actions(id, figures.serverType === "master"),
       ]);
     }
-    for (const [id, why] of Object.entries(missing)) {
-      const said = element("td", why, "text bad");
-      said.colSpan = 7;
-      row(body, id, [element("td", id), said, actions(id, false)]);
+  });
+  // A server that is to be down does not count as missing.
+  const wanted = servers.filter(([, server]) => !server.record || server.record.wanted === "up");
+  const running = wanted.filter(([, server]) => stateOf(server) === "running").length;
+  $("servers-count").textContent = `${running} of ${wanted.length} running`;
+}
+
+function showJobs(jobs) {
+  $("jobs-card").hidden = jobs.length === 0;
+  fill("jobs", (body) => {
+    for (const job of jobs.slice(0, JOBS)) {
+      const over = job.servers.filter((server) => server.outcome).length;
+      const progress = element("td");
+      const bar = element("progress");
+      bar.max = Math.max(job.servers.length, 1);
+      bar.value = over;
+      progress.append(bar, `${over} of ${job.servers.length}`);
+      progress.title = job.servers.slice(0, KEPT).map((server) => `${server.id}: ${server.outcome || server.step}`).join("\n");
+      const failed = job.servers.filter((server) => server.why).map((server) => `${server.id}: ${server.why}`);
+      const begun = element("td", new Date(job.created).toLocaleTimeString());
+      begun.title = new Date(job.created).toLocaleString();
+      row(body, job.id, [
+        element("td", job.id), element("td", job.kind), element("td", job.state, "dot " + (STATES[job.state] || "bad")),
+        progress, element("td", job.by), begun, element("td", job.why || failed.slice(0, 3).join("; "), "text"),
+      ]);
     }
   });
-  const running = Object.values(servers).filter((server) => (server.state || "running") === "running").length;
-  $("servers-count").textContent = `${running} of ${Object.keys(servers).length + Object.keys(missing).length} running`;
+  const open = jobs.filter((job) => ["queued", "running", "paused"].includes(job.state)).length;
+  $("jobs-count").textContent = open ? `${open} under way` : "none under way";
 }
 
 function showModules(modules, refused) {
@@ -209,7 +267,11 @@ async function act(action, id) {
   await new Promise((resolve) => $("confirm").addEventListener("close", resolve, { once: true }));
   if ($("confirm").returnValue !== "yes") return;
   try {
-    const answer = await ask("__console__", { signal: action, ids: [id] });
+    const answer = await ask("__console__", { signal: action, ids: [id], wait: JOB_WAIT });
+    if (answer.job !== undefined && !answer.stopped) {
+      say(`Job ${answer.job} is ${answer.status}${answer.why ? ": " + answer.why : ", and goes on."}`);
+      return refresh().catch(() => {});
+    }
     const failed = Array.isArray(answer) ? answer : Object.values(answer.failed || {});
     say(failed.length ? failed.join("; ") : `${id} was ${action === "stop" ? "stopped" : "restarted"}.`);
   } catch (error) {

@@ -10,6 +10,7 @@ mod console;
 mod conversation;
 mod demo;
 mod drain;
+mod fleet_surfaces;
 mod journal;
 mod lifecycle;
 mod logs_kept;

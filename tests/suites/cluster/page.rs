@@ -37,6 +37,8 @@ fn a5_the_page_logs_in_shows_the_cluster_and_restarts_a_server() {
         "a wrong password is refused",
         "servers and modules are shown",
         "a server is restarted and the event is shown",
+        "jobs are shown with their progress",
+        "a server that is down is a row and is started again",
         "markup is shown as text",
         "level 2 sees no buttons",
     ] {

@@ -111,20 +111,21 @@ async fn requests_commands_and_notifies_reach_the_master() {
 async fn what_fails_is_told_apart() {
     let (options, _notified) = master().await;
     let wrong = Options { password: "wrong".into(), ..options.clone() };
-    let Err(ClientError::Refused { why }) = AdminClient::connect(wrong).await else { panic!("it is refused") };
+    let Err(ClientError::Refused { why, .. }) = AdminClient::connect(wrong).await else { panic!("it is refused") };
     assert_eq!(why, "wrong user name or password");
 
     let short = Options { request_time: Duration::from_millis(50), ..options.clone() };
     let client = AdminClient::connect(short).await.unwrap();
     let error = client.request("silent", ()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the answer of `silent` did not come within 50ms");
+    let expected = format!("the answer of `silent` did not come from {} within 50ms", client.address());
+    assert_eq!(error.to_string(), expected);
     let failed = client.request("failing", ()).await;
     assert!(matches!(failed, Err(ClientError::Failed(failure)) if failure.code == "odd"));
 
     let client = AdminClient::connect(options).await.unwrap();
     let (silent, leaving) = tokio::join!(client.request("silent", ()), client.request("leaving", ()));
     for error in [silent.unwrap_err(), leaving.unwrap_err(), client.request("echo", ()).await.unwrap_err()] {
-        assert!(matches!(&error, ClientError::Disconnected { why } if why == "the master closed it"), "{error}");
+        assert!(matches!(&error, ClientError::Disconnected { why, .. } if why == "the master closed it"), "{error}");
     }
 
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();

@@ -2,15 +2,27 @@
 
 use clap::{Args, Subcommand};
 
+use crate::fleet::State;
+use crate::fleet::job::Amount;
+
 /// Lines of a server's output that `logs` begins with, where nothing else is asked for.
 pub(in crate::cli) const LOG_LINES: u32 = 100;
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum AdminCommand {
-    /// Show the servers
+    /// Show the servers, also those that do not run
     List {
         #[command(flatten)]
         admin: AdminArgs,
+        /// Show the servers of this type
+        #[arg(long = "type", short = 't')]
+        server_type: Option<String>,
+        /// Show the servers in this state, such as running or failed
+        #[arg(long, value_parser = state)]
+        state: Option<String>,
+        /// Show them again whenever something has changed
+        #[arg(long, short = 'w')]
+        watch: bool,
     },
     /// Add servers of a configured type to the running cluster
     Add {
@@ -20,38 +32,74 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         args: Vec<String>,
     },
+    /// Show all that is known of a server
+    Describe {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Server id
+        id: String,
+    },
     /// Stop servers until they are restarted
     Stop {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Server ids
-        ids: Vec<String>,
-        /// All servers, and the master
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        following: Following,
     },
     /// Kill servers without asking them to end
     Kill {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Server ids
-        ids: Vec<String>,
-        /// All servers, and the master
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        following: Following,
     },
     /// Restart servers, or start those that are down
     Restart {
         #[command(flatten)]
         admin: AdminArgs,
-        /// Restart the servers of this type
-        #[arg(long = "type", short = 't', conflicts_with = "ids")]
-        server_type: Option<String>,
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        rolling: Rolling,
+        #[command(flatten)]
+        following: Following,
+    },
+    /// Let servers leave the views and end when their connections have; they stay down
+    Drain {
+        #[command(flatten)]
+        admin: AdminArgs,
+        #[command(flatten)]
+        targets: Targets,
+        #[command(flatten)]
+        following: Following,
+    },
+    /// Put servers back that drain
+    Undrain {
+        #[command(flatten)]
+        admin: AdminArgs,
         /// Server ids
+        #[arg(required = true)]
         ids: Vec<String>,
-        /// All servers that run
-        #[arg(long, conflicts_with_all = ["ids", "server_type"])]
-        all: bool,
+    },
+    /// Show the jobs of the fleet, or one of them
+    Jobs {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Number of a job
+        job: Option<u64>,
+        /// Show how far the job is, until it is over
+        #[arg(long, short = 'f', requires = "job")]
+        follow: bool,
+        /// Cancel the job: what was not begun is not done
+        #[arg(long, requires = "job", conflicts_with_all = ["follow", "resume"])]
+        cancel: bool,
+        /// Let the job go on that has paused because a server failed
+        #[arg(long, requires = "job", conflicts_with = "follow")]
+        resume: bool,
     },
     /// Let unknown servers of pomelo 2.x reconnect; without an id, show those that wait
     Admit {
@@ -132,6 +180,62 @@ pub(in crate::cli) enum AdminCommand {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+}
+
+/// Which servers an order is about.
+#[derive(Args, Clone, Debug, Default)]
+pub(in crate::cli) struct Targets {
+    /// Server ids
+    pub ids: Vec<String>,
+    /// The servers of this type
+    #[arg(long = "type", short = 't', conflicts_with = "ids")]
+    pub server_type: Option<String>,
+    /// All servers; for `stop` and `kill` the master too
+    #[arg(long, conflicts_with_all = ["ids", "server_type"])]
+    pub all: bool,
+}
+
+/// How long an order is followed.
+#[derive(Args, Clone, Debug, Default)]
+pub(in crate::cli) struct Following {
+    /// Wait for servers that another job owns, instead of being refused
+    #[arg(long)]
+    pub queue: bool,
+    /// Do not wait until it is done: print the number of the job
+    #[arg(long, conflicts_with = "wait")]
+    pub no_wait: bool,
+    /// Seconds to wait until it is done [default: as long as it takes]
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+}
+
+/// How servers are restarted.
+#[derive(Args, Clone, Debug, Default)]
+pub(in crate::cli) struct Rolling {
+    /// Restart them one after another
+    #[arg(long)]
+    pub rolling: bool,
+    /// How many servers of a type may be away at a time: a number, or a share such as 25% [default: 1]
+    #[arg(long, value_name = "N|P%", value_parser = Amount::parse, requires = "rolling")]
+    pub max_unavailable: Option<Amount>,
+    /// Seconds for which a server must have been ready before the next one goes
+    #[arg(long, value_name = "SECONDS", requires = "rolling")]
+    pub min_ready: Option<u64>,
+    /// Pause where a server fails, which is the default
+    #[arg(long, requires = "rolling")]
+    pub pause_on_failure: bool,
+    /// Go on where a server fails
+    #[arg(long = "continue", requires = "rolling", conflicts_with = "pause_on_failure")]
+    pub go_on: bool,
+    /// Let each server drain before it ends
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// A state of a server.
+fn state(text: &str) -> Result<String, String> {
+    let words = State::ALL.map(State::as_str);
+    if words.contains(&text) { Ok(text.to_owned()) } else { Err(format!("the states are {}", words.join(", "))) }
 }
 
 /// What the commands that ask a master share.

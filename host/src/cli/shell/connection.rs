@@ -82,11 +82,19 @@ impl Connection {
             msg: Map<String, Value>,
             #[serde(default)]
             missing: Map<String, Value>,
+            #[serde(default)]
+            servers: Vec<Server>,
+        }
+        #[derive(Deserialize)]
+        struct Server {
+            id: String,
         }
         let answer = session.client.request(CONSOLE, json!({ "signal": "list" })).await?;
-        let Listed { msg, missing } = serde_json::from_str(answer.get())?;
-        let mut servers: Vec<String> = msg.into_iter().chain(missing).map(|(id, _)| id).collect();
+        let Listed { msg, missing, servers } = serde_json::from_str(answer.get())?;
+        let answered = msg.into_iter().chain(missing).map(|(id, _)| id);
+        let mut servers: Vec<String> = answered.chain(servers.into_iter().map(|server| server.id)).collect();
         servers.sort_unstable();
+        servers.dedup();
         self.known.lock().names.servers.clone_from(&servers);
         Ok(servers)
     }

@@ -1,6 +1,8 @@
 //! `list`, `stop`, `kill`, `restart`: what the program's subcommands of the same names do.
 
-use super::super::super::admin;
+use super::super::super::arguments::{Following, Rolling, Targets};
+use super::super::super::list::{self, ListQuery};
+use super::super::super::orders;
 use super::super::Shell;
 use super::super::context::Context;
 use super::super::misuse::Misuse;
@@ -18,7 +20,7 @@ pub(super) const LIST: Command = Command {
             if !arguments.words().is_empty() {
                 return Err(Misuse::words("`list` takes no arguments"));
             }
-            admin::list(&*shell.master().await?).await
+            list::list(&*shell.master().await?, ListQuery::default()).await
         })
     },
 };
@@ -38,7 +40,8 @@ async fn stop(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     let ids = ids(&arguments)?.ok_or_else(|| Misuse::words("which servers? `all` for all, and the master"))?;
     let what = if ids.is_empty() { "all servers, and the master".to_owned() } else { ids.join(", ") };
     if shell.confirm(&format!("stop {what}")).await? {
-        admin::stop(&*shell.master().await?, ids).await?;
+        let targets = Targets { ids, ..Targets::default() };
+        orders::stop(&*shell.master().await?, targets, Following::default()).await?;
     }
     Ok(())
 }
@@ -56,7 +59,8 @@ async fn kill(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     let ids = ids(&arguments)?.unwrap_or_default();
     let what = if ids.is_empty() { "all servers, and the master".to_owned() } else { ids.join(", ") };
     if shell.confirm(&format!("kill {what}")).await? {
-        admin::kill(&*shell.master().await?, ids).await?;
+        let targets = Targets { ids, ..Targets::default() };
+        orders::kill(&*shell.master().await?, targets, Following::default()).await?;
     }
     Ok(())
 }
@@ -87,7 +91,8 @@ async fn restart(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<
         None => format!("restart {}", ids.join(", ")),
     };
     if shell.confirm(&what).await? {
-        admin::restart(&*shell.master().await?, server_type, ids).await?;
+        let targets = Targets { ids, server_type, all: false };
+        orders::restart(&*shell.master().await?, targets, Rolling::default(), Following::default()).await?;
     }
     Ok(())
 }
