@@ -26,4 +26,5 @@ mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 mod twenty;
+mod two_starts;
 mod watching;
