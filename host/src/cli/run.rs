@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::service_manager::ServiceManager;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Origin, Ready, Settings};
@@ -66,6 +67,7 @@ async fn cluster(
     allow_exposed: bool,
 ) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
+    let manager = ServiceManager::of_environment();
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     // The recorder comes first, because it misses everything that is counted before it is installed.
@@ -118,8 +120,10 @@ async fn cluster(
         let starting = async {
             master.run_modules().await;
             tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
+            manager.ready(format!("listening on {}, and starting servers", master.address()));
             // Servers that cannot be started are rows of the fleet. The master goes on, so that the others can be administered.
             master.start_servers().await;
+            manager.status(format!("listening on {}", master.address()));
             if which.is_some() {
                 say_what_next(&config, &directory);
             }
@@ -134,6 +138,7 @@ async fn cluster(
     };
     stop.run_until_cancelled(serving).await.transpose()?;
     tracing::info!("shutting down");
+    manager.stopping().await;
     master.end_jobs(DRAIN).await;
     starter.stop_all(config.longest_stop() + DRAIN).await;
     master.shut_down(DRAIN).await;
@@ -199,11 +204,15 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
+    let manager = ServiceManager::of_environment();
     // A server that runs already is somebody else's, so that it is left alone, also when it ends.
     let starter = ServerStarter::new(&config, &config.master.address(), BTreeMap::new())?.yielding();
     let serving = async {
         let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
         let started = name_failures(&outcomes);
+        if started.is_ok() {
+            manager.ready("the servers' monitors run");
+        }
         starter.all_down().await;
         let running = starter.running_already();
         if !running.is_empty() && running.len() == outcomes.len() {
@@ -215,12 +224,14 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         Ok(())
     };
     stop.run_until_cancelled(serving).await.transpose()?;
+    manager.stopping().await;
     starter.stop_all(config.longest_stop() + DRAIN).await;
     Ok(())
 }
 
 pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
+    let manager = Arc::new(ServiceManager::of_environment());
     if arguments.attached {
         ends_with_input(stop.clone());
     }
@@ -302,7 +313,16 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     } else {
         monitor.join(master, beside.phase.clone());
     }
+    let telling = {
+        let (manager, phase, link, stop) = (manager.clone(), beside.phase.clone(), monitor.state(), stop.clone());
+        tokio::spawn(async move {
+            stop.run_until_cancelled(manager.follow(phase, link)).await;
+            stop.cancelled().await;
+            manager.stopping().await;
+        })
+    };
     let given_up = beside.until_the_end(&monitor, &stop, DRAIN).await;
+    let _ = telling.await;
     if let Some(following) = following {
         let _ = following.await;
     }

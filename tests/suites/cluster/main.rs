@@ -19,6 +19,7 @@ mod observing;
 mod page;
 mod pipes;
 mod scripts_and_profiles;
+mod service_manager;
 mod setting_up;
 mod shell;
 mod shutdown;
