@@ -3,6 +3,8 @@
 //! Knows the form of these words, and not what a host is. Without `NOTIFY_SOCKET` nobody is told. A thread of its own sends, because the socket's reader
 //! may be slow, and nobody waits for a reader.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -23,7 +25,8 @@ enum Word {
     Ready(String),
     Status(String),
     Stopping(oneshot::Sender<()>),
-    Alive,
+    /// Alive. The mark says that this word waits: only one does, so that it leaves room for the others.
+    Alive(Arc<AtomicBool>),
 }
 
 /// The service manager that started this process, if one did and wants to be told.
@@ -49,10 +52,13 @@ impl ServiceManager {
             let words = words.clone();
             // A task of the runtime and not the thread: the sign stops if tasks are no longer run.
             let telling = tokio::spawn(async move {
+                let waits = Arc::new(AtomicBool::new(false));
                 let mut times = tokio::time::interval(within / 2);
                 loop {
                     times.tick().await;
-                    let _ = words.try_send(Word::Alive);
+                    if !waits.swap(true, Ordering::Relaxed) && words.try_send(Word::Alive(waits.clone())).is_err() {
+                        waits.store(false, Ordering::Relaxed);
+                    }
                 }
             });
             telling.abort_handle()
@@ -139,7 +145,7 @@ fn tell_all(inbox: &Receiver<Word>) {
             Word::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&line(status))]),
             Word::Status(status) => sd_notify::notify(&[NotifyState::Status(&line(status))]),
             Word::Stopping(_) => sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("ending")]),
-            Word::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+            Word::Alive(_) => sd_notify::notify(&[NotifyState::Watchdog]),
         };
         match sent {
             Err(error) if !warned => {
@@ -148,8 +154,10 @@ fn tell_all(inbox: &Receiver<Word>) {
             }
             _ => {}
         }
-        if let Word::Stopping(told) = word {
-            let _ = told.send(());
+        match word {
+            Word::Stopping(told) => drop(told.send(())),
+            Word::Alive(waits) => waits.store(false, Ordering::Relaxed),
+            Word::Ready(_) | Word::Status(_) => {}
         }
     }
 }

@@ -23,13 +23,16 @@ fn with_config(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
 }
 
+/// What the log says of each start of a program.
+const STARTED: &str = "started id=\"chat-1\"";
+
 fn starts(cluster: &Cluster, id: &str) -> usize {
     std::fs::read_to_string(cluster.path(&format!("{id}.starts"))).unwrap_or_default().lines().count()
 }
 
 #[test]
 fn a_monitor_that_lacks_something_ends_before_its_program_ran() {
-    let mut cluster = Cluster::configured(json!({"chat": [counted("chat-1")]}), SETTINGS);
+    let cluster = Cluster::configured(json!({"chat": [counted("chat-1")]}), SETTINGS);
     cluster.write("no-directory", "");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -40,12 +43,14 @@ fn a_monitor_that_lacks_something_ends_before_its_program_ran() {
             monitor
         });
         assert_eq!((done.code, done.err.contains(why)), (Some(1), true), "{done:?}");
-        // Each start of a program is a line of this log.
         let log = done.out + &done.err;
-        assert_eq!((log.contains("started"), starts(&cluster, "chat-1")), (false, 0), "{log}");
+        assert_eq!((log.contains(STARTED), starts(&cluster, "chat-1")), (false, 0), "{log}");
     }
-    cluster.host("monitor", &["--id", "chat-1"]);
+    let mut monitor = with_config(&cluster, &["monitor", "--id", "chat-1"]);
+    monitor.env("POMELO_LOG", "debug");
+    let monitor = Host::start(monitor, cluster.path("whole.log"));
     eventually("nothing is missing, and the program runs", || (starts(&cluster, "chat-1") == 1).then_some(()));
+    assert!(monitor.log().contains(STARTED), "{}", monitor.log());
 }
 
 #[test]
