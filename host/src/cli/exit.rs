@@ -3,7 +3,7 @@
 use super::print::Unprinted;
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, EditError};
-use crate::monitor::GIVEN_UP;
+use crate::monitor::{GIVEN_UP, RUNS_ALREADY};
 
 /// The code for standard output that cannot be written to. What was asked for may have been done.
 const UNPRINTED: u8 = 7;
@@ -25,6 +25,11 @@ impl Exit {
     /// A monitor's program stays down because its restart policy says so. Whoever started the monitor is not to start it again: code [`GIVEN_UP`].
     pub fn given_up(message: impl Into<String>) -> anyhow::Error {
         Exit { code: GIVEN_UP, message: message.into() }.into()
+    }
+
+    /// Another monitor of the server runs, so that nothing was started: code [`RUNS_ALREADY`].
+    pub fn runs_already(message: impl Into<String>) -> anyhow::Error {
+        Exit { code: RUNS_ALREADY, message: message.into() }.into()
     }
 
     /// The arguments or the configuration are wrong: code 2.

@@ -20,6 +20,7 @@
 //! | `everything` | whether a command means the whole cluster |
 //! | `exit` | exit codes, and the words beside them |
 //! | `print` | what is printed, where the streams may be full or slow |
+//! | `service_manager` | what systemd is told |
 //! | `table` | tables for people |
 //! | `log` | the form of the log's lines |
 //! | `pipe` | how a command ends whose reader has gone |
@@ -41,6 +42,7 @@ mod pipe;
 mod print;
 mod progress;
 mod run;
+mod service_manager;
 mod shell;
 mod table;
 mod user;

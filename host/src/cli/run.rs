@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::service_manager::ServiceManager;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
 use crate::config::{Config, Origin, Ready, Settings};
@@ -20,7 +21,7 @@ use crate::master::{Master, Own};
 use crate::monitor::Monitor;
 use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{CredentialFiles, Modules};
-use crate::state_db::StateDb;
+use crate::state_db::{StateDb, StateError};
 use crate::supervise::print_lines;
 use crate::util::proc::ignores_hangup;
 
@@ -66,6 +67,7 @@ async fn cluster(
     allow_exposed: bool,
 ) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
+    let manager = ServiceManager::of_environment();
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     // The recorder comes first, because it misses everything that is counted before it is installed.
@@ -118,8 +120,10 @@ async fn cluster(
         let starting = async {
             master.run_modules().await;
             tracing::info!(address = %master.address(), modules = %directory.display(), "the master is listening");
+            manager.ready(format!("listening on {}, and starting servers", master.address()));
             // Servers that cannot be started are rows of the fleet. The master goes on, so that the others can be administered.
             master.start_servers().await;
+            manager.status(format!("listening on {}", master.address()));
             if which.is_some() {
                 say_what_next(&config, &directory);
             }
@@ -134,6 +138,7 @@ async fn cluster(
     };
     stop.run_until_cancelled(serving).await.transpose()?;
     tracing::info!("shutting down");
+    manager.stopping().await;
     master.end_jobs(DRAIN).await;
     starter.stop_all(config.longest_stop() + DRAIN).await;
     master.shut_down(DRAIN).await;
@@ -173,7 +178,7 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
 ///
 /// # Errors
 /// If no server was started.
-fn name_failures(outcomes: Vec<(String, Result<(), Failure>)>) -> Result<(), String> {
+fn name_failures(outcomes: &[(String, Result<(), Failure>)]) -> Result<(), String> {
     let (mut started, mut last) = (false, None);
     for (id, outcome) in outcomes {
         match outcome {
@@ -199,23 +204,34 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
         ));
     }
     let stop = ends_by_signal()?;
-    let starter = ServerStarter::new(&config, &config.master.address(), BTreeMap::new())?;
+    let manager = ServiceManager::of_environment();
+    // A server that runs already is somebody else's, so that it is left alone, also when it ends.
+    let starter = ServerStarter::new(&config, &config.master.address(), BTreeMap::new())?.yielding();
     let serving = async {
         let outcomes = starter.run(&which).await.map_err(|unknown| Exit::usage(unknown.message))?;
-        if let Err(whole) = name_failures(outcomes) {
-            return Err(Exit::failed(whole));
+        let started = name_failures(&outcomes);
+        if started.is_ok() {
+            manager.ready("the servers' monitors run");
         }
         starter.all_down().await;
+        let running = starter.running_already();
+        if !running.is_empty() && running.len() == outcomes.len() {
+            let (ids, run) = (Vec::from_iter(running).join(", "), if outcomes.len() == 1 { "runs" } else { "run" });
+            return Err(Exit::runs_already(format!("{ids} {run} already, so that nothing was started")));
+        }
+        started.map_err(Exit::failed)?;
         tracing::info!("all servers that were started here have been stopped");
         Ok(())
     };
     stop.run_until_cancelled(serving).await.transpose()?;
+    manager.stopping().await;
     starter.stop_all(config.longest_stop() + DRAIN).await;
     Ok(())
 }
 
 pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
+    let manager = Arc::new(ServiceManager::of_environment());
     if arguments.attached {
         ends_with_input(stop.clone());
     }
@@ -242,7 +258,14 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let observe = http.map(|_| assemble::observe(settings));
     // The database is opened first, because only one process can open it: a second monitor of this server must neither run its program nor touch its
     // view.
-    let state = assemble::state(config.as_ref(), &arguments.id)?;
+    let state =
+        assemble::state(config.as_ref(), &arguments.id).map_err(|error| match error.downcast_ref::<StateError>() {
+            Some(error) if error.is_in_use() => Exit::runs_already(format!(
+                "{} runs already: another monitor has its state open, so that nothing was started ({error})",
+                arguments.id
+            )),
+            _ => error,
+        })?;
     let journal = Journal::new(KEPT_EVENTS);
     let wanted = Wanted {
         id: &arguments.id,
@@ -267,25 +290,39 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
     let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
-    let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
-    let following = match arguments.modules.clone().or(configured) {
-        None => None,
-        Some(directory) => {
-            let consoles = vec![monitor.console().clone()];
-            let modules = Modules::open(&directory, consoles, assemble::reload_options(settings)).await?;
-            Some(tokio::spawn(modules.follow(stop.clone())))
-        }
-    };
     if let Some((address, observe)) = http.zip(observe) {
         let served = monitor.serve_http(address, observe).await;
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
+    }
+    let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
+    let modules = match arguments.modules.clone().or(configured) {
+        None => None,
+        Some(directory) => {
+            let consoles = vec![monitor.console().clone()];
+            Some(Modules::open(&directory, consoles, assemble::reload_options(settings)).await?)
+        }
+    };
+    // The program comes last: a monitor that lacks something ends before it has run its program.
+    let following = modules.map(|modules| tokio::spawn(modules.follow(stop.clone())));
+    // A monitor that was asked to end meanwhile does not begin.
+    if !stop.is_cancelled() {
+        beside.launch();
     }
     if arguments.pomelo_master.is_some() {
         monitor.join_pomelo(master, beside.phase.clone());
     } else {
         monitor.join(master, beside.phase.clone());
     }
+    let telling = {
+        let (manager, phase, link, stop) = (manager.clone(), beside.phase.clone(), monitor.state(), stop.clone());
+        tokio::spawn(async move {
+            stop.run_until_cancelled(manager.follow(phase, link)).await;
+            stop.cancelled().await;
+            manager.stopping().await;
+        })
+    };
     let given_up = beside.until_the_end(&monitor, &stop, DRAIN).await;
+    let _ = telling.await;
     if let Some(following) = following {
         let _ = following.await;
     }

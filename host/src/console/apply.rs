@@ -59,6 +59,9 @@ impl Registry {
     }
 }
 
+/// Files that may stay in force no longer, each with the reason, and versions that are put under other limits.
+type Judged = (Vec<(Arc<Unit>, String)>, Vec<Arc<Module>>);
+
 impl Installer {
     /// Takes over other settings.
     pub async fn apply(&self, settings: Settings) -> Applied {
@@ -114,7 +117,7 @@ impl Installer {
 
     /// Looks at each file in force, in one step: takes out those that import what is no longer granted, and puts the others under their limits and
     /// levels. Returns what was taken out, and the versions that were put under other limits as they were. Files with other ids go to `again`.
-    fn judge(&self, settings: &Settings, again: &mut BTreeSet<String>) -> (Vec<(Arc<Unit>, String)>, Vec<Arc<Module>>) {
+    fn judge(&self, settings: &Settings, again: &mut BTreeSet<String>) -> Judged {
         let (mut taken_out, mut before) = (Vec::new(), Vec::new());
         let mut table = self.registry.table.write();
         let units: Vec<Arc<Unit>> = table.units.values().cloned().collect();

@@ -46,6 +46,8 @@ pub use link::MasterLinkState;
 /// The exit code of a monitor whose program has ended and is not started again by its policy. Whoever started the monitor must not start it
 /// again, because the program would run again.
 pub const GIVEN_UP: u8 = 6;
+/// The exit code of a monitor that finds its server's state in use, because another monitor of the server runs. It has started nothing.
+pub const RUNS_ALREADY: u8 = 8;
 
 /// What a monitor needs to know.
 pub struct Options {

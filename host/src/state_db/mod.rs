@@ -77,6 +77,13 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether another process has the database open.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, StateError::Open { why, .. } if matches!(**why, redb::Error::DatabaseAlreadyOpen))
+    }
+}
+
 fn hint(error: &redb::Error) -> &'static str {
     match error {
         redb::Error::DatabaseAlreadyOpen => " (does this server run already?)",

@@ -17,6 +17,9 @@ use crate::util::process_group::ProcessGroup;
 /// How often a group whose leader has ended is looked at until it is empty. The system does not tell of the end of other processes' children.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Variables by which this process tells its service manager how it is. No program inherits them, because it would speak for this process.
+const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// A process group and its leader. Dropping it kills the group.
 pub(super) struct Group {
     processes: ProcessGroup,
@@ -43,7 +46,7 @@ impl Group {
             Input::Open => Stdio::piped(),
         });
         // Inherited variables are removed first, so that variables of the program's own `env` stay.
-        spec.env_remove.iter().for_each(|name| {
+        spec.env_remove.iter().map(String::as_str).chain(SERVICE_MANAGER).for_each(|name| {
             command.env_remove(name);
         });
         command.envs(&spec.env);

@@ -83,8 +83,8 @@ pub struct Spec {
     pub env_remove: Vec<String>,
     /// When it is started again, and how it is ended.
     pub policy: Policy,
-    /// The exit code by which the program says that it must not be started again, whatever the policy.
-    pub final_code: Option<i32>,
+    /// The exit codes by which the program says that it must not be started again, whatever the policy.
+    pub final_codes: Vec<i32>,
     /// Where its output goes.
     pub output: Output,
     /// What it reads.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::task::{Command, Reply, Task};
 use super::{Contact, Guard, Happened, Phase, Spec, Status, Watcher};
@@ -37,10 +37,32 @@ impl Supervisor {
         contact: Option<Arc<dyn Contact>>,
         watcher: Watcher,
     ) -> Self {
+        Self::run(spec, guard, contact, watcher, None)
+    }
+
+    /// As [`Supervisor::launch_in_contact`], but the program is started only when `prepared` is told, or by a command. Until then its phase is
+    /// [`Phase::Starting`] without a process.
+    pub fn prepare(
+        spec: Spec,
+        guard: Arc<Guard>,
+        contact: Option<Arc<dyn Contact>>,
+        watcher: Watcher,
+        prepared: Arc<Notify>,
+    ) -> Self {
+        Self::run(spec, guard, contact, watcher, Some(prepared))
+    }
+
+    fn run(
+        spec: Spec,
+        guard: Arc<Guard>,
+        contact: Option<Arc<dyn Contact>>,
+        watcher: Watcher,
+        prepared: Option<Arc<Notify>>,
+    ) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let first = Status { phase: Phase::Starting(None), restarts: 0, last_exit: None, since: None };
         let (sender, status) = watch::channel(first);
-        tokio::spawn(Task::new(spec, guard, contact, watcher, inbox, sender).run());
+        tokio::spawn(Task::new(spec, guard, contact, watcher, inbox, sender, prepared).run());
         Supervisor { commands, status }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
@@ -55,6 +55,8 @@ pub(super) struct Task {
     pub(super) status: watch::Sender<Status>,
     /// Failures in a row: ends before [`super::Policy::healthy_after`].
     failures: u32,
+    /// Told when a program that was only prepared is to be started; absent if it is started at once.
+    prepared: Option<Arc<Notify>>,
     /// Whether a first start was tried. Later starts are restarts.
     launched: bool,
     /// Replies to those who wait for the program to be started.
@@ -81,14 +83,15 @@ impl Task {
         watcher: Watcher,
         inbox: mpsc::Receiver<Command>,
         status: watch::Sender<Status>,
+        prepared: Option<Arc<Notify>>,
     ) -> Self {
         let starting = Vec::new();
-        Task { spec, guard, contact, watcher, inbox, status, failures: 0, launched: false, starting }
+        Task { spec, guard, contact, watcher, inbox, status, failures: 0, prepared, launched: false, starting }
     }
 
     /// Runs the program until nobody supervises it any more.
     pub(super) async fn run(mut self) {
-        let mut next = Next::Launch;
+        let mut next = self.first().await;
         loop {
             next = match next {
                 Next::Launch => self.launch().await,
@@ -96,6 +99,22 @@ impl Task {
                 Next::Down(reason) => self.down(reason).await,
                 Next::Over => return,
             };
+        }
+    }
+
+    /// Waits until a program that was only prepared may be started. A stop that comes before that wins.
+    async fn first(&mut self) -> Next {
+        let Some(prepared) = self.prepared.take() else { return Next::Launch };
+        tokio::select! {
+            () = prepared.notified() => Next::Launch,
+            command = self.inbox.recv() => match command {
+                Some(Command::Start(reply) | Command::Restart(reply)) => {
+                    self.starting.push(reply);
+                    Next::Launch
+                }
+                Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+                None => Next::Over,
+            },
         }
     }
 
@@ -232,7 +251,7 @@ impl Task {
         let failed = exit.why.is_some();
         let policy = &self.spec.policy;
         let back = match policy.restart {
-            _ if self.spec.final_code.is_some_and(|code| exit.how == How::Code(code)) => false,
+            _ if matches!(exit.how, How::Code(code) if self.spec.final_codes.contains(&code)) => false,
             Restart::Always => true,
             Restart::OnFailure => failed || exit.how != How::Code(0),
             Restart::Never => false,

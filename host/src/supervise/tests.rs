@@ -33,7 +33,7 @@ fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
         env: BTreeMap::new(),
         env_remove: Vec::new(),
         policy,
-        final_code: None,
+        final_codes: Vec::new(),
         output: Output::Lines(sink),
         input: Input::Empty,
         cpus: Vec::new(),
@@ -122,7 +122,7 @@ async fn policies_decide_who_comes_back() {
     check(Restart::OnFailure, "kill -9 $$", true).await;
     check(Restart::Never, "exit 1", false).await;
     let (spec, _lines) = shell("exit 6", policy(Restart::Always));
-    let supervisor = launch(Spec { final_code: Some(6), ..spec });
+    let supervisor = launch(Spec { final_codes: vec![5, 6], ..spec });
     assert_eq!(until(&supervisor, |s| matches!(s.phase, Phase::Exited(_))).await.restarts, 0);
 }
 

@@ -21,6 +21,7 @@ mod observing;
 mod page;
 mod pipes;
 mod scripts_and_profiles;
+mod service_manager;
 mod setting_up;
 mod shell;
 mod shutdown;
@@ -28,4 +29,5 @@ mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 mod twenty;
+mod two_starts;
 mod watching;

@@ -113,7 +113,7 @@ fn a_second_monitor_of_a_running_server_touches_neither_its_program_nor_its_view
     let file = view_file(pid(&cluster.wait_for(&["chat-1"]), "chat-1")).unwrap();
     wait_for_members(&file, &["chat-1"]);
     let second = run(pomelo(&["monitor", "--config", cluster.dir.path().to_str().unwrap(), "--id", "chat-1"]));
-    assert_eq!((second.code, second.err.contains("does this server run already?")), (Some(1), true), "{second:?}");
+    assert_eq!((second.code, second.err.contains("chat-1 runs already")), (Some(8), true), "{second:?}");
     assert_eq!(members(&file), ids(&["chat-1", "master"]));
     assert_eq!(std::fs::read_to_string(cluster.path("starts")).unwrap(), "up\n");
 }

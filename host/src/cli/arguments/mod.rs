@@ -30,6 +30,7 @@ Exit codes:
   5  no answer in time
   6  a monitor's program has ended, and its `restart` policy does not start it again
   7  standard output cannot be written to; what was asked for may have been done
+  8  the server runs already under another monitor; nothing was started
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_LOG=info,pomelo::call=debug shows every call of a handler.

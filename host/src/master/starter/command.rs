@@ -33,6 +33,8 @@ pub(super) struct Commands {
     there: Vec<String>,
     ssh: Ssh,
     policy: Policy,
+    /// With these exit codes a monitor says that it is not to be started again.
+    final_codes: Vec<i32>,
     /// How the servers of a pomelo application are run, which have no command of their own.
     pomelo: Option<App>,
 }
@@ -81,7 +83,19 @@ impl Commands {
         here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
         there.push("--attached".into());
         policy.stop_deadline += MARGIN;
-        Ok(Commands { here, env, there, ssh, policy, pomelo: App::new(config)? })
+        let final_codes = vec![monitor::GIVEN_UP.into()];
+        Ok(Commands { here, env, there, ssh, policy, final_codes, pomelo: App::new(config)? })
+    }
+
+    /// A monitor that finds another one of its server is not started again either.
+    pub(super) fn yielding(mut self) -> Self {
+        self.final_codes.push(monitor::RUNS_ALREADY.into());
+        self
+    }
+
+    /// Whether a monitor that finds another one of its server is tried again.
+    pub(super) fn yields(&self) -> bool {
+        self.final_codes.contains(&monitor::RUNS_ALREADY.into())
     }
 
     /// Whether servers without a command of their own are those of a pomelo application.
@@ -126,7 +140,7 @@ impl Commands {
                 stop_deadline: self.policy.stop_deadline.max(server.ending_deadline() + MARGIN),
                 ..self.policy.clone()
             },
-            final_code: Some(monitor::GIVEN_UP.into()),
+            final_codes: self.final_codes.clone(),
             // Inherited, because a monitor marks its own lines and its program's.
             output: Output::Inherit,
             input: if by_ssh { Input::Open } else { Input::Empty },

@@ -18,7 +18,11 @@
 //! [`GIVEN_UP`](crate::monitor::GIVEN_UP), because its program is not to run again.
 //!
 //! Only a monitor that is proved dead is started again. On this machine its process has ended. On another machine the new monitor opens the state in the
-//! data directory. If it cannot, the old one lives: the new one then ends at once, and is started again later.
+//! data directory. If it cannot, the old one lives: the new one then ends at once with the code [`RUNS_ALREADY`](crate::monitor::RUNS_ALREADY), and is
+//! started again later.
+//!
+//! `pomelo start --id` and `--type` are other starters beside the master's. A [yielding](ServerStarter::yielding) starter takes a server that runs already
+//! for somebody else's, and leaves it alone for good. Otherwise it would bring the server back when somebody stops it.
 
 mod add;
 mod command;

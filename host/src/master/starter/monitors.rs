@@ -16,7 +16,8 @@ use crate::fleet::job::Times;
 use crate::fleet::{Fleet, Named, Place};
 use crate::journal::Journal;
 use crate::master::fleet::feed;
-use crate::supervise::{DownReason, Guard, Phase, Restart, Status, Supervisor, Watcher, recorder};
+use crate::monitor::RUNS_ALREADY;
+use crate::supervise::{DownReason, Guard, How, Phase, Restart, Status, Supervisor, Watcher, recorder};
 use crate::wire::Info;
 
 /// What came of each server, by id.
@@ -67,6 +68,8 @@ pub(super) struct Roster {
     /// Ids of the servers that were added.
     pub(super) added: BTreeSet<String>,
     pub(super) monitors: HashMap<String, Begun>,
+    /// Ids of servers whose ports are taken and whose state is in use, so that they run already. Filled by a yielding starter alone.
+    taken: BTreeSet<String>,
     /// Set when nothing is to be started any more.
     closing: bool,
 }
@@ -76,6 +79,20 @@ pub(super) struct Begun {
     pub supervisor: Supervisor,
     /// The digest of the spec that it was begun with.
     digest: String,
+    /// Whether it is a monitor of ours, whose exit codes are known.
+    has_monitor: bool,
+}
+
+impl Begun {
+    /// Whether it is down because it has found another monitor of its server.
+    fn found_another(&self) -> bool {
+        let status = self.supervisor.status();
+        let status = status.borrow();
+        let code = status.last_exit.as_ref().map(|exit| &exit.how);
+        self.has_monitor
+            && status.phase == Phase::Exited(DownReason::GivenUp)
+            && code == Some(&How::Code(RUNS_ALREADY.into()))
+    }
 }
 
 impl ServerStarter {
@@ -120,7 +137,14 @@ impl ServerStarter {
                 None => {}
             }
         }
-        let roster = Roster { config, elsewhere: BTreeSet::new(), added, monitors: HashMap::new(), closing: false };
+        let roster = Roster {
+            config,
+            elsewhere: BTreeSet::new(),
+            added,
+            monitors: HashMap::new(),
+            taken: BTreeSet::new(),
+            closing: false,
+        };
         Ok(ServerStarter {
             commands,
             master: master.to_owned(),
@@ -135,6 +159,11 @@ impl ServerStarter {
     /// The same starter, which writes down what happens to its monitors.
     pub fn recording(self, journal: Journal) -> Self {
         ServerStarter { journal, ..self }
+    }
+
+    /// The same starter, which leaves servers alone that run already: see [`ServerStarter::running_already`].
+    pub fn yielding(self) -> Self {
+        ServerStarter { commands: self.commands.yielding(), ..self }
     }
 
     /// The same starter, which tells the fleet what happens to its processes.
@@ -277,6 +306,16 @@ impl ServerStarter {
         }
     }
 
+    /// The ids of servers that were not started, or not for good, because another monitor of them runs. Only a yielding starter knows of such.
+    pub fn running_already(&self) -> BTreeSet<String> {
+        if !self.commands.yields() {
+            return BTreeSet::new();
+        }
+        let roster = self.roster.lock();
+        let found = roster.monitors.iter().filter(|(_, begun)| begun.found_another()).map(|(id, _)| id);
+        found.chain(&roster.taken).cloned().collect()
+    }
+
     /// Waits until all monitors that were started are down for good.
     pub async fn all_down(&self) {
         let monitors: Vec<_> = self.roster.lock().monitors.values().map(|begun| begun.supervisor.status()).collect();
@@ -295,7 +334,12 @@ impl ServerStarter {
         };
         let by_ssh = place::is_by_ssh(server, ssh_is_configured).await?;
         if !by_ssh {
-            place::free_ports(server, within, data_dir, &self.master).await?;
+            let free = place::free_ports(server, within, data_dir.clone(), &self.master).await;
+            if free.is_err() && self.commands.yields() && place::state_is_in_use(data_dir).await {
+                self.roster.lock().taken.insert(server.id.clone());
+                return Err(Failure::new(code::BUSY, format!("{} runs already", server.id)));
+            }
+            free?;
         }
         Ok(by_ssh)
     }
@@ -334,7 +378,8 @@ impl ServerStarter {
                 None => {
                     let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
                     let supervisor = Supervisor::watched(spec, self.guard.clone(), self.watcher(id, &server));
-                    roster.monitors.insert(id.to_owned(), Begun { supervisor, digest });
+                    let has_monitor = self.has_monitor(&server);
+                    roster.monitors.insert(id.to_owned(), Begun { supervisor, digest, has_monitor });
                     None
                 }
             }
@@ -347,13 +392,18 @@ impl ServerStarter {
 
     /// Writes down what happens to the process of a server, and tells the fleet.
     fn watcher(&self, id: &str, server: &Server) -> Watcher {
-        let has_monitor = server.launch.is_some() || !self.commands.runs_pomelo();
-        let (subject, what) = if has_monitor { ("its monitor", "the monitor") } else { ("it", "the server") };
+        let (subject, what) =
+            if self.has_monitor(server) { ("its monitor", "the monitor") } else { ("it", "the server") };
         let written = recorder(self.journal.clone(), id.to_owned(), what, true);
         match &self.fleet {
             Some(fleet) => feed(fleet.clone(), id.to_owned(), subject, written),
             None => written,
         }
+    }
+
+    /// Whether a monitor of ours is run for a server, and not the server itself, which is one of pomelo's.
+    fn has_monitor(&self, server: &Server) -> bool {
+        server.launch.is_some() || !self.commands.runs_pomelo()
     }
 
     /// Waits until a monitor that was just launched runs or cannot be started.

@@ -61,6 +61,13 @@ pub(super) async fn free_ports(
     if taken.is_empty() { Ok(()) } else { Err(Failure::new(code::BUSY, sentence(server, &taken))) }
 }
 
+/// Whether somebody has the state of a server open: its monitor runs. Without a data directory nothing shows that.
+pub(super) async fn state_is_in_use(data_dir: Option<PathBuf>) -> bool {
+    let Some(data_dir) = data_dir else { return false };
+    let opened = tokio::task::spawn_blocking(move || StateDb::open(&data_dir).map(drop)).await;
+    opened.is_ok_and(|opened| opened.is_err_and(|error| error.is_in_use()))
+}
+
 /// Kills what an earlier run of a server left behind, and says how many processes that were. Its monitor may be alive, started by somebody else: then
 /// its state is in use, and nothing is killed.
 async fn kill_earlier_run(server: &Server, data_dir: Option<PathBuf>, master: &str) -> Result<usize, Failure> {

@@ -51,7 +51,7 @@ impl App {
             env: BTreeMap::new(),
             env_remove: Vec::new(),
             policy: Policy { restart, ..self.policy.clone() },
-            final_code: Some(KILLED),
+            final_codes: vec![KILLED],
             output: self.output(server, journal),
             input: Input::Empty,
             cpus: server.cpus.clone(),

@@ -34,7 +34,7 @@ pub(in crate::monitor) fn tell_undrain(reach: &dyn Reach, at_most: Duration) -> 
 /// Asks the application how many connections it has. Absent if it offers no function for that.
 pub(in crate::monitor) fn connections(reach: &dyn Reach, at_most: Duration) -> Option<Answered<u64>> {
     let asked = || reach.call(CONNECTIONS, &raw(&serde_json::json!({})), at_most);
-    reach.has(CONNECTIONS).then(|| asked().map(|answer| count(&*answer?)).boxed())
+    reach.has(CONNECTIONS).then(|| asked().map(|answer| count(&answer?)).boxed())
 }
 
 /// The number in an answer to `connections`.

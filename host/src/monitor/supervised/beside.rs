@@ -111,12 +111,12 @@ impl Wanted<'_> {
 }
 
 impl Beside {
-    /// Starts a program, whose lines go to `output`.
+    /// Makes ready for a program, whose lines go to `output`. [`Beside::launch`] starts it.
     ///
     /// # Errors
-    /// As [`Supervised::start`].
+    /// As [`Supervised::prepare`].
     pub async fn program(program: Program, output: LineSink) -> Result<Self, StartError> {
-        let supervised = Arc::new(Supervised::start(program, output).await?);
+        let supervised = Arc::new(Supervised::prepare(program, output).await?);
         let Followed { phase, ended } = follow(supervised.status(), supervised.drain_state());
         let told = Some(supervised.told());
         let application = Some(supervised.application());
@@ -127,6 +127,13 @@ impl Beside {
             ..Services::default()
         };
         Ok(Beside { services, phase, told, ended, program: Some(supervised) })
+    }
+
+    /// Starts the program, if there is one.
+    pub fn launch(&self) {
+        if let Some(program) = &self.program {
+            program.launch();
+        }
     }
 
     /// Starts no program: modules act on this process, which is the server. `stop` is cancelled when a module ends it.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::contact::ByControl;
 use super::drain::{Draining, Drains};
@@ -134,16 +134,18 @@ pub struct Supervised {
     logs: Logs,
     drains: Drains,
     supervisor: Supervisor,
+    /// Told when the program is to be started.
+    launch: Arc<Notify>,
     /// A temporary directory, removed when this is dropped.
     _dir: Option<TempDir>,
 }
 
 impl Supervised {
-    /// Starts the program. Its lines go to `output`, and the newest of them are kept.
+    /// Makes all that the program needs, but does not start it: [`Supervised::launch`] does. Its lines go to `output`, and the newest of them are kept.
     ///
     /// # Errors
-    /// [`StartError`]. A program that cannot be started is no error here, because it is tried again as its policy says.
-    pub async fn start(program: Program, output: LineSink) -> Result<Self, StartError> {
+    /// [`StartError`].
+    pub async fn prepare(program: Program, output: LineSink) -> Result<Self, StartError> {
         let in_dir = |dir: &Path| {
             let dir = dir.to_owned();
             move |why| StartError::Dir { dir, why }
@@ -177,13 +179,14 @@ impl Supervised {
         };
         let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
         let watcher = recorder(program.journal.clone(), program.id.clone(), "the program", false);
-        let supervisor = Supervisor::launch_in_contact(spec, Arc::new(Guard::new()), Some(Arc::new(contact)), watcher);
+        let (guard, start) = (Arc::new(Guard::new()), Arc::new(Notify::new()));
+        let supervisor = Supervisor::prepare(spec, guard, Some(Arc::new(contact)), watcher, start.clone());
         let status = supervisor.status();
         let is_ready = move || matches!(status.borrow().phase, Phase::Running(_));
         application.fire_only_while(is_ready, program.journal.clone());
         let drains = Drains::new(&program.id, control.clone(), supervisor.status());
         let Program { id, server_type, .. } = program;
-        let (figures, logs, _dir) = (Figures::default(), Logs(logs), own);
+        let (figures, logs) = (Figures::default(), Logs(logs));
         Ok(Supervised {
             id,
             server_type,
@@ -196,8 +199,14 @@ impl Supervised {
             logs,
             drains,
             supervisor,
-            _dir,
+            launch: start,
+            _dir: own,
         })
+    }
+
+    /// Starts the program, unless it was stopped before. A program that cannot be started is tried again as its policy says. Does nothing the second time.
+    pub fn launch(&self) {
+        self.launch.notify_one();
     }
 
     /// How the program is; changes are told. The server is to be registered in [`Phase::Running`](crate::supervise::Phase::Running), unless it drains,
@@ -264,7 +273,7 @@ fn spec(program: &Program, view: &Path, control: &Path, output: Output) -> Spec 
         env,
         env_remove: SECRETS.map(str::to_owned).into(),
         policy: program.policy.clone(),
-        final_code: None,
+        final_codes: Vec::new(),
         output,
         input: Input::Empty,
         cpus: program.cpus.clone(),

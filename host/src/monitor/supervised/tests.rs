@@ -48,6 +48,13 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink,
     (program, sink, lines)
 }
 
+/// A program that was prepared and launched.
+async fn launched(program: Program, output: LineSink) -> Supervised {
+    let supervised = Supervised::prepare(program, output).await.unwrap();
+    supervised.launch();
+    supervised
+}
+
 fn info(id: &str) -> crate::wire::Info {
     json!({"id": id}).as_object().unwrap().clone()
 }
@@ -57,7 +64,7 @@ async fn a_program_finds_its_place_and_a_view_from_the_beginning() {
     let script =
         "echo $POMELO_SERVER_ID $POMELO_SERVER_TYPE $POMELO_MASTER; cat $POMELO_CLUSTER; echo; exec sleep 1000";
     let (program, output, mut lines) = program(script, None);
-    let supervised = Supervised::start(program, output).await.unwrap();
+    let supervised = launched(program, output).await;
     let mut line = async || timeout(LONG, lines.recv()).await.unwrap().unwrap().text;
     assert_eq!(line().await, "chat/1 chat 127.0.0.1:3005");
     assert_eq!(line().await, r#"{"self":"chat/1","servers":{},"startOver":false}"#);
@@ -67,10 +74,31 @@ async fn a_program_finds_its_place_and_a_view_from_the_beginning() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_prepared_runs_when_it_is_launched_and_never_if_it_was_stopped_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo up; exec sleep 1000";
+    let (program, output, mut lines) = program(script, Some(dir.path().join("stopped")));
+    let stopped = Supervised::prepare(program, output).await.unwrap();
+    assert_eq!(stopped.stats().unwrap().state, "starting");
+    stopped.stop().await.unwrap();
+    stopped.launch();
+    // Answered by the task that would have launched it.
+    stopped.stop().await.unwrap();
+    assert_eq!((stopped.stats().unwrap().state, stopped.stats().unwrap().restarts), ("exited", 0));
+    drop(stopped);
+    assert!(timeout(LONG, lines.recv()).await.unwrap().is_none(), "it has written nothing");
+
+    let (program, output, mut lines) = self::program(script, Some(dir.path().join("launched")));
+    let launched = launched(program, output).await;
+    assert_eq!(timeout(LONG, lines.recv()).await.unwrap().unwrap().text, "up");
+    drop(launched);
+}
+
+#[tokio::test]
 async fn w3_views_reach_the_file_whole_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (program, output, _lines) = program("exec sleep 1000", Some(dir.path().join("deep")));
-    let supervised = std::sync::Arc::new(Supervised::start(program, output).await.unwrap());
+    let supervised = std::sync::Arc::new(launched(program, output).await);
     let application = supervised.application();
     let file = || serde_json::from_slice::<Value>(&std::fs::read(supervised.view_file()).unwrap()).unwrap();
     application.add_servers(vec![info("a"), info("b")]).await.unwrap();
@@ -102,7 +130,7 @@ async fn w3_views_reach_the_file_whole_and_in_order() {
 #[tokio::test]
 async fn c1_figures_are_those_of_the_program() {
     let (program, output, _lines) = program("exec sleep 1000", None);
-    let supervised = Supervised::start(program, output).await.unwrap();
+    let supervised = launched(program, output).await;
     let running = |status: &crate::supervise::Status| matches!(status.phase, Phase::Running(_));
     let pid = timeout(LONG, supervised.status().wait_for(running)).await.unwrap().unwrap().pid().unwrap();
     let stats = supervised.stats().unwrap();
