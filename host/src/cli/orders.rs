@@ -90,6 +90,14 @@ async fn order(session: &Session, body: Value) -> anyhow::Result<Option<Answered
             }
         }
     };
+    // The answer comes in the place of the last word about the job. A master that ends does not say it, and need not.
+    if let (Ok(_), Some(last)) = (&answer, &job)
+        && let Ok(told) = session.client.request(CONSOLE, json!({ "signal": "job", "job": last.id })).await
+        && let Ok(told) = parse::<Job>(&told)
+    {
+        progress.show(&told);
+        job = Some(told);
+    }
     progress.end();
     let answer = match answer {
         Err(error @ ClientError::Disconnected { .. }) if let Some(job) = &job => {

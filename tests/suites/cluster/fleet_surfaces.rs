@@ -29,7 +29,9 @@ fn is(cluster: &Cluster, id: &str, state: &str) -> Value {
 fn a_server_that_fails_is_named_by_every_surface_and_comes_back_from_there() {
     let cluster = cluster();
     is(&cluster, "chat-1", "running");
-    is(&cluster, "chat-2", "failed");
+    eventually("chat-2 has failed, and how it ended is known", || {
+        record(&cluster, "chat-2").filter(|server| server["state"] == "failed" && server["exits"] != json!([]))
+    });
     let master = format!("127.0.0.1:{}", cluster.port);
 
     // It has no figures, which is no failure of the command.
