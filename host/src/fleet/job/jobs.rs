@@ -186,6 +186,7 @@ impl Jobs {
         };
         if claimed {
             shared.want(&under_way, &request, &known);
+            shared.overrule(id, &request, &known);
         }
         if let Err(failure) = shared.fleet.written().await {
             shared.want_as_before(&under_way, &known);
@@ -514,6 +515,29 @@ impl Shared {
         if not_begun {
             self.fleet.release(owner, server);
         }
+    }
+
+    /// Takes servers that a job ends out of the jobs that were ordered before it and still wait for them: an order to start a server must not undo a
+    /// later one to stop it.
+    fn overrule(&self, id: JobId, request: &Request, known: &[String]) {
+        let queued: Vec<JobId> = {
+            let table = self.table.lock();
+            let is = |entry: &&Entry| entry.job.state == JobState::Queued && entry.job.id < id;
+            table.jobs.values().filter(is).map(|entry| entry.job.id).collect()
+        };
+        for (server, action) in request.servers.iter().filter(|(server, _)| known.contains(server)) {
+            if action.ends() {
+                queued.iter().for_each(|queued| self.take_over(*queued, server, id));
+            }
+        }
+    }
+
+    /// The servers of a job, of those that are `known`, for which nothing has come out yet.
+    pub fn open(&self, id: JobId, known: &[String]) -> Vec<String> {
+        let table = self.table.lock();
+        let servers = table.jobs.get(&id).into_iter().flat_map(|entry| &entry.job.servers);
+        let open = servers.filter(|server| server.outcome.is_none() && known.contains(&server.id));
+        open.map(|server| server.id.clone()).collect()
     }
 
     pub fn own(&self) -> &str {

@@ -58,8 +58,10 @@ async fn queue(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Reque
     let claimed = async {
         loop {
             changed.mark_unchanged();
-            match shared.fleet.claim(id, known) {
-                Ok(()) => break,
+            // A server that a later order has ended meanwhile is no longer this job's.
+            let open = shared.open(id, known);
+            match shared.fleet.claim(id, &open) {
+                Ok(()) => break open,
                 Err(owned) => {
                     let first = owned
                         .iter()
@@ -73,11 +75,9 @@ async fn queue(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Reque
             let _ = changed.changed().await;
         }
     };
-    if under_way.cancel.run_until_cancelled(claimed).await.is_none() {
-        return false;
-    }
+    let Some(open) = under_way.cancel.run_until_cancelled(claimed).await else { return false };
     shared.change(id, |job| job.why.clear());
-    shared.want(under_way, request, known);
+    shared.want(under_way, request, &open);
     if let Err(failure) = shared.fleet.written().await {
         tracing::error!(job = id, %failure, "what is wanted of the servers of a job could not be written");
     }

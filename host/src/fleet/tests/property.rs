@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::fleet::job::{JobState, Kind, Limits, Options, Request};
 use crate::fleet::world::{Master, Memory, World};
@@ -106,10 +107,18 @@ fn holds(master: &Master, down: &Down) {
 /// What holds once nothing more happens.
 async fn comes_to_rest(master: &Master, down: &Down) {
     master.all_are_back(&IDS);
-    for job in master.jobs.list().into_iter().filter(|job| job.state == JobState::Paused) {
-        master.jobs.resume(job.id).unwrap();
+    // A job pauses once for each server of it that fails.
+    let mut settled = master.settles().await;
+    loop {
+        let jobs = master.jobs.list();
+        let mut paused = jobs.into_iter().filter(|job| job.state == JobState::Paused).peekable();
+        if paused.peek().is_none() {
+            break;
+        }
+        paused.for_each(|job| drop(master.jobs.resume(job.id).unwrap()));
+        settled = master.settles().await;
     }
-    assert!(master.settles().await, "{:?} {:?}", master.fleet.servers(), master.jobs.list());
+    assert!(settled, "{:?} {:?}", master.fleet.servers(), master.jobs.list());
     // Who begins a server again after its back-off has done so.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(master.settles().await);
@@ -153,7 +162,7 @@ fn plays(masters: &[Vec<Does>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, rng_seed: RngSeed::Fixed(1234), ..ProptestConfig::default() })]
     #[test]
     fn s4_whatever_happens_what_is_wanted_is_reached_and_no_stop_is_undone(
         masters in proptest::collection::vec(proptest::collection::vec(does(), 0..14), 1..4)

@@ -149,6 +149,7 @@ async fn c1_figures_are_those_of_the_program() {
 async fn a_program_that_drains_is_hidden_until_it_is_put_back_or_is_another_process() {
     let (program, output, mut lines) = program("echo $POMELO_CONTROL; exec sleep 1000", None);
     let mut beside = Beside::program(program, output).await.unwrap();
+    beside.launch();
     let (process, application) =
         (beside.services.process.clone().unwrap(), beside.services.application.clone().unwrap());
     let socket = timeout(LONG, lines.recv()).await.unwrap().unwrap().text;
