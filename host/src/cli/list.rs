@@ -164,7 +164,6 @@ fn show(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
             printable(&text(row.get("serverType"))),
             text(row.figure("pid")),
             text(row.figure("rss")),
-            text(row.figure("uptime")),
             text(row.get("restarts")),
             printable(row.state()),
             row.get("since")
@@ -178,7 +177,6 @@ fn show(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
         Column::optional("type", 5),
         Column::optional("pid", 6),
         Column::optional("rss(M)", 3),
-        Column::optional("up(m)", 2),
         Column::optional("again", 4),
         Column::whole("state"),
         Column::optional("since", 1),

@@ -221,7 +221,9 @@ impl Fleet {
             if state == State::Running && was.0 == State::Starting {
                 record.ready_ms = Some(record.since.saturating_sub(was.1));
             }
-        } else if !happening.why.is_empty() {
+        } else if !happening.why.is_empty()
+            && !matches!(input, Input::Joined | Input::Absent | Input::Left | Input::Lost)
+        {
             record.why = cut(&happening.why);
         }
         let over = record.origin == Origin::Joined && record.state.is_down() && !owned;

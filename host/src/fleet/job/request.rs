@@ -171,12 +171,12 @@ impl Kind {
         }
     }
 
-    /// Whether a job of this kind takes servers over from one of the other kind. A server that does not come up can always be stopped, and one that
-    /// does not end can always be killed.
+    /// Whether a job of this kind takes servers over from one of the other kind. A server that does not come up can always be stopped or
+    /// started anew, and one that does not end can always be killed.
     pub(super) fn takes_over(self, other: Kind) -> bool {
         match self {
             Kind::Kill => other != Kind::Kill,
-            Kind::Stop => matches!(other, Kind::Start | Kind::Add),
+            Kind::Stop | Kind::Restart | Kind::Drain => matches!(other, Kind::Start | Kind::Add),
             _ => false,
         }
     }

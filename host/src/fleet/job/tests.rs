@@ -143,7 +143,7 @@ async fn s4_a_second_job_for_a_server_is_refused_with_the_first_ones_number_or_w
     assert!(!master.world.is_up("a-1") && !master.world.is_up("a-2"));
     // One that waits can be cancelled, and changes nothing.
     let first = master.jobs.submit(order(Kind::Start, &["a-1"])).await.unwrap();
-    let second = master.jobs.submit(Request { queue: true, ..order(Kind::Restart, &["a-1"]) }).await.unwrap();
+    let second = master.jobs.submit(Request { queue: true, ..order(Kind::Start, &["a-1"]) }).await.unwrap();
     master.jobs.cancel(second.id, "bob").unwrap();
     assert_eq!(over(&master.jobs, second.id).await.state, JobState::Cancelled);
     assert_eq!(over(&master.jobs, first.id).await.state, JobState::Done);
@@ -257,7 +257,7 @@ async fn jobs_are_bounded_and_the_oldest_that_are_over_go_first() {
     let limits = Limits { under_way: 2, kept: 3 };
     let master = Master::new(&world, &store, &["a-1", "a-2", "a-3"], limits);
     let first = master.jobs.submit(order(Kind::Start, &["a-1"])).await.unwrap();
-    let waits = Request { queue: true, ..order(Kind::Restart, &["a-1"]) };
+    let waits = Request { queue: true, ..order(Kind::Start, &["a-1"]) };
     master.jobs.submit(waits.clone()).await.unwrap();
     assert_eq!(master.jobs.submit(waits).await.unwrap_err().code, code::BUSY);
     assert_eq!(master.jobs.count_under_way(), 2);

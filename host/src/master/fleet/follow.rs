@@ -53,7 +53,14 @@ impl Follower {
 
     /// Tells the fleet the difference between what was seen last and what is.
     fn look(&mut self) {
-        for (id, departure) in self.members.take_departures() {
+        for (id, (departure, phase)) in self.members.take_departures() {
+            if id == self.own {
+                continue;
+            }
+            if let Some(phase) = phase.filter(|phase| self.phases.get(&id).is_none_or(|told| !Arc::ptr_eq(told, phase)))
+            {
+                self.says(&id, None, &phase);
+            }
             self.departed(&id, departure);
         }
         let table = self.members.snapshot();
@@ -69,7 +76,7 @@ impl Follower {
                 && !table.servers.contains_key(id)
                 && self.phases.get(id).is_none_or(|told| !Arc::ptr_eq(told, phase))
             {
-                self.says(member, phase);
+                self.says(id, Some(&member.server_type), phase);
                 self.phases.insert(id.clone(), phase.clone());
             }
         }
@@ -113,7 +120,7 @@ impl Follower {
         }
     }
 
-    fn says(&self, member: &Member, phase: &Phase) {
+    fn says(&self, id: &str, server_type: Option<&str>, phase: &Phase) {
         let input = match phase.phase {
             PhaseName::Starting => Some(Input::SaysStarting),
             PhaseName::Unready => Some(Input::SaysUnready),
@@ -135,7 +142,7 @@ impl Follower {
             restarts: Some(phase.restarts),
         };
         if let Some(input) = input {
-            self.fleet.input(&member.id, Some(&member.server_type), input, happening);
+            self.fleet.input(id, server_type, input, happening);
         }
     }
 }

@@ -61,7 +61,7 @@ struct MemberTable {
     clients: HashMap<String, Client>,
     losses: loss::Losses,
     /// How servers have left since that was last taken, by id.
-    departures: BTreeMap<String, Departure>,
+    departures: BTreeMap<String, (Departure, Option<Arc<Phase>>)>,
 }
 
 /// A client that has registered.
@@ -221,7 +221,8 @@ impl Members {
                 LOST => Departure::Lost,
                 _ => Departure::Left,
             };
-            table.departures.insert(id.to_owned(), how);
+            // Whoever follows may not have seen yet what its monitor said last.
+            table.departures.insert(id.to_owned(), (how, told(members).or_else(|| said.clone())));
         }
         if departed || connected == members.is_empty() || !same(said.as_ref(), told(members).as_ref()) {
             self.phases.send_modify(|changes| *changes += 1);
@@ -232,8 +233,8 @@ impl Members {
         outcome
     }
 
-    /// How servers have left since this was asked last.
-    pub(in crate::master) fn take_departures(&self) -> BTreeMap<String, Departure> {
+    /// How servers have left since this was asked last, and what their monitors had said last.
+    pub(in crate::master) fn take_departures(&self) -> BTreeMap<String, (Departure, Option<Arc<Phase>>)> {
         std::mem::take(&mut self.table.lock().departures)
     }
 
