@@ -290,6 +290,7 @@ pub(super) fn master_options(
         reconnect: config.settings.pomelo.reconnect,
         configured: own.chain(others).collect(),
         admin_log,
+        difference: None,
     }
 }
 

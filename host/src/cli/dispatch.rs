@@ -70,6 +70,7 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
             let action = action.unwrap_or(ModulesAction::List);
             once(admin, async |session| admin::modules(session, action).await).await
         }
+        AdminCommand::Plan { admin } => once(admin, async |session| admin::plan(session).await).await,
         AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
         AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep } => {
             watch::logs(admin, LogQuery { ids, server_type, follow, lines, from: since, grep }).await

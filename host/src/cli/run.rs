@@ -1,11 +1,13 @@
 //! `start`, `master` and `monitor`: commands that run until they are told to end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::service_manager::ServiceManager;
@@ -20,7 +22,7 @@ use crate::master::starter::{ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::Monitor;
 use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
-use crate::reload::{CredentialFiles, Modules};
+use crate::reload::{ConfigFiles, CredentialFiles, Load, Modules};
 use crate::state_db::{StateDb, StateError};
 use crate::supervise::print_lines;
 use crate::util::proc::ignores_hangup;
@@ -42,16 +44,34 @@ pub(super) async fn start(
     let credentials = credentials(&host);
     let config = assemble::config(&host)?;
     match (server_type, id) {
-        (None, None) => cluster(config, credentials, Some(Which::All), allow_exposed).await,
+        (None, None) => cluster(config, Followed::of(&host, credentials), Some(Which::All), allow_exposed).await,
         (Some(server_type), _) => servers(config, Which::Type(server_type)).await,
-        (None, Some(id)) if id == config.master.id => cluster(config, credentials, None, allow_exposed).await,
+        (None, Some(id)) if id == config.master.id => {
+            cluster(config, Followed::of(&host, credentials), None, allow_exposed).await
+        }
         (None, Some(id)) => servers(config, Which::Id(id)).await,
     }
 }
 
 pub(super) async fn master(host: HostArgs, allow_exposed: bool) -> anyhow::Result<()> {
     let credentials = credentials(&host);
-    cluster(assemble::config(&host)?, credentials, None, allow_exposed).await
+    cluster(assemble::config(&host)?, Followed::of(&host, credentials), None, allow_exposed).await
+}
+
+/// The files that a master follows.
+struct Followed {
+    credentials: Option<CredentialFiles>,
+    /// Where the other files may be, and how they are read.
+    compared: Option<(Vec<PathBuf>, Load)>,
+}
+
+impl Followed {
+    fn of(host: &HostArgs, credentials: Option<CredentialFiles>) -> Self {
+        let read = host.clone();
+        let load: Load = Arc::new(move || assemble::config(&read).map_err(|error| format!("{error:#}")));
+        let paths = host.config.as_deref().map(|dir| Config::paths(dir, &host.env));
+        Followed { credentials, compared: paths.map(|paths| (paths, load)) }
+    }
 }
 
 /// The files of users and tokens. They are watched before they are read, so that no change is missed.
@@ -60,12 +80,7 @@ fn credentials(host: &HostArgs) -> Option<CredentialFiles> {
 }
 
 /// Runs a master, and the servers of `which`, until a signal or a module ends it.
-async fn cluster(
-    config: Config,
-    credentials: Option<CredentialFiles>,
-    which: Option<Which>,
-    allow_exposed: bool,
-) -> anyhow::Result<()> {
+async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow_exposed: bool) -> anyhow::Result<()> {
     let stop = ends_by_signal()?;
     let manager = ServiceManager::of_environment();
     let address = assemble::address(&config).await?;
@@ -77,8 +92,13 @@ async fn cluster(
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     let events = state.as_ref().map(|state| state.events());
-    let options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
+    let mut options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
     let journal = options.journal.clone();
+    // What is in force stays so, because only a new master takes what differs.
+    let in_force = watch::Sender::new(Arc::new(config.clone()));
+    let files =
+        followed.compared.map(|(paths, load)| ConfigFiles::new(paths, load, in_force.subscribe(), journal.clone()));
+    options.difference = files.as_ref().map(ConfigFiles::difference);
     let store: Arc<dyn Store> = match &state {
         Some(state) => Arc::new(Kept::new(state.clone())),
         None => Arc::new(Forgetful),
@@ -109,7 +129,10 @@ async fn cluster(
         let modules = Modules::open(directory, master.consoles().into(), options).await?;
         let directory = modules.directory().to_owned();
         let following = modules.follow(stop.clone());
-        if let Some(files) = credentials {
+        if let Some(files) = files {
+            tokio::spawn(files.follow(stop.clone()));
+        }
+        if let Some(files) = followed.credentials {
             let (config, replace) = (config.clone(), master.access());
             tokio::spawn(files.follow(stop.clone(), move |credentials| {
                 let (users, tokens) = assemble::credentials(&config, address.ip(), allow_exposed, credentials)?;

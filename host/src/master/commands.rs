@@ -4,21 +4,24 @@
 //! |---|---|---|
 //! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
 //! | `admit` | see `admit_command` | |
+//! | `plan` | | `{"plan": {…}, "lines": […]}`: how the files of the configuration differ from what runs; or `{"faults": text}` where they cannot be read |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::MasterCore;
 use super::admit_command::ADMIT;
+use crate::config::Plan;
 use crate::console::Reply;
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
+use crate::reload::ConfigDifference;
 use crate::wire::{null, raw};
 
 /// Commands of one connection that may wait for events at the same time.
@@ -68,6 +71,7 @@ impl MasterCore {
         match asked.command {
             "events" => self.events(&asked, waiting, over, reply),
             "forget" => reply(self.forget(&asked)),
+            "plan" => reply(self.plan(&asked)),
             ADMIT => reply(self.admit(asked.body, asked.caller)),
             _ => reply(self.console_command(&asked)),
         }
@@ -116,6 +120,24 @@ impl MasterCore {
             };
             reply(Ok(raw(&page)));
         });
+    }
+
+    fn plan(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Answer<'a> {
+            Plan { plan: &'a Plan, lines: Vec<String> },
+            Faults { faults: &'a str },
+        }
+        self.console.permits(asked.command, asked.caller)?;
+        let none = || Failure::new(code::NOT_AVAILABLE, "this master runs without files of a configuration");
+        let difference = self.options.difference.as_ref().ok_or_else(none)?.borrow().clone();
+        let nothing = Plan::default();
+        Ok(raw(&match difference.as_deref() {
+            None => Answer::Plan { plan: &nothing, lines: nothing.lines() },
+            Some(ConfigDifference::Differs { plan, .. }) => Answer::Plan { plan, lines: plan.lines() },
+            Some(ConfigDifference::Faults(faults)) => Answer::Faults { faults },
+        }))
     }
 
     fn forget(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {

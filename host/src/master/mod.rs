@@ -47,6 +47,7 @@ use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, KeptOutput, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
+use crate::reload::Difference;
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
@@ -87,6 +88,8 @@ pub struct Options {
     pub configured: BTreeMap<String, String>,
     /// Where the requests of clients are written.
     pub admin_log: AdminLog,
+    /// How the files of the configuration differ from what runs; absent where there are no files.
+    pub difference: Option<Difference>,
 }
 
 /// The process that the master is, as its own monitor sees it.

@@ -8,6 +8,7 @@ use metrics::gauge;
 use super::MasterCore;
 use crate::fleet::{ServerRecord, State, Wanted, now};
 use crate::observe::{Family, Health, Observed};
+use crate::reload::ConfigDifference;
 
 /// How long a server may be there without being ready before that is a problem.
 const UNREADY: Duration = Duration::from_secs(60);
@@ -80,6 +81,17 @@ impl MasterCore {
         }
         if !health.problems.is_empty() {
             health.status = "degraded";
+        }
+        // No degradation: what runs goes on as it is.
+        let difference = self.options.difference.as_ref().and_then(|difference| difference.borrow().clone());
+        match difference.as_deref() {
+            None => {}
+            Some(ConfigDifference::Differs { plan, .. }) => {
+                health.problems.push(format!("the files differ from what runs: {}", plan.summary()));
+            }
+            Some(ConfigDifference::Faults(_)) => {
+                health.problems.push("the files of the configuration cannot be read: `pomelo plan` says why".into());
+            }
         }
         health
     }

@@ -20,6 +20,7 @@ mod monitors;
 mod observing;
 mod page;
 mod pipes;
+mod plan;
 mod scripts_and_profiles;
 mod service_manager;
 mod setting_up;

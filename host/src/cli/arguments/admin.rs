@@ -121,6 +121,11 @@ pub(in crate::cli) enum AdminCommand {
         #[command(subcommand)]
         action: Option<ModulesAction>,
     },
+    /// Show how the files of the configuration differ from what runs
+    Plan {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Show what has happened: joins, exits, restarts, reloads, refusals, alarms
     Events {
         #[command(flatten)]
