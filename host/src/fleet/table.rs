@@ -15,6 +15,8 @@ use crate::wire::Info;
 
 /// Servers at most that have joined and that nobody had named.
 const MAX_JOINED: usize = 1024;
+/// Stands for a job that is about to own a server. Jobs are numbered from 1.
+const RESERVED: JobId = 0;
 /// Who has set what is wanted where nobody has given an order.
 const CONFIGURATION: &str = "configuration";
 
@@ -324,6 +326,19 @@ impl Fleet {
         }
     }
 
+    /// Keeps servers free for the job that is about to own them. They need not be named yet. Until then nothing is due of them.
+    pub fn reserve(&self, ids: &[String]) {
+        let mut table = self.table.lock();
+        for id in ids {
+            table.owners.entry(id.clone()).or_insert(RESERVED);
+        }
+    }
+
+    /// Ends that for servers that no job owns.
+    pub fn unreserve(&self, ids: &[String]) {
+        ids.iter().for_each(|id| self.release(RESERVED, id));
+    }
+
     /// Makes a job the owner of servers, all or none.
     ///
     /// # Errors
@@ -332,7 +347,9 @@ impl Fleet {
         let mut table = self.table.lock();
         let owned: BTreeMap<String, JobId> = ids
             .iter()
-            .filter_map(|id| Some((id.clone(), *table.owners.get(id).filter(|owner| **owner != job)?)))
+            .filter_map(|id| {
+                Some((id.clone(), *table.owners.get(id).filter(|owner| ![job, RESERVED].contains(*owner))?))
+            })
             .collect();
         if !owned.is_empty() {
             return Err(owned);

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::MasterFleet;
 use crate::failure::{Failure, code};
 use crate::fleet::job::{Job, JobId, Kind, Messages, Options, Request};
-use crate::fleet::{Origin, Place, ServerRecord, State, Wanted};
+use crate::fleet::{Named, Origin, Place, ServerRecord, State, Wanted};
 use crate::plugin::capability::Starter;
 use crate::wire::{Info, raw};
 
@@ -146,7 +146,12 @@ impl Control {
                     .filter(|record| !record.state.is_down() || record.state == State::Pending);
                 let connected = fleet.members.snapshot().servers.into_keys();
                 let running: Vec<String> = connected.chain(up.map(|record| record.id)).collect();
-                fleet.starter.add(&order.servers, &running, |named| fleet.fleet.name(named)).await?
+                let name = |new: &[String], all: &[Named]| {
+                    // Before they are named, so that nobody else starts them.
+                    fleet.fleet.reserve(new);
+                    fleet.fleet.name(all);
+                };
+                fleet.starter.add(&order.servers, &running, name).await?
             }
             _ => self.meant(&order)?,
         };
@@ -161,6 +166,7 @@ impl Control {
         (request.options, request.queue, request.messages) = (order.options, order.queue, messages);
         let begun = fleet.jobs.submit(request).await;
         if begun.is_err() {
+            fleet.fleet.unreserve(added.as_deref().unwrap_or_default());
             for id in added.into_iter().flatten() {
                 fleet.starter.forget(&id);
                 fleet.fleet.forget(&id);

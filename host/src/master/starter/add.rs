@@ -14,7 +14,7 @@ const MAX_ADDED: usize = 10_000;
 
 impl ServerStarter {
     /// Adds servers. All are checked before any is added: their ids, what they name, whether their ports are free. `running` are the servers that are
-    /// connected. `name` is told of all servers that there are then, while no others can be added. Gives the ids of the new ones.
+    /// connected. `name` is told of the new ones and of all servers that there are then, while no others can be added. Gives the ids of the new ones.
     ///
     /// # Errors
     /// `bad-message` names all that is wrong; `busy` where there are too many.
@@ -22,7 +22,7 @@ impl ServerStarter {
         &self,
         added: &[Info],
         running: &[String],
-        name: impl FnOnce(&[Named]),
+        name: impl FnOnce(&[String], &[Named]),
     ) -> Result<Vec<String>, Failure> {
         let _adding = self.adding.lock().await;
         // The id of a server that was added before and is down can be added anew.
@@ -58,7 +58,7 @@ impl ServerStarter {
             again.iter().for_each(|id| drop(roster.monitors.remove(id)));
             roster.added.extend(ids.iter().cloned());
             roster.config.servers.extend(servers);
-            name(&roster.named());
+            name(&ids, &roster.named());
         }
         Ok(ids)
     }

@@ -98,7 +98,7 @@ async fn s4_one_type_or_one_server_can_be_meant() {
     assert!(unknown.message.contains("no server of type `chta` is configured (configured: chat, gate)"), "{unknown}");
     // An added server stands behind those of other types.
     let added = info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}));
-    assert_eq!(starter.add(&[added], &[], |_| {}).await.unwrap(), ["chat-9"]);
+    assert_eq!(starter.add(&[added], &[], |_, _| {}).await.unwrap(), ["chat-9"]);
     let unknown = starter.run(&Which::Type("chta".into())).await.unwrap_err();
     assert!(unknown.message.contains("(configured: chat, gate)"), "{unknown}");
 }
@@ -185,12 +185,12 @@ async fn c5_all_servers_are_checked_before_any_is_started() {
         (json!({"serverType": "chat", "port": "18446744073709551615++", "clusterCount": 2}), "`port` must be a port"),
         (json!({"serverType": "chat", "clientPort": "x++", "clusterCount": 2}), "`clientPort` must be a port"),
     ] {
-        let refused = starter.add(&[good.clone(), info(bad.clone())], &["up-1".into()], |_| {}).await.unwrap_err();
+        let refused = starter.add(&[good.clone(), info(bad.clone())], &["up-1".into()], |_, _| {}).await.unwrap_err();
         assert!(refused.code == code::BAD_MESSAGE && refused.message.contains(said), "{bad}: {refused}");
         assert!(!dir.path().join("chat-8").exists() && !starter.knows("chat-8"), "nothing was started: {bad}");
     }
     let mut named = Vec::new();
-    let added = starter.add(&[good], &[], |all| named = all.to_vec()).await.unwrap();
+    let added = starter.add(&[good], &[], |_, all| named = all.to_vec()).await.unwrap();
     assert_eq!(added, ["chat-8"]);
     assert!(named.iter().any(|server| server.id == "chat-8" && server.added.is_some()), "the fleet knows it");
     starter.start("chat-8").await.unwrap();
@@ -204,9 +204,9 @@ async fn c5_a_server_that_is_being_started_is_not_added_again() {
     let dir = tempfile::tempdir().unwrap();
     let starter = starter(dir.path(), WAIT);
     let new = [info(json!({"id": "chat-9", "serverType": "chat", "port": free_port()}))];
-    assert_eq!(starter.add(&new, &[], |_| {}).await.unwrap(), ["chat-9"]);
+    assert_eq!(starter.add(&new, &[], |_, _| {}).await.unwrap(), ["chat-9"]);
     // Whoever asks names the servers that are being started.
-    let refused = starter.add(&new, &["chat-9".into()], |_| {}).await.unwrap_err();
+    let refused = starter.add(&new, &["chat-9".into()], |_, _| {}).await.unwrap_err();
     starter.start("chat-9").await.unwrap();
     assert!(refused.code == code::BAD_MESSAGE && refused.message.contains("is used twice"), "{refused}");
     let (pid, _) = wrote(dir.path(), "chat-9", "").await;
@@ -222,14 +222,14 @@ async fn c5_a_cluster_count_makes_ids_and_counts_ports_up() {
     let port = std::iter::repeat_with(free_port).filter(|port| *port < u16::MAX).find(is_free).unwrap();
     let two =
         info(json!({"serverType": "chat", "host": "127.0.0.1", "port": format!("{port}++"), "clusterCount": "2"}));
-    let first = starter.add(std::slice::from_ref(&two), &[], |_| {}).await.unwrap();
+    let first = starter.add(std::slice::from_ref(&two), &[], |_, _| {}).await.unwrap();
     assert_eq!(first, ["cluster-server-chat-0", "cluster-server-chat-1"]);
     starter.start("cluster-server-chat-1").await.unwrap();
     wrote(dir.path(), "cluster-server-chat-1", "").await;
-    let again = starter.add(&[two], &[], |_| {}).await.unwrap_err();
+    let again = starter.add(&[two], &[], |_, _| {}).await.unwrap_err();
     assert!(again.message.contains(&format!("127.0.0.1:{port} is used twice")), "{again}");
     let next = info(json!({"serverType": "chat", "port": format!("{}++", free_port()), "clusterCount": 1}));
-    assert_eq!(starter.add(&[next], &[], |_| {}).await.unwrap(), ["cluster-server-chat-2"]);
+    assert_eq!(starter.add(&[next], &[], |_, _| {}).await.unwrap(), ["cluster-server-chat-2"]);
 }
 
 #[tokio::test]
