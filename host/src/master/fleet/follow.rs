@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use crate::fleet::{Fleet, Happening, Input, LastExit, State, Wanted};
+use crate::fleet::{Fleet, Happening, Input, LastExit, Place, State, Wanted};
 use crate::master::members::{Departure, Member, Members};
 use crate::master::starter::ServerStarter;
 use crate::wire::{Phase, PhaseName};
@@ -105,6 +105,22 @@ impl Follower {
             Departure::Lost => (Input::Lost, "its connection was lost"),
         };
         self.fleet.input(id, None, input, Happening::why(why));
+        if departure != Departure::Absent {
+            self.may_start(id, why);
+        }
+    }
+
+    /// A server that this master can start, but whose process somebody else had begun, has no process of ours whose end could be told. It counts as
+    /// ended when its monitor has gone, and is started if it is wanted up. If that monitor still runs after all, ours finds its state in use and ends.
+    fn may_start(&self, id: &str, why: &str) {
+        let Some(record) = self.fleet.get(id).filter(|record| record.place == Place::Ours) else { return };
+        if self.fleet.owner(id).is_some() || self.starter.has_begun(id) || record.state.is_down() {
+            return;
+        }
+        self.fleet.input(id, None, Input::Gone, Happening::why(why));
+        if record.wanted == Wanted::Up {
+            self.fleet.want(&[id.to_owned()], Wanted::Up, &record.wanted_by);
+        }
     }
 
     /// A monitor that has registered for the first time was started. If this master had not begun it, somebody else wants its server up. A monitor that
