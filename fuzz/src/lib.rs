@@ -9,3 +9,4 @@ pub mod trace;
 pub mod wire;
 
 pub mod mqtt;
+pub mod util;

@@ -49,7 +49,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Unprinted> {
     all(&format!("{text}\n"))
 }
 
-/// Prints a text to standard output, as [`line`] does, without an end of line.
+/// Prints a text to standard output, as [`line()`] does, without an end of line.
 pub(super) fn all(text: &str) -> Result<(), Unprinted> {
     if is_host() {
         outlet::stdout().line(text.as_bytes());

@@ -54,7 +54,7 @@ pub struct Line {
 
 /// Prints lines as `[id] text`, each to the stream of ours that corresponds to its own. Ends with the last sink.
 ///
-/// No program is held up by a stream of ours that nobody reads: lines that find no room are dropped there, and counted ([`outlet`]).
+/// No program is held up by a stream of ours that nobody reads: lines that find no room are dropped there, and counted.
 pub fn print_lines() -> LineSink {
     print_to(outlet::stdout().clone(), outlet::stderr().clone())
 }
