@@ -121,9 +121,8 @@ pub fn now() -> u64 {
 
 /// A reason, cut to what a record keeps.
 pub(super) fn cut(why: &str) -> String {
-    let mut end = why.len().min(MAX_WHY);
-    while !why.is_char_boundary(end) {
-        end -= 1;
-    }
-    why[..end].to_owned()
+    let mut why = why.to_owned();
+    // The mark of the cut counts as well.
+    crate::util::cut(&mut why, MAX_WHY - '…'.len_utf8());
+    why
 }

@@ -302,7 +302,7 @@ impl Fleet {
 
     /// The job that owns a server.
     pub fn owner(&self, id: &str) -> Option<JobId> {
-        self.table.lock().owners.get(id).copied()
+        self.table.lock().owners.get(id).copied().filter(|owner| *owner != RESERVED)
     }
 
     /// A number that grows with every change.

@@ -464,8 +464,4 @@ impl Actuator for Hands {
     fn times(&self, _: &str) -> Times {
         Times { stop: STOP, drain: DRAIN, ready: Duration::from_secs(1) }
     }
-
-    fn forget(&self, id: &str) {
-        self.fleet.forget(id);
-    }
 }

@@ -42,13 +42,11 @@ pub mod kind {
 
     /// The files of the configuration differ from what runs, cannot be read, or are what runs again.
     pub const FILES: &str = "files";
-    /// Settings that have changed were taken over without a restart.
-    pub const APPLY: &str = "apply";
 
     /// All of them.
-    const ALL: [&str; 17] = [
+    const ALL: [&str; 16] = [
         JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
-        HTTP, FILES, APPLY,
+        HTTP, FILES,
     ];
 
     /// The kind as a metric's label. A kind that is not listed here is `other`.

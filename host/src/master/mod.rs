@@ -292,8 +292,9 @@ impl Master {
     /// Ends the jobs that are under way, at most within the time given, and takes no more.
     pub async fn end_jobs(&self, at_most: Duration) {
         if let Some(fleet) = &self.core.fleet {
-            fleet.jobs.shut_down(at_most).await;
+            // First, because what ends servers may reach them at the same time as this process: a machine that shuts down, for example.
             fleet.fleet.close();
+            fleet.jobs.shut_down(at_most).await;
         }
     }
 

@@ -107,14 +107,7 @@ impl Task {
         let Some(prepared) = self.prepared.take() else { return Next::Launch };
         tokio::select! {
             () = prepared.notified() => Next::Launch,
-            command = self.inbox.recv() => match command {
-                Some(Command::Start(reply) | Command::Restart(reply)) => {
-                    self.starting.push(reply);
-                    Next::Launch
-                }
-                Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
-                None => Next::Over,
-            },
+            command = self.inbox.recv() => self.while_it_waits(command),
         }
     }
 
@@ -202,6 +195,18 @@ impl Task {
         Some(format!("{} for {}", contact.awaited(), in_words(contact.ready_timeout())))
     }
 
+    /// Takes a command that comes before the program is started.
+    fn while_it_waits(&mut self, command: Option<Command>) -> Next {
+        match command {
+            Some(Command::Start(reply) | Command::Restart(reply)) => {
+                self.starting.push(reply);
+                Next::Launch
+            }
+            Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            None => Next::Over,
+        }
+    }
+
     /// Waits until it is time to try again.
     async fn back_off(&mut self) -> Next {
         let policy = &self.spec.policy;
@@ -210,14 +215,7 @@ impl Task {
         self.phase(Phase::BackingOff(wait));
         tokio::select! {
             () = sleep(wait) => Next::Launch,
-            command = self.inbox.recv() => match command {
-                Some(Command::Start(reply) | Command::Restart(reply)) => {
-                    self.starting.push(reply);
-                    Next::Launch
-                }
-                Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
-                None => Next::Over,
-            },
+            command = self.inbox.recv() => self.while_it_waits(command),
         }
     }
 

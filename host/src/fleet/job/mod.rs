@@ -72,6 +72,4 @@ pub trait Actuator: Send + Sync + 'static {
     fn is_present(&self, id: &str) -> bool;
     /// How long each part may take.
     fn times(&self, id: &str) -> Times;
-    /// Removes a server that has ended from those that are named.
-    fn forget(&self, id: &str);
 }

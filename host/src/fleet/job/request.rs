@@ -21,8 +21,6 @@ pub enum Kind {
     Drain,
     /// Starts servers that were added.
     Add,
-    /// Brings in what has changed in the files.
-    Apply,
 }
 
 /// What is done with one server.
@@ -39,8 +37,6 @@ pub enum Action {
     Restart,
     /// It is drained and ended.
     Drain,
-    /// It is drained and ended, and is no server of the cluster any more.
-    Remove,
 }
 
 /// A number of servers, or a share of those of a type.
@@ -132,7 +128,7 @@ impl Request {
     /// An order for the same action with some servers.
     pub fn new(kind: Kind, ids: impl IntoIterator<Item = String>, by: impl Into<String>) -> Self {
         let action = match kind {
-            Kind::Start | Kind::Add | Kind::Apply => Action::Start,
+            Kind::Start | Kind::Add => Action::Start,
             Kind::Stop => Action::Stop,
             Kind::Kill => Action::Kill,
             Kind::Restart => Action::Restart,
@@ -153,7 +149,7 @@ impl Request {
 impl Action {
     /// Whether the server is wanted down from now on.
     pub(super) fn ends(self) -> bool {
-        matches!(self, Action::Stop | Action::Kill | Action::Drain | Action::Remove)
+        matches!(self, Action::Stop | Action::Kill | Action::Drain)
     }
 }
 
@@ -167,7 +163,6 @@ impl Kind {
             Kind::Restart => "restart",
             Kind::Drain => "drain",
             Kind::Add => "add",
-            Kind::Apply => "apply",
         }
     }
 

@@ -145,7 +145,7 @@ async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request
         action: *action,
         messages: &request.messages,
         by: &request.by,
-        drain: request.options.drain || matches!(action, Action::Drain | Action::Remove),
+        drain: request.options.drain || *action == Action::Drain,
         min_ready: Duration::from_millis(request.options.min_ready_ms),
         cancelled: &cancelled,
         step: &step,

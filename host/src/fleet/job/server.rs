@@ -41,7 +41,7 @@ impl Course<'_> {
             Action::Restart => self.restart().await,
             Action::Stop => self.end(false).await.map(|()| Outcome::Done),
             Action::Kill => self.end(true).await.map(|()| Outcome::Done),
-            Action::Drain | Action::Remove => self.drain_and_end().await,
+            Action::Drain => self.drain_and_end().await,
         };
         match done {
             Ok(outcome) => (outcome, None),
@@ -153,9 +153,6 @@ impl Course<'_> {
             return Ok(Outcome::Cancelled);
         }
         self.end(false).await?;
-        if self.action == Action::Remove {
-            self.actuator.forget(self.id);
-        }
         Ok(Outcome::Done)
     }
 

@@ -21,7 +21,7 @@ pub(super) fn waves(members: &[Member<'_>], options: &Options) -> Vec<Vec<usize>
         (0..members.len()).filter(|place| is(&members[*place])).collect()
     };
     waves.push(those(&|member| !member.own && member.action == Action::Start));
-    for actions in [&[Action::Restart][..], &[Action::Stop, Action::Kill, Action::Drain, Action::Remove]] {
+    for actions in [&[Action::Restart][..], &[Action::Stop, Action::Kill, Action::Drain]] {
         let all = those(&|member| !member.own && actions.contains(&member.action));
         if !options.rolling {
             waves.push(all);
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn servers_that_roll_go_by_type_and_the_master_goes_last() {
-        use Action::{Remove, Restart, Start, Stop};
+        use Action::{Drain, Restart, Start, Stop};
         let rolling = Options { rolling: true, max_unavailable: Amount::Count(2), ..Options::default() };
         let servers = [("a", Restart), ("b", Restart), ("a", Restart), ("a", Restart), ("b", Restart)];
         assert_eq!(of(&servers, &rolling), [vec![0, 2], vec![3], vec![1, 4]]);
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(of(&servers, &half), [vec![0], vec![2], vec![3], vec![1], vec![4]]);
         let servers = [("master", Stop), ("a", Stop), ("b", Stop)];
         assert_eq!(of(&servers, &Options::default()), [vec![1, 2], vec![0]]);
-        let servers = [("a", Remove), ("a", Restart), ("a", Start)];
+        let servers = [("a", Drain), ("a", Restart), ("a", Start)];
         assert_eq!(of(&servers, &rolling), [vec![2], vec![1], vec![0]]);
     }
 }

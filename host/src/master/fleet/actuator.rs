@@ -177,9 +177,4 @@ impl Actuator for MasterActuator {
     fn times(&self, id: &str) -> Times {
         self.starter.times(id)
     }
-
-    fn forget(&self, id: &str) {
-        self.starter.forget(id);
-        self.fleet.forget(id);
-    }
 }

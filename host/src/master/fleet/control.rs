@@ -134,9 +134,6 @@ impl Control {
             _ => None,
         };
         let ids = match order.kind {
-            Kind::Apply => {
-                return Err(Failure::new(code::BAD_MESSAGE, "the files are applied by the command `apply`"));
-            }
             Kind::Add => {
                 // A server that is being started must not be added a second time, although it is not connected yet.
                 let up = fleet

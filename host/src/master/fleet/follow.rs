@@ -26,6 +26,8 @@ pub(super) struct Follower {
 
 impl Follower {
     pub fn new(fleet: Arc<Fleet>, members: Arc<Members>, starter: Arc<ServerStarter>, own: String) -> Self {
+        // From here on they are noted.
+        members.take_departures();
         Follower {
             fleet,
             members,

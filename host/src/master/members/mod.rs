@@ -29,6 +29,9 @@ pub use member::{JoinError, Member};
 use member::{first, place, primary};
 pub use query::{Entry, Snapshot};
 
+/// How servers have left, and what the monitor of each had said last, by id.
+pub(in crate::master) type Departures = BTreeMap<String, (Departure, Option<Arc<Phase>>)>;
+
 /// How a server has left the table, or its monitor the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
@@ -60,8 +63,8 @@ struct MemberTable {
     /// Connections of clients by the id they chose.
     clients: HashMap<String, Client>,
     losses: loss::Losses,
-    /// How servers have left since that was last taken, by id.
-    departures: BTreeMap<String, (Departure, Option<Arc<Phase>>)>,
+    /// How servers have left since that was last taken, by id; absent where nobody takes it.
+    departures: Option<Departures>,
 }
 
 /// A client that has registered.
@@ -222,7 +225,9 @@ impl Members {
                 _ => Departure::Left,
             };
             // Whoever follows may not have seen yet what its monitor said last.
-            table.departures.insert(id.to_owned(), (how, told(members).or_else(|| said.clone())));
+            if let Some(departures) = &mut table.departures {
+                departures.insert(id.to_owned(), (how, told(members).or_else(|| said.clone())));
+            }
         }
         if departed || connected == members.is_empty() || !same(said.as_ref(), told(members).as_ref()) {
             self.phases.send_modify(|changes| *changes += 1);
@@ -233,9 +238,9 @@ impl Members {
         outcome
     }
 
-    /// How servers have left since this was asked last, and what their monitors had said last.
-    pub(in crate::master) fn take_departures(&self) -> BTreeMap<String, (Departure, Option<Arc<Phase>>)> {
-        std::mem::take(&mut self.table.lock().departures)
+    /// How servers have left since this was asked last, and what their monitors had said last. It is noted from the first time on.
+    pub(in crate::master) fn take_departures(&self) -> Departures {
+        self.table.lock().departures.replace(Departures::new()).unwrap_or_default()
     }
 
     /// Takes an id for a client's connection.

@@ -14,7 +14,7 @@ const MAX_ADDED: usize = 10_000;
 
 impl ServerStarter {
     /// Adds servers. All are checked before any is added: their ids, what they name, whether their ports are free. `running` are the servers that are
-    /// connected. `name` is told of the new ones and of all servers that there are then, while no others can be added. Gives the ids of the new ones.
+    /// connected. `name` is told of the new ones and of all servers that there are then. Gives the ids of the new ones. Calls of this must not overlap.
     ///
     /// # Errors
     /// `bad-message` names all that is wrong; `busy` where there are too many.
@@ -24,7 +24,6 @@ impl ServerStarter {
         running: &[String],
         name: impl FnOnce(&[String], &[Named]),
     ) -> Result<Vec<String>, Failure> {
-        let _adding = self.adding.lock().await;
         // The id of a server that was added before and is down can be added anew.
         let mut config = self.roster.lock().config.clone();
         let again: Vec<String> = {

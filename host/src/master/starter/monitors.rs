@@ -47,8 +47,6 @@ pub struct ServerStarter {
     guard: Arc<Guard>,
     journal: Journal,
     pub(super) roster: Mutex<Roster>,
-    /// Held while servers are added, until they are started, so that another addition finds them running.
-    pub(super) adding: tokio::sync::Mutex<()>,
 }
 
 /// Where a server's output is to be looked for.
@@ -152,7 +150,6 @@ impl ServerStarter {
             guard: Arc::new(Guard::new()),
             journal: Journal::default(),
             roster: Mutex::new(roster),
-            adding: tokio::sync::Mutex::default(),
         })
     }
 
