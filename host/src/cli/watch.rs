@@ -36,6 +36,7 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
         #[serde(borrow)]
         events: Vec<&'a RawValue>,
         last: u64,
+        newest: u64,
         #[serde(default)]
         missed: u64,
         #[serde(default)]
@@ -43,6 +44,8 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
     }
     let mut client = patient(&admin).await?;
     let (mut last, mut up_to_date, mut durable) = (since, false, false);
+    // What happens while events are read is for those who follow. In a crash loop there would be no end otherwise.
+    let mut end = None;
     loop {
         // Events that have happened already are shown without waiting.
         let wait = if up_to_date { WAIT } else { Duration::ZERO };
@@ -79,7 +82,8 @@ pub(super) async fn events(admin: AdminArgs, follow: bool, since: u64) -> anyhow
             }
         }
         print::all(&out)?;
-        if page.events.is_empty() && !follow {
+        let end = *end.get_or_insert(page.newest);
+        if !follow && (page.events.is_empty() || page.last >= end) {
             client.close().await;
             return Ok(());
         }

@@ -81,7 +81,7 @@ impl Journal {
     pub fn page(&self, since: u64) -> Page {
         match &self.0 {
             Some(shared) => shared.ring.lock().page(since),
-            None => Page { events: Vec::new(), last: 0, missed: 0, durable: false },
+            None => Page { events: Vec::new(), last: 0, newest: 0, missed: 0, durable: false },
         }
     }
 

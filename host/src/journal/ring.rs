@@ -23,6 +23,8 @@ pub struct Page {
     pub events: Vec<Arc<Event>>,
     /// Number of the last event of the page, after which the next page begins.
     pub last: u64,
+    /// Number of the newest event that there is. Who wants what has happened until now is done when `last` has reached it.
+    pub newest: u64,
     /// How many events before the page the reader has not seen, because they are no longer kept.
     pub missed: u64,
     /// Whether numbers go on over a restart of this process.
@@ -210,6 +212,6 @@ impl Ring {
         };
         let events: Vec<_> = self.events.iter().skip(skipped).take_while(fits).cloned().collect();
         let last = events.last().map_or(since, |event| event.n);
-        Page { events, last, missed, durable: self.is_durable() }
+        Page { events, last, newest: self.last, missed, durable: self.is_durable() }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | command | body | answer |
 //! |---|---|---|
-//! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
+//! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "newest": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
 //! | `admit` | see `admit_command` | |
 //! | `plan` | | `{"plan": {…}, "lines": […]}`: how the files of the configuration differ from what runs; or `{"faults": text}` where they cannot be read |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
