@@ -108,6 +108,8 @@ async fn feed(registry: Arc<Registry>, id: String, source: Arc<dyn EventSource>)
                 position = Some(batch.position);
                 backoff.reset();
             }
+            // A host that ends tells nothing again, and that is no fault.
+            Ok(Err(_)) if registry.life.shutdown.is_cancelled() => return,
             Ok(Err(failure)) => {
                 let wait = backoff.next_wait();
                 tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be told again");

@@ -46,6 +46,8 @@ pub(super) struct MasterLink {
     current: Arc<Mutex<Option<Exchange>>>,
     state: watch::Sender<MasterLinkState>,
     once: watch::Sender<bool>,
+    /// Whether the master has ever answered.
+    answered: watch::Sender<bool>,
     /// Number of the last event that was sent to the master.
     reported: AtomicU64,
 }
@@ -68,7 +70,8 @@ enum ConnectionEnd {
 impl MasterLink {
     pub fn new(options: Options) -> Self {
         let (state, once) = (watch::Sender::new(MasterLinkState::Idle), watch::Sender::new(false));
-        MasterLink { options, current: Arc::default(), state, once, reported: AtomicU64::new(0) }
+        let answered = watch::Sender::new(false);
+        MasterLink { options, current: Arc::default(), state, once, answered, reported: AtomicU64::new(0) }
     }
 
     pub fn state(&self) -> watch::Receiver<MasterLinkState> {
@@ -89,6 +92,12 @@ impl MasterLink {
     pub async fn registered_once(&self) {
         // The sender is part of this link.
         let _ = self.once.subscribe().wait_for(|once| *once).await;
+    }
+
+    /// Waits until the master has answered a registration.
+    pub async fn answered_once(&self) {
+        // The sender is part of this link.
+        let _ = self.answered.subscribe().wait_for(|answered| *answered).await;
     }
 
     /// Keeps the server registered while it runs, until `stop` is cancelled.
@@ -186,6 +195,7 @@ impl MasterLink {
         let Connected { exchange, over, reports, phases, answering } = connected;
         let Ends { phase, told, stop } = ends;
         self.state.send_replace(if pid.is_some() { MasterLinkState::Registered } else { MasterLinkState::Idle });
+        self.answered.send_replace(true);
         tracing::info!(server = %self.options.id, pid = *pid, "registered with the master");
         let mut first = phase.clone();
         // The newest phase that the master knows, and the earliest time for the next.

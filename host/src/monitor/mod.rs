@@ -173,6 +173,11 @@ impl Monitor {
         self.link.registered_once().await;
     }
 
+    /// Waits until the master has answered a registration, whether the server runs or not.
+    pub(in crate::monitor) async fn answered(&self) {
+        self.link.answered_once().await;
+    }
+
     /// How the connection to the master is.
     pub fn state(&self) -> watch::Receiver<MasterLinkState> {
         self.link.state()

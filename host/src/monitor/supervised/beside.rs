@@ -19,6 +19,8 @@ use crate::plugin::capability::Services;
 use crate::supervise::{DownReason, LineSink};
 use crate::wire::{Info, Phase};
 
+/// How long a monitor whose program has ended for good waits for a master that it can tell so.
+const TELLING: Duration = Duration::from_secs(3);
 /// How long the end of a monitor waits for the disk that its program's output is written to.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -153,6 +155,12 @@ impl Beside {
             // The program ended by itself, or on purpose.
             Ok(end) = self.ended.wait_for(Option::is_some) => *end,
         };
+        if end == Some(DownReason::GivenUp) {
+            // A program that ends at once may do so before there is a connection, and the master would never learn why.
+            let told = tokio::time::timeout(TELLING, monitor.answered());
+            // Whether it was told or not, and whether the monitor was asked to end meanwhile: it ends now.
+            let _ = stop.run_until_cancelled(told).await;
+        }
         stop.cancel();
         // The monitor and the program end at the same time: the call that asked for the end may still wait for its answer, and whoever started this
         // monitor does not wait for one after the other.
