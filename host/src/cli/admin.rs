@@ -127,32 +127,6 @@ pub(super) fn outcome(
     Err(Exit::failed(format!("not {did}: {}", failed.join(", "))))
 }
 
-/// How the files of the configuration differ from what runs.
-///
-/// # Errors
-/// Where the files cannot be read.
-pub(super) async fn plan(session: &Session) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        lines: Vec<String>,
-        #[serde(default)]
-        faults: Option<String>,
-    }
-    let answer = session.client.command("plan", None, json!({})).await?;
-    if session.json {
-        print::line(&answer)?;
-    }
-    let Answer { lines, faults } = parse(&answer)?;
-    if let Some(faults) = faults {
-        return Err(Exit::failed(format!("the files cannot be read:\n{faults}")));
-    }
-    if !session.json {
-        lines.into_iter().try_for_each(print::line)?;
-    }
-    Ok(())
-}
-
 pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow::Result<()> {
     let (command, id, did) = match &action {
         ModulesAction::List => ("modules", None, ""),

@@ -13,7 +13,7 @@ use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
 use crate::built_in::built_in;
-use crate::config::{self, Config, Credentials};
+use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
 use crate::journal::{Archive, Journal};
 use crate::master::{self, MassLoss};
@@ -28,7 +28,7 @@ const ENVELOPE: usize = 8 << 10;
 
 /// The configuration that the arguments name.
 pub(super) fn config(arguments: &HostArgs) -> anyhow::Result<Config> {
-    let mut config = load(arguments.config.as_deref(), &arguments.env, None)?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, None, None)?;
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }
@@ -44,7 +44,11 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
     if arguments.config.is_none() && !arguments.demo {
         return Ok(None);
     }
-    let mut config = load(arguments.config.as_deref(), &arguments.env, arguments.master.as_deref())?;
+    let texts = arguments.files.as_deref().map(|file| {
+        Texts::read(file).with_context(|| format!("the master's files cannot be read in {}", file.display()))
+    });
+    let texts = texts.transpose()?;
+    let mut config = load(arguments.config.as_deref(), &arguments.env, arguments.master.as_deref(), texts.as_ref())?;
     if let Some(text) = &arguments.server {
         let info =
             serde_json::from_str(text).map_err(|error| Exit::usage(format!("--server is malformed: {error}")))?;
@@ -58,9 +62,14 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
     Ok(Some(config))
 }
 
-fn load(directory: Option<&Path>, environment: &str, master: Option<&str>) -> anyhow::Result<Config> {
+fn load(
+    directory: Option<&Path>,
+    environment: &str,
+    master: Option<&str>,
+    texts: Option<&Texts>,
+) -> anyhow::Result<Config> {
     match directory {
-        Some(directory) => Ok(Config::load_with_master(directory, environment, master)?),
+        Some(directory) => Ok(Config::load_for_monitor(directory, environment, master, texts)?),
         None => Ok(Config::demo()?),
     }
 }
@@ -129,6 +138,11 @@ pub(super) fn scripts(config: Option<&Config>, settings: &config::Settings, id: 
         grants: Grants::new(settings.scripts.grants.iter().cloned()),
         limits: settings.scripts.limits.clone(),
     }
+}
+
+/// Where a master keeps the texts of its configuration's files for the monitors that it starts; absent if the configuration names no data directory.
+pub(super) fn files_in_force(config: &Config) -> Option<PathBuf> {
+    config.data_dir(&config.master.id).map(|directory| directory.join("files.json"))
 }
 
 /// The database of a server's durable state; absent if the configuration names no data directory.
@@ -290,7 +304,7 @@ pub(super) fn master_options(
         reconnect: config.settings.pomelo.reconnect,
         configured: own.chain(others).collect(),
         admin_log,
-        difference: None,
+        files: None,
     }
 }
 

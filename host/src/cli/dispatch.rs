@@ -6,7 +6,7 @@ use super::everything::chosen;
 use super::jobs::{self, JobAction};
 use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, check, init, orders, run, shell, user, watch};
+use super::{admit, check, init, orders, plan, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -46,6 +46,7 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
             once(admin, async |session| orders::kill(session, targets, following).await).await
         }
         AdminCommand::Restart { admin, targets, rolling, following } => {
+            orders::check(&rolling)?;
             let targets = chosen(targets, "restart", "restart all servers").await?;
             once(admin, async |session| orders::restart(session, targets, rolling, following).await).await
         }
@@ -70,7 +71,10 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
             let action = action.unwrap_or(ModulesAction::List);
             once(admin, async |session| admin::modules(session, action).await).await
         }
-        AdminCommand::Plan { admin } => once(admin, async |session| admin::plan(session).await).await,
+        AdminCommand::Plan { admin } => once(admin, async |session| plan::plan(session).await).await,
+        AdminCommand::Apply { admin, yes, pace, following } => {
+            once(admin, async |session| plan::apply(session, yes, pace, following).await).await
+        }
         AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
         AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep } => {
             watch::logs(admin, LogQuery { ids, server_type, follow, lines, from: since, grep }).await

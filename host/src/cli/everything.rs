@@ -13,17 +13,25 @@ pub(super) async fn chosen(targets: Targets, command: &str, everything: &str) ->
     if targets.all || targets.server_type.is_some() || !targets.ids.is_empty() {
         return Ok(targets);
     }
+    let refusal = format!("`pomelo {command}` without an id would {everything}");
+    agreed(&refusal, "name ids, or say `--all`", &format!("This will {everything}.")).await?;
+    Ok(targets)
+}
+
+/// Asks on a terminal whether to go on. Elsewhere there is nobody to be asked: the refusal says what would be done, and how to say that it is meant.
+///
+/// # Errors
+/// Where nobody agrees.
+pub(super) async fn agreed(refusal: &str, hint: &str, what: &str) -> anyhow::Result<()> {
     if !(stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return Err(Exit::usage(format!(
-            "`pomelo {command}` without an id would {everything}: name ids, or say `--all`"
-        )));
+        return Err(Exit::usage(format!("{refusal}: {hint}")));
     }
-    print::note(format!("This will {everything}. Go on? [yes/no]"));
+    print::note(format!("{what} Go on? [yes/no]"));
     // A thread of its own, because the answer may be long in coming.
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         stdin().lock().read_line(&mut line).map(|_| line)
     });
     let answer = answer.await??;
-    if ["yes", "y"].contains(&answer.trim()) { Ok(targets) } else { Err(Exit::failed("nothing was done")) }
+    if ["yes", "y"].contains(&answer.trim()) { Ok(()) } else { Err(Exit::failed("nothing was done")) }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::admin::{CONSOLE, Session, parse, text};
 use super::exit::Exit;
+use super::plan;
 use super::print;
 use super::table::{self, Column};
 use crate::fleet::now;
@@ -123,6 +124,9 @@ pub(super) async fn list(session: &Session, query: ListQuery) -> anyhow::Result<
             before = shown;
         }
         if !query.watch {
+            if !session.json {
+                plan::mention(session).await;
+            }
             return figures_are_there(&rows);
         }
         tokio::time::sleep(PAUSE).await;

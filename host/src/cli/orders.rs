@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::admin::{CONSOLE, Session, done, outcome, parse};
-use super::arguments::{Following, Rolling, Targets};
+use super::arguments::{Following, Pace, Rolling, Targets};
 use super::exit::Exit;
 use super::print;
 use super::progress::{Job, Progress};
@@ -33,17 +33,24 @@ struct UnderWay {
 }
 
 /// What was answered, and how far the job was last.
-struct Answered {
-    answer: Box<RawValue>,
+pub(super) struct Answered {
+    pub answer: Box<RawValue>,
     job: Option<Job>,
 }
 
-/// The body of an order.
+/// The body of an order about servers.
 fn body(signal: &str, targets: &Targets, following: &Following) -> Value {
-    let mut body = json!({ "signal": signal, "ids": targets.ids, "queue": following.queue, "progress": true });
+    let mut body = followed(signal, following);
+    body["ids"] = json!(targets.ids);
     if let Some(server_type) = &targets.server_type {
         body["type"] = json!(server_type);
     }
+    body
+}
+
+/// The body of any order.
+pub(super) fn followed(signal: &str, following: &Following) -> Value {
+    let mut body = json!({ "signal": signal, "queue": following.queue, "progress": true });
     let wait = if following.no_wait { Some(0) } else { following.wait.map(|seconds| seconds.saturating_mul(1000)) };
     if let Some(wait) = wait {
         body["wait"] = json!(wait);
@@ -52,7 +59,7 @@ fn body(signal: &str, targets: &Targets, following: &Following) -> Value {
 }
 
 /// Sends an order, and shows how far it is until the answer comes. None if the job goes on, which is said.
-async fn order(session: &Session, body: Value) -> anyhow::Result<Option<Answered>> {
+pub(super) async fn order(session: &Session, body: Value) -> anyhow::Result<Option<Answered>> {
     let mut pushes = session.pushes.lock().await;
     // What is left of an earlier order is not about this one.
     let mut before = 0;
@@ -182,23 +189,39 @@ pub(super) async fn restart(
     Err(Exit::failed(format!("not restarted: {}", with_reasons(&failed, job.as_ref()))))
 }
 
+/// Refuses what has no meaning: servers that all go together have no pace.
+pub(super) fn check(rolling: &Rolling) -> anyhow::Result<()> {
+    match paced(&rolling.pace).is_empty() || rolling.rolling {
+        true => Ok(()),
+        false => Err(Exit::usage(
+            "--max-unavailable, --min-ready, --pause-on-failure and --continue are for a restart with --rolling",
+        )),
+    }
+}
+
 /// The members of a job's `options` that were asked for.
 fn options(rolling: &Rolling) -> Map<String, Value> {
-    let mut options = Map::new();
+    let mut options = paced(&rolling.pace);
     if rolling.rolling {
         options.insert("rolling".into(), true.into());
     }
     if rolling.drain {
         options.insert("drain".into(), true.into());
     }
-    if let Some(amount) = &rolling.max_unavailable {
+    options
+}
+
+/// Those of them that say how servers go one after another.
+pub(super) fn paced(pace: &Pace) -> Map<String, Value> {
+    let mut options = Map::new();
+    if let Some(amount) = &pace.max_unavailable {
         options.insert("maxUnavailable".into(), json!(amount));
     }
-    if let Some(seconds) = rolling.min_ready {
+    if let Some(seconds) = pace.min_ready {
         options.insert("minReadyMs".into(), seconds.saturating_mul(1000).into());
     }
-    if rolling.pause_on_failure || rolling.go_on {
-        options.insert("onFailure".into(), if rolling.go_on { "continue" } else { "pause" }.into());
+    if pace.pause_on_failure || pace.go_on {
+        options.insert("onFailure".into(), if pace.go_on { "continue" } else { "pause" }.into());
     }
     options
 }
@@ -238,7 +261,10 @@ mod tests {
         let at_once = Following { no_wait: true, ..Following::default() };
         assert_eq!(body("stop", &targets, &at_once)["wait"], 0);
         assert!(options(&Rolling::default()).is_empty());
-        let rolling = Rolling { rolling: true, min_ready: Some(2), go_on: true, ..Rolling::default() };
+        let pace = Pace { min_ready: Some(2), go_on: true, ..Pace::default() };
+        assert!(check(&Rolling { pace: pace.clone(), ..Rolling::default() }).is_err());
+        let rolling = Rolling { rolling: true, pace, ..Rolling::default() };
+        assert!(check(&rolling).is_ok());
         assert_eq!(
             Value::Object(options(&rolling)),
             json!({"rolling": true, "minReadyMs": 2000, "onFailure": "continue"})

@@ -31,6 +31,9 @@ pub(super) struct Job {
     pub why: String,
     #[serde(default)]
     pub revision: u64,
+    /// What else is to be said of it.
+    #[serde(default)]
+    pub notes: Vec<String>,
     pub servers: Vec<Server>,
 }
 

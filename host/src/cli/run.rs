@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::service_manager::ServiceManager;
+use super::signals::Signals;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
-use crate::config::{Config, Origin, Ready, Settings};
+use crate::config::{Config, Origin, Ready, Running, Settings};
 use crate::failure::Failure;
 use crate::fleet::{Fleet, Forgetful, Store};
-use crate::journal::Journal;
-use crate::master::fleet::{Kept, Parts};
+use crate::journal::{Event, Journal, kind};
+use crate::master::fleet::{Files, Kept, Parts, SettingsOf};
 use crate::master::starter::{ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::Monitor;
@@ -25,7 +25,6 @@ use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{ConfigFiles, CredentialFiles, Load, Modules};
 use crate::state_db::{StateDb, StateError};
 use crate::supervise::print_lines;
-use crate::util::proc::ignores_hangup;
 
 /// How long calls under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -81,8 +80,8 @@ fn credentials(host: &HostArgs) -> Option<CredentialFiles> {
 
 /// Runs a master, and the servers of `which`, until a signal or a module ends it.
 async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow_exposed: bool) -> anyhow::Result<()> {
-    let stop = ends_by_signal()?;
-    let manager = ServiceManager::of_environment();
+    let Signals { stop, look_again } = Signals::received()?;
+    let manager = Arc::new(ServiceManager::of_environment());
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     // The recorder comes first, because it misses everything that is counted before it is installed.
@@ -94,11 +93,6 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let events = state.as_ref().map(|state| state.events());
     let mut options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
     let journal = options.journal.clone();
-    // What is in force stays so, because only a new master takes what differs.
-    let in_force = watch::Sender::new(Arc::new(config.clone()));
-    let files =
-        followed.compared.map(|(paths, load)| ConfigFiles::new(paths, load, in_force.subscribe(), journal.clone()));
-    options.difference = files.as_ref().map(ConfigFiles::difference);
     let store: Arc<dyn Store> = match &state {
         Some(state) => Arc::new(Kept::new(state.clone())),
         None => Arc::new(Forgetful),
@@ -109,9 +103,26 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
         0 if which.is_some() => return Err(Exit::usage("the master needs a fixed port to start servers")),
         _ => {
             let starter = ServerStarter::new(&config, &config.master.address(), fleet.added())?;
-            Arc::new(starter.recording(options.journal.clone()).feeding(fleet.clone()))
+            let starter = starter.recording(options.journal.clone()).feeding(fleet.clone());
+            Arc::new(match assemble::files_in_force(&config) {
+                Some(file) => starter.handing_on(file)?,
+                None => starter,
+            })
         }
     };
+    let files = followed.compared.map(|(paths, load)| {
+        let running: Arc<dyn Running> = starter.clone();
+        ConfigFiles::new(paths, load, config.clone(), running, journal.clone())
+    });
+    let in_force = files.as_ref().map(ConfigFiles::in_force);
+    options.files = in_force.clone().map(|in_force| {
+        let master = config.master.id.clone();
+        let settings: SettingsOf = Arc::new(move |config| {
+            let settings = assemble::settings(&config.settings, &config.environment, None);
+            (settings, assemble::scripts(Some(config), &config.settings, &master))
+        });
+        Files { in_force, settings }
+    });
     let own = Arc::new(OwnProcess::new(&config.master.id, "master", stop.clone()));
     let own = Own {
         application: own.application(),
@@ -130,7 +141,16 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
         let directory = modules.directory().to_owned();
         let following = modules.follow(stop.clone());
         if let Some(files) = files {
+            let (in_force, manager) = (files.in_force(), manager.clone());
             tokio::spawn(files.follow(stop.clone()));
+            tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+                loop {
+                    look_again.notified().await;
+                    manager.reloading();
+                    in_force.look().await;
+                    manager.reloaded();
+                }
+            }));
         }
         if let Some(files) = followed.credentials {
             let (config, replace) = (config.clone(), master.access());
@@ -163,7 +183,8 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     tracing::info!("shutting down");
     manager.stopping().await;
     master.end_jobs(DRAIN).await;
-    starter.stop_all(config.longest_stop() + DRAIN).await;
+    let longest = in_force.map_or_else(|| config.longest_stop(), |in_force| in_force.config().longest_stop());
+    starter.stop_all(longest + DRAIN).await;
     master.shut_down(DRAIN).await;
     journal.close();
     if let Some(state) = state {
@@ -226,7 +247,8 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
              `--config DIR` names a cluster of your own",
         ));
     }
-    let stop = ends_by_signal()?;
+    // A change of the files is for servers that are started anew.
+    let Signals { stop, .. } = Signals::received()?;
     let manager = ServiceManager::of_environment();
     // A server that runs already is somebody else's, so that it is left alone, also when it ends.
     let starter = ServerStarter::new(&config, &config.master.address(), BTreeMap::new())?.yielding();
@@ -253,7 +275,7 @@ async fn servers(config: Config, which: Which) -> anyhow::Result<()> {
 }
 
 pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
-    let stop = ends_by_signal()?;
+    let Signals { stop, look_again } = Signals::received()?;
     let manager = Arc::new(ServiceManager::of_environment());
     if arguments.attached {
         ends_with_input(stop.clone());
@@ -308,15 +330,18 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
-    options.journal = journal;
+    options.journal = journal.clone();
+    options.apply = look_again.clone();
     let engine = assemble::engine(settings, MONITOR_SHARE)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, &arguments.env, keeper);
-    let monitor = Monitor::new(options, beside.services.clone(), engine, console_settings).await?;
+    let monitor = Arc::new(Monitor::new(options, beside.services.clone(), engine, console_settings).await?);
     if let Some((address, observe)) = http.zip(observe) {
         let served = monitor.serve_http(address, observe).await;
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
+    let reading = reads_again(arguments.clone(), monitor.clone(), look_again, manager.clone(), journal);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
     let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
     let modules = match arguments.modules.clone().or(configured) {
         None => None,
@@ -358,6 +383,39 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes over the settings of modules and scripts whenever the files are to be read again: the master has applied its own, or a signal says so.
+async fn reads_again(
+    arguments: MonitorArgs,
+    monitor: Arc<Monitor>,
+    again: Arc<Notify>,
+    manager: Arc<ServiceManager>,
+    journal: Journal,
+) {
+    loop {
+        again.notified().await;
+        manager.reloading();
+        let read = arguments.clone();
+        let read = tokio::task::spawn_blocking(move || assemble::monitor_config(&read)).await;
+        match read.map_err(anyhow::Error::from).flatten() {
+            Ok(None) => {}
+            Ok(Some(config)) => {
+                let settings = assemble::settings(&config.settings, &arguments.env, None);
+                let scripts = assemble::scripts(Some(&config), &config.settings, &arguments.id);
+                let applied = monitor.apply(settings, scripts).await;
+                if !applied.is_empty() {
+                    tracing::info!(?applied, "the files were read again");
+                }
+            }
+            Err(faults) => {
+                let message = format!("the files cannot be taken, and what was read before stays: {faults:#}");
+                tracing::error!("{message}");
+                journal.record(Event::new(kind::FILES, message).server(&arguments.id));
+            }
+        }
+        manager.reloaded();
+    }
+}
+
 impl From<ReadyArg> for Ready {
     fn from(argument: ReadyArg) -> Self {
         match argument {
@@ -375,39 +433,4 @@ fn ends_with_input(stop: CancellationToken) {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         stop.cancel();
     });
-}
-
-/// A token that SIGTERM, SIGINT or SIGHUP cancels. A second SIGTERM or SIGINT ends the process at once, and its guard ends the programs.
-///
-/// SIGHUP never ends the process at once, because programs that end a session send it right after SIGTERM. If SIGHUP is ignored, as under `nohup`, it
-/// stays ignored.
-fn ends_by_signal() -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
-    let cancelled = stop.clone();
-    if !ignores_hangup() {
-        let mut hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
-        let cancelled = stop.clone();
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                cancelled.cancel();
-            }
-        });
-    }
-    tokio::spawn(async move {
-        for turn in 0.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if turn > 0 {
-                super::print::note("pomelo: ended at once");
-                super::print::flush();
-                std::process::exit(130);
-            }
-            cancelled.cancel();
-        }
-    });
-    Ok(stop)
 }

@@ -24,6 +24,8 @@ const TOLD: Duration = Duration::from_secs(1);
 enum Word {
     Ready(String),
     Status(String),
+    Reloading,
+    Reloaded,
     Stopping(oneshot::Sender<()>),
     /// Alive. The mark says that this word waits: only one does, so that it leaves room for the others.
     Alive(Arc<AtomicBool>),
@@ -74,6 +76,16 @@ impl ServiceManager {
     /// What the host does now, in a sentence.
     pub fn status(&self, status: impl Into<String>) {
         self.tell(Word::Status(status.into()));
+    }
+
+    /// The host looks at its files again.
+    pub fn reloading(&self) {
+        self.tell(Word::Reloading);
+    }
+
+    /// It has done that.
+    pub fn reloaded(&self) {
+        self.tell(Word::Reloaded);
     }
 
     /// The host ends. Waits until that is told, at most a second.
@@ -135,6 +147,12 @@ fn sentence(server: &Phase, master: &MasterLinkState) -> String {
     format!("the server is {}{pid}{why}; {master}", server.phase.as_str())
 }
 
+/// Since systemd 253 the word must come with the time, on the clock that nobody can set.
+fn reloading() -> Vec<NotifyState<'static>> {
+    let now = NotifyState::monotonic_usec_now();
+    std::iter::once(NotifyState::Reloading).chain(now.ok()).collect()
+}
+
 /// Sends what is said, until nobody says anything any more.
 fn tell_all(inbox: &Receiver<Word>) {
     let mut warned = false;
@@ -144,6 +162,8 @@ fn tell_all(inbox: &Receiver<Word>) {
         let sent = match &word {
             Word::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&line(status))]),
             Word::Status(status) => sd_notify::notify(&[NotifyState::Status(&line(status))]),
+            Word::Reloading => sd_notify::notify(&reloading()),
+            Word::Reloaded => sd_notify::notify(&[NotifyState::Ready]),
             Word::Stopping(_) => sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("ending")]),
             Word::Alive(_) => sd_notify::notify(&[NotifyState::Watchdog]),
         };
@@ -157,7 +177,7 @@ fn tell_all(inbox: &Receiver<Word>) {
         match word {
             Word::Stopping(told) => drop(told.send(())),
             Word::Alive(waits) => waits.store(false, Ordering::Relaxed),
-            Word::Ready(_) | Word::Status(_) => {}
+            Word::Ready(_) | Word::Status(_) | Word::Reloading | Word::Reloaded => {}
         }
     }
 }

@@ -109,7 +109,7 @@ pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path) -> F
     let now = Local::now();
     for name in names {
         let faults = Faults::default();
-        if let Some(config) = Config::read(dir, &name, None, &faults) {
+        if let Some(config) = Config::read(dir, &name, None, None, &faults) {
             mean(&mut report.crons, &config, &now);
             look(&config, dir, &faults, &modules);
         }

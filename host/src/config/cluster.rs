@@ -1,6 +1,7 @@
 //! The configuration of a cluster in one environment: all files, read together.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use super::fault::{ConfigErrors, Faults};
 use super::files::{CRONS, FILES, Files, TOKENS, USERS};
 use super::servers::{self, Master, Server, ServerDefaults, Taken};
 use super::settings::{ModuleSettings, Settings};
+use super::texts::Texts;
 use crate::auth::{MonitorToken, User};
 
 /// The environment if none is named, as in pomelo.
@@ -44,6 +46,8 @@ pub struct Config {
     pub tokens: Option<Vec<MonitorToken>>,
     /// `pomelo.toml`.
     pub settings: Settings,
+    /// The files, as they were read.
+    pub texts: Arc<Texts>,
 }
 
 impl Config {
@@ -60,23 +64,35 @@ impl Config {
     /// # Errors
     /// All faults of all files.
     pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
-        Self::load_with_master(dir, environment, None)
+        Self::load_for_monitor(dir, environment, None, None)
     }
 
     /// As [`Config::load`]. If `address` is given, `${master}` in commands is this `HOST:PORT`, because the master's command line may name another
-    /// port.
+    /// port. If `texts` are given they are read in place of the directory's files, but for those of users and tokens; paths in them are relative to
+    /// the directory all the same.
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn load_with_master(dir: &Path, environment: &str, address: Option<&str>) -> Result<Self, ConfigErrors> {
+    pub fn load_for_monitor(
+        dir: &Path,
+        environment: &str,
+        address: Option<&str>,
+        texts: Option<&Texts>,
+    ) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
-        let config = Self::read(dir, environment, address, &faults);
+        let config = Self::read(dir, environment, address, texts, &faults);
         faults.unless_any(config)
     }
 
     /// Reads the files of an environment. Without a master there is no configuration.
-    pub(super) fn read(dir: &Path, environment: &str, address: Option<&str>, faults: &Faults) -> Option<Self> {
-        let files = Files { dir, environment, faults };
+    pub(super) fn read(
+        dir: &Path,
+        environment: &str,
+        address: Option<&str>,
+        texts: Option<&Texts>,
+        faults: &Faults,
+    ) -> Option<Self> {
+        let files = Files { in_place: texts, ..Files::new(dir, environment, faults) };
         let settings = files.settings();
         let mut taken = Taken::default();
         let master =
@@ -103,6 +119,7 @@ impl Config {
             users: users.unwrap_or_default(),
             tokens,
             settings,
+            texts: Arc::new(Texts::new(files.texts.take())),
         })
     }
 

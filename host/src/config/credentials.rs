@@ -24,7 +24,7 @@ impl Credentials {
     /// All faults of both files.
     pub fn load(dir: &Path, environment: &str) -> Result<Self, ConfigErrors> {
         let faults = Faults::default();
-        let files = Files { dir, environment, faults: &faults };
+        let files = Files::new(dir, environment, &faults);
         let credentials = Credentials { users: files.with(USERS, users), tokens: files.with(TOKENS, tokens) };
         faults.unless_any(Some(credentials))
     }

@@ -1,6 +1,7 @@
 //! The demo cluster. Its configuration is part of the program, so that it can be tried without writing a file.
 
 use std::env;
+use std::sync::Arc;
 
 use super::cluster::{Config, DEFAULT_ENVIRONMENT, Origin, placeholders, server_defaults};
 use super::credentials;
@@ -85,6 +86,7 @@ impl Config {
             users: users.unwrap_or_default(),
             tokens: Some(tokens.into()),
             settings,
+            texts: Arc::default(),
         })
     }
 }

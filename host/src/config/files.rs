@@ -1,5 +1,7 @@
 //! The files of a configuration's directory: where each is looked for, and which part of it is for an environment.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,6 +9,7 @@ use std::path::Path;
 use super::fault::Faults;
 use super::reader::{self, File};
 use super::settings::Settings;
+use super::texts::Texts;
 use super::toml_file;
 use super::tree::{Node, Source, Tree};
 
@@ -27,9 +30,18 @@ pub(super) struct Files<'a> {
     pub(super) dir: &'a Path,
     pub(super) environment: &'a str,
     pub(super) faults: &'a Faults,
+    /// Texts that stand for the files; absent where the directory is read.
+    pub(super) in_place: Option<&'a Texts>,
+    /// The texts that were read, without those of users and tokens.
+    pub(super) texts: RefCell<BTreeMap<String, String>>,
 }
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    /// The files of a directory, as they are.
+    pub(super) fn new(dir: &'a Path, environment: &'a str, faults: &'a Faults) -> Self {
+        Files { dir, environment, faults, in_place: None, texts: RefCell::default() }
+    }
+
     /// `pomelo.toml`.
     pub(super) fn settings(&self) -> Settings {
         let source = self.find("pomelo.toml");
@@ -63,17 +75,34 @@ impl Files<'_> {
 
     /// The text of a file. It is looked for in the directory, then in the environment's directory, as in pomelo.
     fn find(&self, name: &str) -> Option<Source> {
-        [self.dir.join(name), self.dir.join(self.environment).join(name)].iter().find_map(|path| match read(path) {
-            Ok(text) => text.map(|text| Source::new(path, text)),
-            Err(error) => {
-                self.faults.whole(
-                    path,
-                    format!("cannot be read: {error}"),
-                    "it must be a UTF-8 text of at most 16 MiB",
-                );
-                Some(Source::new(path, String::from("null")))
+        [name.to_owned(), format!("{}/{name}", self.environment)].into_iter().find_map(|below| {
+            let path = self.dir.join(&below);
+            match self.text(name, &below, &path) {
+                Ok(text) => text.map(|text| Source::new(&path, text)),
+                Err(error) => {
+                    self.faults.whole(
+                        &path,
+                        format!("cannot be read: {error}"),
+                        "it must be a UTF-8 text of at most 16 MiB",
+                    );
+                    Some(Source::new(&path, String::from("null")))
+                }
             }
         })
+    }
+
+    fn text(&self, name: &str, below: &str, path: &Path) -> io::Result<Option<String>> {
+        if [USERS, TOKENS].contains(&name) {
+            return read(path);
+        }
+        let text = match self.in_place {
+            Some(texts) => texts.get(below).map(str::to_owned),
+            None => read(path)?,
+        };
+        if let Some(text) = &text {
+            self.texts.borrow_mut().insert(below.to_owned(), text.clone());
+        }
+        Ok(text)
     }
 
     /// The part of a file that is for the environment: the member of its name, or the whole file if its members are not environments.

@@ -94,8 +94,8 @@ impl Exchange {
     ///
     /// # Errors
     /// `disconnected`.
-    pub fn command(&self, command: &str, module: &str, body: &RawValue) -> Result<(), Failure> {
-        let command = Command { req_id: None, command, module_id: Some(module), body };
+    pub fn command(&self, command: &str, module: Option<&str>, body: &RawValue) -> Result<(), Failure> {
+        let command = Command { req_id: None, command, module_id: module, body };
         self.peer.send_quoted(self.topic, raw(&command)).map_err(disconnected)
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "newest": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
 //! | `admit` | see `admit_command` | |
-//! | `plan` | | `{"plan": {…}, "lines": […]}`: how the files of the configuration differ from what runs; or `{"faults": text}` where they cannot be read |
+//! | `plan` | | `{"plan": {…}, "lines": […], "summary": text, "digest": text}`: how the files of the configuration differ from what runs, the digest if they do; or `{"faults": text}` where they cannot be read |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::console::Reply;
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
 use crate::reload::ConfigDifference;
-use crate::wire::{null, raw};
+use crate::wire::raw;
 
 /// Commands of one connection that may wait for events at the same time.
 pub(super) const MAX_WAITING: usize = 8;
@@ -71,7 +71,7 @@ impl MasterCore {
         match asked.command {
             "events" => self.events(&asked, waiting, over, reply),
             "forget" => reply(self.forget(&asked)),
-            "plan" => reply(self.plan(&asked)),
+            "plan" => self.plan(&asked, over, reply),
             ADMIT => reply(self.admit(asked.body, asked.caller)),
             _ => reply(self.console_command(&asked)),
         }
@@ -81,19 +81,9 @@ impl MasterCore {
         let _commands = self.commands.lock();
         let answer = self.console.command(asked.command, asked.module, asked.caller)?;
         if let Some(module) = asked.module.filter(|_| answer.pass_on) {
-            self.pass_on(asked.command, module);
+            self.pass_on(asked.command, Some(module));
         }
         Ok(answer.body)
-    }
-
-    /// Passes a command on to every monitor that understands commands.
-    fn pass_on(&self, command: &str, module: &str) {
-        for member in self.members.all() {
-            if member.capabilities.has(crate::wire::Capabilities::COMMANDS) {
-                // A monitor that is leaving is told when it registers again.
-                let _ = member.exchange.command(command, module, null());
-            }
-        }
     }
 
     fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {
@@ -122,22 +112,20 @@ impl MasterCore {
         });
     }
 
-    fn plan(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Answer<'a> {
-            Plan { plan: &'a Plan, lines: Vec<String> },
-            Faults { faults: &'a str },
-        }
-        self.console.permits(asked.command, asked.caller)?;
+    fn plan(self: &Arc<Self>, asked: &Order<'_>, over: &CancellationToken, reply: Reply) {
         let none = || Failure::new(code::NOT_AVAILABLE, "this master runs without files of a configuration");
-        let difference = self.options.difference.as_ref().ok_or_else(none)?.borrow().clone();
-        let nothing = Plan::default();
-        Ok(raw(&match difference.as_deref() {
-            None => Answer::Plan { plan: &nothing, lines: nothing.lines() },
-            Some(ConfigDifference::Differs { plan, .. }) => Answer::Plan { plan, lines: plan.lines() },
-            Some(ConfigDifference::Faults(faults)) => Answer::Faults { faults },
-        }))
+        let permitted = self.console.permits(asked.command, asked.caller);
+        let files = match permitted.and_then(|()| self.options.files.as_ref().ok_or_else(none)) {
+            Ok(files) => files.in_force.clone(),
+            Err(failure) => return reply(Err(failure)),
+        };
+        let over = over.clone();
+        tokio::spawn(async move {
+            // Who has left gets no answer.
+            if let Some(difference) = over.run_until_cancelled(files.look()).await {
+                reply(Ok(plan(difference.as_deref())));
+            }
+        });
     }
 
     fn forget(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
@@ -145,5 +133,30 @@ impl MasterCore {
         let ForgetBody { ids } = asked.body()?;
         let by = asked.caller.user.as_deref().unwrap_or("?");
         Ok(raw(&self.members.forget(&ids, &format!("{by} said so"))))
+    }
+}
+
+/// The answer to `plan`.
+fn plan(difference: Option<&ConfigDifference>) -> Box<RawValue> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Answer<'a> {
+        Plan {
+            plan: &'a Plan,
+            lines: Vec<String>,
+            summary: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            digest: Option<String>,
+        },
+        Faults {
+            faults: &'a str,
+        },
+    }
+    let shown =
+        |plan: &'_ Plan, digest| raw(&Answer::Plan { plan, lines: plan.lines(), summary: plan.summary(), digest });
+    match difference {
+        None => shown(&Plan::default(), None),
+        Some(ConfigDifference::Differs { plan, files }) => shown(plan, Some(files.texts.digest())),
+        Some(ConfigDifference::Faults(faults)) => raw(&Answer::Faults { faults }),
     }
 }

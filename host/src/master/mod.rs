@@ -47,7 +47,6 @@ use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, KeptOutput, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
-use crate::reload::Difference;
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
@@ -84,12 +83,12 @@ pub struct Options {
     pub event_window: Duration,
     /// Which servers may come back without a token, if tokens are required.
     pub reconnect: Reconnect,
-    /// The configured servers' types by their ids, the master's own among them.
+    /// The configured servers' types by their ids, the master's own among them. A master with a fleet knows the others from that.
     pub configured: BTreeMap<String, String>,
     /// Where the requests of clients are written.
     pub admin_log: AdminLog,
-    /// How the files of the configuration differ from what runs; absent where there are no files.
-    pub difference: Option<Difference>,
+    /// The files of the configuration; absent where there are none.
+    pub files: Option<fleet::Files>,
 }
 
 /// The process that the master is, as its own monitor sees it.
@@ -107,7 +106,7 @@ pub struct Own {
 /// A running master.
 pub struct Master {
     core: Arc<MasterCore>,
-    own: Monitor,
+    own: Arc<Monitor>,
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -244,6 +243,7 @@ impl Master {
         let settings = Settings { keeper: own.keeper, ..settings };
         let own = Monitor::new(own_options, services, engine, settings).await.map_err(StartError::BuiltIn)?;
         own.profile_also(console.modules_in_force());
+        let own = Arc::new(own);
 
         let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
@@ -259,6 +259,10 @@ impl Master {
             stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
+        if let (Some(fleet), Some(files)) = (&core.fleet, &core.options.files) {
+            // It was not set before, because the fleet was made above.
+            let _ = fleet.applier.set(fleet::Applier::new(&core, &own, files.clone()));
+        }
         let gate = Arc::new(session::Gate(Arc::downgrade(&core)));
         let pages = crate::observe::pages(crate::observe::host(&core), core.options.observe.clone());
         let pages = pages.merge(crate::web::pages());

@@ -83,7 +83,7 @@ impl MasterCore {
             health.status = "degraded";
         }
         // No degradation: what runs goes on as it is.
-        let difference = self.options.difference.as_ref().and_then(|difference| difference.borrow().clone());
+        let difference = self.options.files.as_ref().and_then(|files| files.in_force.difference());
         match difference.as_deref() {
             None => {}
             Some(ConfigDifference::Differs { plan, .. }) => {

@@ -93,6 +93,7 @@ impl Connector<'_> {
                 answered: Mutex::new(Some(answered)),
                 over: over.clone(),
                 console: (*console).clone(),
+                apply: options.apply.clone(),
                 pomelos: pomelos.then(|| answering.clone()),
                 caller: Arc::new(Caller::of(CallerRole::Master)),
             })

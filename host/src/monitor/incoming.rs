@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +23,8 @@ pub(super) struct Incoming {
     pub answered: Mutex<Option<oneshot::Sender<Registered>>>,
     pub over: CancellationToken,
     pub console: Console,
+    /// Told of the command `apply`.
+    pub apply: Arc<Notify>,
     pub caller: Arc<Caller>,
     /// The requests of an original master that have not been answered yet; absent with our master.
     pub pomelos: Option<TaskTracker>,
@@ -109,6 +111,7 @@ impl Incoming {
             {
                 self.console.set_enabled(&module, command == "enable");
             }
+            Ok(Message::Command { command, .. }) if command == "apply" => self.apply.notify_one(),
             Ok(Message::Command { command, .. }) => tracing::debug!(%command, "the master sent an unknown command"),
         }
     }

@@ -26,7 +26,7 @@ mod uplink;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -74,6 +74,8 @@ pub struct Options {
     pub scripts: scripts::Settings,
     /// The journal of this host's events, which are sent to the master.
     pub journal: Journal,
+    /// Told when the master has applied the files of its configuration, so that this host is to read its own again.
+    pub apply: Arc<Notify>,
 }
 
 impl Default for Options {
@@ -90,6 +92,7 @@ impl Default for Options {
             connection: client::Options::default(),
             scripts: scripts::Settings::default(),
             journal: Journal::default(),
+            apply: Arc::default(),
         }
     }
 }

@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Plan};
+use crate::config::{Config, Plan, Running};
 use crate::journal::{Event, Journal, kind};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long whoever has the files looked at waits for that.
+const LOOKING: Duration = Duration::from_secs(10);
+/// How many can wait for that at a time. More get what is known.
+const MAX_LOOKING: usize = 16;
 
 /// What a file looks like from outside: length and time of its last change; absent where it is not there.
 type Look = Vec<Option<(u64, Option<SystemTime>)>>;
@@ -38,16 +42,41 @@ pub enum ConfigDifference {
 }
 
 /// The newest difference; absent while the files are what is in force.
-pub type Difference = watch::Receiver<Option<Arc<ConfigDifference>>>;
+pub type Difference = Option<Arc<ConfigDifference>>;
 
-/// Has the files looked at before the next round. Clones mean the same files.
-#[derive(Clone, Default)]
-pub struct LookAgain(Arc<Notify>);
+/// The configuration that is in force, and how the files differ from it. Clones mean the same.
+#[derive(Clone)]
+pub struct InForce {
+    config: watch::Sender<Arc<Config>>,
+    difference: watch::Receiver<Difference>,
+    looks: mpsc::Sender<oneshot::Sender<()>>,
+}
 
-impl LookAgain {
-    /// Looks again, whether a file has changed from outside or not. Does not wait.
-    pub fn now(&self) {
-        self.0.notify_one();
+impl InForce {
+    /// The configuration that is in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// How the files differed when they were looked at last.
+    pub fn difference(&self) -> Difference {
+        self.difference.borrow().clone()
+    }
+
+    /// Looks at the files now, and says how they differ.
+    pub async fn look(&self) -> Difference {
+        let (looked, done) = oneshot::channel();
+        if self.looks.try_send(looked).is_ok() {
+            // Where the files are followed no longer, what is known is all that there is.
+            let _ = tokio::time::timeout(LOOKING, done).await;
+        }
+        self.difference()
+    }
+
+    /// From now on that configuration is in force.
+    pub async fn replace(&self, config: Config) -> Difference {
+        self.config.send_replace(Arc::new(config));
+        self.look().await
     }
 }
 
@@ -56,68 +85,79 @@ pub struct ConfigFiles {
     paths: Vec<PathBuf>,
     seen: Look,
     load: Load,
-    in_force: watch::Receiver<Arc<Config>>,
-    difference: watch::Sender<Option<Arc<ConfigDifference>>>,
-    again: LookAgain,
+    in_force: watch::Sender<Arc<Config>>,
+    difference: watch::Sender<Difference>,
+    /// Those who want the files looked at. It is open as long as the files are followed.
+    looks: (mpsc::Sender<oneshot::Sender<()>>, mpsc::Receiver<oneshot::Sender<()>>),
+    /// How the servers' processes were begun, and the revision of that which was compared.
+    running: (Arc<dyn Running>, u64),
     journal: Journal,
     /// What the last event said.
     said: Option<String>,
 }
 
 impl ConfigFiles {
-    /// Begins to observe files at these paths ([`Config::paths`]). `in_force` has the configuration that is in force; whoever applies the files sends
-    /// it another. Events go to `journal`.
-    pub fn new(paths: Vec<PathBuf>, load: Load, in_force: watch::Receiver<Arc<Config>>, journal: Journal) -> Self {
+    /// Begins to observe files at these paths ([`Config::paths`]), of which `config` is in force, under which `running` has begun processes. Events go to
+    /// `journal`.
+    pub fn new(paths: Vec<PathBuf>, load: Load, config: Config, running: Arc<dyn Running>, journal: Journal) -> Self {
         // Nothing has been seen yet, so that a change since the configuration was read is found in the first round.
         let seen = Vec::new();
-        let (difference, again) = (watch::Sender::new(None), LookAgain::default());
-        ConfigFiles { paths, seen, load, in_force, difference, again, journal, said: None }
+        let (in_force, difference) = (watch::Sender::new(Arc::new(config)), watch::Sender::new(None));
+        let (running, looks) = ((running, 0), mpsc::channel(MAX_LOOKING));
+        ConfigFiles { paths, seen, load, in_force, difference, looks, running, journal, said: None }
     }
 
-    /// The difference, as it is and will be.
-    pub fn difference(&self) -> Difference {
-        self.difference.subscribe()
-    }
-
-    /// What has the files looked at again.
-    pub fn look_again(&self) -> LookAgain {
-        self.again.clone()
+    /// What is in force, and the difference, as it is and will be.
+    pub fn in_force(&self) -> InForce {
+        InForce { config: self.in_force.clone(), difference: self.difference.subscribe(), looks: self.looks.0.clone() }
     }
 
     /// Follows the files until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        let mut in_force_is_kept = true;
         loop {
             let now = self.look().await;
             // A file that is still being written is read in a later round.
             if now == self.seen || self.settled(&now).await {
-                if now != self.seen {
+                if now != self.seen || self.running.0.revision() != self.running.1 {
                     self.seen = now;
                     self.compare().await;
                 }
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = self.again.0.notified() => self.compare().await,
-                    changed = self.in_force.changed(), if in_force_is_kept => match changed {
-                        Ok(()) => self.compare().await,
-                        Err(_) => in_force_is_kept = false,
-                    },
+                    Some(looked) = self.looks.1.recv() => self.look_for(looked).await,
                     () = tokio::time::sleep(LOOK) => {}
                 }
             } else if stop.is_cancelled() {
                 return;
+            } else if let Ok(looked) = self.looks.1.try_recv() {
+                // Files that change all the time are looked at all the same.
+                self.look_for(looked).await;
             }
+        }
+    }
+
+    /// Looks for all who wait for that.
+    async fn look_for(&mut self, first: oneshot::Sender<()>) {
+        let mut all = vec![first];
+        while let Ok(looked) = self.looks.1.try_recv() {
+            all.push(looked);
+        }
+        self.compare().await;
+        for looked in all {
+            // Who does not wait any longer is not told.
+            let _ = looked.send(());
         }
     }
 
     /// Reads the files, and tells how they differ.
     async fn compare(&mut self) {
+        self.running.1 = self.running.0.revision();
         let load = self.load.clone();
         let loaded = tokio::task::spawn_blocking(move || load()).await.unwrap_or_else(|error| Err(error.to_string()));
         let difference = match loaded {
             Err(faults) => Some(ConfigDifference::Faults(faults)),
             Ok(files) => {
-                let plan = Plan::between(&self.in_force.borrow_and_update(), &files);
+                let plan = Plan::between(&self.in_force.borrow(), &files, &*self.running.0);
                 (!plan.is_empty()).then(|| ConfigDifference::Differs { files: Arc::new(files), plan })
             }
         };
@@ -159,6 +199,7 @@ impl ConfigFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NoneRuns;
 
     #[tokio::test]
     async fn a_difference_is_told_once_and_is_over_when_the_files_are_in_force() {
@@ -167,11 +208,11 @@ mod tests {
         std::fs::write(at("master.json"), "{}").unwrap();
         let path = dir.path().to_owned();
         let load: Load = Arc::new(move || Config::load(&path, "development").map_err(|faults| faults.to_string()));
-        let in_force = watch::Sender::new(Arc::new(load().unwrap()));
         let journal = Journal::new(100);
         let paths = Config::paths(dir.path(), "development");
-        let files = ConfigFiles::new(paths, load, in_force.subscribe(), journal.clone());
-        let (mut difference, again) = (files.difference(), files.look_again());
+        let files = ConfigFiles::new(paths, load.clone(), load().unwrap(), Arc::new(NoneRuns), journal.clone());
+        let in_force = files.in_force();
+        let mut difference = in_force.difference.clone();
         let stop = CancellationToken::new();
         let following = tokio::spawn(files.follow(stop.clone()));
 
@@ -179,15 +220,18 @@ mod tests {
         let newest = difference.wait_for(Option::is_some).await.unwrap().clone();
         let Some(ConfigDifference::Differs { files, plan }) = newest.as_deref() else { panic!("{newest:?}") };
         assert_eq!(plan.new[0].id, "chat-1");
-        in_force.send_replace(files.clone());
-        difference.wait_for(Option::is_none).await.unwrap();
+        assert!(in_force.replace((**files).clone()).await.is_none());
+        assert_eq!(in_force.config().servers[0].id, "chat-1");
 
         std::fs::write(at("servers.json"), r#"{"chat": [{"id": 7}]}"#).unwrap();
-        again.now();
-        let faulty = |difference: &Option<Arc<ConfigDifference>>| matches!(difference.as_deref(), Some(ConfigDifference::Faults(faults)) if faults.contains("servers.json"));
-        difference.wait_for(faulty).await.unwrap();
+        let faulty = in_force.look().await;
+        assert!(
+            matches!(faulty.as_deref(), Some(ConfigDifference::Faults(faults)) if faults.contains("servers.json")),
+            "{faulty:?}"
+        );
         stop.cancel();
         following.await.unwrap();
+        assert!(in_force.look().await.is_some(), "nobody looks any more, and what is known is told");
         let said: Vec<_> = journal.page(0).events.into_iter().map(|event| event.message.clone()).collect();
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("1 server is new") && said[1].contains("what runs again"), "{said:?}");

@@ -28,7 +28,7 @@ use crate::util::Backoff;
 use watch::{Change, Changes};
 
 pub use credentials::CredentialFiles;
-pub use files::{ConfigDifference, ConfigFiles, Difference, Load, LookAgain};
+pub use files::{ConfigDifference, ConfigFiles, Difference, InForce, Load};
 
 /// How the directory is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]

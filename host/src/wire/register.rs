@@ -109,12 +109,14 @@ impl Capabilities {
     pub const EVENTS: &'static str = "events";
     /// Takes what a monitor's server does, whenever that changes.
     pub const PHASES: &'static str = "phases";
+    /// Understands the command `apply`: to take over the configuration's files.
+    pub const APPLY: &'static str = "apply";
     /// Requests to it may carry `trace`.
     pub const TRACE: &'static str = "trace";
 
     /// Those of a monitor of this version.
     pub fn own() -> Self {
-        Capabilities(vec![Self::COMMANDS.into(), Self::REVISIONS.into(), Self::TRACE.into()])
+        Capabilities(vec![Self::COMMANDS.into(), Self::REVISIONS.into(), Self::TRACE.into(), Self::APPLY.into()])
     }
 
     /// Those of a master of this version.

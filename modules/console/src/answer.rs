@@ -49,6 +49,14 @@ pub enum Answer {
     Jobs(Box<RawValue>),
     /// To `logs` of several servers.
     Merged(Merged),
+    /// To `apply`: the servers that are as the files say now, why the others are not, and what else was taken over or was not.
+    Applied {
+        status: &'static str,
+        job: u64,
+        done: Vec<String>,
+        failed: Reasons,
+        notes: Vec<String>,
+    },
     /// To `add`, `addCron`, `removeCron` and `blacklist`: the servers that have done it, and why the others have not.
     Done {
         status: &'static str,
@@ -63,8 +71,7 @@ impl Answer {
         if done.is_empty() && !failed.is_empty() {
             return Err(nothing_done(what, &failed));
         }
-        let status = if failed.is_empty() { "ok" } else { "part" };
-        Ok(Answer::Done { status, done, failed })
+        Ok(Answer::Done { status: status(&failed), done, failed })
     }
 
     /// As [`Answer::done`], from what each server answered.
@@ -93,6 +100,11 @@ impl Default for ConsoleOptions {
     fn default() -> Self {
         Self { timeout: 2_000 }
     }
+}
+
+/// Whether all servers have done what was asked.
+pub fn status(failed: &Reasons) -> &'static str {
+    if failed.is_empty() { "ok" } else { "part" }
 }
 
 /// The failure for a signal that no server followed.

@@ -48,6 +48,9 @@ pub struct Command {
     from: Option<u64>,
     #[serde(default)]
     grep: Option<String>,
+    /// The digest of the files that `apply` takes over, as it came with their plan.
+    #[serde(default)]
+    plan: Option<String>,
 }
 
 pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
@@ -62,6 +65,7 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
         "restart" => orders::restart(agent, ids, server_type, &how),
         "start" => orders::other(agent, "start", "started", ids, server_type, &how),
         "drain" => orders::other(agent, "drain", "drained", ids, server_type, &how),
+        "apply" => orders::apply(agent, command.plan.as_deref(), &how),
         "undrain" => orders::undrain(agent, ids),
         "add" => add::add(agent, args, &how),
         "jobs" => agent.starter().jobs().map(Answer::Jobs),

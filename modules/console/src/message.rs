@@ -57,6 +57,6 @@ pub struct Wanted {
 
 /// The failure for an unknown signal.
 pub fn unknown(signal: &str) -> Failure {
-    const SIGNALS: &str = ": it is list, add, start, stop, kill, restart, drain, undrain, jobs, job, cancelJob, resumeJob, logs, addCron, removeCron or blacklist.";
+    const SIGNALS: &str = ": it is list, add, start, stop, kill, restart, drain, undrain, apply, jobs, job, cancelJob, resumeJob, logs, addCron, removeCron or blacklist.";
     Failure::new("unknown-signal", ["There is no signal ", signal, SIGNALS].concat())
 }

@@ -44,6 +44,9 @@ struct Order<'a, T: Serialize> {
     servers: &'a [T],
     #[serde(skip_serializing_if = "Option::is_none")]
     options: Option<&'a RawValue>,
+    /// What `apply` takes over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a str>,
     queue: bool,
     messages: Messages,
 }
@@ -75,6 +78,8 @@ pub struct Job {
     #[serde(default)]
     why: String,
     revision: u64,
+    #[serde(default)]
+    notes: Vec<String>,
     servers: Vec<Server>,
 }
 
@@ -89,8 +94,8 @@ struct Server {
 
 /// What has come of an order.
 pub enum Followed {
-    /// The job is over: the servers for which it was done, and why the others failed.
-    Over { job: u64, done: Vec<String>, failed: Reasons },
+    /// The job is over: the servers for which it was done, why the others failed, and what else is to be said.
+    Over { job: u64, done: Vec<String>, failed: Reasons, notes: Vec<String> },
     /// The client does not wait any longer, or the job has paused. It goes on.
     UnderWay { job: u64, state: String, why: String },
 }
@@ -100,15 +105,27 @@ pub type Done = std::result::Result<(u64, Vec<String>, Reasons), Answer>;
 
 /// Submits an order, and follows its job.
 pub fn order(agent: &Agent, kind: &str, meant: Meant, how: &How) -> Result<Followed> {
-    submit(agent, kind, meant, &[] as &[()], how)
+    submit(agent, kind, meant, &[] as &[()], None, how)
+}
+
+/// Submits the order to apply the configuration's files, those of which the plan was shown, and follows its job.
+pub fn apply(agent: &Agent, plan: Option<&str>, how: &How) -> Result<Followed> {
+    submit(agent, "apply", Meant::Ids(Vec::new()), &[] as &[()], plan, how)
 }
 
 /// Submits the order to add servers, and follows its job.
 pub fn add(agent: &Agent, servers: &[impl Serialize], how: &How) -> Result<Followed> {
-    submit(agent, "add", Meant::Ids(Vec::new()), servers, how)
+    submit(agent, "add", Meant::Ids(Vec::new()), servers, None, how)
 }
 
-fn submit<T: Serialize>(agent: &Agent, kind: &str, meant: Meant, servers: &[T], how: &How) -> Result<Followed> {
+fn submit<T: Serialize>(
+    agent: &Agent,
+    kind: &str,
+    meant: Meant,
+    servers: &[T],
+    plan: Option<&str>,
+    how: &How,
+) -> Result<Followed> {
     let (ids, server_type, all) = match meant {
         Meant::Ids(ids) => (Some(ids), None, false),
         Meant::Type(server_type) => (None, Some(server_type), false),
@@ -123,7 +140,7 @@ fn submit<T: Serialize>(agent: &Agent, kind: &str, meant: Meant, servers: &[T], 
         undrain: signal("undrain"),
     };
     let options = how.options.as_deref();
-    let order = Order { kind, ids, server_type, all, servers, options, queue: how.queue, messages };
+    let order = Order { kind, ids, server_type, all, servers, options, plan, queue: how.queue, messages };
     let job: Box<RawValue> = agent.starter().submit(&order)?;
     follow(agent, job, how)
 }
@@ -160,7 +177,7 @@ fn over(job: Job) -> Followed {
         }
     }
     done.sort_unstable();
-    Followed::Over { job: job.id, done, failed }
+    Followed::Over { job: job.id, done, failed, notes: job.notes }
 }
 
 impl Followed {
@@ -175,7 +192,7 @@ impl Followed {
             Followed::Over { done, failed, .. } if fails && done.is_empty() && !failed.is_empty() => {
                 Err(nothing_done(what, &failed))
             }
-            Followed::Over { job, done, failed } => Ok(Ok((job, done, failed))),
+            Followed::Over { job, done, failed, .. } => Ok(Ok((job, done, failed))),
             Followed::UnderWay { job, state, why } => Ok(Err(Answer::UnderWay { status: state, job, why })),
         }
     }

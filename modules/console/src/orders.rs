@@ -1,12 +1,12 @@
-//! `stop`, `kill`, `start`, `restart`, `drain`, `undrain`: orders to the fleet, and the answers in pomelo's form.
+//! `stop`, `kill`, `start`, `restart`, `drain`, `undrain`, `apply`: orders to the fleet, and the answers in pomelo's form.
 
 use pomelo_sdk::prelude::*;
 use serde::de::IgnoredAny;
 
-use crate::answer::{Answer, ConsoleOptions, nothing_done};
+use crate::answer::{Answer, ConsoleOptions, nothing_done, status};
 use crate::ask::{Reasons, ask, reason, single};
 use crate::message::Message;
-use crate::order::{How, Meant, order};
+use crate::order::{Followed, How, Meant, order};
 
 /// Servers that are named, all of a type, or all, as a client's `ids` and `type` mean it.
 pub fn meant(ids: Vec<String>, server_type: Option<String>) -> Meant {
@@ -78,6 +78,16 @@ pub fn other(
     match order(agent, kind, meant(ids, server_type), how)?.done(did)? {
         Ok((_, done, failed)) => Answer::done(did, done, failed),
         Err(answer) => Ok(answer),
+    }
+}
+
+/// `apply`: takes the configuration's files over, of which a plan was shown.
+pub fn apply(agent: &Agent, plan: Option<&str>, how: &How) -> Result<Answer> {
+    match crate::order::apply(agent, plan, how)? {
+        Followed::Over { job, done, failed, notes } => {
+            Ok(Answer::Applied { status: status(&failed), job, done, failed, notes })
+        }
+        Followed::UnderWay { job, state, why } => Ok(Answer::UnderWay { status: state, job, why }),
     }
 }
 

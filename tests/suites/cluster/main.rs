@@ -4,6 +4,7 @@
 mod access;
 mod adding;
 mod application;
+mod apply;
 mod clients;
 mod command_line;
 mod console;

@@ -70,10 +70,32 @@ fn shutdown_a_monitor_asks_its_program_tells_its_master_and_leaves_nothing() {
 
 #[test]
 fn shutdown_the_end_of_a_terminal_ends_a_cluster_in_order() {
-    let mut cluster = Cluster::start(two_chats(), SETTINGS);
+    let mut cluster = Cluster::configured(two_chats(), SETTINGS);
+    // A terminal of its own, which is gone when `script` is killed. The program that runs in it says how the cluster has ended.
+    let start = pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap()]);
+    let words = start.get_args().map(|word| word.to_str().unwrap());
+    let line = std::iter::once("env").chain(words).collect::<Vec<_>>().join(" ");
+    let script = "trap '' HUP; env --default-signal=HUP \"$@\"; echo $? > ended";
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["-qefc", &format!("sh -c '{}' sh {line}", script.replace('\'', "'\\''")), "/dev/null"]);
+    for (name, value) in start.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    terminal.current_dir(cluster.dir.path()).stdin(std::process::Stdio::null());
+    cluster.hosts.push(Host::start(terminal, cluster.path("host-0.log")));
     cluster.wait_for(&["chat-1", "chat-2"]);
-    cluster.hosts[0].signal(Signal::SIGHUP);
-    assert_eq!(cluster.hosts[0].ended().code(), Some(0));
+    // With its terminal there, it only looks at its files.
+    let master = cluster.pid("master");
+    send(master, Signal::SIGHUP);
+    cluster.hosts[0].signal(Signal::SIGKILL);
+    gone(master);
+    let code = eventually("the code is said", || {
+        std::fs::read_to_string(cluster.path("ended")).ok().filter(|code| code.ends_with('\n'))
+    });
+    assert_eq!(code.trim(), "0");
     for id in ["chat-1", "chat-2"] {
         assert!(cluster.path(&format!("{id}.term")).exists(), "{id} was asked");
     }

@@ -108,7 +108,7 @@ impl Fleet {
             reconnect: Default::default(),
             configured: own.chain(others).collect(),
             admin_log: Default::default(),
-            difference: None,
+            files: None,
         };
         let admin = User {
             username: "admin".into(),

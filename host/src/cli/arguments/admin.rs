@@ -126,6 +126,20 @@ pub(in crate::cli) enum AdminCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Take the files of the configuration over: settings at once, servers by a rolling restart
+    ///
+    /// Servers that are new are started, those that have changed restart one after another with their drain, those that are gone drain and end.
+    Apply {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+        #[command(flatten)]
+        pace: Pace,
+        #[command(flatten)]
+        following: Following,
+    },
     /// Show what has happened: joins, exits, restarts, reloads, refusals, alarms
     Events {
         #[command(flatten)]
@@ -220,21 +234,28 @@ pub(in crate::cli) struct Rolling {
     /// Restart them one after another
     #[arg(long)]
     pub rolling: bool,
-    /// How many servers of a type may be away at a time: a number, or a share such as 25% [default: 1]
-    #[arg(long, value_name = "N|P%", value_parser = Amount::parse, requires = "rolling")]
-    pub max_unavailable: Option<Amount>,
-    /// Seconds for which a server must have been ready before the next one goes
-    #[arg(long, value_name = "SECONDS", requires = "rolling")]
-    pub min_ready: Option<u64>,
-    /// Pause where a server fails, which is the default
-    #[arg(long, requires = "rolling")]
-    pub pause_on_failure: bool,
-    /// Go on where a server fails
-    #[arg(long = "continue", requires = "rolling", conflicts_with = "pause_on_failure")]
-    pub go_on: bool,
+    #[command(flatten)]
+    pub pace: Pace,
     /// Let each server drain before it ends
     #[arg(long)]
     pub drain: bool,
+}
+
+/// How servers go one after another.
+#[derive(Args, Clone, Debug, Default)]
+pub(in crate::cli) struct Pace {
+    /// How many servers of a type may be away at a time: a number, or a share such as 25% [default: 1]
+    #[arg(long, value_name = "N|P%", value_parser = Amount::parse)]
+    pub max_unavailable: Option<Amount>,
+    /// Seconds for which a server must have been ready before the next one goes
+    #[arg(long, value_name = "SECONDS")]
+    pub min_ready: Option<u64>,
+    /// Pause where a server fails, which is the default
+    #[arg(long)]
+    pub pause_on_failure: bool,
+    /// Go on where a server fails
+    #[arg(long = "continue", conflicts_with = "pause_on_failure")]
+    pub go_on: bool,
 }
 
 /// A state of a server.

@@ -97,6 +97,9 @@ pub(in crate::cli) struct MonitorArgs {
     /// Log warnings and errors only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     pub quiet: bool,
+    /// The texts of the configuration's files as a master has them in force, in place of the files themselves
+    #[arg(long, hide = true, requires = "config")]
+    pub files: Option<PathBuf>,
     /// A server that was added to the configuration: its members, JSON
     #[arg(long, hide = true)]
     pub server: Option<String>,

@@ -12,7 +12,7 @@ mod host;
 
 use clap::{Parser, Subcommand};
 
-pub(super) use self::admin::{AdminArgs, AdminCommand, Following, LOG_LINES, ModulesAction, Rolling, Targets};
+pub(super) use self::admin::{AdminArgs, AdminCommand, Following, LOG_LINES, ModulesAction, Pace, Rolling, Targets};
 pub(super) use self::host::{HostArgs, HostCommand, MonitorArgs, ReadyArg};
 use super::check::CheckArgs;
 use super::init::InitArgs;

@@ -2,11 +2,11 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `server` | what decides how a server is run, key by key, and its digest |
+//! | `server` | what decides how a server is run, key by key |
 //! | `settings` | `pomelo.toml` and `master.json`: which keys differ, and who takes each of them |
 //!
-//! A plan names keys and never a value, because values may be secrets. This part compares two configurations. It reads no file, and does not know
-//! which servers run: a server that is configured and does not run is no difference here.
+//! A plan names keys and never a value, because values may be secrets. This part compares two configurations, and with what each process was begun. It
+//! reads no file and begins no process: a server that is configured and does not run is no difference here.
 
 mod server;
 mod settings;
@@ -20,13 +20,15 @@ use serde::{Deserialize, Serialize};
 use super::cluster::Config;
 use super::servers::Server;
 
+pub use server::Spec;
+
 /// What differs between the configuration in force and the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
     /// Servers that only the files have, in the files' order: they are to be started.
     pub new: Vec<PlannedServer>,
-    /// Servers that are run in another way by the files, in the files' order: they are to be restarted.
+    /// Servers that are run in another way by the files, or whose processes were begun in another way, in the files' order: they are to be restarted.
     pub changed: Vec<PlannedServer>,
     /// Servers that only the configuration in force has, in its order: they are to be stopped. Servers that were added are not among them, because
     /// no file has them.
@@ -95,11 +97,33 @@ impl Taken {
     }
 }
 
+/// Knows how processes were begun.
+pub trait Running: Send + Sync {
+    /// With which spec the process of a server was begun that runs; absent if none does that was begun here.
+    fn spec(&self, id: &str) -> Option<Spec>;
+    /// A number that grows when a process is begun with another spec than the one before.
+    fn revision(&self) -> u64;
+}
+
+/// No process was begun here.
+pub struct NoneRuns;
+
+impl Running for NoneRuns {
+    fn spec(&self, _: &str) -> Option<Spec> {
+        None
+    }
+
+    fn revision(&self) -> u64 {
+        0
+    }
+}
+
 impl Plan {
-    /// What differs between the configuration in force and that of the files, both of the same environment.
+    /// What differs between the configuration in force and that of the files, both of the same environment. A server that runs is compared with how it
+    /// was begun, because the restart that a change needs may have been put off.
     ///
     /// Users and tokens are no part of it, because a master follows their files by itself.
-    pub fn between(in_force: &Config, files: &Config) -> Plan {
+    pub fn between(in_force: &Config, files: &Config, running: &dyn Running) -> Plan {
         let mut plan = Plan { modules: settings::modules(in_force, files), ..Plan::default() };
         plan.settings = settings::others(in_force, files);
         for server in &files.servers {
@@ -107,7 +131,8 @@ impl Plan {
                 plan.new.push(PlannedServer::of(server, Vec::new()));
                 continue;
             };
-            let keys = server::differing((before, in_force), (server, files));
+            let before = running.spec(&server.id).unwrap_or_else(|| before.spec(in_force));
+            let keys = before.differing(&server.spec(files));
             if !keys.is_empty() {
                 plan.changed.push(PlannedServer::of(server, keys));
             }
@@ -129,6 +154,7 @@ impl Plan {
             users: files.users.clone(),
             tokens: files.tokens.clone(),
             settings: settings::applied(&in_force.settings, &files.settings),
+            texts: files.texts.clone(),
         }
     }
 

@@ -1,10 +1,9 @@
-//! What decides how a server is run, key by key. Differences and digests are made of the same keys, so that a digest differs exactly when the plan
-//! names a key.
+//! What decides how a server is run, key by key.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::config::cluster::Config;
 use crate::config::command::Launch;
@@ -15,28 +14,36 @@ use crate::config::words::Ready;
 /// servers an entry stands for.
 const NOT_RUN: [&str; 1] = ["clusterCount"];
 
-impl Server {
-    /// A digest of all that decides how the server is run: its members of `servers.json`, its crons, and what runs an application of pomelo 2.x.
-    /// Sha-256 in hexadecimal, of a text whose order does not depend on the files', so that it is the same in each process.
-    ///
-    /// The settings of `[supervise]` are no part of it, because they are the same for all servers, which take them when they start the next time.
-    pub fn digest(&self, config: &Config) -> String {
-        let text = Value::Object(spec(self, config).into_iter().collect()).to_string();
-        hex::encode(Sha256::digest(text))
+/// All that decides how a server is run: its members of `servers.json`, its crons, and what runs an application of pomelo 2.x.
+///
+/// The settings of `[supervise]` are no part of it, because they are the same for all servers, which take them when they start the next time.
+#[derive(Clone, PartialEq)]
+pub struct Spec(BTreeMap<String, Value>);
+
+impl Spec {
+    /// The keys in which two specs differ, in order.
+    pub fn differing(&self, after: &Spec) -> Vec<String> {
+        let (before, after) = (&self.0, &after.0);
+        let differs = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(|(key, _)| key);
+        let gone = before.keys().filter(|key| !after.contains_key(*key));
+        let mut keys: Vec<String> = differs.chain(gone).cloned().collect();
+        keys.sort();
+        keys
     }
 }
 
-/// The keys in which two specs of a server differ, in order.
-pub(super) fn differing(before: (&Server, &Config), after: (&Server, &Config)) -> Vec<String> {
-    let (before, after) = (spec(before.0, before.1), spec(after.0, after.1));
-    let mut keys: Vec<String> = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(key).collect();
-    keys.extend(before.iter().filter(|(key, _)| !after.contains_key(*key)).map(key));
-    keys.sort();
-    keys
+/// The keys alone, because values may be secrets.
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
-fn key((key, _): (&String, &Value)) -> String {
-    key.clone()
+impl Server {
+    /// What decides how the server is run under that configuration.
+    pub fn spec(&self, config: &Config) -> Spec {
+        Spec(spec(self, config))
+    }
 }
 
 /// By key: what decides how the server is run.

@@ -45,7 +45,7 @@ impl Files {
 
 /// The plan from the files above to what `change` makes of them.
 fn plan(change: impl FnOnce(Files) -> Files) -> Plan {
-    Plan::between(&Files::new().load(), &change(Files::new()).load())
+    Plan::between(&Files::new().load(), &change(Files::new()).load(), &NoneRuns)
 }
 
 /// The keys of the only server that has changed.
@@ -147,7 +147,7 @@ fn what_was_applied_is_no_difference_any_more() {
                 [pomelo]\napp = '/app.js'\n[module.big.limits]\nmemory_mib = 512\nqueue = 2\n";
     let files = Files::new().with("pomelo.toml", toml).changed("servers.json", "6051", "6052").load();
     let in_force = Plan::applied(&Files::new().load(), &files);
-    let left = Plan::between(&in_force, &files);
+    let left = Plan::between(&in_force, &files, &NoneRuns);
     let only: Vec<_> = left.settings.iter().map(|setting| (setting.key.as_str(), setting.taken)).collect();
     let expected = ["[limits] memory_mib", "[network] outbox", "[module.big] limits.memory_mib"];
     assert_eq!(only, expected.map(|key| (key, Taken::NewMaster)));
@@ -155,25 +155,43 @@ fn what_was_applied_is_no_difference_any_more() {
 }
 
 #[test]
-fn a_digest_is_the_same_in_each_process_and_whatever_the_order_of_the_members() {
-    let digest = |files: Files| {
+fn a_spec_is_the_same_whatever_the_order_of_the_members() {
+    let spec = |files: Files| {
         let config = files.load();
-        config.server("chat-1").unwrap().digest(&config)
+        config.server("chat-1").unwrap().spec(&config)
     };
-    let usual = digest(Files::new());
-    let turned = digest(Files::new().changed(
+    let usual = spec(Files::new());
+    let turned = spec(Files::new().changed(
         "servers.json",
         r#"{"id": "chat-1", "port": 6050, "command": "./chat""#,
         r#"{"command": "./chat", "port": 6050, "id": "chat-1""#,
     ));
     assert_eq!(usual, turned);
-    assert_eq!(
-        usual, "64028d03d07114a6eebd77ab2d92737c2e6d8838c488f4a14b76da0c5d3a057d",
-        "digests are kept over restarts, so that they may not change by chance"
-    );
-    assert_ne!(usual, digest(Files::new().changed("servers.json", "swordfish", "s3cret")));
-    assert_eq!(usual, digest(Files::new().with("pomelo.toml", "[supervise]\nstop_deadline_ms = 7\n")));
-    assert!(usual.bytes().all(|byte| byte.is_ascii_hexdigit()) && usual.len() == 64);
+    assert_ne!(usual, spec(Files::new().changed("servers.json", "swordfish", "s3cret")));
+    assert_eq!(usual, spec(Files::new().with("pomelo.toml", "[supervise]\nstop_deadline_ms = 7\n")));
+    assert!(!format!("{usual:?}").contains("swordfish"));
+}
+
+#[test]
+fn a_process_that_was_begun_in_another_way_is_a_difference_until_it_is_begun_anew() {
+    struct Begun(Option<Spec>);
+    impl Running for Begun {
+        fn spec(&self, id: &str) -> Option<Spec> {
+            self.0.clone().filter(|_| id == "chat-1")
+        }
+        fn revision(&self) -> u64 {
+            0
+        }
+    }
+    let (before, after) = (Files::new().load(), Files::new().changed("servers.json", "6050", "6052").load());
+    let spec = |config: &Config| config.server("chat-1").unwrap().spec(config);
+    let changed = |in_force: &Config, files: &Config, begun: Option<Spec>| {
+        Plan::between(in_force, files, &Begun(begun)).changed.iter().map(|server| server.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(&after, &after, Some(spec(&before))), ["chat-1"], "its restart was put off");
+    assert!(changed(&after, &before, Some(spec(&before))).is_empty(), "the change was taken back before");
+    assert!(changed(&before, &after, Some(spec(&after))).is_empty());
+    assert_eq!(changed(&before, &after, None), ["chat-1"]);
 }
 
 #[test]
@@ -226,7 +244,7 @@ proptest! {
     fn a_plan_names_what_differs_and_nothing_else(before in servers(), after in servers(), wait in 0u64..3) {
         let (in_force, mut files) = (cluster(&before), cluster(&after));
         files.settings.supervise.ready_delay += Duration::from_millis(wait);
-        let plan = Plan::between(&in_force, &files);
+        let plan = Plan::between(&in_force, &files, &NoneRuns);
         // The ids in the order of the files, or of what is in force.
         let new: Vec<_> = files.servers.iter().filter(|s| in_force.server(&s.id).is_none()).map(|s| s.id.as_str()).collect();
         let gone: Vec<_> = in_force.servers.iter().filter(|s| files.server(&s.id).is_none()).map(|s| s.id.as_str()).collect();
@@ -241,14 +259,9 @@ proptest! {
             ].into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
             prop_assert_eq!(&server.keys, &expected);
         }
-        // A digest differs exactly where the plan names keys.
-        for server in files.servers.iter().filter(|server| in_force.server(&server.id).is_some()) {
-            let before = in_force.server(&server.id).unwrap().digest(&in_force);
-            prop_assert_eq!(before != server.digest(&files), ids(&plan.changed).contains(&server.id.as_str()));
-        }
         prop_assert_eq!(plan.taken(Taken::NextStart).count(), usize::from(wait > 0));
         // Once it is applied, nothing is left; and nothing differs from itself.
-        prop_assert!(Plan::between(&Plan::applied(&in_force, &files), &files).is_empty());
-        prop_assert!(Plan::between(&files, &files).is_empty());
+        prop_assert!(Plan::between(&Plan::applied(&in_force, &files), &files, &NoneRuns).is_empty());
+        prop_assert!(Plan::between(&files, &files, &NoneRuns).is_empty());
     }
 }

@@ -196,7 +196,7 @@ impl Jobs {
         }
         let names = known.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         let more = if known.len() > 3 { format!(" and {} more", known.len() - 3) } else { String::new() };
-        let message = format!("job {id}: {} {names}{more}", request.kind.as_str());
+        let message = format!("job {id}: {} {names}{more}", request.kind.as_str()).trim_end().to_owned();
         shared.journal.record(Event::new(journal::kind::JOB, message).client(Some(&request.by)));
         shared.tasks.spawn(super::run::run(shared.clone(), id, request, claimed, known));
         self.get(id)
@@ -399,6 +399,7 @@ impl Shared {
             created: now(),
             ended: None,
             why: String::new(),
+            notes: request.notes.clone(),
             servers,
             revision: 0,
             messages: request.messages.clone(),

@@ -108,6 +108,9 @@ pub struct Job {
     /// What is to be said of its state.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// What else is to be said of it, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The servers.
     pub servers: Vec<ServerProgress>,
     /// Grows with every change of the job.

@@ -21,6 +21,8 @@ pub enum Kind {
     Drain,
     /// Starts servers that were added.
     Add,
+    /// Brings the servers to another configuration: starts those that are new, restarts those that have changed, drains and ends those that are gone.
+    Apply,
 }
 
 /// What is done with one server.
@@ -122,6 +124,10 @@ pub struct Request {
     pub queue: bool,
     /// Whether servers that it ends are to be started by the next master: the whole cluster ends.
     pub until_next_master: bool,
+    /// Servers that are started after all others are done, because they need what these let go of.
+    pub late: Vec<String>,
+    /// What else is to be said of the job, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Request {
@@ -131,7 +137,7 @@ impl Request {
             Kind::Start | Kind::Add => Action::Start,
             Kind::Stop => Action::Stop,
             Kind::Kill => Action::Kill,
-            Kind::Restart => Action::Restart,
+            Kind::Restart | Kind::Apply => Action::Restart,
             Kind::Drain => Action::Drain,
         };
         Request {
@@ -142,6 +148,8 @@ impl Request {
             messages: Messages::default(),
             queue: false,
             until_next_master: false,
+            late: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -163,6 +171,7 @@ impl Kind {
             Kind::Restart => "restart",
             Kind::Drain => "drain",
             Kind::Add => "add",
+            Kind::Apply => "apply",
         }
     }
 

@@ -94,6 +94,7 @@ async fn carry_out(shared: &Shared, id: JobId, under_way: &UnderWay, request: &R
             server_type: record.as_ref().map_or("", |record| &record.server_type),
             action: *action,
             own: server == shared.own(),
+            late: request.late.contains(server),
         })
         .collect();
     let mut failed_before = 0;

@@ -9,20 +9,23 @@ pub(super) struct Member<'a> {
     pub action: Action,
     /// Whether it is the master itself.
     pub own: bool,
+    /// Whether it goes after the others.
+    pub late: bool,
 }
 
 /// The servers by their places, in the order in which they go. Servers of a wave go together. The next wave begins when all of them are done.
 ///
 /// Servers that are started go first, because they add to what runs. Servers that are restarted go next, by type in the order in which they are given,
-/// and servers that are ended after them. The master goes last, because it carries the answers of the others.
+/// and servers that are ended after them, and then those that are late. The master goes last, because it carries the answers of the others.
 pub(super) fn waves(members: &[Member<'_>], options: &Options) -> Vec<Vec<usize>> {
     let mut waves = Vec::new();
     let those = |is: &dyn Fn(&Member<'_>) -> bool| -> Vec<usize> {
         (0..members.len()).filter(|place| is(&members[*place])).collect()
     };
-    waves.push(those(&|member| !member.own && member.action == Action::Start));
+    let of = |actions: &[Action]| those(&|member| !member.own && !member.late && actions.contains(&member.action));
+    waves.push(of(&[Action::Start]));
     for actions in [&[Action::Restart][..], &[Action::Stop, Action::Kill, Action::Drain]] {
-        let all = those(&|member| !member.own && actions.contains(&member.action));
+        let all = of(actions);
         if !options.rolling {
             waves.push(all);
             continue;
@@ -40,6 +43,7 @@ pub(super) fn waves(members: &[Member<'_>], options: &Options) -> Vec<Vec<usize>
             waves.extend(of_type.chunks(together).map(<[usize]>::to_vec));
         }
     }
+    waves.push(those(&|member| !member.own && member.late));
     waves.push(those(&|member| member.own));
     waves.retain(|wave| !wave.is_empty());
     waves
@@ -53,7 +57,12 @@ mod tests {
     fn of(servers: &[(&str, Action)], options: &Options) -> Vec<Vec<usize>> {
         let members: Vec<_> = servers
             .iter()
-            .map(|(server_type, action)| Member { server_type, action: *action, own: *server_type == "master" })
+            .map(|(server_type, action)| Member {
+                server_type,
+                action: *action,
+                own: *server_type == "master",
+                late: *server_type == "late",
+            })
             .collect();
         waves(&members, options)
     }
@@ -71,5 +80,7 @@ mod tests {
         assert_eq!(of(&servers, &Options::default()), [vec![1, 2], vec![0]]);
         let servers = [("a", Drain), ("a", Restart), ("a", Start)];
         assert_eq!(of(&servers, &rolling), [vec![2], vec![1], vec![0]]);
+        let servers = [("late", Start), ("a", Drain), ("a", Restart), ("a", Start)];
+        assert_eq!(of(&servers, &rolling), [vec![3], vec![2], vec![1], vec![0]]);
     }
 }

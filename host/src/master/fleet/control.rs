@@ -37,6 +37,9 @@ struct Order {
     servers: Vec<Info>,
     #[serde(default)]
     options: Options,
+    /// What `apply` is to take over: the digest that came with the plan.
+    #[serde(default)]
+    plan: Option<String>,
     #[serde(default)]
     queue: bool,
     #[serde(default)]
@@ -126,13 +129,30 @@ impl Control {
         }
     }
 
-    async fn begin(&self, order: Order, module: String, by: String) -> Result<Job, Failure> {
+    async fn begin(&self, mut order: Order, module: String, by: String) -> Result<Job, Failure> {
         let fleet = &self.0;
         // Held until the job owns the servers that are added.
         let _adding = match order.kind {
-            Kind::Add => Some(fleet.adding.lock().await),
+            Kind::Add | Kind::Apply => Some(fleet.adding.lock().await),
             _ => None,
         };
+        let mut messages = std::mem::take(&mut order.messages);
+        if messages.module.is_empty() {
+            messages.module = module;
+        }
+        if order.kind == Kind::Apply {
+            let changes = fleet.apply(order.plan.as_deref(), order.queue, &by).await?;
+            let mut request = Request::new(order.kind, [], by);
+            // Another job may have taken a server meanwhile. The files are in force, so that this one is not refused.
+            (request.options, request.queue, request.messages) = (order.options, true, messages);
+            (request.servers, request.late, request.notes) = (changes.servers, changes.late, changes.notes);
+            let begun = fleet.jobs.submit(request).await;
+            fleet.fleet.unreserve(&changes.reserved);
+            return begun.map_err(|Failure { code, message }| {
+                let message = format!("the files are in force, but the servers were not brought to them: {message}");
+                Failure { code, message }
+            });
+        }
         let ids = match order.kind {
             Kind::Add => {
                 // A server that is being started must not be added a second time, although it is not connected yet.
@@ -153,10 +173,6 @@ impl Control {
             _ => self.meant(&order)?,
         };
         let added = (order.kind == Kind::Add).then(|| ids.clone());
-        let mut messages = order.messages;
-        if messages.module.is_empty() {
-            messages.module = module;
-        }
         let mut request = Request::new(order.kind, ids, by);
         // Where the whole cluster ends, the next master is to start it.
         request.until_next_master = order.all && matches!(order.kind, Kind::Stop | Kind::Kill);

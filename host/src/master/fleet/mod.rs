@@ -7,16 +7,18 @@
 //! | `process` | what happens to the processes that the starter has begun, as inputs of the fleet |
 //! | `drive` | servers that are not as they are wanted, while no job owns them |
 //! | `actuator` | how a job acts on a server: through its monitor, or on the process of the starter's |
+//! | `apply` | the files of the configuration, taken over by a master that runs |
 //! | `control` | what modules see: the interface `starter` |
 
 mod actuator;
+mod apply;
 mod control;
 mod drive;
 mod follow;
 mod process;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +33,8 @@ use crate::plugin::capability::Process;
 pub use process::feed;
 pub use store::Kept;
 
+pub(super) use apply::{APPLY, Applier};
+pub use apply::{Files, SettingsOf};
 pub(super) use control::Control;
 
 /// What the fleet of a master is made from.
@@ -46,9 +50,12 @@ pub(super) struct MasterFleet {
     pub fleet: Arc<Fleet>,
     pub jobs: Jobs,
     pub starter: Arc<ServerStarter>,
+    /// Set when the master is there, if it has files.
+    pub applier: OnceLock<Applier>,
     members: Arc<Members>,
+    journal: Journal,
     own: String,
-    /// Held while servers are added, until a job owns them.
+    /// Held while servers are added or the files are applied, until a job owns the servers.
     adding: tokio::sync::Mutex<()>,
 }
 
@@ -63,8 +70,9 @@ impl MasterFleet {
             own: own.to_owned(),
             process,
         };
-        let jobs = Jobs::load(fleet.clone(), Arc::new(actuator), journal, own, Limits::default());
-        MasterFleet { fleet, jobs, starter, members, own: own.to_owned(), adding: tokio::sync::Mutex::default() }
+        let jobs = Jobs::load(fleet.clone(), Arc::new(actuator), journal.clone(), own, Limits::default());
+        let (applier, adding, own) = (OnceLock::new(), tokio::sync::Mutex::default(), own.to_owned());
+        MasterFleet { fleet, jobs, starter, applier, members, journal, own, adding }
     }
 
     /// Follows what happens, until the master ends.

@@ -15,9 +15,10 @@ use crate::auth::AccessRefused;
 use crate::exchange::Exchange;
 use crate::failure::code;
 use crate::journal::{Event, kind};
+use crate::master::fleet::{APPLY, Applier};
 use crate::plugin::{Caller, CallerRole, Progress};
 use crate::transport::{Ack, Transport};
-use crate::wire::{Capabilities, Info, MAX_ID, Register, Registered, Role, Topic, check_id, raw, shown};
+use crate::wire::{Capabilities, Info, MAX_ID, Register, Registered, Role, Topic, check_id, null, raw, shown};
 
 impl Connection {
     /// Begins to check a registration.
@@ -205,9 +206,16 @@ impl Connection {
         // Under the lock no other monitor joins: what is admitted here is let in below.
         self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
         self.enter(&mut state, registration)?;
+        let files_differ =
+            self.master.fleet.as_ref().and_then(|fleet| fleet.applier.get()).is_some_and(Applier::has_applied);
+        let told = (files_differ && member.capabilities.has(Capabilities::APPLY)).then(|| member.exchange.clone());
         let disabled = self.master.console.disabled();
         let answer = if pomelos { Registered::pomelos() } else { Registered::ok(disabled) };
         self.answer(topic, ack, &answer);
+        if let Some(told) = told {
+            // It may have read its files before they were applied. One that leaves at once reads them anew when it comes back.
+            let _ = told.command(APPLY, None, null());
+        }
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
         } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
@@ -244,8 +252,11 @@ impl Connection {
         if id == options.id {
             return Err(format!("`{id}` is the master itself"));
         }
-        let added = || self.master.fleet.as_ref()?.starter.server_type(id);
-        match options.configured.get(id).cloned().or_else(added) {
+        let configured = match &self.master.fleet {
+            Some(fleet) => fleet.starter.server_type(id),
+            None => options.configured.get(id).cloned(),
+        };
+        match configured {
             Some(configured) if configured != server_type => {
                 Err(format!("`{id}` is configured as a server of type `{configured}`, not `{server_type}`"))
             }

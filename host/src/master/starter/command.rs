@@ -5,6 +5,7 @@
 //! command line: a monitor on another machine finds its token in the configuration there.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::path::absolute;
@@ -85,6 +86,15 @@ impl Commands {
         policy.stop_deadline += MARGIN;
         let final_codes = vec![monitor::GIVEN_UP.into()];
         Ok(Commands { here, env, there, ssh, policy, final_codes, pomelo: App::new(config)? })
+    }
+
+    /// Monitors of this machine read their configuration from that file, as [`Texts::write`](crate::config::Texts::write) has written it.
+    ///
+    /// # Errors
+    /// Where the path is not Unicode.
+    pub(super) fn reads(&mut self, file: &Path) -> Result<(), Failure> {
+        self.here.extend(["--files".into(), absolute(file, "the data directory")?]);
+        Ok(())
     }
 
     /// A monitor that finds another one of its server is not started again either.

@@ -7,6 +7,7 @@
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
 //! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
 //! | `path` | paths as they stand on command lines |
+//! | `replace` | another configuration while it runs |
 //! | `place` | where a server is to run, and whether its ports are free there |
 //!
 //! A monitor runs in a process group of its own, and its program in another. A monitor that is asked to end ends its program first. If a monitor or the
@@ -30,6 +31,7 @@ mod monitors;
 mod path;
 mod place;
 mod pomelo;
+mod replace;
 
 #[cfg(test)]
 mod tests;

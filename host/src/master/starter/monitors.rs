@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::command::{Commands, MARGIN};
 use super::place;
-use crate::config::{Config, Server};
+use crate::config::{Config, Running, Server, Spec};
 use crate::failure::{Failure, code};
 use crate::fleet::job::Times;
 use crate::fleet::{Fleet, Named, Place};
@@ -39,7 +40,11 @@ pub enum Which {
 
 /// Runs monitors, on this machine and through `ssh` on others. Dropping it kills them and their programs.
 pub struct ServerStarter {
-    commands: Commands,
+    pub(super) commands: RwLock<Commands>,
+    /// The program that monitors run as, and arguments before all others.
+    pub(super) program: Vec<String>,
+    /// Where the configuration in force is kept for monitors of this machine.
+    pub(super) handed_on: Option<PathBuf>,
     /// Where the master listens.
     pub(super) master: String,
     /// Told of what happens to the processes.
@@ -47,6 +52,8 @@ pub struct ServerStarter {
     guard: Arc<Guard>,
     journal: Journal,
     pub(super) roster: Mutex<Roster>,
+    /// How many processes were begun with a spec that is another than that of the one before.
+    begun: AtomicU64,
 }
 
 /// Where a server's output is to be looked for.
@@ -63,6 +70,8 @@ pub(super) struct Roster {
     pub(super) config: Config,
     /// Ids of the servers that somebody else starts.
     pub(super) elsewhere: BTreeSet<String>,
+    /// Whether servers are started here at all.
+    pub(super) starts: bool,
     /// Ids of the servers that were added.
     pub(super) added: BTreeSet<String>,
     pub(super) monitors: HashMap<String, Begun>,
@@ -75,8 +84,10 @@ pub(super) struct Roster {
 /// A monitor that was begun.
 pub(super) struct Begun {
     pub supervisor: Supervisor,
-    /// The digest of the spec that it was begun with.
-    digest: String,
+    /// The spec that it was begun with.
+    spec: Spec,
+    /// How long each part of its way may take, by that spec.
+    times: Times,
     /// Whether it is a monitor of ours, whose exit codes are known.
     has_monitor: bool,
 }
@@ -119,7 +130,7 @@ impl ServerStarter {
         program: Vec<String>,
     ) -> Result<Self, Failure> {
         let policy = config.settings.supervise.policy(Restart::OnFailure);
-        let commands = Commands::new(config, master, program, policy)?;
+        let commands = Commands::new(config, master, program.clone(), policy)?;
         let (mut config, mut added) = (config.clone(), BTreeSet::new());
         for (id, info) in before {
             // A server that the configuration names by now is no longer an added one.
@@ -138,18 +149,22 @@ impl ServerStarter {
         let roster = Roster {
             config,
             elsewhere: BTreeSet::new(),
+            starts: false,
             added,
             monitors: HashMap::new(),
             taken: BTreeSet::new(),
             closing: false,
         };
         Ok(ServerStarter {
-            commands,
+            commands: RwLock::new(commands),
+            program,
+            handed_on: None,
             master: master.to_owned(),
             fleet: None,
             guard: Arc::new(Guard::new()),
             journal: Journal::default(),
             roster: Mutex::new(roster),
+            begun: AtomicU64::new(0),
         })
     }
 
@@ -160,7 +175,7 @@ impl ServerStarter {
 
     /// The same starter, which leaves servers alone that run already: see [`ServerStarter::running_already`].
     pub fn yielding(self) -> Self {
-        ServerStarter { commands: self.commands.yielding(), ..self }
+        ServerStarter { commands: RwLock::new(self.commands.into_inner().yielding()), ..self }
     }
 
     /// The same starter, which tells the fleet what happens to its processes.
@@ -177,14 +192,17 @@ impl ServerStarter {
         };
         let places = join_all(servers.iter().map(|server| place::is_by_ssh(server, ssh))).await;
         let mut roster = self.roster.lock();
+        let before = std::mem::take(&mut roster.elsewhere);
+        roster.starts = starts;
         for (server, place) in servers.iter().zip(places) {
-            match place {
-                Err(elsewhere) if starts => {
-                    tracing::warn!(server = %server.id, "{}", elsewhere.message);
-                    roster.elsewhere.insert(server.id.clone());
-                }
-                Ok(_) if starts => {}
-                _ => drop(roster.elsewhere.insert(server.id.clone())),
+            if let Err(elsewhere) = &place
+                && starts
+                && !before.contains(&server.id)
+            {
+                tracing::warn!(server = %server.id, "{}", elsewhere.message);
+            }
+            if place.is_err() || !starts {
+                roster.elsewhere.insert(server.id.clone());
             }
         }
         roster.named()
@@ -247,7 +265,7 @@ impl ServerStarter {
     pub(in crate::master) fn has_changed(&self, id: &str) -> bool {
         let roster = self.roster.lock();
         match (roster.config.server(id), roster.monitors.get(id)) {
-            (Some(server), Some(begun)) => server.digest(&roster.config) != begun.digest,
+            (Some(server), Some(begun)) => server.spec(&roster.config) != begun.spec,
             _ => false,
         }
     }
@@ -255,9 +273,12 @@ impl ServerStarter {
     /// How long each part of a server's way may take.
     pub(in crate::master) fn times(&self, id: &str) -> Times {
         let roster = self.roster.lock();
-        match roster.config.server(id) {
-            Some(server) => Times { stop: server.stop_deadline, drain: server.drain, ready: server.ready_timeout },
-            None => {
+        let begun = roster.monitors.get(id).filter(|_| !roster.is_down(id)).map(|begun| begun.times);
+        match (roster.config.server(id).map(times), begun) {
+            // What runs ends as it was begun, whatever the configuration says since then.
+            (Some(times), Some(begun)) => Times { stop: times.stop.max(begun.stop), ..times },
+            (Some(times), None) | (None, Some(times)) => times,
+            (None, None) => {
                 let settings = &roster.config.settings.supervise;
                 Times { stop: settings.stop_deadline, drain: settings.drain, ready: settings.ready_timeout }
             }
@@ -305,7 +326,7 @@ impl ServerStarter {
 
     /// The ids of servers that were not started, or not for good, because another monitor of them runs. Only a yielding starter knows of such.
     pub fn running_already(&self) -> BTreeSet<String> {
-        if !self.commands.yields() {
+        if !self.commands.read().yields() {
             return BTreeSet::new();
         }
         let roster = self.roster.lock();
@@ -332,7 +353,7 @@ impl ServerStarter {
         let by_ssh = place::is_by_ssh(server, ssh_is_configured).await?;
         if !by_ssh {
             let free = place::free_ports(server, within, data_dir.clone(), &self.master).await;
-            if free.is_err() && self.commands.yields() && place::state_is_in_use(data_dir).await {
+            if free.is_err() && self.commands.read().yields() && place::state_is_in_use(data_dir).await {
                 self.roster.lock().taken.insert(server.id.clone());
                 return Err(Failure::new(code::BUSY, format!("{} runs already", server.id)));
             }
@@ -368,15 +389,18 @@ impl ServerStarter {
             if roster.closing {
                 return Err(Failure::new(code::NOT_AVAILABLE, "the master is ending and starts no servers"));
             }
-            let digest = server.digest(&roster.config);
+            let spec = server.spec(&roster.config);
             // Another spec needs another process.
-            match roster.monitors.get(id).filter(|begun| begun.digest == digest) {
+            match roster.monitors.get(id).filter(|begun| begun.spec == spec) {
                 Some(begun) => Some(begun.supervisor.clone()),
                 None => {
-                    let spec = self.commands.spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
-                    let supervisor = Supervisor::watched(spec, self.guard.clone(), self.watcher(id, &server));
+                    let process =
+                        self.commands.read().spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
+                    let supervisor = Supervisor::watched(process, self.guard.clone(), self.watcher(id, &server));
                     let has_monitor = self.has_monitor(&server);
-                    roster.monitors.insert(id.to_owned(), Begun { supervisor, digest, has_monitor });
+                    let times = times(&server);
+                    roster.monitors.insert(id.to_owned(), Begun { supervisor, spec, times, has_monitor });
+                    self.begun.fetch_add(1, Ordering::Relaxed);
                     None
                 }
             }
@@ -400,7 +424,7 @@ impl ServerStarter {
 
     /// Whether a monitor of ours is run for a server, and not the server itself, which is one of pomelo's.
     fn has_monitor(&self, server: &Server) -> bool {
-        server.launch.is_some() || !self.commands.runs_pomelo()
+        server.launch.is_some() || !self.commands.read().runs_pomelo()
     }
 
     /// Waits until a monitor that was just launched runs or cannot be started.
@@ -429,6 +453,21 @@ impl ServerStarter {
     pub(super) fn monitor(&self, id: &str) -> tokio::sync::watch::Receiver<Status> {
         self.roster.lock().monitors[id].supervisor.status()
     }
+}
+
+impl Running for ServerStarter {
+    fn spec(&self, id: &str) -> Option<Spec> {
+        let roster = self.roster.lock();
+        roster.monitors.get(id).filter(|_| !roster.is_down(id)).map(|begun| begun.spec.clone())
+    }
+
+    fn revision(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+fn times(server: &Server) -> Times {
+    Times { stop: server.stop_deadline, drain: server.drain, ready: server.ready_timeout }
 }
 
 impl Roster {

@@ -148,7 +148,7 @@ impl Cluster {
             reconnect: Default::default(),
             configured: [("master-1".into(), "master".into())].into(),
             admin_log: Default::default(),
-            difference: None,
+            files: None,
         };
         let access = Access::new(users(), Tokens::new(None));
         let own = Own {
