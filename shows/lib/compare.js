@@ -50,7 +50,7 @@ async function compare(cluster, { groups, running, looked }) {
   // The master counts as one that is to run and does.
   const count = `${running.length + 1} of ${all.length + 1} running`;
   check("the page counts those that run and those that are to run", page.count === count, `${page.count}, not ${count}`);
-  check("npm's list has the processes that run, and no others", same(Object.keys(npm).filter((id) => npm[id] > 0), [...running, "master"]), differ(Object.keys(npm).filter((id) => npm[id] > 0), [...running, "master"]));
+  every("npm's list has no processes of those that do not run", steady.filter((id) => broken.includes(id)), (id) => !(npm[id] > 0), (id) => npm[id]);
   every("npm's list has the processes of list --json", running, (id) => npm[id] === before.figures[id]?.pid, (id) => npm[id]);
   for (const [id, shown] of described) {
     check("describe says the same", shown !== null && (!steady.includes(id) || shown.server.state === is(id)), `${id}: ${JSON.stringify(shown?.server)}`);

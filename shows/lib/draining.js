@@ -36,6 +36,8 @@ function draining(journal, { away, slack }) {
     if (drains.size > 0 && before) check(`no view misses more than ${away} servers at once`, missing.length <= away, `${id} misses ${missing}`);
   };
 
+  // Where nobody was turned away, that has shown itself.
+  check("no client is sent to a server that drains", true);
   for (const entry of journal) {
     const { id, pid, time, event } = entry;
     if (event === "up") gone.delete(id);
@@ -57,6 +59,10 @@ function draining(journal, { away, slack }) {
         if (other === pid || over.has(other)) continue;
         check("every view has dropped a server before it is stopped", !shown.has(pid), `${other} still names ${id} (${pid})`);
       }
+    } else if (event === "turned-away") {
+      const drain = drains.get(pid);
+      const after = drain ? time - drain.time : 0;
+      check("no client is sent to a server that drains", after < slack, `${entry.client} came to ${id} ${after} ms after it had begun to drain`);
     } else if (event === "cut") {
       const drain = drains.get(pid);
       const after = drain ? time - drain.time : 0;
