@@ -28,6 +28,7 @@ const START = 300000; // ms that the start of all servers may take
 const once = Math.floor(given.crashing / 8);
 const working = given.servers - given.crashing - given.websocket;
 if (working < 1) wrong("--servers: more are needed than crash or are WebSocket servers");
+if (given.websocket < 2 || given.crashing < 2) wrong("--websocket and --crashing: two are needed at least");
 const named = (name, count) => Array.from({ length: count }, (_, n) => `${name}-${n + 1}`);
 const groups = {
   websocket: named("connector", given.websocket),
@@ -86,9 +87,11 @@ const used = (processes) => processes.reduce((sum, { pid }) => sum + cpu(pid), 0
 // What it costs while nothing is done but that servers crash.
 async function costs(cluster) {
   const all = cluster.processes();
+  const isMonitor = ({ args }, ids) => args[1] === "monitor" && ids.some((id) => args.includes(id));
   const kinds = {
     "the master": ({ pid }) => pid === cluster.master.pid,
-    "all monitors": ({ args }) => args[1] === "monitor",
+    "monitors of servers that run": (one) => isMonitor(one, running),
+    "monitors of servers that crash-loop": (one) => isMonitor(one, groups.looping),
     "all guards": ({ args, server }) => args[0] === "sh" && args[1] === "-c" && server === undefined,
     "all programs": ({ server }) => server !== undefined,
   };

@@ -27,7 +27,8 @@ async function compare(cluster, { groups, running, looked }) {
   const broken = [...groups.looping, ...groups.failing];
   const all = [...running, ...broken];
   const { servers } = before;
-  const steady = all.filter((id) => servers[id]?.since === after.servers[id]?.since && servers[id]?.state === after.servers[id]?.state);
+  const known = (record) => record && [record.state, record.since, record.restarts, record.exits.at(-1)?.time].join(" ");
+  const steady = all.filter((id) => known(servers[id]) === known(after.servers[id]));
   const is = (id) => servers[id].state;
   const every = (what, ids, holds, shown) => {
     const wrong = ids.filter((id) => !holds(id));
@@ -62,7 +63,7 @@ async function compare(cluster, { groups, running, looked }) {
   every("/healthz names who does not run, with the reason", steady.filter((id) => broken.includes(id)), (id) => problems.get(id)?.startsWith(`${id} is ${is(id)}: `), (id) => problems.get(id));
   every("/healthz names nobody who runs", running, (id) => !problems.has(id), (id) => problems.get(id));
   const counted = Object.values(health.servers).reduce((sum, number) => sum + number, 0);
-  check("/healthz counts all servers, and those that run", counted === all.length && health.servers.running === running.length && health.servers.failed === groups.failing.length, JSON.stringify(health.servers));
+  check("/healthz counts all servers, and those that run", counted === all.length && health.servers.running === running.length && (health.servers.failed ?? 0) === groups.failing.length, JSON.stringify(health.servers));
 
   const of = (name) => samples.filter((sample) => sample.name === name);
   const state = new Map(of("pomelo_server_state").map(({ labels }) => [labels.id, labels.state]));

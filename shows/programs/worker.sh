@@ -7,7 +7,7 @@ exec 9> "$dir/$POMELO_SERVER_ID.lock"
 flock -n 9 || { say second; exit 99; }
 say start
 # Not at once, so that servers are away for a while.
-trap 'kill $!; sleep 0.1 9>&-; say end; exit 0' TERM
+trap 'kill $! 2>/dev/null; sleep 0.1 9>&-; say end; exit 0' TERM
 # The lock is this process's alone.
 while :; do
     sleep 1000 9>&- &
