@@ -38,6 +38,14 @@ impl CpuClock {
         self.exceeded.store(false, Ordering::Relaxed);
     }
 
+    /// Gives back as much of what was used as the call has waited.
+    pub fn give_back(&self, waited: Duration) {
+        let waited = waited.as_nanos().try_into().unwrap_or(u64::MAX);
+        let less = |spent: u64| Some(spent.saturating_sub(waited));
+        // The closure always gives a value, so that this cannot fail.
+        let _ = self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     fn now(&self) -> u64 {
         self.origin.elapsed().as_nanos().try_into().unwrap_or(u64::MAX)
     }
@@ -89,5 +97,15 @@ mod tests {
         assert!(clock.exceeded());
         clock.reset();
         assert!(!clock.exceeded());
+    }
+
+    #[test]
+    fn what_was_waited_is_given_back_and_no_more_than_was_used() {
+        let clock = CpuClock::new(Duration::from_secs(1));
+        clock.spent.store(7_000_000, Ordering::Relaxed);
+        clock.give_back(Duration::from_millis(3));
+        assert_eq!(clock.spent.load(Ordering::Relaxed), 4_000_000);
+        clock.give_back(Duration::from_secs(3600));
+        assert_eq!(clock.spent.load(Ordering::Relaxed), 0);
     }
 }

@@ -99,13 +99,15 @@ impl InstanceState {
         done
     }
 
-    /// Waits as [`InstanceState::wait`] does, at most for the time given. What the wait takes does not count towards the call's deadline.
+    /// Waits as [`InstanceState::wait`] does, at most for the time given. What the wait takes does not count towards the call's deadline, and is given back
+    /// of the CPU time that the call has used.
     pub async fn wait_patiently<T>(&mut self, at_most: Duration, what: impl Future<Output = T>) -> T {
         self.patience.add(at_most);
         let began = Instant::now();
         let done = self.wait(what).await;
         let waited = began.elapsed().min(at_most);
         self.patience.take_back(at_most - waited);
+        self.cpu.give_back(waited);
         if let Some(served) = &mut self.serves {
             served.call.deadline += waited;
         }

@@ -1,7 +1,8 @@
 //! Time that is added to a call's deadline while it waits for a job of the fleet.
 //!
-//! A job may take longer than any call should. So the time in which a call waits for one does not count towards its deadline. CPU time and all other
-//! waiting count as ever.
+//! A job may take longer than any call should. So the time in which a call waits for one does not count towards its deadline. All other waiting counts as
+//! ever. Of the CPU time that the call has used, as much is given back as it has waited, because it looks at the job at each of its changes, and a job of
+//! many servers has many. A call that only computes ends as ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -41,7 +41,7 @@ pub struct Member {
     recorded: bool,
     /// Whether it has been told that all servers have started.
     over: bool,
-    /// When its connection ended, milliseconds since 1970. The other members wait for its return.
+    /// When it left the table, milliseconds since 1970. The other members wait for its return.
     away: Option<u64>,
 }
 
@@ -80,12 +80,14 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
 
 fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let table = host.table()?;
-    // It may have left while its message waited. It would then stay a listener for ever.
-    if !has(&table.servers, caller)? {
+    let rev = request.rev.is_some();
+    // It may have left while its message waited, and is forgotten then as others are that have left.
+    let away = if has(&table.servers, caller)? { None } else { Some(millis(host)?) };
+    if away.is_some() && !rev {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
-    let member = Member { listens: true, rev: request.rev.is_some(), at: table.rev, away: None, ..member };
+    let member = Member { listens: true, rev, at: table.rev, away, ..member };
     host.set_member(&key(caller), &member)?;
     answer(host, table, request, &member)
 }
@@ -177,7 +179,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
 
     let members = host.members(PREFIX)?;
     let (back, others): (Vec<_>, Vec<_>) =
-        listening(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected { .. })));
+        told(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected { .. })));
     replace(host, &back)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
@@ -206,7 +208,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
 
 /// Keeps what the changes mean for the listeners.
 fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
-    let now = u64::try_from(host.now().as_millis())?;
+    let now = millis(host)?;
     for (id, change) in changes {
         let key = key(id);
         match (change, host.member(&key)?) {
@@ -256,6 +258,19 @@ fn tell(host: &impl Host, ids: &[&str], order: &Order) -> Result {
     if ids.is_empty() { Ok(()) } else { host.tell(ids, order) }
 }
 
+fn millis(host: &impl Host) -> Result<u64> {
+    Ok(u64::try_from(host.now().as_millis())?)
+}
+
+/// The listeners that are told of changes. Those of ours that are not in the table are among them: the monitor of a server that drains, or whose program is
+/// down, is connected as a rule, and the program looks at its view as long as it runs, and at once when it is started. Whoever is not connected is not
+/// reached, and asks for the table when it comes back.
+fn told(members: &[(String, Member)]) -> impl Iterator<Item = (&str, &Member)> {
+    let told = |member: &Member| member.listens && (member.away.is_none() || member.rev);
+    members.iter().filter(move |(_, member)| told(member)).map(|(key, member)| (id(key), member))
+}
+
+/// The listeners that are in the table.
 fn listening(members: &[(String, Member)]) -> impl Iterator<Item = (&str, &Member)> {
     members.iter().filter(|(_, member)| member.listens && member.away.is_none()).map(|(key, member)| (id(key), member))
 }

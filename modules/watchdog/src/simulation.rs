@@ -52,6 +52,8 @@ struct World {
     epoch: u32,
     rev: u64,
     table: BTreeMap<String, u64>,
+    /// Whether our monitor is connected although its server is not in the table.
+    absent: bool,
     jobs: VecDeque<Job>,
     members: BTreeMap<String, master::Member>,
     texts: BTreeMap<String, String>,
@@ -122,6 +124,7 @@ impl World {
 
     fn join(&mut self, id: &str, event: &str) {
         self.changes += 1;
+        self.absent &= id != OURS;
         self.table.insert(id.into(), self.changes);
         self.event(event, id);
     }
@@ -130,6 +133,17 @@ impl World {
         if self.table.remove(id).is_some() {
             self.event("disconnect", id);
         }
+    }
+
+    /// Our server leaves the table, as one that drains does.
+    fn withdraw(&mut self) {
+        self.absent |= self.table.contains_key(OURS);
+        self.leave(OURS);
+    }
+
+    /// Whether our monitor is connected.
+    fn is_connected(&self) -> bool {
+        self.absent || self.table.contains_key(OURS)
     }
 
     /// Something happens to a server.
@@ -145,6 +159,7 @@ impl World {
             11 => {
                 self.break_link();
                 self.leave(OURS);
+                self.absent = false;
             }
             12 if !self.table.contains_key(OURS) => self.join(OURS, "reconnect"),
             13 => {
@@ -153,6 +168,7 @@ impl World {
                 self.join(PLAIN, "reconnect");
             }
             14 => self.restart_master(),
+            15 => self.withdraw(),
             _ => self.join(other, "register"),
         }
     }
@@ -324,7 +340,7 @@ impl master::Host for Master<'_> {
         for id in ids {
             let order = serde_json::from_str(&text)?;
             match *id {
-                OURS if world.table.contains_key(OURS) => world.frames.push_back(Frame::Order(order)),
+                OURS if world.is_connected() => world.frames.push_back(Frame::Order(order)),
                 PLAIN => world.plain_frames.push_back(order),
                 _ => {}
             }
@@ -375,7 +391,7 @@ impl Monitor<'_> {
 impl monitor::Host for Monitor<'_> {
     fn ask(&self, request: &Request) -> Result<Known> {
         let mut world = self.call();
-        if !world.table.contains_key(OURS) {
+        if !world.is_connected() {
             return Err(disconnected());
         }
         let text = serde_json::to_string(request)?;
@@ -468,7 +484,8 @@ fn lane(stage: &Stage) {
     }
 }
 
-fn play(choices: &[u8]) -> World {
+/// Lets all that come to pass, and whatever is under way then. Thereafter our server leaves the table, and `later` happens to the others.
+fn play(choices: &[u8], later: &[u8]) -> World {
     let stage = Stage { world: Mutex::new(World::new()), moved: Condvar::new() };
     std::thread::scope(|scope| {
         scope.spawn(|| starter(&stage));
@@ -492,6 +509,12 @@ fn play(choices: &[u8]) -> World {
         stage.settle();
         stage.world().orders.push_back(Order::new("check"));
         stage.settle();
+        if !later.is_empty() {
+            stage.world().withdraw();
+            later.iter().for_each(|choice| stage.world().change(choice % 11));
+            // Without the timer.
+            stage.settle();
+        }
         let mut world = stage.world();
         world.over = true;
         stage.moved.notify_all();
@@ -502,12 +525,22 @@ fn play(choices: &[u8]) -> World {
 proptest! {
     #[test]
     fn every_view_equals_the_table_soon_after_the_last_change(choices in prop::collection::vec(any::<u8>(), 0..250)) {
-        let world = play(&choices);
+        let world = play(&choices, &[]);
         prop_assert!(world.has_started);
         prop_assert_eq!(&world.view, &world.table, "the view of our monitor");
         let mut others = world.table.clone();
         others.remove("master");
         prop_assert_eq!(&world.plain_view, &others, "the view of pomelo's server");
         prop_assert_eq!(world.overs, 1);
+    }
+
+    #[test]
+    fn the_view_of_a_server_that_is_not_in_the_table_is_kept_up_to_date(
+        choices in prop::collection::vec(any::<u8>(), 0..100),
+        later in prop::collection::vec(any::<u8>(), 1..20),
+    ) {
+        let world = play(&choices, &later);
+        prop_assert!(!world.table.contains_key(OURS));
+        prop_assert_eq!(&world.view, &world.table);
     }
 }

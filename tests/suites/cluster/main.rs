@@ -26,6 +26,7 @@ mod scripts_and_profiles;
 mod service_manager;
 mod setting_up;
 mod shell;
+mod shows;
 mod shutdown;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]

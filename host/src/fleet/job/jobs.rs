@@ -17,6 +17,8 @@ use crate::failure::{Failure, code};
 use crate::fleet::{Fleet, Shelf, Wanted, now};
 use crate::journal::{self, Event, Journal};
 
+/// Whoever waits for changes of a job is told of those together that come within this time, because each costs as much as the job has servers.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long a job that takes servers over waits for the other to let go of them.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
@@ -259,27 +261,39 @@ impl Jobs {
         self.0.table.lock().jobs.values().rev().map(|entry| entry.job.clone()).collect()
     }
 
-    /// Waits until a job has changed since that revision, at most for the time given, and answers with it.
+    /// Waits until a job has changed since that revision, at most for the time given, and answers with it. Changes that follow one another closely are
+    /// told together.
     ///
     /// # Errors
     /// `not-found`.
     pub async fn wait(&self, id: JobId, revision: u64, at_most: Duration) -> Result<Job, Failure> {
+        let until = tokio::time::Instant::now() + at_most;
+        self.wait_for(id, until, |job| job.revision > revision).await?;
+        let gathered = until.min(tokio::time::Instant::now() + GATHER);
+        self.wait_for(id, gathered, |job| job.state == JobState::Paused).await?;
+        self.get(id)
+    }
+
+    /// Waits until that holds of a job, or it is over, or the time has come.
+    async fn wait_for(
+        &self,
+        id: JobId,
+        until: tokio::time::Instant,
+        holds: impl Fn(&Job) -> bool,
+    ) -> Result<(), Failure> {
         let mut changed = self.0.changed.subscribe();
-        let newer = async {
+        let held = async {
             loop {
                 changed.mark_unchanged();
                 let job = self.get(id)?;
-                if job.revision > revision || job.state.is_over() {
-                    return Ok(job);
+                if holds(&job) || job.state.is_over() {
+                    return Ok(());
                 }
                 // The sender is part of the jobs.
                 let _ = changed.changed().await;
             }
         };
-        match tokio::time::timeout(at_most, newer).await {
-            Ok(job) => job,
-            Err(_) => self.get(id),
-        }
+        tokio::time::timeout_at(until, held).await.unwrap_or(Ok(()))
     }
 
     /// Cancels a job. What was not begun is not done. A server that drains is put back. A server that was ended is started before the job is over.

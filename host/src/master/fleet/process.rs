@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use crate::fleet::{End, Fleet, Happening, Input, LastExit};
+use crate::fleet::{End, Fleet, Happening, Input, LastExit, State};
 use crate::monitor::GIVEN_UP;
 use crate::supervise::{Exit, Happened, How, Watcher};
+
+/// Why a server has failed whose monitor could not say it.
+const UNTOLD: &str = "its program has ended, and its monitor could not tell the master how; its log has the last lines";
 
 /// A watcher that tells the fleet, and then another watcher. `what` is the subject of its sentences: `its monitor`, or `it` for a server that has none.
 pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) -> Watcher {
@@ -13,12 +16,21 @@ pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) ->
         match happened {
             Happened::Started { .. } => fleet.input(&id, None, Input::Launched, Happening::default()),
             Happened::Ended { exit, back, .. } => {
-                let (end, happening) = ended(exit, *back, what);
+                let (end, mut happening) = ended(exit, *back, what);
+                // The monitor says how its program has ended, unless it ends before it has reached the master.
+                if given_up(exit) && fleet.state(&id) != Some(State::Failed) {
+                    happening.why = UNTOLD.to_owned();
+                }
                 fleet.input(&id, None, Input::Exited(end), happening);
             }
         }
         then(happened);
     })
+}
+
+/// Whether a monitor has ended because its program had ended for good.
+fn given_up(exit: &Exit) -> bool {
+    exit.how == How::Code(i32::from(GIVEN_UP))
 }
 
 fn ended(exit: &Exit, back: bool, what: &str) -> (End, Happening) {
@@ -28,8 +40,7 @@ fn ended(exit: &Exit, back: bool, what: &str) -> (End, Happening) {
         _ => End::Final,
     };
     let how = match &exit.how {
-        // The monitor has said how its program ended.
-        How::Code(code) if *code == i32::from(GIVEN_UP) => return (end, Happening::default()),
+        _ if given_up(exit) => return (end, Happening::default()),
         How::NotStarted(why) => why.clone(),
         how => format!("{what} {how}"),
     };

@@ -19,8 +19,9 @@ use crate::plugin::capability::Services;
 use crate::supervise::{DownReason, LineSink};
 use crate::wire::{Info, Phase};
 
-/// How long a monitor whose program has ended for good waits for a master that it can tell so.
-const TELLING: Duration = Duration::from_secs(3);
+/// How long a monitor whose program has ended for good waits for a master that it can tell so. Where hundreds of monitors start together, the last of them
+/// reach the master after a long time.
+const TELLING: Duration = Duration::from_secs(30);
 /// How long the end of a monitor waits for the disk that its program's output is written to.
 const FLUSH: Duration = Duration::from_secs(1);
 
