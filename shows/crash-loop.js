@@ -57,14 +57,18 @@ function servers(ports, dir) {
 main(given, async (owned) => {
   const [port, ...ports] = await freePorts(given.websocket + 1);
   const cluster = owned(new Cluster(port, (dir) => servers(ports, dir), ""));
-  say(`${given.servers} servers: ${running.length} run, ${groups.looping.length} crash-loop, ${groups.failing.length} fail and are not started again`);
+  const [looping, failing] = [groups.looping.length, groups.failing.length];
+  say(`${given.servers} servers: ${running.length} run, ${looping} crash-loop, ${failing} fail and are not started again`);
   const instances = Number(read("/proc/sys/fs/inotify/max_user_instances"));
   figure("limits", `${FILES} open files, ${instances} instances of inotify`);
-  check(`inotify has no more than the default of ${INSTANCES} instances here`, instances <= INSTANCES, `sysctl fs.inotify.max_user_instances=${INSTANCES}`);
+  const advice = `sysctl fs.inotify.max_user_instances=${INSTANCES}`;
+  check(`inotify has no more than the default of ${INSTANCES} instances here`, instances <= INSTANCES, advice);
 
   const begun = seconds();
   cluster.start(`-Sn ${FILES}`);
-  await eventually("all servers that can run do", async () => (await healthy(cluster).catch(() => null))?.servers?.running === running.length, START);
+  // The master does not listen at once.
+  const up = async () => (await healthy(cluster).catch(() => null))?.servers?.running === running.length;
+  await eventually("all servers that can run do", up, START);
   figure(`until all ${running.length} servers that can run did`, `${(seconds() - begun).toFixed(1)} s`);
   figure("CPU time that all processes had used by then", `${used(cluster.processes()).toFixed(1)} s`);
   say(`${running.length} servers run`);
@@ -101,7 +105,8 @@ async function costs(cluster) {
     const those = all.filter(is);
     const spent = those.reduce((sum, { pid }) => sum + Math.max(0, cpu(pid) - before.get(pid)), 0);
     const memory = those.reduce((sum, { pid }) => sum + pss(pid), 0);
-    figure(`${kind}: processes, CPU of one core, memory (PSS)`, `${those.length}, ${((spent / given.window) * 100).toFixed(1)} %, ${(memory / 2 ** 20).toFixed(0)} MiB`);
+    const share = `${((spent / given.window) * 100).toFixed(1)} %`;
+    figure(`${kind}: processes, CPU of one core, memory (PSS)`, `${those.length}, ${share}, ${(memory / 2 ** 20).toFixed(0)} MiB`);
   }
   figure("load average", load());
   const polling = cluster.read("master.log").split("\n").filter((line) => line.includes("max_user_instances")).length;
@@ -147,5 +152,6 @@ async function ends(cluster) {
   const ended = new Set(lives(cluster).filter(({ what }) => what === "end").map(({ id }) => id));
   const asked = new Set(entries(cluster.read("journal")).filter(({ event }) => event === "stop").map(({ pid }) => pid));
   const killed = groups.working.filter((id) => !ended.has(id));
-  check("every program that ran was asked to end, and did", killed.length === 0 && asked.size === 2 * groups.websocket.length, `${killed} ${asked.size}`);
+  const all = killed.length === 0 && asked.size === 2 * groups.websocket.length;
+  check("every program that ran was asked to end, and did", all, `${killed} ${asked.size}`);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Kills the master in the middle of rolling restarts, again and again. Each time a new master is started at once on the same configuration. docs/fleet.md
-// says what it has to make of what it finds.
+// Kills the master in the middle of rolling restarts, again and again. Each time a new master is started at once on the same configuration.
+// docs/fleet.md says what it has to make of what it finds.
 "use strict";
 
 const fs = require("node:fs");
@@ -98,7 +98,8 @@ class Show {
     await this.settled(ordered);
     this.recoveries.push(Date.now() - restarted);
     const orders = ordered ? `; ${ordered.words}` : "";
-    say(`${String(number).padStart(3)}: killed after ${Math.round(at)} ms${again}: the job is ${state}${orders}; all as wanted after ${Date.now() - restarted} ms`);
+    const killed = `${String(number).padStart(3)}: killed after ${Math.round(at)} ms${again}`;
+    say(`${killed}: the job is ${state}${orders}; all as wanted after ${this.recoveries.at(-1)} ms`);
   }
 
   async kill() {
@@ -142,7 +143,8 @@ class Show {
       this.unanswered(ordered, servers);
       // The monitors are asked at another moment than the fleet, so that one may not have answered yet that is known to run.
       const runs = ({ id, state }) => state === "running" && msg[id]?.state === "running";
-      const settled = servers.every((server) => server.wanted === this.wanted.get(server.id) && (server.wanted === "up" ? runs(server) : server.state === "stopped"));
+      const is = (server) => (server.wanted === "up" ? runs(server) : server.state === "stopped");
+      const settled = servers.every((server) => server.wanted === this.wanted.get(server.id) && is(server));
       this.contradicted(servers);
       return settled ? msg : null;
     });

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// WebSocket servers with clients connected, and a rolling restart that lets them drain. docs/control-socket.md says what a drain is, docs/fleet.md what
-// a rolling restart does.
+// WebSocket servers with clients connected, and a rolling restart that lets them drain. docs/control-socket.md says what a drain is, docs/fleet.md
+// what a rolling restart does.
 "use strict";
 
 const { Cluster, eventually, freePorts, main, sleep } = require("./lib/cluster");
@@ -41,7 +41,7 @@ main(given, async (owned) => {
   const [port, ...ports] = await freePorts(given.servers + 1);
   const cluster = owned(new Cluster(port, (dir) => servers(ports, dir), ""));
   const ids = TYPES.flatMap((type) => Array.from({ length: perType }, (_, n) => `${type}-${n + 1}`));
-  say(`seed ${given.seed}: ${given.servers} WebSocket servers, ${given.clients} clients each, ${given.stubborn} clients that do not leave by themselves`);
+  say(`seed ${given.seed}: ${given.servers} WebSocket servers, ${given.clients} clients each, of whom ${given.stubborn} do not leave by themselves`);
   cluster.start();
   const running = (fleet) => fleet && ids.every((id) => fleet.get(id)?.state === "running");
   await eventually("all servers run", async () => running(await cluster.fleet()));
@@ -56,7 +56,8 @@ main(given, async (owned) => {
   const looked = (async () => {
     while (looking) {
       const down = [...(await cluster.fleet()).values()].filter(({ state }) => state !== "running");
-      check(`list shows at most ${given.away} servers that do not run`, down.length <= given.away, down.map(({ id, state }) => `${id} ${state}`));
+      const shown = down.map(({ id, state }) => `${id} ${state}`);
+      check(`list shows at most ${given.away} servers that do not run`, down.length <= given.away, shown);
       await sleep(POLL);
     }
   })();
@@ -96,7 +97,8 @@ main(given, async (owned) => {
 
 // Connects all clients, with those that are stubborn among them.
 async function clients(ports) {
-  const all = ports.flatMap((port, server) => Array.from({ length: given.clients }, (_, n) => ({ name: `user-${server + 1}-${n + 1}`, port, server })));
+  const of = (port, server) => Array.from({ length: given.clients }, (_, n) => ({ name: `user-${server + 1}-${n + 1}`, port, server }));
+  const all = ports.flatMap(of);
   const stubborn = new Set(some(all, given.stubborn));
   const lost = ({ name }) => check("no connection ends without a word", false, name);
   const users = all.map((one) => {

@@ -1,5 +1,5 @@
-// A user of the WebSocket servers. One that is asked to leave asks its server where to go, goes there, and then leaves; one that is stubborn stays until
-// it is cut. Whoever is cut goes where the farewell says.
+// A user of the WebSocket servers. One that is asked to leave asks its server where to go, goes there, and then leaves; one that is stubborn stays
+// until it is cut. Whoever is cut goes where the farewell says.
 "use strict";
 
 const { setTimeout: sleep } = require("node:timers/promises");
@@ -10,8 +10,8 @@ const WebSocket = packages("ws");
 const AGAIN = 100; // ms before somebody who got in nowhere tries again
 
 class Client {
-  // `ports` are those of all servers of its type, `patience` gives the milliseconds for which it stays after it was asked to leave, `lost` is called where
-  // a connection ends without a word.
+  // `ports` are those of all servers of its type, `patience` gives the milliseconds for which it stays after it was asked to leave, `lost` is called
+  // where a connection ends without a word.
   constructor(name, { ports, stubborn, patience, lost }) {
     Object.assign(this, { name, ports, stubborn, patience, lost });
     this.socket = null;

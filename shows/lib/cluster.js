@@ -83,7 +83,9 @@ class Cluster {
   run(file, args, { timeout = WAIT, told, env = {} } = {}) {
     return new Promise((resolve, reject) => {
       const begun = Date.now();
-      const child = spawn(file, args, { cwd: this.dir, env: { ...this.env, ...env }, stdio: ["ignore", "pipe", "pipe"], timeout, killSignal: "SIGKILL" });
+      const child = spawn(file, args, {
+        cwd: this.dir, env: { ...this.env, ...env }, stdio: ["ignore", "pipe", "pipe"], timeout, killSignal: "SIGKILL",
+      });
       const said = { out: "", err: "" };
       let line = "";
       child.stdout.setEncoding("utf8").on("data", (text) => (said.out += text));
@@ -104,7 +106,8 @@ class Cluster {
     return done.code === 0 ? JSON.parse(done.out) : null;
   }
 
-  // The fleet's records by id; null where there is no master. `list` fails where a server that runs does not answer, and prints the list all the same.
+  // The fleet's records by id; null where there is no master. `list` fails where a server that runs does not answer, and prints the list all the
+  // same.
   async fleet() {
     const { out } = await this.pomelo(["list", "--json"]);
     if (out === "") return null;
@@ -170,8 +173,8 @@ async function eventually(what, look, wait = WAIT) {
   }
 }
 
-// Ports of this machine that nobody listens on. They lie below those that the system gives to outgoing connections, because one of these could take the
-// port of a server that is just restarted.
+// Ports of this machine that nobody listens on. They lie below those that the system gives to outgoing connections, because one of these could take
+// the port of a server that is just restarted.
 async function freePorts(count) {
   const [first] = fs.readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8").split(/\s+/).map(Number);
   const [low, high] = first > 12000 ? [10000, first] : [1024, 65536];
@@ -192,8 +195,8 @@ async function freePorts(count) {
   return ports;
 }
 
-// Runs a show to its end: prints its table, and ends this process with 0 where all that was checked holds, else with 1. `show` is given a function that
-// takes the cluster, so that it is ended whatever happens.
+// Runs a show to its end: prints its table, and ends this process with 0 where all that was checked holds, else with 1. `show` is given a function
+// that takes the cluster, so that it is ended whatever happens.
 async function main(options, show) {
   let cluster = null;
   const owned = (made) => (cluster = made);

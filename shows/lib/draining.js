@@ -3,16 +3,16 @@
 
 const { check } = require("./report");
 
-// Reads the journal in its order, and checks it. `away` is how many servers may be away at once, `slack` how many milliseconds a program may learn later
-// than its monitor that it drains.
+// Reads the journal in its order, and checks it. `away` is how many servers may be away at once, `slack` how many milliseconds a program may learn
+// later than its monitor that it drains.
 function draining(journal, { away, slack }) {
   const told = { drained: new Set(), mostAway: 0, cuts: 0, earliest: Infinity, slowest: 0, views: 0 };
-  const drains = new Map(); // process → {id, time, deadlineMs, stopped}
+  const drains = new Map(); // process → {id, time, deadlineMs}
   const gone = new Map(); // id → process that drains or has ended, until the next is up
   const views = new Map(); // process → what its last view was
   const dropped = new Map(); // process → the processes that its views had and have no more
   const ids = new Set(journal.map(({ id }) => id));
-  const over = new Set(); // processes that were stopped
+  const over = new Set(); // processes that were stopped after a drain of which all others had time to learn
 
   const viewed = ({ id, pid, time, pids }) => {
     told.views += 1;
@@ -21,13 +21,13 @@ function draining(journal, { away, slack }) {
     const droppedBefore = dropped.get(pid) ?? new Set();
     for (const process of shown) {
       check("no view names a server again that has begun to drain", !droppedBefore.has(process), `${id} (${pid}) names ${process}`);
+      check("no view names a server that was stopped, not even the first of a new process", !over.has(process), `${id} (${pid}) names ${process}`);
     }
-    if (before) {
-      for (const process of before) if (!shown.has(process)) droppedBefore.add(process);
-    }
-    for (const process of droppedBefore) {
+    for (const process of before ?? []) {
+      if (shown.has(process)) continue;
+      droppedBefore.add(process);
       const drain = drains.get(process);
-      if (before?.has(process) && drain) told.slowest = Math.max(told.slowest, time - drain.time);
+      if (drain) told.slowest = Math.max(told.slowest, time - drain.time);
     }
     dropped.set(pid, droppedBefore);
     views.set(pid, shown);
@@ -52,11 +52,12 @@ function draining(journal, { away, slack }) {
     } else if (event === "stop") {
       check("no server is stopped without a drain", drains.has(pid), `${id} (${pid})`);
       gone.set(id, pid);
-      over.add(pid);
+      views.delete(pid);
       const drain = drains.get(pid);
+      // One that had nobody to wait for is stopped at once, and the others may be told a little later.
       if (!drain || time - drain.time < slack) continue;
+      over.add(pid);
       for (const [other, shown] of views) {
-        if (other === pid || over.has(other)) continue;
         check("every view has dropped a server before it is stopped", !shown.has(pid), `${other} still names ${id} (${pid})`);
       }
     } else if (event === "turned-away") {
@@ -68,7 +69,8 @@ function draining(journal, { away, slack }) {
       const after = drain ? time - drain.time : 0;
       told.cuts += 1;
       told.earliest = Math.min(told.earliest, after);
-      check("no client is cut before its server's deadline", drain && after >= drain.deadlineMs - slack, `${entry.client} at ${id} after ${after} ms`);
+      const due = drain && after >= drain.deadlineMs - slack;
+      check("no client is cut before its server's deadline", due, `${entry.client} at ${id} after ${after} ms`);
     }
     told.mostAway = Math.max(told.mostAway, gone.size);
     check(`never more than ${away} servers are away at once`, gone.size <= away, [...gone.keys()].join(" "));

@@ -13,8 +13,7 @@ function read(path) {
   }
 }
 
-// All processes whose environment has `NAME=value` — whatever the master starts inherits its environment — but not those that have ended and were not
-// waited for. What runs as each is told by its arguments.
+// All processes that run and whose environment has `NAME=value`: whatever the master starts inherits its environment.
 function marked(mark) {
   const found = [];
   for (const name of fs.readdirSync("/proc")) {

@@ -13,8 +13,8 @@ function say(text) {
   for (const line of String(text).split("\n")) console.log(`${seconds().toFixed(1).padStart(6)} s  ${line}`);
 }
 
-// Notes that something was looked at, and whether it was as it should be; `detail` says what was seen where it was not. The same thing may be looked at
-// often: it holds if it held each time.
+// Notes that something was looked at, and whether it was as it should be; `detail` says what was seen where it was not. The same thing may be looked
+// at often: it holds if it held each time.
 function check(what, holds, detail = "") {
   const known = checks.get(what) ?? { held: 0, broken: [] };
   checks.set(what, known);

@@ -36,7 +36,8 @@ async function listedByNpm(cluster) {
   return Object.fromEntries(lines.slice(first + 1).filter((row) => row.length === 7).map(([id, , pid]) => [id, Number(pid)]));
 }
 
-// What the page asks for and shows: {count, states: {id: state}, events}. It is a Socket.IO client; `merged` and the rest are as in host/src/web/page.js.
+// What the page asks for and shows: {count, states: {id: state}, events}. It is a Socket.IO client; `merged` and the rest are as in
+// host/src/web/page.js.
 async function paged(cluster) {
   const socket = io(`http://127.0.0.1:${cluster.port}`, { transports: ["websocket"], forceNew: true, reconnection: false });
   try {

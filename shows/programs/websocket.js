@@ -1,5 +1,5 @@
-// A WebSocket server that a monitor runs. It asks its clients to leave when it drains, tells them where else they can go by its own view of the cluster,
-// and writes down what happens in its life. Arguments: its port, the journal's file, a number for its choices.
+// A WebSocket server that a monitor runs. It asks its clients to leave when it drains, tells them where else they can go by its own view of the
+// cluster, and writes down what happens in its life. Arguments: its port, the journal's file, a number for its choices.
 "use strict";
 
 const { control } = require("../lib/control");

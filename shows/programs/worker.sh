@@ -1,6 +1,7 @@
 #!/bin/sh
-# A program of which one at a time may run for each server: it holds a lock, and writes down what happens in its life. Argument: the directory of locks
-# and of the journal, `lives`: lines of `MILLISECONDS WHAT SERVER PROCESS`, where WHAT is `start`, `end` or, where another one still runs, `second`.
+# A program of which one at a time may run for each server: it holds a lock, and writes down what happens in its life. Argument: the directory of
+# locks and of the journal, `lives`: lines of `MILLISECONDS WHAT SERVER PROCESS`, where WHAT is `start`, `end` or, where another one still runs,
+# `second`.
 dir=$1
 say() { echo "$(date +%s%3N) $1 $POMELO_SERVER_ID $$" >> "$dir/lives"; }
 exec 9> "$dir/$POMELO_SERVER_ID.lock"

@@ -17,7 +17,7 @@ use super::Options;
 use super::connecting::{Connected, Connector, Dial, registration};
 use crate::console::Console;
 use crate::exchange::Exchange;
-use crate::journal::Journal;
+use crate::journal::{Journal, Page};
 use crate::util::Backoff;
 use crate::wire::{Info, Phase, Topic, raw};
 
@@ -261,8 +261,11 @@ impl MasterLink {
             self.state.send_replace(if serves.is_some() { MasterLinkState::Registered } else { MasterLinkState::Idle });
             *pid = serves;
         };
-        // How a program ended for good is told before the monitor says goodbye.
+        // How a program ended for good is told before the monitor says goodbye, and what has happened until then.
         let last = phase.borrow().clone();
+        if reports && stop.is_cancelled() {
+            self.tell(&exchange, &self.options.journal.page(self.reported.load(Ordering::Acquire)));
+        }
         if phases && stop.is_cancelled() && last != known {
             // The goodbye follows in any case.
             let _ = exchange.peer().send(Topic::Phase, raw(&last));
@@ -289,15 +292,22 @@ impl MasterLink {
         }
         loop {
             let since = self.reported.load(Ordering::Acquire);
-            let page = self.options.journal.next(since, REPORT_PAUSE).await;
-            for event in &page.events {
-                if exchange.peer().send(Topic::Event, raw(&event.report())).is_err() {
-                    // The connection is over. The next one sends this event.
-                    std::future::pending::<()>().await;
-                }
-                self.reported.store(event.n, Ordering::Release);
+            if !self.tell(&exchange, &self.options.journal.next(since, REPORT_PAUSE).await) {
+                // The next connection sends what is left.
+                std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Sends events in their order. Answers false where the connection is over; those that were sent are noted.
+    fn tell(&self, exchange: &Exchange, page: &Page) -> bool {
+        page.events.iter().all(|event| {
+            let sent = exchange.peer().send(Topic::Event, raw(&event.report())).is_ok();
+            if sent {
+                self.reported.store(event.n, Ordering::Release);
+            }
+            sent
+        })
     }
 }
 
