@@ -10,6 +10,7 @@ mod console;
 mod conversation;
 mod demo;
 mod drain;
+mod first_process;
 mod fleet_surfaces;
 mod journal;
 mod lifecycle;
