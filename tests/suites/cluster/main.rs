@@ -30,6 +30,7 @@ mod shutdown;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
+mod turns;
 mod twenty;
 mod two_starts;
 mod watching;

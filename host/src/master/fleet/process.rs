@@ -5,12 +5,14 @@ use std::time::UNIX_EPOCH;
 
 use crate::fleet::{End, Fleet, Happening, Input, LastExit};
 use crate::monitor::GIVEN_UP;
-use crate::supervise::{Exit, Happened, How, Watcher};
+use crate::supervise::{Exit, Happened, How, TURN, Watcher};
 
 /// A watcher that tells the fleet, and then another watcher. `what` is the subject of its sentences: `its monitor`, or `it` for a server that has none.
 pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) -> Watcher {
     Arc::new(move |happened| {
         match happened {
+            // It is wanted up as before, and there is more to say of it.
+            Happened::Waits => fleet.input(&id, None, Input::Up, Happening::why(TURN)),
             Happened::Started { .. } => fleet.input(&id, None, Input::Launched, Happening::default()),
             Happened::Ended { exit, back, .. } => {
                 let (end, happening) = ended(exit, *back, what);
