@@ -1,7 +1,7 @@
 //! A host as process 1, as in a container.
 //!
-//! The kernel gives process 1 every process whose parent has ended, and it stays in the process table until it is waited for. A host waits for its own
-//! children alone. So the process that was started keeps number 1 as an init, and runs the host as its child: it hands on signals, waits for
+//! The kernel gives process 1 every process whose parent has ended, and it stays in the process table until it is waited for. A host waits for its
+//! own children alone. So the process that was started keeps number 1 as an init, and runs the host as its child: it hands on signals, waits for
 //! everything, and ends as the host does. Then nothing in the host has to know which process waits for which child.
 //!
 //! Knows nothing of what a host does. Without number 1, as under `docker run --init`, there is nothing to be done.

@@ -322,7 +322,9 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         None => None,
         Some(directory) => {
             let consoles = vec![monitor.console().clone()];
-            Some(Modules::open(&directory, consoles, assemble::reload_options(settings)).await?)
+            let mut options = assemble::reload_options(settings);
+            options.poll |= arguments.poll;
+            Some(Modules::open(&directory, consoles, options).await?)
         }
     };
     // The program comes last: a monitor that lacks something ends before it has run its program.
@@ -404,7 +406,7 @@ fn ends_by_signal() -> anyhow::Result<CancellationToken> {
             if turn > 0 {
                 super::print::note("pomelo: ended at once");
                 super::print::flush();
-                std::process::exit(130);
+                std::process::exit(super::exit::INTERRUPTED.into());
             }
             cancelled.cancel();
         }

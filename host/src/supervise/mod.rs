@@ -58,8 +58,8 @@ pub enum Restart {
 pub struct Policy {
     /// Whether it is started again.
     pub restart: Restart,
-    /// The wait before the first restart. It doubles with each further one. Half of each wait is random, so that a few servers that failed together do
-    /// not start together. Many are spread by [`Starts`].
+    /// The wait before the first restart. It doubles with each further one. Half of each wait is random, so that a few servers that failed together
+    /// do not start together. Many are spread by [`Starts`].
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,

@@ -70,8 +70,8 @@ impl Task {
         }
     }
 
-    /// What comes next where somebody waits for the answer to a restart: the start. It takes a turn and does not wait for it, because whoever waits has a
-    /// deadline.
+    /// What comes next where somebody waits for the answer to a restart: the start. It takes a turn and does not wait for it, because whoever waits
+    /// has a deadline.
     pub(super) async fn at_once(&self) -> Next {
         self.spec.starts.turn(Why::Asked).await;
         Next::Launch

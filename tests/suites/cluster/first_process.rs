@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use rexpect::process::WaitStatus;
+use rexpect::session::spawn_command;
 use serde_json::json;
 
 use crate::support::*;
@@ -21,15 +23,15 @@ fn as_first() -> Option<Vec<&'static str>> {
     [plain, mapped].into_iter().find(|words| works(words))
 }
 
-/// A cluster whose `pomelo` with these arguments is process 1. None where there can be none, which is said: CI runs as root and always can.
-fn started(arguments: &[&str], script: &str) -> Option<Cluster> {
+/// A cluster, and `pomelo` with these arguments as process 1 of it. None where there can be none, which is said: CI runs as root and always can.
+fn configured(arguments: &[&str], script: &str) -> Option<(Cluster, Command)> {
     let Some(words) = as_first() else {
         assert!(std::env::var("CI").is_err(), "no process 1 can be made here");
         eprintln!("NO namespaces for processes: a host as process 1 is not tested");
         return None;
     };
     let servers = json!({"chat": [{"id": "chat-1", "script": script}]});
-    let mut cluster = Cluster::configured(servers, SETTINGS);
+    let cluster = Cluster::configured(servers, SETTINGS);
     let inner = pomelo(arguments);
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
@@ -40,6 +42,12 @@ fn started(arguments: &[&str], script: &str) -> Option<Cluster> {
             None => command.env_remove(name),
         };
     }
+    Some((cluster, command))
+}
+
+/// The same, started.
+fn started(arguments: &[&str], script: &str) -> Option<Cluster> {
+    let (mut cluster, command) = configured(arguments, script)?;
     let log = cluster.path("host-0.log");
     cluster.hosts.push(Host::start(command, log));
     Some(cluster)
@@ -94,4 +102,18 @@ fn process_1_ends_as_its_host_does() {
     // And with the code of its host: there is no such server.
     let Some(mut cluster) = started(&["monitor", "--id", "nobody"], GRACEFUL) else { return };
     assert_eq!(cluster.hosts[0].ended().code(), Some(2));
+}
+
+#[test]
+fn process_1_puts_its_host_in_front_of_the_terminal_which_asks_it_to_end_once() {
+    let Some((cluster, command)) = configured(&["master"], GRACEFUL) else { return };
+    let mut terminal = spawn_command(command, Some(60_000)).unwrap();
+    terminal.exp_string("the master is listening").unwrap();
+    // A host that is asked twice ends at once, with code 130.
+    terminal.send_control('c').unwrap();
+    let said = terminal.exp_eof().unwrap();
+    assert!(said.contains("shutting down"), "{said}");
+    let ended = terminal.process.wait().unwrap();
+    assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+    drop(cluster);
 }

@@ -97,6 +97,9 @@ pub(in crate::cli) struct MonitorArgs {
     /// Log warnings and errors only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     pub quiet: bool,
+    /// Look at the modules' directory once a second, because the system has too few watches for many monitors
+    #[arg(long, hide = true)]
+    pub poll: bool,
     /// A server that was added to the configuration: its members, JSON
     #[arg(long, hide = true)]
     pub server: Option<String>,

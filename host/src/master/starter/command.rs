@@ -56,7 +56,9 @@ impl Commands {
         let mut env = BTreeMap::new();
         // The master reports servers that come and go, so that monitors report only trouble in the same terminal. An argument and no variable,
         // because their programs would inherit a variable.
-        let quiet = ["monitor".to_owned(), "--quiet".into()];
+        //
+        // The system has watches for some hundred processes of a user at most, so that monitors look at the modules' directory themselves.
+        let quiet = ["monitor", "--quiet", "--poll"].map(str::to_owned);
         let mut there = ssh.program.clone().map_or_else(|| program.clone(), |program| vec![program]);
         let mut here = program;
         here.extend(quiet.clone());
