@@ -6,7 +6,9 @@ use crate::config::{ConfigErrors, EditError};
 use crate::monitor::{GIVEN_UP, RUNS_ALREADY};
 
 /// The code for standard output that cannot be written to. What was asked for may have been done.
-const UNPRINTED: u8 = 7;
+pub(super) const UNPRINTED: u8 = 7;
+/// Ctrl-C has ended the command; or a second signal a host, at once.
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// An error that decides the code with which the program ends.
 #[derive(Debug, thiserror::Error)]

@@ -66,6 +66,7 @@ dir = "data"                        # what outlives the processes; admin.log is 
 # stop_deadline_ms = 10000
 # backoff_min_ms = 200
 # backoff_max_ms = 30000
+# starts_per_s = 20                 # programs that are started in a second on this machine, and at once
 
 [network]
 # max_connections = 4096

@@ -18,6 +18,7 @@
 //! | `check`, `init` | `check`, `init` |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `everything` | whether a command means the whole cluster |
+//! | `first_process` | a host as process 1 of a container |
 //! | `exit` | exit codes, and the words beside them |
 //! | `print` | what is printed, where the streams may be full or slow |
 //! | `service_manager` | what systemd is told |
@@ -33,6 +34,7 @@ mod check;
 mod dispatch;
 mod everything;
 mod exit;
+mod first_process;
 mod init;
 mod jobs;
 mod list;
@@ -68,8 +70,12 @@ pub fn main() -> ExitCode {
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return ended(pipe::ends_quietly().and_then(|()| Ok(print::help(&help)?))),
     };
-    // A host goes on without a reader of its output, and also while its reader does not read.
     if matches!(command, Command::Host(_)) {
+        if first_process::is_first() {
+            let run = first_process::run();
+            return run.unwrap_or_else(|error| ended(Err(anyhow::Error::new(error).context("as process 1"))));
+        }
+        // A host goes on without a reader of its output, and also while its reader does not read.
         print::as_host();
     } else if let Err(error) = pipe::ends_quietly() {
         return ended(Err(error));

@@ -13,15 +13,13 @@ use serde_json::{Map, Value, json};
 
 use super::admin::{CONSOLE, Session, done, outcome, parse};
 use super::arguments::{Following, Pace, Rolling, Targets};
-use super::exit::Exit;
+use super::exit::{Exit, INTERRUPTED};
 use super::print;
 use super::progress::{Job, Progress};
 use crate::client::ClientError;
 
 /// How long the answer of a job may take. Who waits for it decides when to leave.
 const AS_LONG_AS_IT_TAKES: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Ctrl-C has ended the command.
-const INTERRUPTED: u8 = 130;
 
 /// The answer to an order whose job was not waited for, or has paused.
 #[derive(Deserialize)]

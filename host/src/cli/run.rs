@@ -347,7 +347,9 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         None => None,
         Some(directory) => {
             let consoles = vec![monitor.console().clone()];
-            Some(Modules::open(&directory, consoles, assemble::reload_options(settings)).await?)
+            let mut options = assemble::reload_options(settings);
+            options.poll |= arguments.poll;
+            Some(Modules::open(&directory, consoles, options).await?)
         }
     };
     // The program comes last: a monitor that lacks something ends before it has run its program.

@@ -9,13 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::exit::INTERRUPTED;
 use super::print;
 use crate::util::proc::ignores_hangup;
 
 /// How long the terminal of a host that was sent SIGHUP may take to go: a shell tells its jobs before it ends itself.
 const GOING: Duration = Duration::from_secs(1);
-/// The exit code of a process that was interrupted.
-const INTERRUPTED: i32 = 130;
 
 /// What signals say.
 pub(super) struct Signals {
@@ -67,7 +66,7 @@ impl Signals {
                 if turn > 0 {
                     print::note("pomelo: ended at once");
                     print::flush();
-                    std::process::exit(INTERRUPTED);
+                    std::process::exit(INTERRUPTED.into());
                 }
                 stop.cancel();
             }

@@ -177,7 +177,7 @@ impl Page {
 pub(super) struct LogQuery {
     /// Of these servers.
     pub ids: Vec<String>,
-    /// Of the servers of this type.
+    /// Of the servers of this type, also those that do not run.
     pub server_type: Option<String>,
     /// Keep printing new lines.
     pub follow: bool,

@@ -145,6 +145,12 @@ impl Config {
         settings.module.get(id).cloned().unwrap_or_else(|| ModuleSettings::unnamed(&settings.limits))
     }
 
+    /// The file in which all monitors of a machine keep when they start their programs; absent if nothing is kept.
+    pub fn starts_file(&self) -> Option<PathBuf> {
+        // No id makes a name that begins with a point.
+        self.settings.data.as_ref().map(|dir| dir.join(".starts"))
+    }
+
     /// The directory in which the host of a server keeps its state; absent if nothing is kept. The directory need not exist yet.
     pub fn data_dir(&self, server_id: &str) -> Option<PathBuf> {
         self.settings.data.as_ref().map(|dir| dir.join(file_name(server_id)))

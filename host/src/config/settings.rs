@@ -244,6 +244,9 @@ pub struct Supervise {
     pub output_lines: usize,
     /// `restart` = `"always"`: whether a program that ended by itself is started again, for servers without `restart`.
     pub restart: Restart,
+    /// `starts_per_s` = 20: so many programs are started in a second on one machine, and so many at once; others wait for their turn. Monitors are
+    /// counted apart from servers' programs, and programs that are started again because they ended apart from others.
+    pub starts_per_s: u32,
 }
 
 impl Default for Supervise {
@@ -259,6 +262,7 @@ impl Default for Supervise {
             ready_timeout: Duration::from_secs(60),
             output_lines: KEPT_LINES,
             restart: Restart::Always,
+            starts_per_s: 20,
         }
     }
 }

@@ -36,6 +36,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("pomelo_mass_losses_total", "How often a large part of the fleet vanished at once."),
     ("pomelo_program_restarts_total", "How often this process started a program again."),
+    ("pomelo_starts_delayed_total", "Starts of programs that had to wait for their turn, because many were started."),
     ("pomelo_state_errors_total", "Writes of durable state that failed."),
 ];
 
@@ -55,6 +56,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_outbox_frames_max", "Frames that wait to be sent to the monitor that is furthest behind."),
     ("pomelo_requests_under_way", "Requests to monitors (on a monitor: to the master) that have not been answered."),
     ("pomelo_jobs_under_way", "Jobs of the fleet that are not over."),
+    ("pomelo_starts_waiting", "Programs that wait for their turn to be started."),
     ("pomelo_registered", "Whether this monitor is registered with its master."),
     ("pomelo_build_info", "1; the version is in the label."),
 ];

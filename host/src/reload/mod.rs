@@ -8,6 +8,7 @@
 
 mod credentials;
 mod files;
+mod poll;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};
@@ -35,7 +36,8 @@ pub use files::{ConfigDifference, ConfigFiles, Difference, InForce, Load};
 pub struct Options {
     /// How long a file must stay as it is, where nothing says that it was closed. Default 100 ms.
     pub settle: Duration,
-    /// Whether to look at the directory once a second instead of waiting for the system's events, which network file systems do not send.
+    /// Whether to look at the directory once a second instead of waiting for the system's events. Network file systems send none, and a system has
+    /// too few watches for many hosts.
     pub poll: bool,
 }
 

@@ -4,12 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
-use notify::{Config, ErrorKind, Event, EventHandler, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, ErrorKind, Event, EventHandler, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+
+use super::poll::Poll;
 
 /// A change in the directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +31,15 @@ pub(super) struct Changes {
     /// Set when a change did not fit into the channel.
     lost: Arc<AtomicBool>,
     /// Watches for as long as it is kept.
-    _watcher: Box<dyn Watcher + Send>,
+    _watching: Watching,
+}
+
+/// By which means a directory is watched.
+enum Watching {
+    /// The system tells of changes.
+    Events(#[expect(dead_code, reason = "it is kept, not used")] Box<dyn Watcher + Send>),
+    /// This process looks.
+    Poll(#[expect(dead_code, reason = "it is kept, not used")] Poll),
 }
 
 /// The most changes that wait to be taken.
@@ -40,23 +49,17 @@ impl Changes {
     pub fn watch(directory: &Path, poll: bool) -> io::Result<Self> {
         let (sender, events) = mpsc::channel(CAPACITY);
         let lost = Arc::new(AtomicBool::new(false));
-        let handler = {
+        let tell = {
             let lost = lost.clone();
-            move |event: notify::Result<Event>| {
-                for change in reduce(event) {
-                    if sender.try_send(change).is_err() {
-                        // `next` then says that anything may have changed.
-                        lost.store(true, Ordering::Release);
-                    }
+            move |change| {
+                if sender.try_send(change).is_err() {
+                    // `next` then says that anything may have changed.
+                    lost.store(true, Ordering::Release);
                 }
             }
         };
-        let watcher = match poll {
-            true => polling(handler, directory),
-            false => by_events(handler, directory, system),
-        };
-        let watcher = watcher.map_err(io::Error::other)?;
-        Ok(Changes { events, lost, _watcher: watcher })
+        let watching = if poll { polling(directory, tell) } else { by_events(directory, tell, system) }?;
+        Ok(Changes { events, lost, _watching: watching })
     }
 
     /// The next change.
@@ -72,18 +75,14 @@ impl Changes {
     }
 }
 
-type Watching = notify::Result<Box<dyn Watcher + Send>>;
-
 /// Looks at the directory again and again.
-fn polling(handler: impl EventHandler, directory: &Path) -> Watching {
-    let config = Config::default().with_poll_interval(Duration::from_secs(1)).with_compare_contents(true);
-    let mut watcher = PollWatcher::new(handler, config)?;
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    Ok(Box::new(watcher))
+fn polling(directory: &Path, tell: impl Fn(Change) + Send + 'static) -> io::Result<Watching> {
+    // Nothing says whether the writer has closed the file.
+    Poll::begin(directory, move |path| tell(Change::File { path, closed: false })).map(Watching::Poll)
 }
 
 /// Waits for the system's events.
-fn system(handler: impl EventHandler, directory: &Path) -> Watching {
+fn system(handler: impl EventHandler, directory: &Path) -> notify::Result<Box<dyn Watcher + Send>> {
     let mut watcher = RecommendedWatcher::new(handler, Config::default())?;
     watcher.watch(directory, RecursiveMode::NonRecursive)?;
     Ok(Box::new(watcher))
@@ -91,21 +90,22 @@ fn system(handler: impl EventHandler, directory: &Path) -> Watching {
 
 /// Watches by `system`. If the system has no more of what that takes, looks at the directory again and again instead, because a host of many on one
 /// machine must not fail for this.
-fn by_events<H: EventHandler + Clone>(
-    handler: H,
+fn by_events<T: Fn(Change) + Clone + Send + 'static>(
     directory: &Path,
-    system: impl FnOnce(H, &Path) -> Watching,
-) -> Watching {
-    let error = match system(handler.clone(), directory) {
+    tell: T,
+    system: impl FnOnce(Box<dyn FnMut(notify::Result<Event>) + Send>, &Path) -> notify::Result<Box<dyn Watcher + Send>>,
+) -> io::Result<Watching> {
+    let told = tell.clone();
+    let error = match system(Box::new(move |event| reduce(event).into_iter().for_each(&told)), directory) {
+        Ok(watcher) => return Ok(Watching::Events(watcher)),
         Err(error) => error,
-        watcher => return watcher,
     };
-    let Some(limit) = exhausted(&error) else { return Err(error) };
+    let Some(limit) = exhausted(&error) else { return Err(io::Error::other(error)) };
     tracing::warn!(
         directory = %directory.display(), %error,
         "the directory is looked at once a second, because {limit} is reached; a larger one, set by `sysctl`, spares that"
     );
-    polling(handler, directory)
+    polling(directory, tell)
 }
 
 /// The limit that is reached, if the error says that one is.
@@ -147,16 +147,17 @@ fn reduce(event: notify::Result<Event>) -> Vec<Change> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn where_the_system_has_no_more_watches_the_directory_is_polled() {
+    #[tokio::test]
+    async fn where_the_system_has_no_more_watches_the_directory_is_polled() {
         let dir = tempfile::tempdir().unwrap();
-        let (sent, events) = std::sync::mpsc::channel();
+        let (sent, mut changes) = mpsc::unbounded_channel();
         let full = |_, _: &Path| Err(notify::Error::io(Errno::EMFILE.into()));
-        let watcher = by_events(sent, dir.path(), full).expect("it is polled");
+        let watching = by_events(dir.path(), move |change| drop(sent.send(change)), full).expect("it is polled");
         std::fs::write(dir.path().join("a.wasm"), "new").unwrap();
-        let event = events.recv_timeout(Duration::from_secs(60)).expect("it is told").unwrap();
-        assert_eq!(event.paths.iter().filter_map(|path| path.file_name()).next_back().unwrap(), "a.wasm");
-        drop(watcher);
+        let change =
+            tokio::time::timeout(std::time::Duration::from_secs(60), changes.recv()).await.expect("it is told");
+        assert_eq!(change, Some(Change::File { path: dir.path().join("a.wasm"), closed: false }));
+        drop(watching);
     }
 
     #[test]
@@ -167,7 +168,6 @@ mod tests {
         assert_eq!(exhausted(&notify::Error::new(ErrorKind::MaxFilesWatch)), Some("fs.inotify.max_user_watches"));
         assert_eq!(exhausted(&io(Errno::EACCES)), None);
         let gone = |_, _: &Path| Err(notify::Error::io(Errno::EACCES.into()));
-        let (sent, _events) = std::sync::mpsc::channel();
-        assert!(by_events(sent, Path::new("/"), gone).is_err());
+        assert!(by_events(Path::new("/"), |_| {}, gone).is_err());
     }
 }

@@ -83,7 +83,7 @@ impl Task {
         self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
         // The state changes before the replies are sent, so that whoever gets a reply sees the new state.
         let next = match asked {
-            EndRequest::Restart => Next::Launch,
+            EndRequest::Restart => self.at_once().await,
             EndRequest::Stop | EndRequest::Kill => {
                 self.phase(Phase::Exited(DownReason::Stopped));
                 Next::Down(DownReason::Stopped)
@@ -133,8 +133,7 @@ impl Task {
             Some(Command::Kill(reply)) => (EndRequest::Kill, reply),
             None => return EndRequest::HostEnds,
         };
-        let what = format!("{} was stopped meanwhile", self.spec.id);
-        self.answer_starting(&Err(Failure::new(code::NOT_AVAILABLE, what)));
+        self.answer_stopped();
         stopping.push(reply);
         more
     }

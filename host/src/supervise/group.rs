@@ -116,10 +116,9 @@ impl Group {
 
     /// Kills what the leader left behind and tells how the leader ended. The leader must have ended.
     pub(super) async fn sweep(self) -> Exit {
-        let Group { mut processes, ended, mut readers, .. } = self;
+        let Group { processes, ended, mut readers, .. } = self;
+        // What is killed here has the system's first process as its parent, which waits for it.
         processes.kill();
-        // If this host is the system's first process, the killed ones are now its children.
-        processes.reap();
         processes.let_go();
         Exit::now(how(ended), readers.finish().await)
     }

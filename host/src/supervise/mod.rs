@@ -16,8 +16,10 @@ mod machine;
 mod output;
 mod recorder;
 mod ring;
+mod starts;
 mod supervisor;
 mod task;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub use machine::{system, usage};
 pub use output::{Line, LineSink, Output, print_lines};
 pub use recorder::recorder;
 pub use ring::{KEPT_LINES, KeptLine, LinePage, Ring};
+pub use starts::{Starts, TURN};
 pub use supervisor::Supervisor;
 
 /// Whether a program that ended by itself is started again. A program that was stopped on purpose never is.
@@ -55,8 +58,8 @@ pub enum Restart {
 pub struct Policy {
     /// Whether it is started again.
     pub restart: Restart,
-    /// The wait before the first restart. It doubles with each further one. Half of each wait is random, so that many servers that failed together do
-    /// not start together.
+    /// The wait before the first restart. It doubles with each further one. Half of each wait is random, so that a few servers that failed together
+    /// do not start together. Many are spread by [`Starts`].
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
@@ -94,6 +97,8 @@ pub struct Spec {
     /// Variables, each `NAME=value`, by which processes that an earlier run left behind are recognised. Processes that have all of them are killed
     /// before each start. If empty, none is killed.
     pub leftovers: Vec<String>,
+    /// The turns that it is started by, shared with the other programs of this host or this machine.
+    pub starts: Starts,
 }
 
 /// What a program finds on its standard input.
@@ -130,6 +135,8 @@ pub enum Phase {
     Stopping(u32),
     /// It has ended, and is started again after a wait of that length.
     BackingOff(Duration),
+    /// It is to be started, and waits so long for its turn, because many others are started ([`Starts`]).
+    Waiting(Duration),
     /// It has ended and is not started again.
     Exited(DownReason),
 }
@@ -159,6 +166,8 @@ pub struct Exit {
 /// Something that happened to a program. A watcher is told of each; a reader of [`Status`] may miss some.
 #[derive(Debug)]
 pub enum Happened<'a> {
+    /// It is to be started, and its turn has not come.
+    Waits,
     /// It was started.
     Started {
         /// The new process.
@@ -204,19 +213,18 @@ impl Status {
         match self.phase {
             Phase::Starting(pid) => pid,
             Phase::Running(pid) | Phase::Stopping(pid) => Some(pid),
-            Phase::BackingOff(_) | Phase::Exited(_) => None,
+            Phase::BackingOff(_) | Phase::Waiting(_) | Phase::Exited(_) => None,
         }
     }
-}
 
-impl Phase {
     /// The word for `process.stats`.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Phase::Starting(_) => "starting",
+        match self.phase {
             Phase::Running(_) => "running",
             Phase::Stopping(_) => "stopping",
             Phase::BackingOff(_) => "backing-off",
+            Phase::Waiting(_) if self.last_exit.is_some() => "backing-off",
+            Phase::Starting(_) | Phase::Waiting(_) => "starting",
             Phase::Exited(_) => "exited",
         }
     }

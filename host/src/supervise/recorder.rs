@@ -21,7 +21,7 @@ fn event(happened: &Happened<'_>, what: &str, quiet: bool) -> Option<Event> {
             metrics::counter!("pomelo_program_restarts_total").increment(1);
             Some(Event::new(kind::RESTART, format!("{what} runs again, as process {pid}")))
         }
-        Happened::Started { again: false, .. } => None,
+        Happened::Waits | Happened::Started { again: false, .. } => None,
         Happened::Ended { exit, asked, .. } if quiet && (*asked || exit.how == How::Code(0)) => None,
         Happened::Ended { exit, asked, back } => {
             let (kind, then) = match (asked, back) {

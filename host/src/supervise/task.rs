@@ -13,10 +13,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Sleep, sleep};
 
 use super::group::Group;
+use super::starts::Why;
 use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
-use crate::util::Backoff;
-use crate::util::backoff::jittered;
 
 /// Takes the answer to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -54,9 +53,9 @@ pub(super) struct Task {
     pub(super) inbox: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Status>,
     /// Failures in a row: ends before [`super::Policy::healthy_after`].
-    failures: u32,
+    pub(super) failures: u32,
     /// Told when a program that was only prepared is to be started; absent if it is started at once.
-    prepared: Option<Arc<Notify>>,
+    pub(super) prepared: Option<Arc<Notify>>,
     /// Whether a first start was tried. Later starts are restarts.
     launched: bool,
     /// Replies to those who wait for the program to be started.
@@ -65,6 +64,8 @@ pub(super) struct Task {
 
 /// What the task does next.
 pub(super) enum Next {
+    /// It waits for the program's turn.
+    Turn(Why),
     /// It starts the program.
     Launch,
     /// It waits before it starts the program.
@@ -94,20 +95,12 @@ impl Task {
         let mut next = self.first().await;
         loop {
             next = match next {
+                Next::Turn(why) => self.turn(why).await,
                 Next::Launch => self.launch().await,
                 Next::BackOff => self.back_off().await,
                 Next::Down(reason) => self.down(reason).await,
                 Next::Over => return,
             };
-        }
-    }
-
-    /// Waits until a program that was only prepared may be started. A stop that comes before that wins.
-    async fn first(&mut self) -> Next {
-        let Some(prepared) = self.prepared.take() else { return Next::Launch };
-        tokio::select! {
-            () = prepared.notified() => Next::Launch,
-            command = self.inbox.recv() => self.while_it_waits(command),
         }
     }
 
@@ -195,54 +188,6 @@ impl Task {
         Some(format!("{} for {}", contact.awaited(), in_words(contact.ready_timeout())))
     }
 
-    /// Takes a command that comes before the program is started.
-    fn while_it_waits(&mut self, command: Option<Command>) -> Next {
-        match command {
-            Some(Command::Start(reply) | Command::Restart(reply)) => {
-                self.starting.push(reply);
-                Next::Launch
-            }
-            Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
-            None => Next::Over,
-        }
-    }
-
-    /// Waits until it is time to try again.
-    async fn back_off(&mut self) -> Next {
-        let policy = &self.spec.policy;
-        let backoff = Backoff::new(policy.backoff_min, policy.backoff_max);
-        let wait = jittered(backoff.after(self.failures), rand::random());
-        self.phase(Phase::BackingOff(wait));
-        tokio::select! {
-            () = sleep(wait) => Next::Launch,
-            command = self.inbox.recv() => self.while_it_waits(command),
-        }
-    }
-
-    /// Waits for a command to start the program.
-    async fn down(&mut self, reason: DownReason) -> Next {
-        match self.inbox.recv().await {
-            Some(Command::Restart(reply)) if reason == DownReason::Stopped => {
-                let what = format!("{} was stopped for good", self.spec.id);
-                let _ = reply.send(Err(Failure::new(code::NOT_AVAILABLE, what)));
-                Next::Down(reason)
-            }
-            Some(Command::Start(reply) | Command::Restart(reply)) => {
-                self.failures = 0;
-                self.starting.push(reply);
-                Next::Launch
-            }
-            Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
-            None => Next::Over,
-        }
-    }
-
-    fn stay_down(&mut self, reply: Reply<()>) -> Next {
-        self.phase(Phase::Exited(DownReason::Stopped));
-        let _ = reply.send(Ok(()));
-        Next::Down(DownReason::Stopped)
-    }
-
     /// Decides whether a program is started again that ended by itself, or that was ended because it failed. A program that was ended because it failed
     /// has failed, whatever its exit code.
     fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
@@ -283,6 +228,12 @@ impl Task {
         for reply in self.starting.drain(..) {
             let _ = reply.send(answer.clone());
         }
+    }
+
+    /// Answers those who wait for the program to be started that it was stopped.
+    pub(super) fn answer_stopped(&mut self) {
+        let what = format!("{} was stopped meanwhile", self.spec.id);
+        self.answer_starting(&Err(Failure::new(code::NOT_AVAILABLE, what)));
     }
 
     pub(super) fn phase(&self, phase: Phase) {

@@ -38,6 +38,7 @@ fn shell(script: &str, policy: Policy) -> (Spec, mpsc::Receiver<Line>) {
         input: Input::Empty,
         cpus: Vec::new(),
         leftovers: Vec::new(),
+        starts: Starts::unlimited(),
     };
     (spec, lines)
 }
@@ -312,4 +313,44 @@ async fn a_killed_host_leaves_no_orphan() {
     assert!(pids.len() == 2 && pids.iter().all(|pid| runs(pid)), "{pids:?}");
     host.kill().await.unwrap();
     eventually("the program and its child end", || !pids.iter().any(|pid| runs(pid))).await;
+}
+
+#[tokio::test]
+async fn a_program_waits_for_its_turn_and_whoever_acts_on_it_does_not() {
+    let (later, free) = (LONG * 20, Duration::ZERO);
+    let waits = |status: &Status| matches!(status.phase, Phase::Waiting(_));
+    let script = "echo up; while :; do sleep 0.01; done";
+
+    // A first start waits. A stop wins at once, a kill too.
+    let (spec, _lines) = shell(script, policy(Restart::Always));
+    let starts = Starts::per_second(5, None).used_up(later, free);
+    let supervisor = launch(Spec { starts: starts.clone(), ..spec });
+    assert_eq!(until(&supervisor, waits).await.pid(), None);
+    supervisor.stop().await.unwrap();
+    assert_eq!(supervisor.status().borrow().phase, Phase::Exited(DownReason::Stopped));
+    // One that is ordered waits as well, and is answered once it is started or stopped.
+    let ordered = {
+        let supervisor = supervisor.clone();
+        tokio::spawn(async move { supervisor.start().await })
+    };
+    until(&supervisor, waits).await;
+    supervisor.kill().await.unwrap();
+    assert_eq!(ordered.await.unwrap().unwrap_err().code, code::NOT_AVAILABLE);
+
+    // A restart is answered at once.
+    let (spec, _lines) = shell(script, policy(Restart::Always));
+    let supervisor = launch(Spec { starts, ..spec });
+    until(&supervisor, waits).await;
+    let pid = supervisor.restart().await.unwrap();
+    assert_ne!(supervisor.restart().await.unwrap(), pid, "also while it runs");
+    supervisor.stop().await.unwrap();
+
+    // One that has ended waits, and an order does not wait behind such.
+    let (spec, _lines) = shell("exit 3", policy(Restart::Always));
+    let supervisor = launch(Spec { starts: Starts::per_second(5, None).used_up(free, later), ..spec });
+    let status = until(&supervisor, waits).await;
+    assert_eq!((status.restarts, status.last_exit.map(|exit| exit.how)), (0, Some(How::Code(3))));
+    supervisor.start().await.unwrap();
+    until(&supervisor, |status| status.restarts == 1).await;
+    drop(supervisor);
 }

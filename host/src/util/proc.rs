@@ -75,11 +75,11 @@ pub struct BlockDevice {
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    block_devices, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, boot_id, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
 };
 #[cfg(not(target_os = "linux"))]
 pub use other::{
-    block_devices, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, boot_id, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
 };
 
 #[cfg(target_os = "linux")]
@@ -186,6 +186,12 @@ mod linux {
         procfs::diskstats().unwrap_or_default().into_iter().map(device).collect()
     }
 
+    /// What tells the machine's run since it was started from every other; empty where that is not told.
+    pub fn boot_id() -> String {
+        let id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
+        id.trim().to_owned()
+    }
+
     /// Whether this process ignores SIGHUP, by its own decision or that of whoever started it.
     pub fn ignores_hangup() -> bool {
         // Signals are counted from 1, and SIGHUP is the first.
@@ -224,6 +230,10 @@ mod other {
 
     pub fn block_devices() -> Vec<BlockDevice> {
         Vec::new()
+    }
+
+    pub fn boot_id() -> String {
+        String::new()
     }
 
     pub fn ignores_hangup() -> bool {

@@ -58,17 +58,9 @@ impl ProcessGroup {
         self.child.inner_mut().wait().await
     }
 
-    /// Whether nothing of the group is left.
-    pub fn is_empty(&mut self) -> bool {
-        self.reap();
+    /// Whether nothing of the group is left, not even a process that has ended and that its parent has not waited for.
+    pub fn is_empty(&self) -> bool {
         i32::try_from(self.id).is_ok_and(|id| killpg(Pid::from_raw(id), None).is_err())
-    }
-
-    /// Reaps the processes of the group that have ended. Where this process is the system's first, nobody else does, because it inherits what the
-    /// leader left behind.
-    pub fn reap(&mut self) {
-        // Nothing can be reaped where nothing left is a child of this process.
-        let _ = self.child.try_wait();
     }
 
     /// Sends a signal to the whole group.

@@ -1,7 +1,7 @@
 //! `logs`: reads what servers' programs write. The monitor of a server is asked first. Where there is none, because the server is down, the master reads
 //! what is kept on its machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pomelo_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,14 @@ const SERVERS: usize = 200;
 /// What is read of a server's `info`.
 #[derive(Deserialize)]
 struct Info {
+    #[serde(rename = "serverType")]
+    server_type: String,
+}
+
+/// What is read of the fleet's record of a server.
+#[derive(Deserialize)]
+struct Known {
+    id: String,
     #[serde(rename = "serverType")]
     server_type: String,
 }
@@ -114,11 +122,18 @@ pub fn of_several(
     wanted: &Wanted,
     since: Since,
 ) -> Result<Merged> {
-    let (mut ids, failed) = single(ids);
+    let (ids, failed) = single(ids);
+    let mut ids: BTreeSet<String> = ids.into_iter().collect();
     let table = agent.cluster().servers::<Info>()?;
     if let Some(server_type) = &server_type {
         let of_type = table.servers.iter().filter(|(_, info)| info.server_type == *server_type);
         ids.extend(of_type.map(|(id, _)| id.clone()));
+        // Those that are down are in the fleet alone.
+        let fleet = match agent.starter().servers::<Vec<Known>>() {
+            Err(failure) if failure.code() == "not-available" => Vec::new(),
+            servers => servers?,
+        };
+        ids.extend(fleet.into_iter().filter(|known| known.server_type == *server_type).map(|known| known.id));
     }
     if ids.is_empty() && failed.is_empty() {
         return Err(match server_type {

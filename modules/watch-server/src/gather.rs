@@ -15,6 +15,21 @@ pub struct Gathered {
     msg: BTreeMap<String, Members>,
     /// Why each of the others did not answer.
     missing: BTreeMap<String, String>,
+    /// The servers of the fleet, also those that do not run; absent where the master keeps none, and for other questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers: Option<Vec<Known>>,
+}
+
+/// A server, as the master knows it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Known {
+    id: String,
+    server_type: String,
+    state: String,
+    since: u64,
+    #[serde(default)]
+    why: String,
 }
 
 /// What the master knows of a server, as far as it is needed here.
@@ -52,6 +67,10 @@ pub fn servers(agent: &Agent, question: &Question<&str>, timeout: Duration) -> R
             row.extend(port.map(|port| ("port".to_owned(), port)));
         }
     }
+    gathered.servers = match agent.starter().servers() {
+        Err(failure) if failure.code() == "not-available" => None,
+        servers => Some(servers?),
+    };
     Ok(gathered)
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | `comd` | level | context | `param` | answer |
 //! |---|---|---|---|---|
-//! | `servers` | 2 | any: always all | | `{"msg": {id: {serverId, serverType, host, port, pid, heapUsed, uptime}}, "missing"}` |
+//! | `servers` | 2 | any: always all | | `{"msg": {id: {serverId, serverType, host, port, pid, heapUsed, uptime}}, "missing", "servers": [{id, serverType, state, since, why}]}` |
 //! | `connections`, `logins` | 2 | `all` frontend servers, or one | | `{"msg": {id: {serverId, totalConnCount, loginedCount, loginedList}}, "missing"}` |
 //! | `modules` | 2 | `all`: the master; or a server | | `{"msg": [module id]}` |
 //! | `status` | 2 | a server | | `{"msg": {serverId, body}}`, the process's figures; `application` in them is what the application says |
@@ -20,8 +20,8 @@
 //! | `memory` | 1 | a server | | what the application's `memory` says, or a sentence with the process's figures |
 //!
 //! `heapUsed` is in megabytes and `uptime` in minutes, both as texts with two decimals. If several servers were asked, `missing` names those that did not
-//! answer, with the reasons. If none answered, or the only one that was asked did not, the request fails. If an application does not offer something, a
-//! sentence says so. The interface `application` names the functions that are called.
+//! answer, with the reasons. `servers` has all servers of the fleet, also those that do not run. If none answered, or the only one that was asked did
+//! not, the request fails. If an application does not offer something, a sentence says so. The interface `application` names the functions that are called.
 //!
 //! Options, in milliseconds: `timeout` (2000), how long the master waits for servers. For `run` and `cpu` it waits as long as the call may take.
 

@@ -97,7 +97,7 @@ fn s4_c1_w5_the_demo_runs_heals_itself_and_ends_whole() {
     // Ctrl-C, or a SIGTERM, leaves nothing behind.
     let programs: Vec<u32> = everybody.iter().map(|id| pid(&listed, id)).collect();
     let monitors: Vec<u32> = programs.iter().map(|pid| parent(*pid)).collect();
-    assert!(monitors.iter().all(|pid| command_line(*pid).contains(" monitor --quiet --demo ")));
+    assert!(monitors.iter().all(|pid| command_line(*pid).contains(" monitor --quiet --poll --demo ")));
     demo.hosts[0].signal(Signal::SIGTERM);
     assert_eq!(demo.hosts[0].ended().code(), Some(0));
     programs.into_iter().chain(monitors).for_each(gone);

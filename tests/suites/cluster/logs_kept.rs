@@ -70,6 +70,14 @@ fn lines_are_chosen_by_pattern_and_time_and_those_of_a_type_are_merged() {
     assert_eq!(cluster.done(&["logs", "chat-1", "--since", "2199-01-01T00:00:00Z"]), "");
     let wrong = cluster.ask(&["logs", "chat-1", "--since", "yesterday"]);
     assert_eq!((wrong.code, wrong.err.contains("so long ago")), (Some(2), true), "{wrong:?}");
+    cluster.done(&["stop", "chat-2"]);
+    eventually("it has left", || cluster.list().get("chat-2").is_none().then_some(()));
+    let all = cluster.done(&["logs", "--type", "chat"]);
+    assert!(
+        all.contains("[chat-1] one says 3\n") && all.contains("[chat-2] two says 3\n"),
+        "also of one that is down: {all}"
+    );
+    assert_eq!(cluster.ask(&["logs", "--type", "nothing"]).code, Some(1));
 }
 
 #[test]

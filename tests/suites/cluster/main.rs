@@ -11,6 +11,7 @@ mod console;
 mod conversation;
 mod demo;
 mod drain;
+mod first_process;
 mod fleet_surfaces;
 mod journal;
 mod lifecycle;
@@ -31,6 +32,7 @@ mod shutdown;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
+mod turns;
 mod twenty;
 mod two_starts;
 mod watching;

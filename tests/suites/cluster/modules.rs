@@ -93,3 +93,25 @@ fn t_the_tutorials_module_asks_all_monitors_and_gives_what_it_keeps() {
         done.out.contains("chat-1").then_some(())
     });
 }
+
+/// How many instances of inotify a process has.
+fn inotify(pid: u32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+    open.filter(|target| target.to_string_lossy().contains("inotify")).count()
+}
+
+#[test]
+fn monitors_that_the_master_has_begun_take_none_of_the_systems_few_watches() {
+    let servers = json!({"chat": [{"id": "chat-1", "script": GRACEFUL}, {"id": "chat-2", "script": GRACEFUL}]});
+    let mut cluster = Cluster::configured(servers, SETTINGS);
+    // It runs as the process of `env`, which has become it.
+    cluster.host("start", &[]);
+    let listed = cluster.wait_for(&["chat-1", "chat-2"]);
+    let monitors = ["chat-1", "chat-2"].map(|id| parent(pid(&listed, id)));
+    assert_eq!((inotify(cluster.hosts[0].pid()), monitors.map(inotify)), (1, [0, 0]));
+    // One that somebody else begins waits for the system's events.
+    cluster.done(&["stop", "chat-2"]);
+    cluster.host("monitor", &["--id", "chat-2"]);
+    cluster.wait_for(&["chat-1", "chat-2"]);
+    assert_eq!(inotify(cluster.hosts[1].pid()), 1);
+}

@@ -54,6 +54,39 @@ fn a5_a_pipe_is_obeyed_line_by_line() {
 }
 
 #[test]
+fn the_fleet_is_seen_and_drained_from_the_shell() {
+    let cluster = two_servers();
+    let commands =
+        "stop chat-1\nshow servers\nuse chat-1\ndescribe\nuse all\ndrain type gate\ndescribe gate-1\njobs\njobs 2\n";
+    let done = run_with_input(shell(&cluster, &[]), commands);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    let line = |begins: &str, has: &str| {
+        let found = done.out.lines().any(|line| line.starts_with(begins) && line.contains(has));
+        assert!(found, "no line {begins} … {has} in {}", done.out);
+    };
+    line("chat-1 ", "stopped");
+    line("gate-1 ", "running");
+    line("drained: gate-1", "");
+    line("state", "stopped");
+    line("wanted", "down by admin");
+    line("job 2: stop by admin", "done");
+    assert!(done.out.lines().any(|line| line.contains(" drain ") && line.contains(" done ")), "{}", done.out);
+    let json = run_with_input(shell(&cluster, &["--json"]), "describe gate-1\njobs\n");
+    let lines: Vec<Value> = json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["server"]["state"], "stopped");
+    assert_eq!(lines[1][0]["kind"], "drain");
+    // What is not meant is said with the forms of the command.
+    for (wrong, why) in
+        [("drain", "`all`"), ("undrain", "which servers"), ("jobs x", "a number"), ("describe", "use <serverId>")]
+    {
+        let done = run_with_input(shell(&cluster, &[]), &format!("{wrong}\n"));
+        assert_eq!((done.code, done.err.contains(why)), (Some(2), true), "{wrong}: {done:?}");
+    }
+    let done = run_with_input(shell(&cluster, &[]), "undrain nobody\n");
+    assert_eq!((done.code, done.err.contains("nobody")), (Some(1), true), "{done:?}");
+}
+
+#[test]
 fn a5_the_exit_code_tells_whether_any_command_failed() {
     let cluster = two_servers();
     let fails: [(&str, i32, &str); 12] = [

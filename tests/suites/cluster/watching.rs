@@ -30,6 +30,11 @@ fn p_watchserver_looks_into_real_servers_and_turns_their_settings() {
     assert_eq!(row["pid"], cluster.pid("chat-1"));
     assert!(row["heapUsed"].as_str().unwrap().parse::<f64>().unwrap() > 0.0, "{row}");
     assert_eq!(rows["msg"]["master"]["serverType"], "master");
+    let of_fleet = |rows: &Value, id: &str| {
+        let servers = rows["servers"].as_array().unwrap();
+        servers.iter().find(|server| server["id"] == id).cloned().unwrap()
+    };
+    assert_eq!(of_fleet(&rows, "chat-1")["state"], "running");
 
     let mut user = Conversation::with(user_port);
     user.say("login ann");
@@ -55,6 +60,12 @@ fn p_watchserver_looks_into_real_servers_and_turns_their_settings() {
     assert!(memory.as_str().unwrap().starts_with("chat-1: rss "), "{memory}");
     let unknown = watch(&cluster, "get", "chat-1", json!("nothing")).unwrap_err();
     assert!(unknown.contains("nothing"), "the application's own failure arrives: {unknown}");
+
+    // One that is down has a row in the fleet, and none of pomelo's.
+    cluster.done(&["stop", "chat-1"]);
+    let rows = watch(&cluster, "servers", "all", Value::Null).unwrap();
+    assert_eq!((of_fleet(&rows, "chat-1")["state"].as_str(), rows["msg"].get("chat-1")), (Some("stopped"), None));
+    assert_eq!(rows["missing"], json!({}));
 }
 
 #[test]

@@ -158,7 +158,7 @@ pub(in crate::cli) enum AdminCommand {
         /// Server ids
         #[arg(required_unless_present = "server_type")]
         ids: Vec<String>,
-        /// Show the lines of the servers of this type that run
+        /// Show the lines of the servers of this type
         #[arg(long = "type", short = 't', conflicts_with = "ids")]
         server_type: Option<String>,
         /// Keep printing new lines

@@ -100,6 +100,9 @@ pub(in crate::cli) struct MonitorArgs {
     /// The texts of the configuration's files as a master has them in force, in place of the files themselves
     #[arg(long, hide = true, requires = "config")]
     pub files: Option<PathBuf>,
+    /// Look at the modules' directory once a second, because the system has too few watches for many monitors
+    #[arg(long, hide = true)]
+    pub poll: bool,
     /// A server that was added to the configuration: its members, JSON
     #[arg(long, hide = true)]
     pub server: Option<String>,

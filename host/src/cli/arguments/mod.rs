@@ -22,15 +22,17 @@ const AFTER_HELP: &str = "\
 Without a configuration `pomelo start` runs a demo cluster.
 
 Exit codes:
-  0  done
-  1  the command failed, or the cluster refused it
-  2  wrong arguments or configuration
-  3  no master can be reached
-  4  the master refuses the user
-  5  no answer in time
-  6  a monitor's program has ended, and its `restart` policy does not start it again
-  7  standard output cannot be written to; what was asked for may have been done
-  8  the server runs already under another monitor; nothing was started
+  0    done
+  1    the command failed, or the cluster refused it
+  2    wrong arguments or configuration
+  3    no master can be reached
+  4    the master refuses the user
+  5    no answer in time
+  6    a monitor's program has ended, and its `restart` policy does not start it again
+  7    standard output cannot be written to; what was asked for may have been done
+  8    the server runs already under another monitor; nothing was started
+  130  Ctrl-C ended the command, and an order that the master has taken goes on;
+       or a second SIGTERM or SIGINT ended a host at once
 
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_LOG=info,pomelo::call=debug shows every call of a handler.
@@ -62,6 +64,15 @@ pub(super) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_has_all_exit_codes() {
+        use crate::cli::exit::{INTERRUPTED, UNPRINTED};
+        use crate::monitor::{GIVEN_UP, RUNS_ALREADY};
+        for code in (0..=5).chain([GIVEN_UP, UNPRINTED, RUNS_ALREADY, INTERRUPTED]) {
+            assert!(AFTER_HELP.contains(&format!("\n  {code:<3}  ")), "{code}");
+        }
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

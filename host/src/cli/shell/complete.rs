@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a5_commands_servers_modules_and_sub_words_are_completed() {
-        let cases: [(&str, &[&str]); 20] = [
+        let cases: [(&str, &[&str]); 26] = [
             ("addC", &["addCron"]),
             ("st", &["stop"]),
             ("  us", &["use"]),
@@ -143,6 +143,12 @@ mod tests {
             ("add server", &["serverType="]),
             ("events --", &["--since"]),
             ("logs ", &["-f", "-n", "chat-1", "gate-1"]),
+            ("describe ga", &["gate-1"]),
+            ("describe gate-1 ", &[]),
+            ("drain ", &["all", "chat-1", "gate-1", "type"]),
+            ("und", &["undrain"]),
+            ("undrain chat-1 ", &["chat-1", "gate-1"]),
+            ("jobs 7 --c", &["--cancel"]),
             ("nonsense ", &[]),
         ];
         for (before, expected) in cases {

@@ -173,11 +173,15 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     .partition(|key| *key == "drain_ms");
     say("[watch]", drain, AtOnce);
     say("[watch]", rest, NewMaster);
-    let supervise = differing!(Supervise, supervise, &after.supervise, {
+    // Monitors take it when they start the next time, and the starter when there is a new master.
+    let (starts, supervise): (Vec<_>, Vec<_>) = differing!(Supervise, supervise, &after.supervise, {
         stop_deadline: "stop_deadline_ms", backoff_min: "backoff_min_ms", backoff_max: "backoff_max_ms",
         healthy_after: "healthy_after_ms", ready_delay: "ready_delay_ms", ready: "ready", ready_timeout: "ready_timeout_ms", drain: "drain_ms",
-        output_lines: "output_lines", restart: "restart",
-    });
+        output_lines: "output_lines", restart: "restart", starts_per_s: "starts_per_s",
+    })
+    .into_iter()
+    .partition(|key| *key == "starts_per_s");
+    say("[supervise]", starts, NewMaster);
     say("[supervise]", supervise, NextStart);
     let master = differing!(MasterTimes, master, &after.master, {
         grace: "grace_ms", event_window: "event_window_ms", events: "events", mass_loss_share: "mass_loss_share",
@@ -246,7 +250,7 @@ pub(super) fn applied(in_force: &Settings, files: &Settings) -> Settings {
     settings.scripts.limits = limited(&files.scripts.limits, &in_force.scripts.limits);
     settings.modules.allow_replace_builtin = files.modules.allow_replace_builtin;
     settings.watch.drain = files.watch.drain;
-    settings.supervise.clone_from(&files.supervise);
+    settings.supervise = Supervise { starts_per_s: in_force.supervise.starts_per_s, ..files.supervise.clone() };
     settings.logs = files.logs;
     settings.monitor_http = files.monitor_http;
     settings.command_levels.clone_from(&files.command_levels);

@@ -101,7 +101,7 @@ fn a_cron_of_a_type_changes_all_servers_of_the_type() {
 
 #[test]
 fn settings_are_named_with_who_takes_them() {
-    let toml = "[limits]\ncpu_ms = 500\n[supervise]\nrestart = 'never'\nready = 'port'\n[network]\nping_interval_ms = 700\n\
+    let toml = "[limits]\ncpu_ms = 500\n[supervise]\nrestart = 'never'\nready = 'port'\nstarts_per_s = 5\n[network]\nping_interval_ms = 700\n\
                 [commands.levels]\nlist = 1\n[watch]\ndrain_ms = 5\npoll = true\n[modules]\nallow_replace_builtin = true\n\
                 [metrics]\ntoken = 'a-token-of-sixteen-bytes'\n[ssh]\n[module.probe]\ninterval = 7\ngrants = ['cluster']\n\
                 [module.probe.options]\nunit = 'x'\n[module.probe.levels]\nlist = 2\n[module.probe.limits]\nqueue = 3\n\
@@ -126,6 +126,7 @@ fn settings_are_named_with_who_takes_them() {
         [
             "[network] ping_interval_ms",
             "[watch] poll",
+            "[supervise] starts_per_s",
             "[ssh] (new)",
             "[metrics] token",
             "[module.big] limits.memory_mib",

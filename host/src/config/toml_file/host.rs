@@ -62,6 +62,10 @@ pub(super) fn supervise(mut table: Table<'_>) -> Supervise {
         ready_timeout: table.millis("ready_timeout_ms", default.ready_timeout, 1..=DAY_MS),
         output_lines: table.size("output_lines", default.output_lines, 1, 1..=100_000),
         restart: restart.and_then(|(word, at)| restart_word(table.file, word, at)).unwrap_or(default.restart),
+        starts_per_s: {
+            let rate = table.number("starts_per_s", default.starts_per_s.into(), 1..=10_000);
+            u32::try_from(rate).unwrap_or(default.starts_per_s)
+        },
     };
     if supervise.backoff_min > supervise.backoff_max {
         table.file.fault(

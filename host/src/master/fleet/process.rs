@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::fleet::{End, Fleet, Happening, Input, LastExit, State};
 use crate::monitor::GIVEN_UP;
-use crate::supervise::{Exit, Happened, How, Watcher};
+use crate::supervise::{Exit, Happened, How, TURN, Watcher};
 
 /// Why a server has failed whose monitor could not say it.
 const UNTOLD: &str = "its program has ended, and its monitor could not tell the master how; its log has the last lines";
@@ -14,6 +14,8 @@ const UNTOLD: &str = "its program has ended, and its monitor could not tell the 
 pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) -> Watcher {
     Arc::new(move |happened| {
         match happened {
+            // It is wanted up as before, and there is more to say of it.
+            Happened::Waits => fleet.input(&id, None, Input::Up, Happening::why(TURN)),
             Happened::Started { .. } => fleet.input(&id, None, Input::Launched, Happening::default()),
             Happened::Ended { exit, back, .. } => {
                 let (end, mut happening) = ended(exit, *back, what);

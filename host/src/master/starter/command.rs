@@ -15,7 +15,7 @@ use crate::config::{Config, DEMO_TOKEN_VARIABLE, Origin, Server, Ssh};
 use crate::failure::{Failure, code};
 use crate::journal::Journal;
 use crate::monitor;
-use crate::supervise::{Input, Output, Policy, Spec};
+use crate::supervise::{Input, Output, Policy, Spec, Starts};
 use crate::wire::raw;
 
 /// How long a monitor may take beyond its program's deadline, to tell its master and end.
@@ -34,6 +34,8 @@ pub(super) struct Commands {
     there: Vec<String>,
     ssh: Ssh,
     policy: Policy,
+    /// The turns of all that is started by these commands.
+    starts: Starts,
     /// With these exit codes a monitor says that it is not to be started again.
     final_codes: Vec<i32>,
     /// How the servers of a pomelo application are run, which have no command of their own.
@@ -55,7 +57,9 @@ impl Commands {
         let mut env = BTreeMap::new();
         // The master reports servers that come and go, so that monitors report only trouble in the same terminal. An argument and no variable,
         // because their programs would inherit a variable.
-        let quiet = ["monitor".to_owned(), "--quiet".into()];
+        //
+        // The system has watches for some hundred processes of a user at most, so that monitors look at the modules' directory themselves.
+        let quiet = ["monitor", "--quiet", "--poll"].map(str::to_owned);
         let mut there = ssh.program.clone().map_or_else(|| program.clone(), |program| vec![program]);
         let mut here = program;
         here.extend(quiet.clone());
@@ -85,7 +89,8 @@ impl Commands {
         there.push("--attached".into());
         policy.stop_deadline += MARGIN;
         let final_codes = vec![monitor::GIVEN_UP.into()];
-        Ok(Commands { here, env, there, ssh, policy, final_codes, pomelo: App::new(config)? })
+        let starts = Starts::per_second(config.settings.supervise.starts_per_s, None);
+        Ok(Commands { here, env, there, ssh, policy, starts, final_codes, pomelo: App::new(config)? })
     }
 
     /// Monitors of this machine read their configuration from that file, as [`Texts::write`](crate::config::Texts::write) has written it.
@@ -120,7 +125,7 @@ impl Commands {
     /// If `ssh` would read the host as something else.
     pub(super) fn spec(&self, server: &Server, added: bool, by_ssh: bool, journal: &Journal) -> Result<Spec, Failure> {
         if let Some(app) = self.pomelo.as_ref().filter(|_| server.launch.is_none()) {
-            let spec = app.spec(server, journal);
+            let spec = app.spec(server, journal, self.starts.clone());
             if !by_ssh {
                 return Ok(spec);
             }
@@ -156,6 +161,7 @@ impl Commands {
             input: if by_ssh { Input::Open } else { Input::Empty },
             cpus: Vec::new(),
             leftovers: Vec::new(),
+            starts: self.starts.clone(),
         })
     }
 

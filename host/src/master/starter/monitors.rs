@@ -106,8 +106,8 @@ impl Begun {
 
 impl ServerStarter {
     /// A starter for the servers of a configuration, and for those that were `added` to it before. Monitors run as this very
-    /// program, with the arguments `monitor --quiet --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo` instead of
-    /// the configuration's for the demo cluster. `master` is where the master really listens.
+    /// program, with the arguments `monitor --quiet --poll --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo`
+    /// instead of the configuration's for the demo cluster. `master` is where the master really listens.
     ///
     /// # Errors
     /// Where the path of this program, of the configuration or of the modules' directory cannot be found or is not Unicode.

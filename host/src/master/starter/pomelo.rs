@@ -11,7 +11,7 @@ use crate::config::{Config, Origin, Server};
 use crate::failure::Failure;
 use crate::journal::{Event, Journal, kind};
 use crate::supervise::kept_output::OutputFile;
-use crate::supervise::{Input, Output, Policy, Restart, Ring, Spec, print_lines};
+use crate::supervise::{Input, Output, Policy, Restart, Ring, Spec, Starts, print_lines};
 
 /// The exit code of a pomelo server that was killed on purpose: -1.
 const KILLED: i32 = 255;
@@ -42,7 +42,7 @@ impl App {
     }
 
     /// What is run for a server. Its members are arguments, as pomelo's own starter has them. A server that ends in order was stopped, and stays down.
-    pub(super) fn spec(&self, server: &Server, journal: &Journal) -> Spec {
+    pub(super) fn spec(&self, server: &Server, journal: &Journal, starts: Starts) -> Spec {
         let restart = if server.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
         Spec {
             id: server.id.clone(),
@@ -56,6 +56,7 @@ impl App {
             input: Input::Empty,
             cpus: server.cpus.clone(),
             leftovers: Vec::new(),
+            starts,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::config::{Config, Launch, Ready, Settings};
 use crate::journal::Journal;
 use crate::monitor::Monitor;
 use crate::plugin::capability::Services;
-use crate::supervise::{DownReason, LineSink};
+use crate::supervise::{DownReason, LineSink, Starts};
 use crate::wire::{Info, Phase};
 
 /// How long a monitor whose program has ended for good waits for a master that it can tell so. Where hundreds of monitors start together, the last of them
@@ -109,6 +109,7 @@ impl Wanted<'_> {
             force: false,
             dir: self.config.and_then(|config| config.data_dir(self.id)),
             journal: Journal::default(),
+            starts: Starts::unlimited(),
         }
     }
 }

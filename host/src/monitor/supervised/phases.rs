@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::drain::Draining;
-use crate::supervise::{self, DownReason, How, Status};
+use crate::supervise::{self, DownReason, How, Status, TURN};
 use crate::wire::{Phase, PhaseExit, PhaseName};
 
 /// What a monitor's link follows.
@@ -53,6 +53,9 @@ fn phase_of(status: &Status) -> Phase {
         supervise::Phase::Running(_) => (PhaseName::Running, None),
         supervise::Phase::Stopping(_) => (PhaseName::Stopping, None),
         supervise::Phase::BackingOff(wait) => (PhaseName::BackingOff, Some(*wait)),
+        // One that has ended still backs off, a little longer.
+        supervise::Phase::Waiting(wait) if exit.is_some() => (PhaseName::BackingOff, Some(*wait)),
+        supervise::Phase::Waiting(_) => (PhaseName::Starting, None),
         // A program that ended with code 0 and is not to be started again has done what it was for.
         supervise::Phase::Exited(DownReason::GivenUp)
             if exit.is_some_and(|exit| exit.how != How::Code(0) || exit.why.is_some()) =>
@@ -62,8 +65,13 @@ fn phase_of(status: &Status) -> Phase {
         supervise::Phase::Exited(_) => (PhaseName::Stopped, None),
     };
     let why = matches!(name, PhaseName::BackingOff | PhaseName::Failed).then_some(exit).flatten();
+    let why = why.map(|exit| exit.why.clone().unwrap_or_else(|| exit.how.to_string()));
+    let why = match status.phase {
+        supervise::Phase::Waiting(_) => Some(why.map_or_else(|| TURN.to_owned(), |why| format!("{why}; {TURN}"))),
+        _ => why,
+    };
     let phase = Phase {
-        why: why.map(|exit| exit.why.clone().unwrap_or_else(|| exit.how.to_string())),
+        why,
         pid: status.pid(),
         restarts: status.restarts,
         retry_ms: wait.map(millis),
@@ -102,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_phase_says_why_and_what_comes_next() {
-        use supervise::Phase::{BackingOff, Exited, Running, Starting, Stopping};
+        use supervise::Phase::{BackingOff, Exited, Running, Starting, Stopping, Waiting};
         let check = |phase, how: Option<How>, name, pid, why: Option<&str>| {
             let phase = phase_of(&status(phase, how));
             assert_eq!((phase.phase, phase.pid, phase.why.as_deref()), (name, pid, why));
@@ -116,6 +124,16 @@ mod tests {
         let wait = BackingOff(Duration::from_millis(400));
         let waits = check(wait, Some(How::Code(1)), PhaseName::BackingOff, None, Some("ended with code 1"));
         assert_eq!(waits.retry_ms, Some(400));
+        check(Waiting(Duration::from_millis(50)), None, PhaseName::Starting, None, Some(TURN));
+        let why = format!("ended with code 1; {TURN}");
+        let waits = check(
+            Waiting(Duration::from_millis(50)),
+            Some(How::Code(1)),
+            PhaseName::BackingOff,
+            None,
+            Some(why.as_str()),
+        );
+        assert_eq!(waits.retry_ms, Some(50));
         let given_up = Exited(DownReason::GivenUp);
         check(given_up.clone(), Some(How::Signal(9)), PhaseName::Failed, None, Some("was ended by signal 9"));
         check(given_up.clone(), Some(How::Code(0)), PhaseName::Stopped, None, None);

@@ -23,7 +23,8 @@ use crate::monitor::application::{Served, View, control};
 use crate::plugin::capability::{Application, KeptOutput, LastExit, Process, Stats};
 use crate::supervise::kept_output::{self, Query};
 use crate::supervise::{
-    Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Status, Supervisor, recorder, usage,
+    Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Starts, Status, Supervisor, recorder,
+    usage,
 };
 use crate::wire::{Info, PhaseName};
 
@@ -68,6 +69,8 @@ pub struct Program {
     pub dir: Option<PathBuf>,
     /// Where its ends and starts are written down.
     pub journal: Journal,
+    /// The turns that it is started by.
+    pub starts: Starts,
 }
 
 /// Why a program cannot be supervised.
@@ -107,6 +110,7 @@ impl Program {
             force: server.force,
             dir: config.data_dir(&server.id),
             journal: Journal::default(),
+            starts: Starts::per_second(settings.starts_per_s, config.starts_file()),
         })
     }
 }
@@ -277,6 +281,7 @@ fn spec(program: &Program, view: &Path, control: &Path, output: Output) -> Spec 
         output,
         input: Input::Empty,
         cpus: program.cpus.clone(),
+        starts: program.starts.clone(),
         leftovers: if program.force { leftovers(&program.id, &program.master) } else { Vec::new() },
     }
 }
@@ -300,7 +305,7 @@ impl Process for Supervised {
             },
         };
         let drains = matches!(status.phase, Phase::Running(_)) && self.drains.drains(status.pid());
-        let state = if drains { PhaseName::Draining.as_str() } else { status.phase.as_str() };
+        let state = if drains { PhaseName::Draining.as_str() } else { status.as_str() };
         let last_exit = status.last_exit.map(last_exit);
         Ok(Stats { restarts: status.restarts, state, last_exit, ..stats })
     }

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::monitor::application::Functions;
 use crate::monitor::application::control::Client;
 use crate::plugin::capability::Process;
-use crate::supervise::{Line, LineSink, Phase, Policy, Restart};
+use crate::supervise::{Line, LineSink, Phase, Policy, Restart, Starts};
 use crate::wire::PhaseName;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -44,6 +44,7 @@ fn program(script: &str, dir: Option<std::path::PathBuf>) -> (Program, LineSink,
         crons: Vec::new(),
         dir,
         journal: Journal::default(),
+        starts: Starts::unlimited(),
     };
     (program, sink, lines)
 }

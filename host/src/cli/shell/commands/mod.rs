@@ -3,6 +3,7 @@
 mod app;
 mod console;
 mod dump;
+mod fleet;
 mod general;
 mod modules;
 mod scripts;
@@ -39,13 +40,16 @@ pub(super) const ALL: &[&Command] = &[
     &console::ADD,
     &console::ADD_CRON,
     &console::BLACKLIST,
+    &fleet::DESCRIBE,
     &app::DISABLE,
+    &servers::DRAIN,
     &dump::DUMP,
     &app::ENABLE,
     &watch::EVENTS,
     &scripts::EXEC,
     &settings::GET,
     &general::HELP,
+    &fleet::JOBS,
     &servers::KILL,
     &servers::LIST,
     &watch::LOGS,
@@ -58,6 +62,7 @@ pub(super) const ALL: &[&Command] = &[
     &settings::SET,
     &show::SHOW,
     &servers::STOP,
+    &servers::UNDRAIN,
     &general::USE,
 ];
 
@@ -157,7 +162,8 @@ mod tests {
             "help",
             "quit",
         ];
-        for name in names.into_iter().chain(["?", "exit", "list", "restart", "modules", "request", "events", "logs"]) {
+        let others = ["?", "exit", "list", "restart", "modules", "request", "events", "logs"];
+        for name in names.into_iter().chain(others).chain(["drain", "undrain", "jobs", "describe"]) {
             assert!(find(name).is_some(), "{name}");
         }
         assert!(ALL.is_sorted_by_key(|command| command.name.to_lowercase()));

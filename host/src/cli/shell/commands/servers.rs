@@ -1,4 +1,4 @@
-//! `list`, `stop`, `kill`, `restart`: what the program's subcommands of the same names do.
+//! `list`, `stop`, `kill`, `restart`, `drain`, `undrain`: what the program's subcommands of the same names do.
 
 use super::super::super::arguments::{Following, Rolling, Targets};
 use super::super::super::list::{self, ListQuery};
@@ -71,30 +71,78 @@ pub(super) const RESTART: Command = Command {
     usage: "restart <serverId>...\nrestart type <serverType>\nrestart all",
     help: "`all` leaves out the master, because it cannot restart itself.\n\
            \n  restart chat-server-1 chat-server-2\n  restart type connector",
-    complete: |before| match before {
-        [] => vec![Candidates::Words(&["all", "type"]), Candidates::Servers],
-        ["all"] | ["type", ..] => vec![],
-        _ => vec![Candidates::Servers],
-    },
+    complete: |before| servers_type_or_all(before),
     run: |shell, arguments| Box::pin(restart(shell, arguments)),
 };
 
 async fn restart(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
-    let (server_type, ids) = match arguments.words() {
-        ["type", server_type] => (Some((*server_type).to_owned()), Vec::new()),
-        ["type", ..] => return Err(Misuse::words("one server type")),
-        _ => (None, ids(&arguments)?.ok_or_else(|| Misuse::words("which servers? `all` for all"))?),
-    };
-    let what = match &server_type {
-        Some(server_type) => format!("restart all servers of type {server_type}"),
-        None if ids.is_empty() => "restart all servers".to_owned(),
-        None => format!("restart {}", ids.join(", ")),
-    };
-    if shell.confirm(&what).await? {
-        let targets = Targets { ids, server_type, all: false };
+    let targets = targets(&arguments)?;
+    if shell.confirm(&format!("restart {}", in_words(&targets))).await? {
         orders::restart(&*shell.master().await?, targets, Rolling::default(), Following::default()).await?;
     }
     Ok(())
+}
+
+pub(super) const DRAIN: Command = Command {
+    name: "drain",
+    summary: "let servers finish what they do and end; they stay down",
+    usage: "drain <serverId>...\ndrain type <serverType>\ndrain all",
+    help: "Others no longer route to them. Each ends when its connections have, or when\n\
+           its time (`drain_ms`) is over. `undrain` puts back those that still drain.\n\
+           \n  drain connector-server-1",
+    complete: |before| servers_type_or_all(before),
+    run: |shell, arguments| Box::pin(drain(shell, arguments)),
+};
+
+async fn drain(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    let targets = targets(&arguments)?;
+    if shell.confirm(&format!("drain and stop {}", in_words(&targets))).await? {
+        orders::drain(&*shell.master().await?, targets, Following::default()).await?;
+    }
+    Ok(())
+}
+
+pub(super) const UNDRAIN: Command = Command {
+    name: "undrain",
+    summary: "put servers back that drain",
+    usage: "undrain <serverId>...",
+    help: "Others route to them again.\n\
+           \n  undrain connector-server-1",
+    complete: |_| vec![Candidates::Servers],
+    run: |shell, arguments| {
+        Box::pin(async move {
+            if arguments.words().is_empty() || arguments.words().contains(&"") {
+                return Err(Misuse::words("which servers?"));
+            }
+            orders::undrain(&*shell.master().await?, arguments.owned()).await
+        })
+    },
+};
+
+fn servers_type_or_all(before: &[&str]) -> Vec<Candidates> {
+    match before {
+        [] => vec![Candidates::Words(&["all", "type"]), Candidates::Servers],
+        ["all"] | ["type", ..] => vec![],
+        _ => vec![Candidates::Servers],
+    }
+}
+
+/// The servers that `type TYPE`, `all` or ids mean.
+fn targets(arguments: &Arguments<'_>) -> anyhow::Result<Targets> {
+    let (server_type, ids) = match arguments.words() {
+        ["type", server_type] => (Some((*server_type).to_owned()), Vec::new()),
+        ["type", ..] => return Err(Misuse::words("one server type")),
+        _ => (None, ids(arguments)?.ok_or_else(|| Misuse::words("which servers? `all` for all"))?),
+    };
+    Ok(Targets { ids, server_type, all: false })
+}
+
+fn in_words(targets: &Targets) -> String {
+    match &targets.server_type {
+        Some(server_type) => format!("all servers of type {server_type}"),
+        None if targets.ids.is_empty() => "all servers".to_owned(),
+        None => targets.ids.join(", "),
+    }
 }
 
 fn servers_or_all(before: &[&str]) -> Vec<Candidates> {

@@ -79,7 +79,7 @@ fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
     let answer: Value = serde_json::from_str(answer.get())?;
     match (topic, answer.get("msg")) {
         ("servers", Some(Value::Object(servers))) => output::by_id(
-            servers,
+            &with_states(servers, answer.get("servers")),
             &[
                 ("serverType", Column::optional("type", 3)),
                 ("host", Column::whole("host")),
@@ -87,6 +87,7 @@ fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
                 ("pid", Column::optional("pid", 4)),
                 ("heapUsed", Column::optional("heap(M)", 2)),
                 ("uptime", Column::optional("up(m)", 1)),
+                ("state", Column::whole("state")),
             ],
         )?,
         ("connections", Some(Value::Object(servers))) => {
@@ -98,6 +99,23 @@ fn print_answer(topic: &str, answer: &RawValue) -> anyhow::Result<()> {
         (_, None) => output::value(&answer)?,
     }
     Ok(())
+}
+
+/// The rows of the servers that answered, with their states, and rows of those that do not run. `fleet` is a list of all; a master of an earlier
+/// version has none. What answers and is not in it, as the master, runs.
+fn with_states(answered: &Map<String, Value>, fleet: Option<&Value>) -> Map<String, Value> {
+    let mut rows = answered.clone();
+    for row in rows.values_mut().filter_map(Value::as_object_mut) {
+        row.insert("state".into(), "running".into());
+    }
+    for server in fleet.and_then(Value::as_array).into_iter().flatten() {
+        let Some(id) = server.get("id").and_then(Value::as_str) else { continue };
+        let Some(row) = rows.entry(id).or_insert_with(|| Map::new().into()).as_object_mut() else { continue };
+        for member in ["serverType", "state"] {
+            row.extend(server.get(member).map(|value| (member.to_owned(), value.clone())));
+        }
+    }
+    rows
 }
 
 fn logins(id: &str, server: &Value) -> Result<(), Unprinted> {
@@ -148,6 +166,20 @@ mod tests {
         assert!(complete(&answer(r#"{"msg":{}}"#)).is_ok() && complete(&answer("[1]")).is_ok());
         let error = complete(&answer(r#"{"msg":{},"missing":{"a":"no answer"}}"#)).unwrap_err();
         assert_eq!(error.to_string(), "no answer from a (no answer)");
+    }
+
+    #[test]
+    fn servers_that_do_not_run_have_a_row_with_their_state() {
+        let answered = serde_json::json!({"chat-1": {"serverType": "chat", "pid": 7}, "master": {"pid": 1}});
+        let fleet = serde_json::json!([
+            {"id": "chat-1", "serverType": "chat", "state": "draining", "since": 1, "why": ""},
+            {"id": "chat-2", "serverType": "chat", "state": "failed", "since": 1, "why": "ended with code 1"},
+        ]);
+        let rows = with_states(answered.as_object().unwrap(), Some(&fleet));
+        let states: Vec<_> = rows.iter().map(|(id, row)| (id.as_str(), row["state"].as_str().unwrap())).collect();
+        assert_eq!(states, [("chat-1", "draining"), ("chat-2", "failed"), ("master", "running")]);
+        assert_eq!((&rows["chat-1"]["pid"], &rows["chat-2"]["serverType"]), (&7.into(), &"chat".into()));
+        assert_eq!(with_states(answered.as_object().unwrap(), None).len(), 2);
     }
 
     #[test]
