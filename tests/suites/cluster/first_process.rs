@@ -113,7 +113,7 @@ fn process_1_puts_its_host_in_front_of_the_terminal_which_asks_it_to_end_once() 
     terminal.send_control('c').unwrap();
     let said = terminal.exp_eof().unwrap();
     assert!(said.contains("shutting down"), "{said}");
-    let ended = terminal.process.wait().unwrap();
+    let ended = terminal.process().wait().unwrap();
     assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
     drop(cluster);
 }
