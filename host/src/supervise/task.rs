@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::group::Group;
 use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
-use crate::util::Backoff;
+use crate::util::{Backoff, in_words};
 use crate::util::backoff::jittered;
 
 /// Takes the answer to a command.
@@ -31,11 +31,22 @@ pub(super) enum Command {
     Stop(Reply<()>),
     /// Kill the program, and leave it down.
     Kill(Reply<()>),
+    /// End the program, which counts as failed. Its policy says whether it is started again. The answer comes when it begins to be ended.
+    Unhealthy {
+        /// The process that is not well. Another one is not ended.
+        pid: u32,
+        /// Why, in words.
+        why: String,
+        /// Takes the answer.
+        reply: Reply<()>,
+    },
 }
 
 /// What was asked of a program that runs, from the weakest to the strongest. A weaker one that comes later does not replace a stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EndRequest {
+    /// To end, because it is not well. Its policy says whether it is started again.
+    Unhealthy,
     /// To end, and to be started again.
     Restart,
     /// To end, and to stay down.
@@ -105,9 +116,13 @@ impl Task {
     /// Waits until a program that was only prepared may be started. A stop that comes before that wins.
     async fn first(&mut self) -> Next {
         let Some(prepared) = self.prepared.take() else { return Next::Launch };
-        tokio::select! {
-            () = prepared.notified() => Next::Launch,
-            command = self.inbox.recv() => self.while_it_waits(command),
+        loop {
+            tokio::select! {
+                () = prepared.notified() => return Next::Launch,
+                command = self.inbox.recv() => if let Some(next) = self.while_it_waits(command) {
+                    return next;
+                },
+            }
         }
     }
 
@@ -169,11 +184,17 @@ impl Task {
                     }
                     Some(Command::Restart(reply)) => {
                         self.starting.push(reply);
-                        return self.end(group, EndRequest::Restart, None).await;
+                        return self.end(group, EndRequest::Restart, None, None).await;
                     }
-                    Some(Command::Stop(reply)) => return self.end(group, EndRequest::Stop, Some(reply)).await,
-                    Some(Command::Kill(reply)) => return self.end(group, EndRequest::Kill, Some(reply)).await,
-                    None => return self.end(group, EndRequest::HostEnds, None).await,
+                    Some(Command::Stop(reply)) => return self.end(group, EndRequest::Stop, Some(reply), None).await,
+                    Some(Command::Kill(reply)) => return self.end(group, EndRequest::Kill, Some(reply), None).await,
+                    Some(Command::Unhealthy { pid: process, why, reply }) if process == pid => {
+                        tracing::warn!(id = self.spec.id, "is ended, because {why}");
+                        let _ = reply.send(Ok(()));
+                        return self.end(group, EndRequest::Unhealthy, None, Some(why)).await;
+                    }
+                    Some(Command::Unhealthy { pid, reply, .. }) => self.too_late(pid, reply),
+                    None => return self.end(group, EndRequest::HostEnds, None, None).await,
                 },
             }
         }
@@ -195,16 +216,26 @@ impl Task {
         Some(format!("{} for {}", contact.awaited(), in_words(contact.ready_timeout())))
     }
 
-    /// Takes a command that comes before the program is started.
-    fn while_it_waits(&mut self, command: Option<Command>) -> Next {
-        match command {
+    /// Takes a command that comes before the program is started. Absent if the wait goes on.
+    fn while_it_waits(&mut self, command: Option<Command>) -> Option<Next> {
+        Some(match command {
             Some(Command::Start(reply) | Command::Restart(reply)) => {
                 self.starting.push(reply);
                 Next::Launch
             }
             Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            Some(Command::Unhealthy { pid, reply, .. }) => {
+                self.too_late(pid, reply);
+                return None;
+            }
             None => Next::Over,
-        }
+        })
+    }
+
+    /// Refuses to end a process that does not run, or that is being ended already.
+    pub(super) fn too_late(&self, pid: u32, reply: Reply<()>) {
+        let what = format!("process {pid} of {} does not run any more, or is being ended", self.spec.id);
+        let _ = reply.send(Err(Failure::new(code::NOT_AVAILABLE, what)));
     }
 
     /// Waits until it is time to try again.
@@ -213,9 +244,15 @@ impl Task {
         let backoff = Backoff::new(policy.backoff_min, policy.backoff_max);
         let wait = jittered(backoff.after(self.failures), rand::random());
         self.phase(Phase::BackingOff(wait));
-        tokio::select! {
-            () = sleep(wait) => Next::Launch,
-            command = self.inbox.recv() => self.while_it_waits(command),
+        let over = sleep(wait);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return Next::Launch,
+                command = self.inbox.recv() => if let Some(next) = self.while_it_waits(command) {
+                    return next;
+                },
+            }
         }
     }
 
@@ -233,6 +270,10 @@ impl Task {
                 Next::Launch
             }
             Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            Some(Command::Unhealthy { pid, reply, .. }) => {
+                self.too_late(pid, reply);
+                Next::Down(reason)
+            }
             None => Next::Over,
         }
     }
@@ -245,7 +286,7 @@ impl Task {
 
     /// Decides whether a program is started again that ended by itself, or that was ended because it failed. A program that was ended because it failed
     /// has failed, whatever its exit code.
-    fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
+    pub(super) fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
         let failed = exit.why.is_some();
         let policy = &self.spec.policy;
         let back = match policy.restart {
@@ -288,9 +329,4 @@ impl Task {
     pub(super) fn phase(&self, phase: Phase) {
         self.status.send_modify(|status| status.phase = phase);
     }
-}
-
-/// A time in whole seconds, or in milliseconds where it has a part of a second.
-fn in_words(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
 }
