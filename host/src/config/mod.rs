@@ -33,7 +33,7 @@ pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
 pub use plan::{ChangedModule, ChangedSetting, Plan, PlannedServer, Taken};
-pub use servers::{Check as HealthCheck, Health, Master, Server, Then};
+pub use servers::{Check as HealthCheck, Health, MAX_PROFILE_MS, Master, Server, Then};
 pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 pub use user_file::{EditError, UserFile};
 pub use words::Ready;

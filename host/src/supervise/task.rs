@@ -15,8 +15,8 @@ use tokio::time::{Sleep, sleep};
 use super::group::Group;
 use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
-use crate::util::{Backoff, in_words};
 use crate::util::backoff::jittered;
+use crate::util::{Backoff, in_words};
 
 /// Takes the answer to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;

@@ -75,11 +75,13 @@ pub struct BlockDevice {
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    block_devices, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage, processes_with,
+    start_time,
 };
 #[cfg(not(target_os = "linux"))]
 pub use other::{
-    block_devices, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage, processes_with,
+    start_time,
 };
 
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ mod conversation;
 mod demo;
 mod drain;
 mod fleet_surfaces;
+mod health;
 mod journal;
 mod lifecycle;
 mod logs_kept;

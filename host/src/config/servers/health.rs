@@ -26,7 +26,7 @@ const FAILURES: u64 = 3;
 /// The most of `max_memory_mib`: 16 TiB.
 const MAX_MEMORY_MIB: u64 = 16 << 20;
 /// The most of `profile_ms`. A profiler takes no more.
-const MAX_PROFILE_MS: u64 = 60_000;
+pub const MAX_PROFILE_MS: u64 = 60_000;
 
 /// How a program is checked while it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -132,11 +132,12 @@ pub(super) fn read(table: &mut Table<'_>, of: &Of<'_>) -> Option<Health> {
     let max_memory = optional(&mut table, "max_memory_mib", MAX_MEMORY_MIB, 512);
     let memory_then = self::then(&mut table, "max_memory_then");
     let profile = optional(&mut table, "profile_ms", MAX_PROFILE_MS, 5000);
-    if given.is_empty() && max_memory.is_none() {
+    let bounds_memory = table.get("max_memory_mib").is_some();
+    if given.is_empty() && !bounds_memory {
         let what = "`health` does not say what is checked";
         file.fault(table.at, what, r#"for example: "health": {"http": "/healthz"}; others are port, control, command"#);
     }
-    if memory_then.is_some() && max_memory.is_none() {
+    if memory_then.is_some() && !bounds_memory {
         file.fault(table.at, "`max_memory_then` without `max_memory_mib`", r#"for example: "max_memory_mib": 512"#);
     }
     let at = table.at;
@@ -164,11 +165,16 @@ fn warn(file: File<'_>, at: usize, health: &Health, of: &Of<'_>) {
         file.warn(at, "`health` of a server without a `command`: nobody checks it", "a monitor checks what it runs");
     }
     if restarts && of.restart == Restart::Never {
-        let what = "`health` is to restart a program that `restart` or `auto-restart` keeps down: it would only be ended";
+        let what =
+            "`health` is to restart a program that `restart` or `auto-restart` keeps down: it would only be ended";
         file.warn(at, what, r#"for example: "restart": "on-failure""#);
     }
     if health.profile.is_some() && !restarts {
-        file.warn(at, "`profile_ms` of `health` that restarts nothing: no profile is taken", r#"add "then": "restart""#);
+        file.warn(
+            at,
+            "`profile_ms` of `health` that restarts nothing: no profile is taken",
+            r#"add "then": "restart""#,
+        );
     }
 }
 

@@ -10,7 +10,7 @@ mod server;
 mod taken;
 mod values;
 
-pub use health::{Check, Health, Then};
+pub use health::{Check, Health, MAX_PROFILE_MS, Then};
 pub(super) use read::{PRIVATE, ServerDefaults, cpu_mark, master, servers};
 pub use server::{Master, Server};
 pub(super) use taken::Taken;

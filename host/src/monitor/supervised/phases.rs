@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_not_well_is_unready_while_it_runs_and_does_not_drain() {
+        use crate::monitor::supervised::Problem;
+        let why = "no answer, 3 times in a row";
+        let verdict = |hides| Verdict { pid: Some(7), problems: vec![Problem { why: why.into(), hides }] };
+        let of = |phase: supervise::Phase, hides, drain: Option<Draining>| {
+            let phase = unready(drained(phase_of(&status(phase, None)), drain.as_ref()), &verdict(hides));
+            (phase.phase, phase.why)
+        };
+        use supervise::Phase::{Running, Stopping};
+        assert_eq!(of(Running(7), true, None), (PhaseName::Unready, Some(why.to_owned())));
+        assert_eq!(of(Running(7), false, None), (PhaseName::Running, None));
+        assert_eq!(of(Running(8), true, None), (PhaseName::Running, None), "another process");
+        assert_eq!(of(Running(7), true, Some(Draining::of(7))), (PhaseName::Draining, None));
+        assert_eq!(of(Stopping(7), true, None), (PhaseName::Stopping, None));
+    }
+
+    #[test]
     fn a_phase_says_why_and_what_comes_next() {
         use supervise::Phase::{BackingOff, Exited, Running, Starting, Stopping};
         let check = |phase, how: Option<How>, name, pid, why: Option<&str>| {

@@ -191,7 +191,13 @@ impl Supervised {
         let drains = Drains::new(&program.id, control.clone(), supervisor.status());
         let health = program.health.clone().map(|health| {
             let patient = health::Program {
-                asked: health.check.clone().map(|check| health::Asked { check, reach: control.clone(), cwd, env, env_remove }),
+                asked: health.check.clone().map(|check| health::Asked {
+                    check,
+                    reach: control.clone(),
+                    cwd,
+                    env,
+                    env_remove,
+                }),
                 ring: ring.clone(),
                 dir: dir.clone(),
                 supervisor: supervisor.clone(),

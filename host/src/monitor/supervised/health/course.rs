@@ -49,30 +49,24 @@ struct Finding {
 
 impl<P: Patient> Course<P> {
     /// Checks the program for as long as it is supervised.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
         let mut findings = Findings::default();
-        while let Some(pid) = self.serves().await {
+        loop {
+            if !matches!(self.status.borrow().phase, Phase::Running(_)) {
+                // What was found of a process that has ended says nothing of the next one.
+                findings = Findings::default();
+                self.tell(&findings);
+            }
+            let Some(pid) = self.until(|serving| serving).await else { return };
             if findings.pid != Some(pid) {
                 findings = Findings { pid: Some(pid), ..Findings::default() };
                 self.tell(&findings);
             }
-            let (status, drain) = (self.status.clone(), self.drain.clone());
             tokio::select! {
-                _ = until(status, drain, |serving| (serving != Some(pid)).then_some(())) => {}
+                other = self.until(|serving| if serving == Some(pid) { None } else { Some(()) }) => if other.is_none() { return },
                 never = self.attend(pid, &mut findings) => match never {},
             }
         }
-    }
-
-    /// Waits until a process runs and does not drain. Absent when nobody supervises the program any more.
-    async fn serves(&mut self) -> Option<u32> {
-        let verdict = self.verdict.clone();
-        let serving = move |status: &Status| matches!(status.phase, Phase::Running(_));
-        if !serving(&self.status.borrow()) {
-            // What was found of a process that has ended says nothing of the next one.
-            verdict.send_replace(Verdict::default());
-        }
-        until(self.status.clone(), self.drain.clone(), |serving| serving).await
     }
 
     /// Checks a process again and again.
@@ -194,26 +188,24 @@ impl<P: Patient> Course<P> {
             changed
         });
     }
-}
 
-/// Waits until `test` finds something in the process that runs and does not drain, if there is one. Absent when nobody supervises the program any more.
-async fn until<T>(
-    mut status: watch::Receiver<Status>,
-    mut drain: watch::Receiver<Option<Draining>>,
-    test: impl Fn(Option<u32>) -> Option<T>,
-) -> Option<T> {
-    loop {
-        let serving = match status.borrow_and_update().phase {
-            Phase::Running(pid) => Some(pid),
-            _ => None,
-        };
-        let draining = drain.borrow_and_update().as_ref().map(|draining| draining.pid);
-        if let Some(found) = test(serving.filter(|pid| draining != Some(*pid))) {
-            return Some(found);
-        }
-        tokio::select! {
-            changed = status.changed() => changed.ok()?,
-            Ok(()) = drain.changed() => {}
+    /// Waits until `test` finds something in the process that runs and does not drain, if there is one. Absent when nobody supervises the program any
+    /// more.
+    async fn until<T>(&self, test: impl Fn(Option<u32>) -> Option<T>) -> Option<T> {
+        let (mut status, mut drain) = (self.status.clone(), self.drain.clone());
+        loop {
+            let serving = match status.borrow_and_update().phase {
+                Phase::Running(pid) => Some(pid),
+                _ => None,
+            };
+            let draining = drain.borrow_and_update().as_ref().map(|draining| draining.pid);
+            if let Some(found) = test(serving.filter(|pid| draining != Some(*pid))) {
+                return Some(found);
+            }
+            tokio::select! {
+                changed = status.changed() => changed.ok()?,
+                Ok(()) = drain.changed() => {}
+            }
         }
     }
 }

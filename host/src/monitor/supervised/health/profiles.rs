@@ -63,7 +63,9 @@ mod tests {
         let folder = dir.path().join(FOLDER);
         let begun = DateTime::UNIX_EPOCH;
         let paths: Vec<PathBuf> = (0..8)
-            .map(|turn| keep(&folder, 100 - turn, begun + Duration::from_secs(turn.into()), &format!("{turn}")).unwrap())
+            .map(|turn| {
+                keep(&folder, 100 - turn, begun + Duration::from_secs(turn.into()), &format!("{turn}")).unwrap()
+            })
             .collect();
         fs::write(folder.join("notes.txt"), "").unwrap();
         keep(&folder, 7, begun + Duration::from_millis(7500), "new").unwrap();
