@@ -406,7 +406,7 @@ fn health_is_read_with_its_defaults_and_not_told() {
     assert_eq!(of("g"), None);
     assert!(config.servers.iter().all(|server| !server.info.contains_key("health")), "it is private");
     let added = crate::wire::Info::from_iter([("serverType", "chat"), ("id", "h")].map(|(k, v)| (k.into(), v.into())));
-    let wrong = config.added(&[added.clone()], &[], "127.0.0.1:3005").unwrap_err();
+    let wrong = config.added(std::slice::from_ref(&added), &[], "127.0.0.1:3005").unwrap_err();
     assert!(wrong[0].contains("clientPort"), "an added server is checked as its type, by its own port: {wrong:?}");
     let added = added.into_iter().chain([("clientPort".to_owned(), 7000.into())]).collect();
     let added = config.added(&[added], &[], "127.0.0.1:3005").unwrap();

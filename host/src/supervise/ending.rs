@@ -34,7 +34,7 @@ impl Task {
         stopping: Option<Reply<()>>,
         why: Option<String>,
     ) -> Next {
-        let since = self.status.borrow().since;
+        let ran = self.status.borrow().since.map(|since| since.elapsed()).unwrap_or_default();
         self.phase(Phase::Stopping(group.pid()));
         let mut stopping: Vec<_> = stopping.into_iter().collect();
         let mut means = self.begin_end(&mut group, asked);
@@ -88,7 +88,7 @@ impl Task {
         let exit = self.sweep(group).await;
         if asked == EndRequest::Unhealthy {
             // Nobody who asks for the end of a program can have come meanwhile, because that would be more than this.
-            return self.ended(Exit { why, ..exit }, since.map(|since| since.elapsed()).unwrap_or_default());
+            return self.ended(Exit { why, ..exit }, ran);
         }
         tracing::info!(id = self.spec.id, "{}", exit.how);
         (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == EndRequest::Restart });

@@ -160,8 +160,9 @@ impl Task {
             tokio::select! {
                 () = group.leader_ended() => {
                     let exit = self.sweep(group).await;
-                    let why = if is_late { self.not_ready() } else { None };
-                    return self.ended(Exit { why, ..exit }, since.elapsed());
+                    // One that was never ready has not run well, however long it ran.
+                    let (why, ran) = if is_late { (self.not_ready(), Duration::ZERO) } else { (None, since.elapsed()) };
+                    return self.ended(Exit { why, ..exit }, ran);
                 }
                 () = &mut ready, if !is_ready && !is_late => {
                     is_ready = true;
@@ -285,7 +286,7 @@ impl Task {
     }
 
     /// Decides whether a program is started again that ended by itself, or that was ended because it failed. A program that was ended because it failed
-    /// has failed, whatever its exit code.
+    /// has failed, whatever its exit code. `ran` is how long it ran well.
     pub(super) fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
         let failed = exit.why.is_some();
         let policy = &self.spec.policy;
@@ -301,7 +302,7 @@ impl Task {
             tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
         }
         (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
-        self.failures = if ran >= policy.healthy_after && !failed { 1 } else { self.failures.saturating_add(1) };
+        self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);
             if !back {

@@ -191,6 +191,26 @@ async fn a_program_that_is_not_well_has_failed_even_if_it_ends_well() {
 }
 
 #[tokio::test]
+async fn a_program_that_ran_well_for_long_waits_shortly_when_it_is_unwell() {
+    let slow =
+        |healthy_after| Policy { backoff_min: LONG, backoff_max: LONG * 100, healthy_after, ..policy(Restart::Always) };
+    for (healthy_after, shortest) in [(Duration::ZERO, true), (LONG * 100, false)] {
+        let (spec, _lines) = shell("exec sleep 1000", slow(healthy_after));
+        let supervisor = launch(spec);
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let pid = until(&supervisor, |s| matches!(s.phase, Phase::Running(_))).await.pid().unwrap();
+            supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+            let status = until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
+            let Phase::BackingOff(wait) = status.phase else { panic!("it waits") };
+            waits.push(wait);
+            supervisor.start().await.unwrap();
+        }
+        assert_eq!(waits[2] <= LONG, shortest, "{waits:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_is_ended_for_its_health_is_killed_in_the_end_and_a_stop_or_a_restart_overrules_it() {
     let deaf = "trap '' TERM; echo up; while :; do sleep 0.01; done";
     let (spec, mut lines) = shell(deaf, Policy { stop_deadline: Duration::from_millis(50), ..policy(Restart::Always) });

@@ -128,7 +128,8 @@ fn a_server_that_hangs_is_restarted_and_leaves_its_last_lines_and_a_profile() {
         assert!(Path::new(path).starts_with(cluster.path("data/web-1/profiles").canonicalize().unwrap()), "{path}");
         let profile: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let threads = profile["threads"].as_array().unwrap();
-        assert!(threads.iter().any(|thread| thread["pid"] == before.to_string()), "{threads:?}");
+        let process = before.to_string();
+        assert!(threads.iter().any(|thread| thread["pid"] == process), "{threads:?}");
     } else {
         assert!(said.contains("no CPU profile was taken: ") && said.contains("perf"), "{said}");
     }

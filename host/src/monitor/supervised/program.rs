@@ -236,7 +236,7 @@ impl Supervised {
         self.launch.notify_one();
     }
 
-    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`], unless it drains,
+    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`], unless it drains or is not well,
     /// and deregistered in every other phase. Another process id directly after one is a restart.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.supervisor.status()
