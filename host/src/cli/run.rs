@@ -329,6 +329,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let mut options = assemble::monitor_options(&settings.network);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
+    options.health = beside.health.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
     options.journal = journal.clone();
     options.apply = look_again.clone();

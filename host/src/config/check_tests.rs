@@ -52,6 +52,24 @@ fn cpus_that_this_machine_does_not_have_are_warned_of() {
     );
 }
 
+#[test]
+fn health_that_cannot_do_what_it_says_is_warned_of() {
+    let said = |members: &str, part: &str| {
+        let servers = format!(r#"{{"chat": [{{"id": "a", {members}}}]}}"#);
+        warnings(&[("servers.json", &servers)], part).len()
+    };
+    let nobody = "nobody checks it";
+    assert_eq!(said(r#""health": {"control": "x"}"#, nobody), 1);
+    assert_eq!(said(r#""command": "x", "health": {"control": "x"}"#, nobody), 0);
+    let ended = "it would only be ended";
+    let restarts = r#""command": "x", "health": {"max_memory_mib": 1, "max_memory_then": "restart", "profile_ms": 1}"#;
+    assert_eq!(said(&format!(r#""restart": "never", {restarts}"#), ended), 1);
+    assert_eq!(said(restarts, ended), 0);
+    let no_profile = "no profile is taken";
+    assert_eq!(said(restarts, no_profile), 0);
+    assert_eq!(said(r#""command": "x", "health": {"control": "x", "profile_ms": 1}"#, no_profile), 1);
+}
+
 const CHATS: (&str, &str) =
     ("servers.json", r#"{"chat": [{"id": "chat-1"}, {"id": "chat-2"}], "gate": [{"id": "gate-1"}]}"#);
 

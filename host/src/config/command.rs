@@ -68,7 +68,7 @@ pub(super) fn read(table: &mut Table<'_>, members: &Map<String, Value>, base: &P
     Some(Launch { command, cwd: cwd.map(|(dir, _)| dir), env })
 }
 
-fn words(file: File<'_>, node: &Node, members: &Map<String, Value>) -> Vec<String> {
+pub(super) fn words(file: File<'_>, node: &Node, members: &Map<String, Value>) -> Vec<String> {
     const EXAMPLE: &str = r#""command": "./server --port ${port}" or "command": ["./server", "--port", "${port}"]"#;
     let parts: Vec<(String, usize)> = match &node.value {
         Tree::Text(text) => match shell_words::split(text) {
@@ -103,7 +103,7 @@ fn words(file: File<'_>, node: &Node, members: &Map<String, Value>) -> Vec<Strin
 }
 
 /// Replaces `${name}` by the member of that name. `$${` stands for `${` itself.
-fn fill(file: File<'_>, at: usize, text: &str, members: &Map<String, Value>) -> String {
+pub(super) fn fill(file: File<'_>, at: usize, text: &str, members: &Map<String, Value>) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {

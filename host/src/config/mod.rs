@@ -34,7 +34,7 @@ pub use crons::Cron;
 pub use demo::DEMO_TOKEN_VARIABLE;
 pub use fault::{ConfigErrors, Fault};
 pub use plan::{ChangedModule, ChangedSetting, NoneRuns, Plan, PlannedServer, Running, Spec, Taken};
-pub use servers::{Master, Server};
+pub use servers::{Check as HealthCheck, Health, MAX_PROFILE_MS, Master, Server, Then};
 pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 pub use texts::Texts;
 pub use user_file::{EditError, UserFile};

@@ -40,13 +40,36 @@ pub mod kind {
     /// A monitor serves metrics and health at an address.
     pub const HTTP: &str = "http";
 
+    /// The checks of a program's health have failed so often that it is unhealthy.
+    pub const UNHEALTHY: &str = "unhealthy";
+    /// A program that was unhealthy is healthy again.
+    pub const HEALTHY: &str = "healthy";
+    /// A program is ended for its health. `lines` are the last of what it has written.
+    pub const HEALTH_RESTART: &str = "health-restart";
     /// The files of the configuration differ from what runs, cannot be read, or are what runs again.
     pub const FILES: &str = "files";
 
     /// All of them.
-    const ALL: [&str; 16] = [
-        JOIN, LEAVE, SLAVE, EXIT, RESTART, GIVEN_UP, RELOAD, ROLLBACK, PUT_ASIDE, REFUSAL, ENABLE, DISABLE, ALARM, JOB,
-        HTTP, FILES,
+    const ALL: [&str; 19] = [
+        JOIN,
+        LEAVE,
+        SLAVE,
+        EXIT,
+        RESTART,
+        GIVEN_UP,
+        RELOAD,
+        ROLLBACK,
+        PUT_ASIDE,
+        REFUSAL,
+        ENABLE,
+        DISABLE,
+        ALARM,
+        JOB,
+        HTTP,
+        UNHEALTHY,
+        HEALTHY,
+        HEALTH_RESTART,
+        FILES,
     ];
 
     /// The kind as a metric's label. A kind that is not listed here is `other`.
@@ -93,7 +116,7 @@ pub struct Event {
     /// The signal by which a program was ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// The last lines of the program's standard error.
+    /// The last lines of the program: of its standard error, and in [`kind::HEALTH_RESTART`] of all that it has written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
     /// How often it has happened, where events with the same cause were folded into this one; absent for once. `time` is then that of the last.
@@ -104,8 +127,17 @@ pub struct Event {
     pub first: Option<u64>,
 }
 
-/// The kinds that a server in a crash loop causes again and again.
-const FOLDED: [&str; 5] = [kind::EXIT, kind::RESTART, kind::GIVEN_UP, kind::JOIN, kind::LEAVE];
+/// The kinds that a server causes again and again that is in a crash loop, or well and unwell in turns.
+const FOLDED: [&str; 8] = [
+    kind::EXIT,
+    kind::RESTART,
+    kind::GIVEN_UP,
+    kind::JOIN,
+    kind::LEAVE,
+    kind::UNHEALTHY,
+    kind::HEALTHY,
+    kind::HEALTH_RESTART,
+];
 
 /// An event as a monitor reports it to its master. The master ignores its `n`, `time`, `server` and `client`.
 #[derive(Serialize, Deserialize)]

@@ -59,6 +59,8 @@ pub struct Options {
     pub info: Info,
     /// What the server itself adds to its `info` while it runs.
     pub told: Option<watch::Receiver<Info>>,
+    /// What the checks of the server's health have found; absent where it is not checked.
+    pub health: Option<watch::Receiver<supervised::Verdict>>,
     /// The token to register with.
     pub token: Option<String>,
     /// The most requests under way to the master. Default 4096.
@@ -85,6 +87,7 @@ impl Default for Options {
             server_type: String::new(),
             info: Info::new(),
             told: None,
+            health: None,
             token: None,
             pending: 4096,
             register_deadline: Duration::from_secs(5),
@@ -130,6 +133,7 @@ impl Monitor {
         };
         let scripts = std::mem::take(&mut options.scripts);
         let journal = options.journal.clone();
+        let checked = options.health.clone();
         let link = Arc::new(link::MasterLink::new(options));
         let profiler = Arc::new(HostProfiler::new(services.process.clone()));
         let services = Services {
@@ -145,7 +149,7 @@ impl Monitor {
         scripts.set_modules(console.neighbours());
         profiler.add_modules(console.modules_in_force());
         console.install_built_in().await?;
-        let observed = Arc::new(observe::MonitorHealth { link: link.clone(), console: console.clone() });
+        let observed = Arc::new(observe::MonitorHealth { link: link.clone(), console: console.clone(), checked });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let _ends = stop.clone().drop_guard();
         Ok(Monitor { link, console, profiler, scripts, stop, tasks, observed, _ends })

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use metrics::gauge;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
 use super::link::MasterLink;
+use super::supervised::Verdict;
 use super::{MasterLinkState, Monitor};
 use crate::console::Console;
 use crate::journal::{Event, kind};
@@ -22,6 +24,8 @@ const MAX_CONNECTIONS: usize = 64;
 pub(super) struct MonitorHealth {
     pub link: Arc<MasterLink>,
     pub console: Console,
+    /// What the checks of the server's health have found; absent where it is not checked.
+    pub checked: Option<watch::Receiver<Verdict>>,
 }
 
 impl Monitor {
@@ -61,8 +65,12 @@ impl Observed for MonitorHealth {
         if self.console.is_shutting_down() {
             return Health::not("shutting-down", "the monitor is shutting down");
         }
+        let checked = self.checked.as_ref().map(|checked| checked.borrow().clone()).unwrap_or_default();
+        let unwell = |status| Health { status, problems: checked.whys(), ..Health::ok() };
         match &*self.link.state().borrow() {
-            MasterLinkState::Registered => Health::ok(),
+            MasterLinkState::Registered if checked.problems.is_empty() => Health::ok(),
+            MasterLinkState::Registered => unwell("degraded"),
+            MasterLinkState::Idle if checked.hides(checked.pid).is_some() => unwell("failing"),
             MasterLinkState::Idle => Health::not("failing", "the server does not run"),
             MasterLinkState::Connecting(None) => Health::not("starting", "the master is being reached"),
             MasterLinkState::Connecting(Some(why)) => Health::not("failing", why.clone()),
@@ -78,5 +86,8 @@ impl Observed for MonitorHealth {
         gauge!("pomelo_requests_under_way").set(under_way as f64);
         let registered = *self.link.state().borrow() == MasterLinkState::Registered;
         gauge!("pomelo_registered").set(f64::from(u8::from(registered)));
+        if let Some(checked) = &self.checked {
+            gauge!("pomelo_healthy").set(f64::from(u8::from(checked.borrow().is_healthy())));
+        }
     }
 }

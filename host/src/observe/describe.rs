@@ -35,6 +35,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Lines that were dropped, because the disk did not take them (`file`) or nobody read them (`print`).",
     ),
     ("pomelo_mass_losses_total", "How often a large part of the fleet vanished at once."),
+    (
+        "pomelo_health_failures_total",
+        "Checks of a program's health that failed, by what was asked: `port`, `http`, `control`, `command` or `memory`.",
+    ),
     ("pomelo_program_restarts_total", "How often this process started a program again."),
     ("pomelo_starts_delayed_total", "Starts of programs that had to wait for their turn, because many were started."),
     ("pomelo_state_errors_total", "Writes of durable state that failed."),
@@ -58,6 +62,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_jobs_under_way", "Jobs of the fleet that are not over."),
     ("pomelo_starts_waiting", "Programs that wait for their turn to be started."),
     ("pomelo_registered", "Whether this monitor is registered with its master."),
+    ("pomelo_healthy", "Whether this monitor's program runs and its checks find it healthy; only where it is checked."),
     ("pomelo_build_info", "1; the version is in the label."),
 ];
 

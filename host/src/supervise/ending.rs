@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::group::Group;
 use super::task::{Command, EndRequest, Next, Reply, Task};
-use super::{DownReason, Happened, Phase};
+use super::{DownReason, Exit, Happened, Phase};
 use crate::failure::{Failure, code};
 
 /// How long the task waits for a killed process to end. A process that hangs in the kernel ends only when the kernel lets it go.
@@ -25,8 +25,16 @@ enum Means {
 }
 
 impl Task {
-    /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended.
-    pub(super) async fn end(&mut self, mut group: Group, mut asked: EndRequest, stopping: Option<Reply<()>>) -> Next {
+    /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended. `why` says what
+    /// is wrong with a program that is not well.
+    pub(super) async fn end(
+        &mut self,
+        mut group: Group,
+        mut asked: EndRequest,
+        stopping: Option<Reply<()>>,
+        why: Option<String>,
+    ) -> Next {
+        let ran = self.status.borrow().since.map(|since| since.elapsed()).unwrap_or_default();
         self.phase(Phase::Stopping(group.pid()));
         let mut stopping: Vec<_> = stopping.into_iter().collect();
         let mut means = self.begin_end(&mut group, asked);
@@ -78,12 +86,16 @@ impl Task {
             deadline.set(sleep(KILL_DEADLINE));
         };
         let exit = self.sweep(group).await;
+        if asked == EndRequest::Unhealthy {
+            // Nobody who asks for the end of a program can have come meanwhile, because that would be more than this.
+            return self.ended(Exit { why, ..exit }, ran);
+        }
         tracing::info!(id = self.spec.id, "{}", exit.how);
         (self.watcher)(&Happened::Ended { exit: &exit, asked: true, back: asked == EndRequest::Restart });
         self.status.send_modify(|status| (status.last_exit, status.since) = (Some(exit), None));
         // The state changes before the replies are sent, so that whoever gets a reply sees the new state.
         let next = match asked {
-            EndRequest::Restart => self.at_once().await,
+            EndRequest::Unhealthy | EndRequest::Restart => self.at_once().await,
             EndRequest::Stop | EndRequest::Kill => {
                 self.phase(Phase::Exited(DownReason::Stopped));
                 Next::Down(DownReason::Stopped)
@@ -121,7 +133,7 @@ impl Task {
     ) -> EndRequest {
         let (more, reply) = match command {
             Some(Command::Start(reply) | Command::Restart(reply)) => {
-                if asked == EndRequest::Restart {
+                if asked <= EndRequest::Restart {
                     self.starting.push(reply);
                 } else {
                     let what = format!("{} is being stopped", self.spec.id);
@@ -131,6 +143,10 @@ impl Task {
             }
             Some(Command::Stop(reply)) => (EndRequest::Stop, reply),
             Some(Command::Kill(reply)) => (EndRequest::Kill, reply),
+            Some(Command::Unhealthy { pid, reply, .. }) => {
+                self.too_late(pid, reply);
+                return asked;
+            }
             None => return EndRequest::HostEnds,
         };
         self.answer_stopped();

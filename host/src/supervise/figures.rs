@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::plugin::capability::Stats;
-use crate::util::proc::private_memory;
+use crate::util::proc::{group_memory, private_memory};
 
 /// Reads figures of processes. It remembers the last reading, because CPU use is the difference between two.
 #[derive(Default)]
@@ -61,6 +61,18 @@ impl Figures {
     }
 }
 
+/// Resident memory of all processes of a group, bytes. What several of them share counts once for each. Absent where the group is empty. On systems
+/// other than Linux it is that of the leader alone. Looks at every process of the machine, and blocks the thread meanwhile.
+pub fn resident_of_group(leader: u32) -> Option<u64> {
+    group_memory(leader).or_else(|| {
+        let id = Pid::from_u32(leader);
+        let mut system = System::new().ok()?;
+        let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), true, kind);
+        system.process(id).map(sysinfo::Process::memory)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +98,15 @@ mod tests {
         let cpus = std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f32);
         // A reading may include CPU time from before the last reading, because the system counts it in coarse steps.
         assert!(busy <= 100.0 * cpus * 2.0, "{busy}");
+    }
+
+    #[test]
+    fn the_memory_of_a_group_is_that_of_all_its_processes() {
+        let group = nix::unistd::getpgrp().as_raw().unsigned_abs();
+        let own = Figures::default().read(std::process::id(), Duration::from_secs(1)).rss;
+        // What the test program has may shrink between the two readings, but not to half.
+        assert!(resident_of_group(group).unwrap() >= own / 2);
+        assert_eq!(resident_of_group(u32::MAX), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::util::process_group::ProcessGroup;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Variables by which this process tells its service manager how it is. No program inherits them, because it would speak for this process.
-const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub const SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A process group and its leader. Dropping it kills the group.
 pub(super) struct Group {

@@ -32,7 +32,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use affinity::has_cpu;
 pub use contact::Contact;
-pub use figures::Figures;
+pub use figures::{Figures, resident_of_group};
+pub use group::SERVICE_MANAGER;
 pub use guard::Guard;
 pub use leftovers::kill_leftovers;
 pub use machine::{system, usage};
@@ -155,7 +156,7 @@ pub enum DownReason {
 pub struct Exit {
     /// The manner.
     pub how: How,
-    /// Why the supervisor ended it, if it did so because the program failed: `nobody listened on 127.0.0.1:4050 for 60 s`.
+    /// Why the supervisor ended it, if it did so because the program failed: `nobody listened on 127.0.0.1:4050 for 60 s`, or what its health was.
     pub why: Option<String>,
     /// When.
     pub time: SystemTime,

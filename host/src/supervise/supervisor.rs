@@ -104,6 +104,15 @@ impl Supervisor {
         self.ask(Command::Kill).await
     }
 
+    /// Ends a process that is not well: asks it to end, and kills its group when [`super::Policy::stop_deadline`] has passed. It counts as failed, so that
+    /// the program is started again as its policy says, after a wait. Answers when the process begins to be ended.
+    ///
+    /// # Errors
+    /// `not-available` where that process does not run any more or is being ended.
+    pub async fn unhealthy(&self, pid: u32, why: String) -> Result<(), Failure> {
+        self.ask(|reply| Command::Unhealthy { pid, why, reply }).await
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         self.commands

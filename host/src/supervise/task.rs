@@ -16,6 +16,7 @@ use super::group::Group;
 use super::starts::Why;
 use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
+use crate::util::in_words;
 
 /// Takes the answer to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -30,11 +31,22 @@ pub(super) enum Command {
     Stop(Reply<()>),
     /// Kill the program, and leave it down.
     Kill(Reply<()>),
+    /// End the program, which counts as failed. Its policy says whether it is started again. The answer comes when it begins to be ended.
+    Unhealthy {
+        /// The process that is not well. Another one is not ended.
+        pid: u32,
+        /// Why, in words.
+        why: String,
+        /// Takes the answer.
+        reply: Reply<()>,
+    },
 }
 
 /// What was asked of a program that runs, from the weakest to the strongest. A weaker one that comes later does not replace a stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EndRequest {
+    /// To end, because it is not well. Its policy says whether it is started again.
+    Unhealthy,
     /// To end, and to be started again.
     Restart,
     /// To end, and to stay down.
@@ -138,8 +150,9 @@ impl Task {
             tokio::select! {
                 () = group.leader_ended() => {
                     let exit = self.sweep(group).await;
-                    let why = if is_late { self.not_ready() } else { None };
-                    return self.ended(Exit { why, ..exit }, since.elapsed());
+                    // One that was never ready has not run well, however long it ran.
+                    let (why, ran) = if is_late { (self.not_ready(), Duration::ZERO) } else { (None, since.elapsed()) };
+                    return self.ended(Exit { why, ..exit }, ran);
                 }
                 () = &mut ready, if !is_ready && !is_late => {
                     is_ready = true;
@@ -162,11 +175,17 @@ impl Task {
                     }
                     Some(Command::Restart(reply)) => {
                         self.starting.push(reply);
-                        return self.end(group, EndRequest::Restart, None).await;
+                        return self.end(group, EndRequest::Restart, None, None).await;
                     }
-                    Some(Command::Stop(reply)) => return self.end(group, EndRequest::Stop, Some(reply)).await,
-                    Some(Command::Kill(reply)) => return self.end(group, EndRequest::Kill, Some(reply)).await,
-                    None => return self.end(group, EndRequest::HostEnds, None).await,
+                    Some(Command::Stop(reply)) => return self.end(group, EndRequest::Stop, Some(reply), None).await,
+                    Some(Command::Kill(reply)) => return self.end(group, EndRequest::Kill, Some(reply), None).await,
+                    Some(Command::Unhealthy { pid: process, why, reply }) if process == pid => {
+                        tracing::warn!(id = self.spec.id, "is ended, because {why}");
+                        let _ = reply.send(Ok(()));
+                        return self.end(group, EndRequest::Unhealthy, None, Some(why)).await;
+                    }
+                    Some(Command::Unhealthy { pid, reply, .. }) => self.too_late(pid, reply),
+                    None => return self.end(group, EndRequest::HostEnds, None, None).await,
                 },
             }
         }
@@ -188,9 +207,15 @@ impl Task {
         Some(format!("{} for {}", contact.awaited(), in_words(contact.ready_timeout())))
     }
 
+    /// Refuses to end a process that does not run, or that is being ended already.
+    pub(super) fn too_late(&self, pid: u32, reply: Reply<()>) {
+        let what = format!("process {pid} of {} does not run any more, or is being ended", self.spec.id);
+        let _ = reply.send(Err(Failure::new(code::NOT_AVAILABLE, what)));
+    }
+
     /// Decides whether a program is started again that ended by itself, or that was ended because it failed. A program that was ended because it failed
-    /// has failed, whatever its exit code.
-    fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
+    /// has failed, whatever its exit code. `ran` is how long it ran well.
+    pub(super) fn ended(&mut self, exit: Exit, ran: Duration) -> Next {
         let failed = exit.why.is_some();
         let policy = &self.spec.policy;
         let back = match policy.restart {
@@ -205,7 +230,7 @@ impl Task {
             tracing::warn!(id = self.spec.id, last = exit.last_lines.last(), back, "{}", exit.how);
         }
         (self.watcher)(&Happened::Ended { exit: &exit, asked: false, back });
-        self.failures = if ran >= policy.healthy_after && !failed { 1 } else { self.failures.saturating_add(1) };
+        self.failures = if ran >= policy.healthy_after { 1 } else { self.failures.saturating_add(1) };
         self.status.send_modify(|status| {
             (status.last_exit, status.since) = (Some(exit), None);
             if !back {
@@ -239,9 +264,4 @@ impl Task {
     pub(super) fn phase(&self, phase: Phase) {
         self.status.send_modify(|status| status.phase = phase);
     }
-}
-
-/// A time in whole seconds, or in milliseconds where it has a part of a second.
-fn in_words(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
 }

@@ -165,6 +165,86 @@ async fn p_a_program_that_was_not_ready_in_time_has_failed_even_if_it_ends_well(
 }
 
 #[tokio::test]
+async fn a_program_that_is_not_well_has_failed_even_if_it_ends_well() {
+    let graceful = "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done";
+    let running = |s: &Status| matches!(s.phase, Phase::Running(_));
+    for (restart, back) in [(Restart::Always, true), (Restart::OnFailure, true), (Restart::Never, false)] {
+        let slow = Policy { backoff_min: LONG * 100, backoff_max: LONG * 100, ..policy(restart) };
+        let (spec, mut lines) = shell(graceful, slow);
+        let supervisor = launch(spec);
+        let pid = until(&supervisor, running).await.pid().unwrap();
+        assert_eq!(line(&mut lines).await, "up", "it takes the signal");
+        let other = supervisor.unhealthy(pid + 1, "no answer".into()).await.unwrap_err();
+        assert_eq!((other.code.as_ref(), supervisor.status().borrow().pid()), (code::NOT_AVAILABLE, Some(pid)));
+        supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+        let down = |s: &Status| matches!(s.phase, Phase::BackingOff(_) | Phase::Exited(_));
+        let status = until(&supervisor, down).await;
+        assert_eq!(matches!(status.phase, Phase::BackingOff(_)), back, "{restart:?}");
+        let exit = status.last_exit.unwrap();
+        assert_eq!((exit.how, exit.why.as_deref()), (How::Code(0), Some("no answer")));
+        // It is too late for more, and the state stays as it is.
+        assert_eq!(supervisor.unhealthy(pid, "no answer".into()).await.unwrap_err().code, code::NOT_AVAILABLE);
+        assert_eq!(supervisor.status().borrow().phase, status.phase);
+        assert_ne!(supervisor.start().await.unwrap(), pid);
+        supervisor.kill().await.unwrap();
+        assert_eq!(supervisor.unhealthy(pid, "no answer".into()).await.unwrap_err().code, code::NOT_AVAILABLE);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_ran_well_for_long_waits_shortly_when_it_is_unwell() {
+    let slow =
+        |healthy_after| Policy { backoff_min: LONG, backoff_max: LONG * 100, healthy_after, ..policy(Restart::Always) };
+    for (healthy_after, shortest) in [(Duration::ZERO, true), (LONG * 100, false)] {
+        let (spec, _lines) = shell("exec sleep 1000", slow(healthy_after));
+        let supervisor = launch(spec);
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            let pid = until(&supervisor, |s| matches!(s.phase, Phase::Running(_))).await.pid().unwrap();
+            supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+            let status = until(&supervisor, |s| matches!(s.phase, Phase::BackingOff(_))).await;
+            let Phase::BackingOff(wait) = status.phase else { panic!("it waits") };
+            waits.push(wait);
+            supervisor.start().await.unwrap();
+        }
+        assert_eq!(waits[2] <= LONG, shortest, "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_ended_for_its_health_is_killed_in_the_end_and_a_stop_or_a_restart_overrules_it() {
+    let deaf = "trap '' TERM; echo up; while :; do sleep 0.01; done";
+    let (spec, mut lines) = shell(deaf, Policy { stop_deadline: Duration::from_millis(50), ..policy(Restart::Always) });
+    let supervisor = launch(spec);
+    let running = |s: &Status| matches!(s.phase, Phase::Running(_));
+    let pid = until(&supervisor, running).await.pid().unwrap();
+    assert_eq!(line(&mut lines).await, "up");
+    supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+    let status = until(&supervisor, |s| s.restarts > 0 && matches!(s.phase, Phase::Running(_))).await;
+    assert_eq!(status.last_exit.unwrap().how, How::Signal(9));
+    supervisor.stop().await.unwrap();
+
+    let (spec, mut lines) = shell(deaf, policy(Restart::Always));
+    let supervisor = launch(spec);
+    let pid = until(&supervisor, running).await.pid().unwrap();
+    assert_eq!(line(&mut lines).await, "up");
+    supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+    assert_eq!(supervisor.unhealthy(pid, "no answer".into()).await.unwrap_err().code, code::NOT_AVAILABLE);
+    let starting = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move { supervisor.start().await }
+    });
+    eventually("it is asked to start again", || supervisor.status().borrow().phase == Phase::Stopping(pid)).await;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_ne!(starting.await.unwrap().unwrap(), pid);
+    let pid = until(&supervisor, running).await.pid().unwrap();
+    supervisor.unhealthy(pid, "no answer".into()).await.unwrap();
+    supervisor.kill().await.unwrap();
+    let status = supervisor.status().borrow().clone();
+    assert_eq!((status.phase, status.last_exit.unwrap().why), (Phase::Exited(DownReason::Stopped), None));
+}
+
+#[tokio::test]
 async fn a_command_that_does_not_exist_is_told_and_tried_again() {
     let (mut spec, _lines) = shell("", policy(Restart::Always));
     spec.command = vec!["/no/such/program".into()];

@@ -13,9 +13,13 @@ impl Task {
     /// Waits until a program that was only prepared may be started. A stop that comes before that wins.
     pub(super) async fn first(&mut self) -> Next {
         let Some(prepared) = self.prepared.take() else { return Next::Turn(Why::Asked) };
-        tokio::select! {
-            () = prepared.notified() => Next::Turn(Why::Asked),
-            command = self.inbox.recv() => self.while_it_waits(command).await,
+        loop {
+            tokio::select! {
+                () = prepared.notified() => return Next::Turn(Why::Asked),
+                command = self.inbox.recv() => if let Some(next) = self.while_it_waits(command).await {
+                    return next;
+                },
+            }
         }
     }
 
@@ -48,15 +52,17 @@ impl Task {
                 command = self.inbox.recv() => match command {
                     // Another turn would only be later.
                     Some(Command::Start(reply)) if why == Why::Asked => self.starting.push(reply),
-                    command => return Err(self.while_it_waits(command).await),
+                    command => if let Some(next) = self.while_it_waits(command).await {
+                        return Err(next);
+                    },
                 },
             }
         }
     }
 
-    /// Takes a command that comes before the program is started.
-    async fn while_it_waits(&mut self, command: Option<Command>) -> Next {
-        match command {
+    /// Takes a command that comes before the program is started. Absent if the wait goes on.
+    async fn while_it_waits(&mut self, command: Option<Command>) -> Option<Next> {
+        Some(match command {
             Some(Command::Start(reply)) => {
                 self.starting.push(reply);
                 Next::Turn(Why::Asked)
@@ -66,8 +72,12 @@ impl Task {
                 self.at_once().await
             }
             Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            Some(Command::Unhealthy { pid, reply, .. }) => {
+                self.too_late(pid, reply);
+                return None;
+            }
             None => Next::Over,
-        }
+        })
     }
 
     /// What comes next where somebody waits for the answer to a restart: the start. It takes a turn and does not wait for it, because whoever waits
@@ -83,9 +93,14 @@ impl Task {
         let backoff = Backoff::new(policy.backoff_min, policy.backoff_max);
         let wait = jittered(backoff.after(self.failures), rand::random());
         self.phase(Phase::BackingOff(wait));
-        tokio::select! {
-            () = sleep(wait) => Next::Turn(Why::Again),
-            command = self.inbox.recv() => self.while_it_waits(command).await,
+        let mut over = std::pin::pin!(sleep(wait));
+        loop {
+            tokio::select! {
+                () = &mut over => return Next::Turn(Why::Again),
+                command = self.inbox.recv() => if let Some(next) = self.while_it_waits(command).await {
+                    return next;
+                },
+            }
         }
     }
 
@@ -108,6 +123,10 @@ impl Task {
                 self.at_once().await
             }
             Some(Command::Stop(reply) | Command::Kill(reply)) => self.stay_down(reply),
+            Some(Command::Unhealthy { pid, reply, .. }) => {
+                self.too_late(pid, reply);
+                Next::Down(reason)
+            }
             None => Next::Over,
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `backoff` | waits between tries, doubling |
 //! | `cut` | texts cut to a bound |
+//! | `in_words` | times in words, for sentences |
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
@@ -16,6 +17,7 @@
 
 pub mod backoff;
 pub mod cut;
+pub mod in_words;
 pub mod line_reader;
 pub mod outlet;
 pub mod proc;
@@ -26,5 +28,6 @@ pub mod write_whole;
 
 pub use backoff::Backoff;
 pub use cut::cut;
+pub use in_words::in_words;
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

@@ -75,11 +75,13 @@ pub struct BlockDevice {
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    block_devices, boot_id, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, boot_id, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage,
+    processes_with, start_time,
 };
 #[cfg(not(target_os = "linux"))]
 pub use other::{
-    block_devices, boot_id, cpus, ignores_hangup, open_files, private_memory, process_usage, processes_with, start_time,
+    block_devices, boot_id, cpus, group_memory, ignores_hangup, open_files, private_memory, process_usage,
+    processes_with, start_time,
 };
 
 #[cfg(target_os = "linux")]
@@ -105,6 +107,14 @@ mod linux {
         let resident = status.rssanon? * 1024;
         // `VmData` would count what is only reserved: terabytes in a program that runs WebAssembly.
         Some((resident + status.vmswap.unwrap_or(0) * 1024, resident))
+    }
+
+    /// Resident memory of all processes of a group, bytes; absent where there is none.
+    pub fn group_memory(group: u32) -> Option<u64> {
+        let group = i32::try_from(group).ok()?;
+        let stats = all_processes().ok()?.filter_map(|process| process.ok()?.stat().ok());
+        let members = stats.filter(|stat| stat.pgrp == group && stat.state != 'Z');
+        members.map(|stat| stat.rss * procfs::page_size()).reduce(|sum, more| sum + more)
     }
 
     /// What a process has used.
@@ -205,6 +215,10 @@ mod other {
     use super::{BlockDevice, Cpus, ProcessUsage};
 
     pub fn private_memory(_pid: u32) -> Option<(u64, u64)> {
+        None
+    }
+
+    pub fn group_memory(_group: u32) -> Option<u64> {
         None
     }
 

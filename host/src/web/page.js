@@ -300,7 +300,8 @@ async function follow(mine) {
 }
 
 const KINDS = { join: "good", restart: "good", enable: "good", reload: "good", exit: "warn", leave: "warn", disable: "warn",
-  slave: "warn", "put-aside": "warn", rollback: "bad", refusal: "bad", "given-up": "bad", alarm: "bad" };
+  slave: "warn", "put-aside": "warn", rollback: "bad", refusal: "bad", "given-up": "bad", alarm: "bad",
+  unhealthy: "bad", "health-restart": "bad", healthy: "good" };
 
 function showEvent(event) {
   const list = $("events");

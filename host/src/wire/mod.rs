@@ -4,6 +4,7 @@
 //! known to be JSON and is never built into a tree.
 
 mod envelope;
+pub mod host_functions;
 mod id;
 mod phase;
 mod register;

@@ -218,6 +218,9 @@ fn s2_a_server_is_registered_when_its_program_says_so_or_listens_and_ended_when_
         (starts.lines().count() > 1).then_some(())
     });
     assert!(cluster.hosts[0].log().contains(&format!("nobody listened on 127.0.0.1:{never} for 15 s")));
+    let said =
+        crate::journal::event(&cluster, "exit", &format!("because nobody listened on 127.0.0.1:{never} for 15 s"));
+    assert_eq!(said["server"], "never");
 }
 
 #[test]

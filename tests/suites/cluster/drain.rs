@@ -46,7 +46,7 @@ impl Asking {
 }
 
 /// What the fleet says of a server.
-fn server(cluster: &Cluster, id: &str) -> Value {
+pub fn server(cluster: &Cluster, id: &str) -> Value {
     let listed = cluster.request("__console__", &json!({"signal": "list"})).unwrap();
     let servers = listed["servers"].as_array().unwrap().iter();
     servers.clone().find(|server| server["id"] == id).cloned().unwrap_or(Value::Null)
@@ -60,7 +60,7 @@ fn drains(cluster: &Cluster, id: &str, left: u64) {
     });
 }
 
-fn is(cluster: &Cluster, id: &str, state: &str) {
+pub fn is(cluster: &Cluster, id: &str, state: &str) {
     eventually(&format!("{id} is {state}"), || (server(cluster, id)["state"] == state).then_some(()));
 }
 

@@ -15,7 +15,7 @@ fn fragile() -> Value {
 }
 
 /// All events that the master keeps.
-fn events(cluster: &Cluster) -> Vec<Value> {
+pub fn events(cluster: &Cluster) -> Vec<Value> {
     let done = cluster.ask(&["events", "--json"]);
     done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

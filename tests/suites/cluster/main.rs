@@ -13,6 +13,7 @@ mod demo;
 mod drain;
 mod first_process;
 mod fleet_surfaces;
+mod health;
 mod journal;
 mod lifecycle;
 mod logs_kept;

@@ -64,6 +64,7 @@ fn spec(server: &Server, config: &Config) -> BTreeMap<String, Value> {
         stop_deadline,
         drain,
         ready_timeout,
+        health,
         inherited,
     } = server;
     let mut spec = BTreeMap::new();
@@ -91,6 +92,9 @@ fn spec(server: &Server, config: &Config) -> BTreeMap<String, Value> {
             Ready::Control => "control",
         };
         spec.insert("ready".into(), json!(word));
+    }
+    if let Some(health) = health {
+        spec.insert("health".into(), json!(health));
     }
     if let Some(logs) = logs {
         spec.insert("logs".into(), json!(logs.to_string_lossy()));

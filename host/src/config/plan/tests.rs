@@ -75,6 +75,9 @@ fn each_changed_key_of_a_server_is_named_and_no_value_is() {
     is("chat-2", &["cpu", "logs", "restart", "ssh"], |files| {
         files.changed("servers.json", "6051", r#"6051, "cpu": 0, "logs": "l", "restart": "never", "ssh": false"#)
     });
+    is("chat-1", &["health"], |files| {
+        files.changed("servers.json", r#""port": 6050,"#, r#""port": 6050, "health": {"port": true},"#)
+    });
     is("chat-2", &["command", "cwd", "ready"], |files| {
         files.changed("servers.json", "6051", r#"6051, "command": "./chat", "cwd": "x", "ready": "control""#)
     });

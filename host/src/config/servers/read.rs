@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::counted::{cluster_count, counted_members};
+use super::health::{self, Of};
 use super::server::{Master, Server};
 use super::taken::Taken;
 use super::values::{check_id, cpus, host, port, port_number, truthy};
@@ -16,10 +17,7 @@ use crate::config::words::{ready_word, restart_word};
 use crate::supervise::Restart;
 
 /// Members of a server that only its starter needs. They are never told to peers.
-pub(in crate::config) const PRIVATE: [&str; 10] =
-    ["command", "cwd", "env", "restart", "ssh", "ready", "logs", "stop_deadline_ms", "drain_ms", "ready_timeout_ms"];
-/// Members that an added server takes from the first server of its type, unless it has its own.
-const INHERITED: [&str; 13] = [
+pub(in crate::config) const PRIVATE: [&str; 11] = [
     "command",
     "cwd",
     "env",
@@ -30,6 +28,21 @@ const INHERITED: [&str; 13] = [
     "stop_deadline_ms",
     "drain_ms",
     "ready_timeout_ms",
+    "health",
+];
+/// Members that an added server takes from the first server of its type, unless it has its own.
+const INHERITED: [&str; 14] = [
+    "command",
+    "cwd",
+    "env",
+    "restart",
+    "ssh",
+    "ready",
+    "logs",
+    "stop_deadline_ms",
+    "drain_ms",
+    "ready_timeout_ms",
+    "health",
     "auto-restart",
     "restart-force",
     "frontend",
@@ -147,6 +160,9 @@ impl One<'_> {
         let mut placeholders = defaults.placeholders.clone();
         placeholders.extend(info.clone());
         let launch = command::read(&mut table, &placeholders, defaults.base);
+        let port = ["port", "clientPort"].into_iter().find_map(|key| info.get(key).and_then(port_number));
+        let of = Of { members: &placeholders, host: &host, port, runs: launch.is_some(), restart };
+        let health = health::read(&mut table, &of);
         if launch.is_none() && !defaults.has_app {
             let what =
                 format!("a server of type `{server_type}` has no `command`: nothing is run for it but its monitor");
@@ -168,6 +184,7 @@ impl One<'_> {
             stop_deadline,
             drain,
             ready_timeout,
+            health,
             inherited,
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::health::{Health, address};
 use super::values::port_number;
 use crate::config::command::Launch;
 use crate::config::words::Ready;
@@ -68,6 +69,8 @@ pub struct Server {
     pub drain: Duration,
     /// `ready_timeout_ms`, otherwise that of `[supervise]`: its program is ended if it is not ready within this time.
     pub ready_timeout: Duration,
+    /// `health`: how its program is checked while it runs; absent if it is not.
+    pub health: Option<Health>,
     /// Members that an added server of this type takes from this one, as in the file: `command`, `cwd`, `env`, `restart` and the like.
     pub(in crate::config) inherited: Map<String, Value>,
 }
@@ -86,7 +89,6 @@ impl Server {
     /// `host:port` that its program listens on; absent if it has no port.
     pub fn address(&self) -> Option<String> {
         let port = self.ports().next()?;
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        Some(format!("{host}:{port}"))
+        Some(address(&self.host, port))
     }
 }

@@ -27,6 +27,7 @@ use futures_util::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
 use crate::failure::{Failure, code};
+use crate::wire::host_functions as own;
 
 pub use crons::MAX_CRONS;
 pub(super) use draining::{connections, tell_drain, tell_undrain};
@@ -36,20 +37,6 @@ pub(super) use functions::Runner;
 pub use functions::{Change, Functions};
 pub(super) use served::Served;
 pub(super) use view::View;
-
-/// The functions that only the host itself calls, and no module: the changes of the view, the drain, and the end.
-mod own {
-    pub const ADD_SERVERS: &str = "addServers";
-    pub const REMOVE_SERVERS: &str = "removeServers";
-    pub const REPLACE_SERVERS: &str = "replaceServers";
-    pub const START_OVER: &str = "startOver";
-    pub const DRAIN: &str = "drain";
-    pub const UNDRAIN: &str = "undrain";
-    pub const STOP: &str = "stop";
-    /// The functions that change the view. They are run one after another.
-    pub const VIEW: [&str; 4] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER];
-    pub const ALL: [&str; 7] = [ADD_SERVERS, REMOVE_SERVERS, REPLACE_SERVERS, START_OVER, DRAIN, UNDRAIN, STOP];
-}
 
 /// How long the application may take to answer, if the caller gives no other deadline.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
@@ -61,7 +48,7 @@ type Answer = Result<Box<RawValue>, Failure>;
 
 /// The way to the application's functions.
 pub(super) trait Reach: Send + Sync + 'static {
-    /// The sorted names of the functions that it offers now, with those of [`own`].
+    /// The sorted names of the functions that it offers now, with those that only the host calls.
     fn offers(&self) -> Vec<String>;
     /// Whether it offers a function now.
     fn has(&self, name: &str) -> bool;

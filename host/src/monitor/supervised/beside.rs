@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::phases::{Followed, follow};
-use super::{OwnProcess, Program, StartError, Supervised};
+use super::{OwnProcess, Program, StartError, Supervised, Verdict, health};
 use crate::config::{Config, Launch, Ready, Settings};
 use crate::journal::Journal;
 use crate::monitor::Monitor;
@@ -57,6 +57,8 @@ pub struct Beside {
     pub phase: watch::Receiver<Phase>,
     /// What the program adds to its server's `info`; absent where there is no program.
     pub told: Option<watch::Receiver<Info>>,
+    /// What the checks of the program's health have found; absent where it is not checked.
+    pub health: Option<watch::Receiver<Verdict>>,
     /// Why the program stays down; absent until it does.
     ended: watch::Receiver<Option<DownReason>>,
     program: Option<Arc<Supervised>>,
@@ -102,6 +104,7 @@ impl Wanted<'_> {
             ready: settings.ready,
             address: None,
             ready_timeout: settings.ready_timeout,
+            health: None,
             output_lines: settings.output_lines,
             kept: self.config.map_or_else(Default::default, |config| config.settings.logs),
             logs: None,
@@ -121,7 +124,11 @@ impl Beside {
     /// As [`Supervised::prepare`].
     pub async fn program(program: Program, output: LineSink) -> Result<Self, StartError> {
         let supervised = Arc::new(Supervised::prepare(program, output).await?);
-        let Followed { phase, ended } = follow(supervised.status(), supervised.drain_state());
+        let Followed { phase, ended } = follow(
+            supervised.status(),
+            supervised.drain_state(),
+            supervised.health().unwrap_or_else(health::unchecked),
+        );
         let told = Some(supervised.told());
         let application = Some(supervised.application());
         let services = Services {
@@ -130,7 +137,8 @@ impl Beside {
             kept_output: Some(supervised.clone()),
             ..Services::default()
         };
-        Ok(Beside { services, phase, told, ended, program: Some(supervised) })
+        let health = supervised.health();
+        Ok(Beside { services, phase, told, health, ended, program: Some(supervised) })
     }
 
     /// Starts the program, if there is one.
@@ -146,7 +154,8 @@ impl Beside {
         let application = Some(own.application());
         let services = Services { application, process: Some(own), ..Services::default() };
         let phase = watch::Sender::new(Phase::running(std::process::id())).subscribe();
-        Beside { services, phase, told: None, ended: watch::Sender::new(None).subscribe(), program: None }
+        let ended = watch::Sender::new(None).subscribe();
+        Beside { services, phase, told: None, health: None, ended, program: None }
     }
 
     /// Waits until `stop` is cancelled or the program has ended for good. Then it cancels `stop` and ends the monitor and the program. Calls under

@@ -34,6 +34,14 @@ pub(super) struct Draining {
     over: bool,
 }
 
+#[cfg(test)]
+impl Draining {
+    /// A drain of that process.
+    pub fn of(pid: u32) -> Self {
+        Draining { number: 0, pid, connections: None, over: false }
+    }
+}
+
 /// The drains of one program.
 pub(super) struct Drains {
     id: String,

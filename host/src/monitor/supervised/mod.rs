@@ -1,12 +1,13 @@
 //! The server beside a monitor: a program that the monitor runs, or this very process.
 //!
 //! [`Supervised`] and [`OwnProcess`] are what the modules' interface `process` acts on, and know the application beside it. They know neither the
-//! master nor any module. The monitor's link follows what `phases` makes of [`Supervised::status`] and of the drain: it registers the server when its
-//! program runs, and deregisters it when the program drains or has ended.
+//! master nor any module. The monitor's link follows what `phases` makes of [`Supervised::status`], of the drain and of the health: it registers
+//! the server when its program runs, and deregisters it when the program drains, is not well or has ended.
 
 mod beside;
 mod contact;
 mod drain;
+mod health;
 mod logs;
 mod own;
 mod phases;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::failure::{Failure, code};
 
 pub use beside::{Beside, NoPort, Wanted};
+pub use health::{Problem, Verdict};
 pub use own::OwnProcess;
 pub use program::{Program, StartError, Supervised, leftovers};
 

@@ -1,10 +1,11 @@
-//! The phase of a server, made from what its program's supervisor says, and from its drain.
+//! The phase of a server, made from what its program's supervisor says, from its drain, and from its health.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::drain::Draining;
+use super::health::Verdict;
 use crate::supervise::{self, DownReason, How, Status, TURN};
 use crate::wire::{Phase, PhaseExit, PhaseName};
 
@@ -17,13 +18,18 @@ pub(super) struct Followed {
 }
 
 /// Follows a program for as long as it is supervised.
-pub(super) fn follow(mut status: watch::Receiver<Status>, mut drain: watch::Receiver<Option<Draining>>) -> Followed {
+pub(super) fn follow(
+    mut status: watch::Receiver<Status>,
+    mut drain: watch::Receiver<Option<Draining>>,
+    mut health: watch::Receiver<Verdict>,
+) -> Followed {
     let (told, phase) = watch::channel(phase_of(&status.borrow_and_update()));
     let (end, ended) = watch::channel(None);
     tokio::spawn(async move {
         loop {
             let now = status.borrow_and_update().clone();
             let phase = drained(phase_of(&now), drain.borrow_and_update().as_ref());
+            let phase = unready(phase, &health.borrow_and_update());
             told.send_if_modified(|told| {
                 let changed = *told != phase;
                 if changed {
@@ -39,6 +45,7 @@ pub(super) fn follow(mut status: watch::Receiver<Status>, mut drain: watch::Rece
                 changed = status.changed() => if changed.is_err() { return },
                 // There can be none any more, and the program goes on to its end.
                 Ok(()) = drain.changed() => {}
+                Ok(()) = health.changed() => {}
             }
         }
     });
@@ -91,6 +98,16 @@ fn drained(phase: Phase, drain: Option<&Draining>) -> Phase {
     }
 }
 
+/// The phase of a program that may not be well. One that drains is hidden in any case, and what is found of another process is over.
+fn unready(phase: Phase, health: &Verdict) -> Phase {
+    match health.hides(phase.pid) {
+        Some(why) if phase.phase == PhaseName::Running => {
+            Phase { phase: PhaseName::Unready, why: Some(why.to_owned()), ..phase }.bounded()
+        }
+        _ => phase,
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
@@ -106,6 +123,23 @@ mod tests {
         let last_exit =
             how.map(|how| Exit { how, why: None, time: SystemTime::now(), last_lines: vec!["last".into()] });
         Status { phase, restarts: 3, last_exit, since: None }
+    }
+
+    #[test]
+    fn a_program_that_is_not_well_is_unready_while_it_runs_and_does_not_drain() {
+        use crate::monitor::supervised::Problem;
+        let why = "no answer, 3 times in a row";
+        let verdict = |hides| Verdict { pid: Some(7), problems: vec![Problem { why: why.into(), hides }] };
+        let of = |phase: supervise::Phase, hides, drain: Option<Draining>| {
+            let phase = unready(drained(phase_of(&status(phase, None)), drain.as_ref()), &verdict(hides));
+            (phase.phase, phase.why)
+        };
+        use supervise::Phase::{Running, Stopping};
+        assert_eq!(of(Running(7), true, None), (PhaseName::Unready, Some(why.to_owned())));
+        assert_eq!(of(Running(7), false, None), (PhaseName::Running, None));
+        assert_eq!(of(Running(8), true, None), (PhaseName::Running, None), "another process");
+        assert_eq!(of(Running(7), true, Some(Draining::of(7))), (PhaseName::Draining, None));
+        assert_eq!(of(Stopping(7), true, None), (PhaseName::Stopping, None));
     }
 
     #[test]

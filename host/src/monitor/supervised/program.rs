@@ -11,12 +11,13 @@ use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::contact::ByControl;
 use super::drain::{Draining, Drains};
 use super::logs::Logs;
-use super::{LOGS, machine};
-use crate::config::{Config, DEMO_TOKEN_VARIABLE, Launch, Ready, Server, file_name};
+use super::{LOGS, Verdict, health, machine};
+use crate::config::{Config, DEMO_TOKEN_VARIABLE, Health, Launch, Ready, Server, file_name};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, Journal, kind};
 use crate::monitor::application::{Served, View, control};
@@ -55,6 +56,8 @@ pub struct Program {
     pub address: Option<String>,
     /// A program that is not ready after this time is ended. Not used with [`Ready::Delay`].
     pub ready_timeout: Duration,
+    /// How it is checked while it runs; absent if it is not.
+    pub health: Option<Health>,
     /// Lines that are kept of what it writes.
     pub output_lines: usize,
     /// How much of what it writes is kept in files of `dir`.
@@ -103,6 +106,7 @@ impl Program {
             ready: server.ready.unwrap_or(settings.ready),
             address: server.address(),
             ready_timeout: server.ready_timeout,
+            health: server.health.clone(),
             output_lines: settings.output_lines,
             kept: config.settings.logs,
             logs: server.logs.clone(),
@@ -137,6 +141,8 @@ pub struct Supervised {
     dir: PathBuf,
     logs: Logs,
     drains: Drains,
+    /// What the checks of its health have found, and the checks, which end with this; absent where it is not checked.
+    health: Option<(watch::Receiver<Verdict>, AbortOnDropHandle<()>)>,
     supervisor: Supervisor,
     /// Told when the program is to be started.
     launch: Arc<Notify>,
@@ -182,13 +188,33 @@ impl Supervised {
             ready_timeout: program.ready_timeout,
         };
         let spec = spec(&program, &file, control.path(), Output::Kept(output, ring.clone()));
+        let (cwd, env, env_remove) = (spec.cwd.clone(), spec.env.clone(), spec.env_remove.clone());
         let watcher = recorder(program.journal.clone(), program.id.clone(), "the program", false);
         let (guard, start) = (Arc::new(Guard::new()), Arc::new(Notify::new()));
         let supervisor = Supervisor::prepare(spec, guard, Some(Arc::new(contact)), watcher, start.clone());
-        let status = supervisor.status();
-        let is_ready = move || matches!(status.borrow().phase, Phase::Running(_));
-        application.fire_only_while(is_ready, program.journal.clone());
         let drains = Drains::new(&program.id, control.clone(), supervisor.status());
+        let health = program.health.clone().map(|health| {
+            let patient = health::Program {
+                asked: health.check.clone().map(|check| health::Asked {
+                    check,
+                    reach: control.clone(),
+                    cwd,
+                    env,
+                    env_remove,
+                }),
+                ring: ring.clone(),
+                dir: dir.clone(),
+                supervisor: supervisor.clone(),
+            };
+            checked(&program, health, patient, drains.state())
+        });
+        let (status, verdict) = (supervisor.status(), health.as_ref().map(|(verdict, _)| verdict.clone()));
+        let is_ready = move || {
+            let status = status.borrow();
+            let hidden = verdict.as_ref().is_some_and(|verdict| verdict.borrow().hides(status.pid()).is_some());
+            matches!(status.phase, Phase::Running(_)) && !hidden
+        };
+        application.fire_only_while(is_ready, program.journal.clone());
         let Program { id, server_type, .. } = program;
         let (figures, logs) = (Figures::default(), Logs(logs));
         Ok(Supervised {
@@ -202,6 +228,7 @@ impl Supervised {
             dir,
             logs,
             drains,
+            health,
             supervisor,
             launch: start,
             _dir: own,
@@ -213,7 +240,7 @@ impl Supervised {
         self.launch.notify_one();
     }
 
-    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`], unless it drains,
+    /// How the program is; changes are told. The server is to be registered in [`Phase::Running`], unless it drains or is not well,
     /// and deregistered in every other phase. Another process id directly after one is a restart.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.supervisor.status()
@@ -222,6 +249,11 @@ impl Supervised {
     /// The drain; changes are told.
     pub(super) fn drain_state(&self) -> watch::Receiver<Option<Draining>> {
         self.drains.state()
+    }
+
+    /// What the checks of its health have found; changes are told. Absent where it is not checked.
+    pub fn health(&self) -> Option<watch::Receiver<Verdict>> {
+        self.health.as_ref().map(|(verdict, _)| verdict.clone())
     }
 
     /// What the program adds to its server's `info`; changes are told.
@@ -243,6 +275,20 @@ impl Supervised {
     pub fn view_file(&self) -> &Path {
         &self.file
     }
+}
+
+/// Begins to check a program.
+fn checked(
+    program: &Program,
+    health: Health,
+    patient: health::Program,
+    drain: watch::Receiver<Option<Draining>>,
+) -> (watch::Receiver<Verdict>, AbortOnDropHandle<()>) {
+    let verdict = Arc::new(watch::Sender::new(Verdict::default()));
+    let told = verdict.subscribe();
+    let (id, journal, status) = (program.id.clone(), program.journal.clone(), patient.supervisor.status());
+    let course = health::Course { id, health, patient, status, drain, verdict, journal };
+    (told, AbortOnDropHandle::new(tokio::spawn(course.run())))
 }
 
 /// Keeps the program's lines in memory, and in files where these can be written.
@@ -304,8 +350,13 @@ impl Process for Supervised {
                 last_exit: None,
             },
         };
-        let drains = matches!(status.phase, Phase::Running(_)) && self.drains.drains(status.pid());
-        let state = if drains { PhaseName::Draining.as_str() } else { status.as_str() };
+        let drains = self.drains.drains(status.pid());
+        let unwell = self.health.as_ref().is_some_and(|(verdict, _)| verdict.borrow().hides(status.pid()).is_some());
+        let state = match status.phase {
+            Phase::Running(_) if drains => PhaseName::Draining.as_str(),
+            Phase::Running(_) if unwell => PhaseName::Unready.as_str(),
+            _ => status.as_str(),
+        };
         let last_exit = status.last_exit.map(last_exit);
         Ok(Stats { restarts: status.restarts, state, last_exit, ..stats })
     }
