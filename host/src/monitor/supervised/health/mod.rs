@@ -7,8 +7,8 @@
 //! | `patient` | what the course asks of the program and does with it |
 //! | `profiles` | the CPU profiles that are taken before a restart, as files |
 //!
-//! A program is checked while it runs and does not drain, one check at a time. What was found belongs to one process. This part knows neither the master
-//! nor the views: `phases` makes of the [`Verdict`] what others see.
+//! A program is checked while it runs and does not drain, one check at a time. What was found belongs to one process. This part knows neither the
+//! master nor the views: `phases` makes of the [`Verdict`] what others see.
 
 mod check;
 mod course;
