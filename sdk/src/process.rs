@@ -22,7 +22,7 @@ impl Process {
 
     /// Figures of the process now, an object: `pid`; `rss`, `heapTotal` and `heapUsed` in bytes; `uptime` in seconds; `cpu`, percent of one
     /// core since the last call; `restarts`, how often the host has brought the program back; `state`, `running`, `starting`,
-    /// `draining`, `stopping`, `backing-off` or `exited`. Fails with `bad-answer` where they do not make a `T`.
+    /// `unready`, `draining`, `stopping`, `backing-off` or `exited`. Fails with `bad-answer` where they do not make a `T`.
     pub fn stats<T: DeserializeOwned>(&self) -> Result<T> {
         json::answer(process::stats())
     }

@@ -25,8 +25,8 @@ enum Means {
 }
 
 impl Task {
-    /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended. `why` says what
-    /// is wrong with a program that is not well.
+    /// Ends the group. Meanwhile it takes commands, which can make `asked` stronger. `stopping` is answered when the program has ended. `why` says
+    /// what is wrong with a program that is not well.
     pub(super) async fn end(
         &mut self,
         mut group: Group,

@@ -104,8 +104,8 @@ impl Supervisor {
         self.ask(Command::Kill).await
     }
 
-    /// Ends a process that is not well: asks it to end, and kills its group when [`super::Policy::stop_deadline`] has passed. It counts as failed, so that
-    /// the program is started again as its policy says, after a wait. Answers when the process begins to be ended.
+    /// Ends a process that is not well: asks it to end, and kills its group when [`super::Policy::stop_deadline`] has passed. It counts as failed, so
+    /// that the program is started again as its policy says, after a wait. Answers when the process begins to be ended.
     ///
     /// # Errors
     /// `not-available` where that process does not run any more or is being ended.

@@ -11,10 +11,10 @@ use futures_util::future::{BoxFuture, ready};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::contact::ByControl;
 use super::drain::{Draining, Drains};
+use super::health::Checks;
 use super::logs::Logs;
 use super::{LOGS, Verdict, health, machine};
 use crate::config::{Config, DEMO_TOKEN_VARIABLE, Health, Launch, Ready, Server, file_name};
@@ -141,8 +141,8 @@ pub struct Supervised {
     dir: PathBuf,
     logs: Logs,
     drains: Drains,
-    /// What the checks of its health have found, and the checks, which end with this; absent where it is not checked.
-    health: Option<(watch::Receiver<Verdict>, AbortOnDropHandle<()>)>,
+    /// The checks of its health; absent where it is not checked.
+    checks: Option<Checks>,
     supervisor: Supervisor,
     /// Told when the program is to be started.
     launch: Arc<Notify>,
@@ -193,7 +193,7 @@ impl Supervised {
         let (guard, start) = (Arc::new(Guard::new()), Arc::new(Notify::new()));
         let supervisor = Supervisor::prepare(spec, guard, Some(Arc::new(contact)), watcher, start.clone());
         let drains = Drains::new(&program.id, control.clone(), supervisor.status());
-        let health = program.health.clone().map(|health| {
+        let checks = program.health.clone().map(|health| {
             let patient = health::Program {
                 asked: health.check.clone().map(|check| health::Asked {
                     check,
@@ -206,9 +206,9 @@ impl Supervised {
                 dir: dir.clone(),
                 supervisor: supervisor.clone(),
             };
-            checked(&program, health, patient, drains.state())
+            Checks::begin(&program.id, health, patient, drains.state(), program.journal.clone())
         });
-        let (status, verdict) = (supervisor.status(), health.as_ref().map(|(verdict, _)| verdict.clone()));
+        let (status, verdict) = (supervisor.status(), checks.as_ref().map(Checks::verdict));
         let is_ready = move || {
             let status = status.borrow();
             let hidden = verdict.as_ref().is_some_and(|verdict| verdict.borrow().hides(status.pid()).is_some());
@@ -228,7 +228,7 @@ impl Supervised {
             dir,
             logs,
             drains,
-            health,
+            checks,
             supervisor,
             launch: start,
             _dir: own,
@@ -253,7 +253,7 @@ impl Supervised {
 
     /// What the checks of its health have found; changes are told. Absent where it is not checked.
     pub fn health(&self) -> Option<watch::Receiver<Verdict>> {
-        self.health.as_ref().map(|(verdict, _)| verdict.clone())
+        self.checks.as_ref().map(Checks::verdict)
     }
 
     /// What the program adds to its server's `info`; changes are told.
@@ -275,20 +275,6 @@ impl Supervised {
     pub fn view_file(&self) -> &Path {
         &self.file
     }
-}
-
-/// Begins to check a program.
-fn checked(
-    program: &Program,
-    health: Health,
-    patient: health::Program,
-    drain: watch::Receiver<Option<Draining>>,
-) -> (watch::Receiver<Verdict>, AbortOnDropHandle<()>) {
-    let verdict = Arc::new(watch::Sender::new(Verdict::default()));
-    let told = verdict.subscribe();
-    let (id, journal, status) = (program.id.clone(), program.journal.clone(), patient.supervisor.status());
-    let course = health::Course { id, health, patient, status, drain, verdict, journal };
-    (told, AbortOnDropHandle::new(tokio::spawn(course.run())))
 }
 
 /// Keeps the program's lines in memory, and in files where these can be written.
@@ -351,7 +337,7 @@ impl Process for Supervised {
             },
         };
         let drains = self.drains.drains(status.pid());
-        let unwell = self.health.as_ref().is_some_and(|(verdict, _)| verdict.borrow().hides(status.pid()).is_some());
+        let unwell = self.health().is_some_and(|verdict| verdict.borrow().hides(status.pid()).is_some());
         let state = match status.phase {
             Phase::Running(_) if drains => PhaseName::Draining.as_str(),
             Phase::Running(_) if unwell => PhaseName::Unready.as_str(),

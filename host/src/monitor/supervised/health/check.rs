@@ -200,3 +200,7 @@ fn told(text: &[u8]) -> String {
     cut(&mut line, MAX_TOLD);
     line
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -7,8 +7,8 @@
 //! | `patient` | what the course asks of the program and does with it |
 //! | `profiles` | the CPU profiles that are taken before a restart, as files |
 //!
-//! A program is checked while it runs and does not drain, one check at a time. What was found belongs to one process. This part knows neither the master
-//! nor the views: `phases` makes of the [`Verdict`] what others see.
+//! A program is checked while it runs and does not drain, one check at a time. What was found belongs to one process. This part knows neither the
+//! master nor the views: `phases` makes of the [`Verdict`] what others see.
 
 mod check;
 mod course;
@@ -18,10 +18,17 @@ mod profiles;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::course::Course;
+use super::drain::Draining;
+use crate::config::Health;
+use crate::journal::Journal;
 
 pub(super) use check::Asked;
-pub(super) use course::Course;
 pub(super) use patient::Program;
 
 /// What the checks of a program have found.
@@ -57,6 +64,34 @@ impl Verdict {
     pub fn hides(&self, pid: Option<u32>) -> Option<&str> {
         let hiding = self.problems.iter().find(|problem| problem.hides && pid.is_some() && self.pid == pid);
         hiding.map(|problem| problem.why.as_str())
+    }
+}
+
+/// The checks of one program, which end when this is dropped.
+pub(super) struct Checks {
+    verdict: watch::Receiver<Verdict>,
+    _course: AbortOnDropHandle<()>,
+}
+
+impl Checks {
+    /// Begins to check the program of the server `id` whenever it runs and does not drain.
+    pub fn begin(
+        id: &str,
+        health: Health,
+        patient: Program,
+        drain: watch::Receiver<Option<Draining>>,
+        journal: Journal,
+    ) -> Self {
+        let verdict = Arc::new(watch::Sender::new(Verdict::default()));
+        let told = verdict.subscribe();
+        let status = patient.supervisor.status();
+        let course = Course { id: id.to_owned(), health, patient, status, drain, verdict, journal };
+        Checks { verdict: told, _course: AbortOnDropHandle::new(tokio::spawn(course.run())) }
+    }
+
+    /// What they have found; changes are told.
+    pub fn verdict(&self) -> watch::Receiver<Verdict> {
+        self.verdict.clone()
     }
 }
 
