@@ -292,7 +292,7 @@ impl MasterLink {
         }
         loop {
             let since = self.reported.load(Ordering::Acquire);
-            if !self.tell(&exchange, &self.options.journal.next(since, REPORT_PAUSE).await) {
+            if !self.tell(exchange, &self.options.journal.next(since, REPORT_PAUSE).await) {
                 // The next connection sends what is left.
                 std::future::pending::<()>().await;
             }

@@ -1,7 +1,7 @@
 //! The watchdog keeps every server's view of the cluster equal to the master's.
 //!
 //! It is one module with two ids. On the master (`__masterwatcher__`) it tells its *listeners*, the monitors that have subscribed, what changes in the
-//! master's server table. On a monitor (`__monitorwatcher__`) it subscribes, and hands what it is told to the served application.
+//! master's server table, also while their own server is not in it. On a monitor (`__monitorwatcher__`) it subscribes, and hands what it is told to the served application.
 //!
 //! # Revisions
 //! The table has a revision `rev`, which grows with every change, and an `epoch`, a word that every process of the master draws anew. Every message between
