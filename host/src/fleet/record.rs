@@ -78,6 +78,16 @@ pub struct LastExit {
     /// The last lines of its standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
+    /// What its monitor tells it from others by; 0 where no monitor has told it.
+    #[serde(default)]
+    pub id: u64,
+}
+
+impl LastExit {
+    /// Whether both are the same end. The times of one that was told twice may differ.
+    pub fn is(&self, other: &LastExit) -> bool {
+        if self.id == 0 || other.id == 0 { self == other } else { self.id == other.id }
+    }
 }
 
 impl ServerRecord {

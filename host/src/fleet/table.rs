@@ -201,9 +201,11 @@ impl Fleet {
             record.place = Place::Ours;
         }
         let state = next(record.state, record.wanted, record.place, input);
+        let mut has_ended = false;
         if let Some(exit) = happening.exit
-            && record.exits.last() != Some(&exit)
+            && !record.exits.iter().any(|known| known.is(&exit))
         {
+            has_ended = true;
             record.exits.push(exit);
             let more = record.exits.len().saturating_sub(KEPT_EXITS);
             record.exits.drain(..more);
@@ -223,6 +225,9 @@ impl Fleet {
             if state == State::Running && was.0 == State::Starting {
                 record.ready_ms = Some(record.since.saturating_sub(was.1));
             }
+        } else if has_ended && state == State::BackingOff {
+            // It has run meanwhile, for too short a time to be told.
+            (record.since, record.why) = (now(), cut(&happening.why));
         } else if !happening.why.is_empty()
             && !matches!(input, Input::Joined | Input::Absent | Input::Left | Input::Lost)
         {

@@ -167,9 +167,12 @@ fn ends_are_bounded_counted_and_each_is_kept_once() {
     let store = Memory::default();
     let fleet = fleet(&store, &["chat-1"]);
     for number in 0..9_u64 {
-        let exit = LastExit { how: format!("ended with code {number}"), time: number, lines: Vec::new() };
-        for _ in 0..2 {
-            let happening = Happening { exit: Some(exit.clone()), ..Happening::default() };
+        let exit = LastExit { how: format!("ended with code {number}"), time: number, lines: Vec::new(), id: 0 };
+        for told in 0..2 {
+            // The time is another whenever it is told by a monitor, which gives it an id.
+            let (id, time) = if number < 7 { (0, number) } else { (number, number + 100 * told) };
+            let exit = LastExit { id, time, ..exit.clone() };
+            let happening = Happening { exit: Some(exit), ..Happening::default() };
             fleet.input("chat-1", None, Input::SaysBackingOff, happening);
         }
     }

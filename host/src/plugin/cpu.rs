@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::ticks::Ticks;
+
 /// What one call has used and may use. Shared between the call's future and the callback that looks at the guest once a tick.
 #[derive(Debug)]
 pub(super) struct CpuClock {
@@ -19,16 +21,18 @@ pub(super) struct CpuClock {
     /// When the poll under way began, nanoseconds since `origin`.
     began: AtomicU64,
     exceeded: AtomicBool,
+    ticks: Arc<Ticks>,
 }
 
 impl CpuClock {
-    pub fn new(limit: Duration) -> Arc<Self> {
+    pub fn new(limit: Duration, ticks: Arc<Ticks>) -> Arc<Self> {
         Arc::new(CpuClock {
             origin: Instant::now(),
             limit: limit.as_nanos().try_into().unwrap_or(u64::MAX),
             spent: AtomicU64::new(0),
             began: AtomicU64::new(0),
             exceeded: AtomicBool::new(false),
+            ticks,
         })
     }
 
@@ -71,6 +75,7 @@ impl CpuClock {
     pub async fn measure<F: Future>(self: Arc<Self>, future: F) -> F::Output {
         let mut future = pin!(future);
         let poll = |context: &mut Context<'_>| -> Poll<F::Output> {
+            let _running = self.ticks.run();
             self.began.store(self.now(), Ordering::Relaxed);
             let polled = future.as_mut().poll(context);
             self.spent.fetch_add(self.current(), Ordering::Relaxed);
@@ -86,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_is_free_and_work_is_not() {
-        let clock = CpuClock::new(Duration::from_millis(20));
+        let clock = CpuClock::new(Duration::from_millis(20), Arc::default());
         clock.clone().measure(tokio::time::sleep(2 * Duration::from_nanos(clock.limit))).await;
         assert!(clock.spent.load(Ordering::Relaxed) < clock.limit);
         let work = {
@@ -101,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_was_waited_is_given_back_and_no_more_than_was_used() {
-        let clock = CpuClock::new(Duration::from_secs(1));
+        let clock = CpuClock::new(Duration::from_secs(1), Arc::default());
         clock.spent.store(7_000_000, Ordering::Relaxed);
         clock.give_back(Duration::from_millis(3));
         assert_eq!(clock.spent.load(Ordering::Relaxed), 4_000_000);

@@ -12,6 +12,7 @@ use super::bindings;
 use super::call_permits::CallPermits;
 use super::instance_state::InstanceState;
 use super::shelf::Shelf;
+use super::ticks::Ticks;
 use super::{EngineLimits, MAX_DEPTH};
 
 /// What runs the modules of a process. Clones are the same engine.
@@ -21,6 +22,7 @@ pub struct Engine(Arc<SharedEngine>);
 struct SharedEngine {
     wasmtime: wasmtime::Engine,
     linker: Linker<InstanceState>,
+    ticks: Arc<Ticks>,
     shelf: Shelf,
     permits: CallPermits,
     idle: AtomicUsize,
@@ -84,12 +86,13 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         bindings::Module::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        Self::tick(&wasmtime)?;
+        let ticks = Ticks::begin(&wasmtime).map_err(|error| EngineError(error.into()))?;
         let inner = (total as usize / 4 / usize::from(MAX_DEPTH)).max(1);
         let outer = total as usize - inner * usize::from(MAX_DEPTH);
         Ok(Engine(Arc::new(SharedEngine {
             wasmtime,
             linker,
+            ticks,
             shelf: Shelf::default(),
             permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
@@ -98,22 +101,13 @@ impl Engine {
         })))
     }
 
-    /// Increments the epoch, on a thread of its own because a busy executor would delay a task.
-    fn tick(engine: &wasmtime::Engine) -> Result<(), EngineError> {
-        let engine = engine.weak();
-        let ticks = move || {
-            while let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(EngineLimits::TICK);
-            }
-        };
-        std::thread::Builder::new().name("epochs".into()).spawn(ticks).map_err(|error| EngineError(error.into()))?;
-        Ok(())
-    }
-
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.0.wasmtime
+    }
+
+    /// What is told when guests run.
+    pub(super) fn ticks(&self) -> &Arc<Ticks> {
+        &self.0.ticks
     }
 
     pub(super) fn linker(&self) -> &Linker<InstanceState> {

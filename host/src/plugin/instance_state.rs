@@ -10,6 +10,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::cpu::CpuClock;
 use super::patience::Patience;
+use super::ticks::Ticks;
 use super::{Call, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
 
@@ -50,11 +51,11 @@ pub(super) struct MemoryLimiter {
 }
 
 impl InstanceState {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, ticks: &Arc<Ticks>) -> Self {
         InstanceState {
             serves: None,
             memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
-            cpu: CpuClock::new(limits.cpu),
+            cpu: CpuClock::new(limits.cpu, ticks.clone()),
             patience: Patience::new(),
             running: None,
             wasi: None,

@@ -10,7 +10,7 @@ use super::{Engine, Limits};
 
 /// A store with the limits of a module. Its guest is sampled while the switch is on.
 pub(super) fn limited_store(engine: &Engine, limits: &Limits, sampling: &Arc<SamplingSwitch>) -> Store<InstanceState> {
-    let mut store = Store::new(engine.wasmtime(), InstanceState::new(limits));
+    let mut store = Store::new(engine.wasmtime(), InstanceState::new(limits, engine.ticks()));
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
     let sampling = sampling.clone();

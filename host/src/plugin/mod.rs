@@ -66,6 +66,7 @@ mod shelf;
 mod stats;
 mod store;
 mod store_view;
+mod ticks;
 
 pub use call::Call;
 pub use caller::{Caller, CallerRole, Progress, SendProgress};

@@ -88,6 +88,10 @@ pub struct PhaseExit {
     /// clock.
     #[serde(rename = "agoMs", with = "ago")]
     pub at: SystemTime,
+    /// What tells this end from others of the server: a number that its monitor chooses, because `at` is another each time that it is told. 0 where
+    /// nothing does.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub id: u64,
     /// The last lines of its standard error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
@@ -127,6 +131,12 @@ impl Phase {
     }
 }
 
+// serde gives a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// A time as milliseconds since then.
 mod ago {
     use serde::{Deserializer, Serializer};
@@ -158,6 +168,7 @@ mod tests {
         let exit = PhaseExit {
             how: "ended with code 1".into(),
             at: SystemTime::now() - Duration::from_secs(3600),
+            id: 0,
             lines: vec!["no such table".into()],
         };
         let told = Phase {
@@ -187,7 +198,7 @@ mod tests {
             assert!(serde_json::from_value::<Phase>(bad.clone()).is_err(), "{bad}");
         }
         let long = "ü".repeat(10_000);
-        let exit = PhaseExit { how: long.clone(), at: SystemTime::now(), lines: vec![long.clone(); 100] };
+        let exit = PhaseExit { how: long.clone(), at: SystemTime::now(), id: 7, lines: vec![long.clone(); 100] };
         let phase = Phase { why: Some(long), exit: Some(exit), ..Phase::new(PhaseName::Failed) };
         let size = serde_json::to_string(&phase.bounded()).unwrap().len();
         assert!(size < 8 << 10, "{size}");

@@ -152,6 +152,7 @@ impl Follower {
             how: exit.how.clone(),
             time: exit.at.duration_since(UNIX_EPOCH).map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
             lines: exit.lines.clone(),
+            id: exit.id,
         });
         let happening = Happening {
             why: phase.why.clone().unwrap_or_default(),

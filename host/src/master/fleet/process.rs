@@ -48,6 +48,6 @@ fn ended(exit: &Exit, back: bool, what: &str) -> (End, Happening) {
     };
     let time = exit.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let time = u64::try_from(time).unwrap_or(u64::MAX);
-    let last = LastExit { how: how.clone(), time, lines: exit.last_lines.clone() };
+    let last = LastExit { how: how.clone(), time, lines: exit.last_lines.clone(), id: 0 };
     (end, Happening { why: how, exit: Some(last), ..Happening::default() })
 }

@@ -1,6 +1,6 @@
 //! The phase of a server, made from what its program's supervisor says, from its drain, and from its health.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
@@ -82,10 +82,21 @@ fn phase_of(status: &Status) -> Phase {
         pid: status.pid(),
         restarts: status.restarts,
         retry_ms: wait.map(millis),
-        exit: exit.map(|exit| PhaseExit { how: exit.how.to_string(), at: exit.time, lines: exit.last_lines.clone() }),
+        exit: exit.map(|exit| PhaseExit {
+            how: exit.how.to_string(),
+            at: exit.time,
+            id: identity(exit),
+            lines: exit.last_lines.clone(),
+        }),
         ..Phase::new(name)
     };
     phase.bounded()
+}
+
+/// What tells an end from others: when it was, by this host's clock in microseconds.
+fn identity(exit: &supervise::Exit) -> u64 {
+    let since = exit.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// The phase of a program that may drain. Only a process that serves can drain, and a drain of another process is over.
@@ -114,8 +125,6 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::supervise::Exit;
 
