@@ -73,7 +73,8 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Plan { admin } => once(admin, async |session| plan::plan(session).await).await,
         AdminCommand::Apply { admin, yes, pace, following } => {
-            once(admin, async |session| plan::apply(session, yes, pace, following).await).await
+            once(admin, async |session| plan::apply(session, async || plan::agree(yes).await, pace, following).await)
+                .await
         }
         AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
         AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep } => {

@@ -68,11 +68,27 @@ pub(super) async fn mention(session: &Session) {
     }
 }
 
-/// Takes the files over. Unless `yes`, the plan is shown and a terminal is asked.
+/// Asks whether the files are to be taken over as was shown, unless that is said already.
 ///
 /// # Errors
-/// Where nobody agrees, the files cannot be taken, or a server fails.
-pub(super) async fn apply(session: &Session, yes: bool, pace: Pace, following: Following) -> anyhow::Result<()> {
+/// Where nobody can be asked, or nobody agrees.
+pub(super) async fn agree(yes: bool) -> anyhow::Result<bool> {
+    if !yes {
+        agreed("`pomelo apply` would do this", "say `--yes`", "This will be done.").await?;
+    }
+    Ok(true)
+}
+
+/// Takes the files over, once their plan was shown and somebody agrees.
+///
+/// # Errors
+/// Where `agree` fails, the files cannot be taken, or a server fails.
+pub(super) async fn apply(
+    session: &Session,
+    agree: impl AsyncFnOnce() -> anyhow::Result<bool>,
+    pace: Pace,
+    following: Following,
+) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -97,8 +113,8 @@ pub(super) async fn apply(session: &Session, yes: bool, pace: Pace, following: F
         }
         return Ok(());
     };
-    if !yes {
-        agreed("`pomelo apply` would do this", "say `--yes`", "This will be done.").await?;
+    if !agree().await? {
+        return Ok(());
     }
     let mut options = orders::paced(&pace);
     options.extend([("rolling".to_owned(), true.into()), ("drain".to_owned(), true.into())]);

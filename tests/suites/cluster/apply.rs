@@ -151,7 +151,10 @@ fn a_server_takes_the_port_of_another_that_is_gone() {
     let cluster = Cluster::start(named("old"), SETTINGS);
     cluster.wait_for(&["old"]);
     cluster.write("servers.json", &named("new").to_string());
-    cluster.done(&["apply", "--yes"]);
+    let shell = pomelo(&["shell", "--port", &cluster.port.to_string()]);
+    let done = run_with_input(shell, "plan\napply\n");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.out.contains("- old (chat)") && done.out.contains("applied: new, old"), "{done:?}");
     cluster.wait_for(&["new"]);
 }
 

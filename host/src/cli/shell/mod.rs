@@ -44,7 +44,7 @@ struct Shell {
     connection: Arc<Connection>,
     context: Context,
     input: Input,
-    /// Whether to ask before a command that stops, kills, restarts, drains, adds or blacklists.
+    /// Whether to ask before a command that stops, kills, restarts, drains, applies, adds or blacklists.
     asks: bool,
     /// Print answers as JSON.
     json: bool,

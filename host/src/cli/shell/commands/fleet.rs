@@ -1,7 +1,8 @@
-//! `describe` and `jobs`: what the program's subcommands of the same names do.
+//! `describe`, `jobs`, `plan` and `apply`: what the program's subcommands of the same names do.
 
+use super::super::super::arguments::{Following, Pace};
 use super::super::super::jobs::{self, JobAction};
-use super::super::super::list;
+use super::super::super::{list, plan};
 use super::super::Shell;
 use super::super::misuse::Misuse;
 use super::{Arguments, Candidates, Command};
@@ -64,6 +65,43 @@ fn which(words: &[&str]) -> anyhow::Result<(Option<u64>, JobAction)> {
         }
         _ => Err(Misuse::words("one job, and one option at most")),
     }
+}
+
+pub(super) const PLAN: Command = Command {
+    name: "plan",
+    summary: "show how the files of the configuration differ from what runs",
+    usage: "plan",
+    help: "+ is a server that is new, ~ one that has changed, - one that is gone; then\n\
+           settings, and when each is taken. `apply` takes them over.",
+    complete: |_| vec![],
+    run: |shell, arguments| Box::pin(plan(shell, arguments)),
+};
+
+async fn plan(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    if !arguments.words().is_empty() {
+        return Err(Misuse::words("no words"));
+    }
+    plan::plan(&*shell.master().await?).await
+}
+
+pub(super) const APPLY: Command = Command {
+    name: "apply",
+    summary: "take the files of the configuration over",
+    usage: "apply",
+    help: "Settings at once; servers that are new are started, those that have changed\n\
+           restart one after another, those that are gone drain and end. `pomelo apply\n\
+           --help` tells of more servers at a time, and of pauses.",
+    complete: |_| vec![],
+    run: |shell, arguments| Box::pin(apply(shell, arguments)),
+};
+
+async fn apply(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()> {
+    if !arguments.words().is_empty() {
+        return Err(Misuse::words("no words"));
+    }
+    let master = shell.master().await?;
+    let agree = async || shell.confirm("do this").await;
+    plan::apply(&master, agree, Pace::default(), Following::default()).await
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub(super) struct Command {
 pub(super) const ALL: &[&Command] = &[
     &console::ADD,
     &console::ADD_CRON,
+    &fleet::APPLY,
     &console::BLACKLIST,
     &fleet::DESCRIBE,
     &app::DISABLE,
@@ -54,6 +55,7 @@ pub(super) const ALL: &[&Command] = &[
     &servers::LIST,
     &watch::LOGS,
     &modules::MODULES,
+    &fleet::PLAN,
     &general::QUIT,
     &console::REMOVE_CRON,
     &modules::REQUEST,
@@ -163,7 +165,7 @@ mod tests {
             "quit",
         ];
         let others = ["?", "exit", "list", "restart", "modules", "request", "events", "logs"];
-        for name in names.into_iter().chain(others).chain(["drain", "undrain", "jobs", "describe"]) {
+        for name in names.into_iter().chain(others).chain(["drain", "undrain", "jobs", "describe", "plan", "apply"]) {
             assert!(find(name).is_some(), "{name}");
         }
         assert!(ALL.is_sorted_by_key(|command| command.name.to_lowercase()));
