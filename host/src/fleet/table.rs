@@ -229,7 +229,8 @@ impl Fleet {
             // It has run meanwhile, for too short a time to be told.
             (record.since, record.why) = (now(), cut(&happening.why));
         } else if !happening.why.is_empty()
-            && !matches!(input, Input::Joined | Input::Absent | Input::Left | Input::Lost)
+            // Who has failed already has a better reason than that its process is gone as well.
+            && !matches!(input, Input::Joined | Input::Absent | Input::Left | Input::Lost | Input::Exited(End::Final))
         {
             record.why = cut(&happening.why);
         }

@@ -186,6 +186,23 @@ fn ends_are_bounded_counted_and_each_is_kept_once() {
 }
 
 #[test]
+fn why_a_server_has_failed_is_kept_whatever_comes_first() {
+    for says_first in [true, false] {
+        let fleet = fleet(&Memory::default(), &["chat-1"]);
+        input(&fleet, "chat-1", Input::Launched);
+        let mut happened =
+            [(Input::SaysFailed, "ended with code 7"), (Input::Exited(End::Final), "its monitor could not tell")];
+        if !says_first {
+            happened.reverse();
+        }
+        for (input, why) in happened {
+            fleet.input("chat-1", None, input, Happening::why(why));
+        }
+        assert_eq!(fleet.get("chat-1").unwrap().why, "ended with code 7", "{says_first}");
+    }
+}
+
+#[test]
 fn a_server_that_ends_in_order_by_itself_is_to_stay_down_unless_a_job_has_it() {
     let fleet = fleet(&Memory::default(), &["chat-1", "chat-2"]);
     fleet.claim(7, &["chat-2".into()]).unwrap();

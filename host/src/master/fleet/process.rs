@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use crate::fleet::{End, Fleet, Happening, Input, LastExit, State};
+use crate::fleet::{End, Fleet, Happening, Input, LastExit};
 use crate::monitor::GIVEN_UP;
 use crate::supervise::{Exit, Happened, How, TURN, Watcher};
 
@@ -19,8 +19,8 @@ pub fn feed(fleet: Arc<Fleet>, id: String, what: &'static str, then: Watcher) ->
             Happened::Started { .. } => fleet.input(&id, None, Input::Launched, Happening::default()),
             Happened::Ended { exit, back, .. } => {
                 let (end, mut happening) = ended(exit, *back, what);
-                // The monitor says how its program has ended, unless it ends before it has reached the master.
-                if given_up(exit) && fleet.state(&id) != Some(State::Failed) {
+                // The monitor says how its program has ended, and the fleet keeps that, unless it ends before it has reached the master.
+                if given_up(exit) {
                     happening.why = UNTOLD.to_owned();
                 }
                 fleet.input(&id, None, Input::Exited(end), happening);
