@@ -37,8 +37,13 @@ impl Ticks {
         let (ticks, engine) = (Arc::new(Ticks::default()), engine.weak());
         let of_thread = ticks.clone();
         let tick = move || {
-            while let Some(engine) = engine.upgrade() {
-                of_thread.wait(&engine);
+            loop {
+                // The engine is not held meanwhile, because its memory would be kept.
+                of_thread.wait();
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
             }
         };
         let thread = thread::Builder::new().name("epochs".into()).spawn(tick)?;
@@ -61,8 +66,8 @@ impl Ticks {
         Running(self)
     }
 
-    /// Waits for the time of a tick and makes it; or, if no guest has run since the last one, waits until one runs.
-    fn wait(&self, engine: &wasmtime::Engine) {
+    /// Waits for the time of a tick; if no guest has run since the last one, first until one runs.
+    fn wait(&self) {
         if !self.ran.swap(false, Ordering::Relaxed) {
             self.asleep.store(true, Ordering::SeqCst);
             if self.running.load(Ordering::SeqCst) == 0 {
@@ -72,7 +77,6 @@ impl Ticks {
             self.asleep.store(false, Ordering::SeqCst);
         }
         thread::sleep(EngineLimits::TICK);
-        engine.increment_epoch();
     }
 }
 
@@ -104,6 +108,7 @@ mod tests {
         let engine = wasmtime::Engine::new(&config).unwrap();
         let ticks = Ticks::begin(&engine).unwrap();
         let asleep = || ticks.asleep.load(Ordering::SeqCst);
+        let weak = engine.weak();
         for _ in 0..3 {
             until("it sleeps", asleep);
             let running = ticks.run();
@@ -118,5 +123,8 @@ mod tests {
             assert!(endless.call(&mut store, ()).is_err(), "it was interrupted");
             drop(running);
         }
+        until("it sleeps", asleep);
+        drop(engine);
+        assert!(weak.upgrade().is_none(), "nothing is kept for an engine that is gone");
     }
 }

@@ -158,7 +158,7 @@ impl Course<'_> {
 
     /// Drains the server, as long as it may. Returns false if that was taken back.
     async fn drained(&self) -> Result<bool, Failure> {
-        if self.actuator.times(self.id).drain.is_zero() || !matches!(self.state(), State::Running | State::Unready) {
+        if self.actuator.times(self.id).drain.is_zero() || !self.may_drain() {
             return Ok(true);
         }
         (self.step)(Step::Draining);
@@ -178,6 +178,11 @@ impl Course<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether it serves somebody, as far as is known. One that drains already is given its time anew: whoever began that has gone.
+    fn may_drain(&self) -> bool {
+        matches!(self.state(), State::Running | State::Unready | State::Draining)
     }
 
     /// Takes a drain back.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::failure::code;
-use crate::fleet::world::{Manner, Master, Memory, World};
+use crate::fleet::world::{DRAIN, Manner, Master, Memory, World};
 use crate::fleet::{Input, State, Wanted};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -248,6 +248,17 @@ async fn s4_a_start_of_a_server_that_drains_puts_it_back() {
     let job = master.jobs.submit(order(Kind::Start, &["a-1"])).await.unwrap();
     assert_eq!(over(&master.jobs, job.id).await.state, JobState::Done);
     assert_eq!(master.fleet.state("a-1"), Some(State::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_since_a_job_that_was_lost_is_given_its_time() {
+    let master = master(&["a-1"]).await;
+    master.fleet.input("a-1", None, Input::SaysDraining, crate::fleet::Happening::default());
+    let began = tokio::time::Instant::now();
+    let job = master.jobs.submit(order(Kind::Drain, &["a-1"])).await.unwrap();
+    assert_eq!(over(&master.jobs, job.id).await.state, JobState::Done);
+    // The clock is the test's own, and moves only when all wait.
+    assert!(began.elapsed() >= DRAIN, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,7 +215,12 @@ impl Starter for Control {
         async move {
             let order: Order = serde_json::from_str(order.get())
                 .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed order: {error}")))?;
-            Ok(raw(&self.begin(order, module, by).await?))
+            // A task of its own: what is begun is begun as a whole, also if whoever ordered it does not wait any longer.
+            let control = Control(self.0.clone());
+            let begun = tokio::spawn(async move { control.begin(order, module, by).await });
+            let begun =
+                begun.await.map_err(|error| Failure::new(code::FAILED, format!("it was not begun: {error}")))?;
+            Ok(raw(&begun?))
         }
         .boxed()
     }
