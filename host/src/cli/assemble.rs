@@ -56,6 +56,9 @@ pub(super) fn monitor_config(arguments: &MonitorArgs) -> anyhow::Result<Option<C
         let added = config.added(&[info], &[], &master).map_err(|wrong| Exit::usage(wrong.join("\n")))?;
         config.servers.extend(added);
     }
+    if arguments.data.is_some() {
+        config.settings.data.clone_from(&arguments.data);
+    }
     if let Some(modules) = &arguments.modules {
         config.settings.modules.dir.clone_from(modules);
     }

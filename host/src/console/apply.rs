@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use super::source::Origin;
 use super::table::{Slot, Table, Unit};
 use crate::journal::{Event, kind};
 use crate::plugin::{Grants, HostRole, Module};
+
+/// How long calls may go on under the limits that they began with.
+const LONGEST_CALL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What came of other settings on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +110,8 @@ impl Installer {
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });
         }
         for module in under_other_limits {
-            self.registry.life.tasks.spawn(async move { module.drain(drain).await });
+            // It is the same code, so that calls under way end by their own deadlines. One may wait for a job for as long as that takes.
+            self.registry.life.tasks.spawn(async move { module.drain(LONGEST_CALL).await });
         }
         self.restore_built_in(|_| false).await;
         self.turns.schedule();

@@ -129,8 +129,8 @@ impl Fleet {
             });
             let before = record.clone();
             (record.origin, record.server_type) = (origin.clone(), named.server_type.clone());
-            // What this master has begun stays its own, whatever the configuration says of others.
-            if named.place == Place::Ours || record.state.is_down() {
+            // What this master has begun stays its own, and what somebody else has begun stays his, whatever the configuration says of others.
+            if record.state.is_down() || record.state == State::Lost {
                 record.place = named.place;
                 record.state = match (record.state, named.place) {
                     (State::Elsewhere, Place::Ours) => State::Pending,
@@ -146,7 +146,8 @@ impl Fleet {
         let unnamed: Vec<String> = table.servers.keys().filter(|id| !names.contains(id.as_str())).cloned().collect();
         for id in unnamed {
             let Some(record) = table.servers.get_mut(&id) else { continue };
-            if record.state.is_down() {
+            let owned = table.owners.get(&id).is_some_and(|owner| *owner != RESERVED);
+            if record.state.is_down() && !owned {
                 table.servers.remove(&id);
                 self.store.put(Shelf::Servers, &id, None);
             } else if record.origin != Origin::Joined {

@@ -73,10 +73,9 @@ impl InForce {
         self.difference()
     }
 
-    /// From now on that configuration is in force.
-    pub async fn replace(&self, config: Config) -> Difference {
+    /// From now on that configuration is in force. The difference is told anew when the files are looked at the next time.
+    pub fn set(&self, config: Config) {
         self.config.send_replace(Arc::new(config));
-        self.look().await
     }
 }
 
@@ -220,7 +219,8 @@ mod tests {
         let newest = difference.wait_for(Option::is_some).await.unwrap().clone();
         let Some(ConfigDifference::Differs { files, plan }) = newest.as_deref() else { panic!("{newest:?}") };
         assert_eq!(plan.new[0].id, "chat-1");
-        assert!(in_force.replace((**files).clone()).await.is_none());
+        in_force.set((**files).clone());
+        assert!(in_force.look().await.is_none());
         assert_eq!(in_force.config().servers[0].id, "chat-1");
 
         std::fs::write(at("servers.json"), r#"{"chat": [{"id": 7}]}"#).unwrap();

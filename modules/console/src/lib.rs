@@ -9,6 +9,7 @@
 //! | `restart` | `ids`, or `type`, or none for all but the master | the ids that failed |
 //! | `start`, `drain` | `ids`, or `type`, or none for all | as to `add` |
 //! | `undrain` | `ids` | as to `add` |
+//! | `apply` | `plan`, the digest of the files, or none for those that are there | `{"status", "job", "done": [id], "failed": {id: reason}, "notes": [sentence]}` |
 //! | `jobs` | | the jobs that are kept, the newest first |
 //! | `job` | `job`, its number; `revision` and `wait`, to wait for a change | the job |
 //! | `cancelJob`, `resumeJob` | `job`, its number | the job |
@@ -18,7 +19,7 @@
 //! | `removeCron` | `args`: `id=`, and `serverId=` or `serverType=` | as to `add` |
 //! | `blacklist` | `args`: addresses, networks, patterns such as `10.0.*.*` | as to `add` |
 //!
-//! `add`, `start`, `stop`, `kill`, `restart` and `drain` are orders to the fleet: each is a job of the host, which goes on when the client has left. They
+//! `add`, `start`, `stop`, `kill`, `restart`, `drain` and `apply` are orders to the fleet: each is a job of the host, which goes on when the client has left. They
 //! may have `options`, `queue`, `wait` (milliseconds that the client waits for the job) and `progress` (the client is told of the job's progress). A
 //! client whose time is over is answered `{"status": the job's state, "job": its number}`.
 //!

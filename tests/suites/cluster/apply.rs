@@ -122,25 +122,29 @@ fn until_they_are_applied_nothing_takes_the_files() {
 
 #[test]
 fn what_a_paused_job_has_not_done_is_still_planned() {
-    let two = |version: &str| json!({"chat": [server("chat-1", version), server("chat-2", version)]});
-    let cluster = Cluster::start(two("1"), SETTINGS);
-    cluster.wait_for(&["chat-1", "chat-2"]);
+    let chats = |version: &str| json!([server("chat-1", version), server("chat-2", version)]);
+    let all = |version: &str| json!({"chat": chats(version), "gate": [server("gate-1", "1")]});
+    let cluster = Cluster::start(all("1"), SETTINGS);
+    cluster.wait_for(&["chat-1", "chat-2", "gate-1"]);
     let broken = json!({"id": "chat-1", "script": "exit 3", "restart": "never"});
     edit(&cluster, json!({"chat": [broken, server("chat-2", "2")]}));
     let paused = cluster.ask(&["apply", "--yes"]);
     assert!(paused.code == Some(1) && paused.err.contains("has paused"), "{paused:?}");
     let plan = cluster.done(&["plan"]);
     assert!(plan.contains("~ chat-2 (chat): env.V") && !plan.contains("chat-1"), "{plan}");
+    assert!(plan.contains("- gate-1 (gate)"), "{plan}");
     let job = paused.err.split(" has paused").next().unwrap().rsplit("job ").next().unwrap();
     cluster.done(&["jobs", job, "--cancel"]);
     eventually("the job is over", || cluster.done(&["jobs", job]).contains("is failed").then_some(()));
     said(&cluster, "chat-2", &["1"]);
+    let plan = cluster.done(&["plan"]);
+    assert!(plan.contains("- gate-1 (gate)"), "it runs on, and is not forgotten: {plan}");
     // The way back touches only what has failed.
-    let before = cluster.pid("chat-2");
-    edit(&cluster, two("1"));
+    let before = ["chat-2", "gate-1"].map(|id| cluster.pid(id));
+    edit(&cluster, all("1"));
     cluster.done(&["apply", "--yes"]);
-    let listed = cluster.wait_for(&["chat-1", "chat-2"]);
-    assert_eq!(pid(&listed, "chat-2"), before, "it runs as the files say");
+    let listed = cluster.wait_for(&["chat-1", "chat-2", "gate-1"]);
+    assert_eq!(["chat-2", "gate-1"].map(|id| pid(&listed, id)), before, "they run as the files say");
     nothing_differs(&cluster);
 }
 
@@ -155,7 +159,15 @@ fn a_server_takes_the_port_of_another_that_is_gone() {
     let done = run_with_input(shell, "plan\napply\n");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.out.contains("- old (chat)") && done.out.contains("applied: new, old"), "{done:?}");
-    cluster.wait_for(&["new"]);
+    // One that only changes waits as well.
+    let [other] = free_ports();
+    let both = json!({"chat": [demo_server("new", port, false), demo_server("other", other, false)]});
+    cluster.write("servers.json", &both.to_string());
+    cluster.done(&["apply", "--yes"]);
+    cluster.wait_for(&["new", "other"]);
+    cluster.write("servers.json", &named("other").to_string());
+    cluster.done(&["apply", "--yes"]);
+    cluster.wait_for(&["other"]);
 }
 
 #[test]

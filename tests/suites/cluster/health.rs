@@ -58,7 +58,7 @@ fn a_server_whose_check_fails_is_unready_leaves_the_views_and_comes_back() {
     cluster.write("sick", "");
     is(&cluster, "web-1", "unready");
     wait_for_members(&file, &["gate-1"]);
-    let ill = "/healthz?of=web-1 was answered with status 503: the database is away, 2 times in a row";
+    let ill = "/healthz was answered with status 503: the database is away, 2 times in a row";
     eventually("the reason is told", || server(&cluster, "web-1")["why"].as_str()?.ends_with(ill).then_some(()));
     assert_eq!(cluster.list()["web-1"]["state"], "unready", "its monitor says the same");
     event(&cluster, "unhealthy", ill);

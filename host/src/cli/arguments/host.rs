@@ -97,6 +97,9 @@ pub(in crate::cli) struct MonitorArgs {
     /// Log warnings and errors only, unless POMELO_LOG says otherwise
     #[arg(long, hide = true)]
     pub quiet: bool,
+    /// Directory of what outlives a host, instead of the configured one
+    #[arg(long, hide = true)]
+    pub data: Option<PathBuf>,
     /// The texts of the configuration's files as a master has them in force, in place of the files themselves
     #[arg(long, hide = true, requires = "config")]
     pub files: Option<PathBuf>,

@@ -30,7 +30,8 @@ pub struct Plan {
     pub new: Vec<PlannedServer>,
     /// Servers that are run in another way by the files, or whose processes were begun in another way, in the files' order: they are to be restarted.
     pub changed: Vec<PlannedServer>,
-    /// Servers that only the configuration in force has, in its order: they are to be stopped. Servers that were added are not among them, because
+    /// Servers that only the configuration in force has, in its order, and those that run although it does not have them any more: they are to be
+    /// stopped. Servers that were added are not among them, because
     /// no file has them.
     pub gone: Vec<PlannedServer>,
     /// Settings of single modules, in the order of their ids. They take effect without a restart of anything.
@@ -101,6 +102,9 @@ impl Taken {
 pub trait Running: Send + Sync {
     /// With which spec the process of a server was begun that runs; absent if none does that was begun here.
     fn spec(&self, id: &str) -> Option<Spec>;
+    /// The servers whose processes run that were begun here, although the configuration in force does not name them and they were not added: they were
+    /// to be ended, and that was put off. Id and type of each.
+    fn strays(&self) -> Vec<(String, String)>;
     /// A number that grows when a process is begun with another spec than the one before.
     fn revision(&self) -> u64;
 }
@@ -111,6 +115,10 @@ pub struct NoneRuns;
 impl Running for NoneRuns {
     fn spec(&self, _: &str) -> Option<Spec> {
         None
+    }
+
+    fn strays(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     fn revision(&self) -> u64 {
@@ -139,6 +147,8 @@ impl Plan {
         }
         let gone = in_force.servers.iter().filter(|server| files.server(&server.id).is_none());
         plan.gone = gone.map(|server| PlannedServer::of(server, Vec::new())).collect();
+        let strays = running.strays().into_iter().filter(|(id, _)| files.server(id).is_none());
+        plan.gone.extend(strays.map(|(id, server_type)| PlannedServer { id, server_type, keys: Vec::new() }));
         plan
     }
 

@@ -183,6 +183,9 @@ fn a_process_that_was_begun_in_another_way_is_a_difference_until_it_is_begun_ane
         fn spec(&self, id: &str) -> Option<Spec> {
             self.0.clone().filter(|_| id == "chat-1")
         }
+        fn strays(&self) -> Vec<(String, String)> {
+            vec![("chat-9".into(), "chat".into())]
+        }
         fn revision(&self) -> u64 {
             0
         }
@@ -196,6 +199,7 @@ fn a_process_that_was_begun_in_another_way_is_a_difference_until_it_is_begun_ane
     assert!(changed(&after, &before, Some(spec(&before))).is_empty(), "the change was taken back before");
     assert!(changed(&before, &after, Some(spec(&after))).is_empty());
     assert_eq!(changed(&before, &after, None), ["chat-1"]);
+    assert_eq!(ids(&Plan::between(&before, &before, &Begun(None)).gone), ["chat-9"], "its end was put off");
 }
 
 #[test]

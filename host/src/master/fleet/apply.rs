@@ -3,7 +3,7 @@
 //! What is taken over is what was shown: whoever asks says of which files he has seen the plan. From then on these files are in force, also for monitors
 //! that start later. The job brings the servers to them; if it is cancelled or pauses, the plan still names the servers that were begun otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -120,6 +120,7 @@ impl MasterFleet {
             self.fleet.unreserve(&reserved);
             return Err(failure);
         }
+        in_force.set(after.clone());
         let message = format!("the files of the configuration were applied: {}", plan.summary());
         self.journal.record(Event::new(kind::FILES, message).client(Some(by)));
         let mut changes = Changes { reserved, ..Changes::default() };
@@ -131,18 +132,23 @@ impl MasterFleet {
         ] {
             changes.notes.extend(plan.taken(taken).map(|key| format!("{key}: {what}")));
         }
-        in_force.replace(after).await;
+        in_force.look().await;
         Ok(changes)
     }
 
     /// What is to be done with the servers of a plan, once the fleet and the starter know of it.
     fn servers(&self, plan: &Plan, before: &Config, after: &Config, changes: &mut Changes) {
-        let mut freed = BTreeSet::new();
+        // By place: the servers that listen there now, and will not when the job is over, or not before they have been restarted.
+        let mut held: BTreeMap<(String, u16), &str> = BTreeMap::new();
+        let waits = |id: &str, held: &BTreeMap<(String, u16), &str>| {
+            let mut wanted = after.server(id).into_iter().flat_map(ports);
+            wanted.any(|place| held.get(&place).is_some_and(|holder| *holder != id))
+        };
         for gone in &plan.gone {
             // One that was down is forgotten already.
             if self.fleet.get(&gone.id).is_some() {
                 changes.servers.push((gone.id.clone(), Action::Drain));
-                freed.extend(before.server(&gone.id).into_iter().flat_map(ports));
+                held.extend(before.server(&gone.id).into_iter().flat_map(ports).map(|place| (place, gone.id.as_str())));
             }
         }
         for changed in &plan.changed {
@@ -155,7 +161,12 @@ impl MasterFleet {
                 changes.notes.push(format!("{id} takes the change when whoever starts its monitor starts it anew"));
             } else if !begun_here || self.starter.has_changed(id) {
                 changes.servers.push((id.clone(), Action::Restart));
-                freed.extend(before.server(id).into_iter().flat_map(ports));
+                held.extend(before.server(id).into_iter().flat_map(ports).map(|place| (place, id.as_str())));
+            }
+        }
+        for (id, _) in &changes.servers {
+            if waits(id, &held) {
+                changes.late.push(id.clone());
             }
         }
         for new in &plan.new {
@@ -168,12 +179,14 @@ impl MasterFleet {
                 _ if self.starter.has_changed(id) => changes.servers.push((id.clone(), Action::Restart)),
                 _ => {
                     changes.servers.push((id.clone(), Action::Start));
-                    if after.server(id).into_iter().flat_map(ports).any(|port| freed.contains(&port)) {
+                    if waits(id, &held) {
                         changes.late.push(id.clone());
                     }
                 }
             }
         }
+        let added = self.starter.added_and_changed().into_iter();
+        changes.notes.extend(added.map(|id| format!("{id} was added, and takes the change when it is restarted")));
     }
 }
 

@@ -206,8 +206,11 @@ impl Connection {
         // Under the lock no other monitor joins: what is admitted here is let in below.
         self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
         self.enter(&mut state, registration)?;
+        // Monitors of others read files that may have been edited since. They were told when the files were applied, or have read them at their start.
         let files_differ =
-            self.master.fleet.as_ref().and_then(|fleet| fleet.applier.get()).is_some_and(Applier::has_applied);
+            self.master.fleet.as_ref().is_some_and(|fleet| {
+                fleet.applier.get().is_some_and(Applier::has_applied) && fleet.starter.has_begun(&id)
+            });
         let told = (files_differ && member.capabilities.has(Capabilities::APPLY)).then(|| member.exchange.clone());
         let disabled = self.master.console.disabled();
         let answer = if pomelos { Registered::pomelos() } else { Registered::ok(disabled) };

@@ -20,6 +20,8 @@ use crate::wire::raw;
 
 /// How long a monitor may take beyond its program's deadline, to tell its master and end.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);
+/// The exit code of a monitor whose arguments or configuration are wrong.
+const USAGE: i32 = 2;
 /// Options of `ssh`: it asks nobody for a password, and notices when the other side has gone. They stand behind the configured ones, because the
 /// first of two options wins.
 const SSH: [&str; 8] =
@@ -86,6 +88,10 @@ impl Commands {
         }
         // The command line may have named another directory than the configuration that the monitors read.
         here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
+        // The files may name another as well, which only a new master takes.
+        if let Some(data) = &config.settings.data {
+            here.extend(["--data".into(), absolute(data, "the data directory")?]);
+        }
         there.push("--attached".into());
         policy.stop_deadline += MARGIN;
         let final_codes = vec![monitor::GIVEN_UP.into()];
@@ -99,6 +105,8 @@ impl Commands {
     /// Where the path is not Unicode.
     pub(super) fn reads(&mut self, file: &Path) -> Result<(), Failure> {
         self.here.extend(["--files".into(), absolute(file, "the data directory")?]);
+        // A configuration that is in force is good, so that a monitor which cannot use it never will: its server is not in it any more.
+        self.final_codes.push(USAGE);
         Ok(())
     }
 

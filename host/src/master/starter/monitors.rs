@@ -72,6 +72,8 @@ pub(super) struct Roster {
     pub(super) elsewhere: BTreeSet<String>,
     /// Whether servers are started here at all.
     pub(super) starts: bool,
+    /// By id: host, `ssh` and whether the server belongs on a machine that cannot be reached from here, as they were looked up last.
+    places: BTreeMap<String, (String, Option<bool>, bool)>,
     /// Ids of the servers that were added.
     pub(super) added: BTreeSet<String>,
     pub(super) monitors: HashMap<String, Begun>,
@@ -88,6 +90,7 @@ pub(super) struct Begun {
     spec: Spec,
     /// How long each part of its way may take, by that spec.
     times: Times,
+    server_type: String,
     /// Whether it is a monitor of ours, whose exit codes are known.
     has_monitor: bool,
 }
@@ -150,6 +153,7 @@ impl ServerStarter {
             config,
             elsewhere: BTreeSet::new(),
             starts: false,
+            places: BTreeMap::new(),
             added,
             monitors: HashMap::new(),
             taken: BTreeSet::new(),
@@ -190,21 +194,28 @@ impl ServerStarter {
             let roster = self.roster.lock();
             (roster.config.servers.clone(), roster.config.settings.ssh.is_some())
         };
-        let places = join_all(servers.iter().map(|server| place::is_by_ssh(server, ssh))).await;
+        // Those whose host was looked up before are where they were, because a name server may be away at this moment.
+        let known = self.roster.lock().places.clone();
+        let places = servers.iter().map(async |server| match known.get(&server.id) {
+            Some((host, by_ssh, elsewhere)) if (host, by_ssh) == (&server.host, &server.ssh) => *elsewhere,
+            _ => {
+                let place = place::is_by_ssh(server, ssh).await;
+                if let Err(elsewhere) = &place
+                    && starts
+                {
+                    tracing::warn!(server = %server.id, "{}", elsewhere.message);
+                }
+                place.is_err()
+            }
+        });
+        let places = join_all(places).await;
         let mut roster = self.roster.lock();
-        let before = std::mem::take(&mut roster.elsewhere);
         roster.starts = starts;
-        for (server, place) in servers.iter().zip(places) {
-            if let Err(elsewhere) = &place
-                && starts
-                && !before.contains(&server.id)
-            {
-                tracing::warn!(server = %server.id, "{}", elsewhere.message);
-            }
-            if place.is_err() || !starts {
-                roster.elsewhere.insert(server.id.clone());
-            }
-        }
+        let place =
+            |(server, elsewhere): (&Server, &bool)| (server.id.clone(), (server.host.clone(), server.ssh, *elsewhere));
+        roster.places = servers.iter().zip(&places).map(place).collect();
+        let elsewhere = servers.iter().zip(&places).filter(|(_, elsewhere)| **elsewhere || !starts);
+        roster.elsewhere = elsewhere.map(|(server, _)| server.id.clone()).collect();
         roster.named()
     }
 
@@ -270,6 +281,16 @@ impl ServerStarter {
         }
     }
 
+    /// The servers that were added and run with another spec than they would be started with now.
+    pub(in crate::master) fn added_and_changed(&self) -> Vec<String> {
+        let roster = self.roster.lock();
+        let changed = |id: &&String| match (roster.config.server(id), roster.monitors.get(*id)) {
+            (Some(server), Some(begun)) => !roster.is_down(id) && server.spec(&roster.config) != begun.spec,
+            _ => false,
+        };
+        roster.added.iter().filter(changed).cloned().collect()
+    }
+
     /// How long each part of a server's way may take.
     pub(in crate::master) fn times(&self, id: &str) -> Times {
         let roster = self.roster.lock();
@@ -312,11 +333,14 @@ impl ServerStarter {
 
     /// Ends all monitors, which end their programs. Kills what has not ended within `deadline`. Nothing can be started afterwards.
     pub async fn stop_all(&self, deadline: Duration) {
-        let monitors: Vec<Supervisor> = {
+        let (monitors, longest): (Vec<Supervisor>, _) = {
             let mut roster = self.roster.lock();
             roster.closing = true;
-            roster.monitors.values().map(|begun| begun.supervisor.clone()).collect()
+            // What runs ends as it was begun, whatever the configuration says since then.
+            let longest = roster.monitors.values().map(|begun| begun.times.stop).max().unwrap_or_default();
+            (roster.monitors.values().map(|begun| begun.supervisor.clone()).collect(), longest)
         };
+        let deadline = deadline.max(longest + ENDING);
         let asked = join_all(monitors.iter().map(Supervisor::stop));
         if tokio::time::timeout(deadline, asked).await.is_err() {
             tracing::warn!("some monitors have not ended in time and are killed");
@@ -398,8 +422,8 @@ impl ServerStarter {
                         self.commands.read().spec(&server, roster.added.contains(id), by_ssh, &self.journal)?;
                     let supervisor = Supervisor::watched(process, self.guard.clone(), self.watcher(id, &server));
                     let has_monitor = self.has_monitor(&server);
-                    let times = times(&server);
-                    roster.monitors.insert(id.to_owned(), Begun { supervisor, spec, times, has_monitor });
+                    let (times, server_type) = (times(&server), server.server_type.clone());
+                    roster.monitors.insert(id.to_owned(), Begun { supervisor, spec, times, server_type, has_monitor });
                     self.begun.fetch_add(1, Ordering::Relaxed);
                     None
                 }
@@ -459,6 +483,14 @@ impl Running for ServerStarter {
     fn spec(&self, id: &str) -> Option<Spec> {
         let roster = self.roster.lock();
         roster.monitors.get(id).filter(|_| !roster.is_down(id)).map(|begun| begun.spec.clone())
+    }
+
+    fn strays(&self) -> Vec<(String, String)> {
+        let roster = self.roster.lock();
+        let begun = roster.monitors.iter().filter(|(id, _)| roster.config.server(id).is_none() && !roster.is_down(id));
+        let mut strays: Vec<_> = begun.map(|(id, begun)| (id.clone(), begun.server_type.clone())).collect();
+        strays.sort();
+        strays
     }
 
     fn revision(&self) -> u64 {

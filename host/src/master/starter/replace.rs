@@ -45,8 +45,18 @@ impl ServerStarter {
             let mut config = config.clone();
             let named: BTreeSet<String> = config.servers.iter().map(|server| server.id.clone()).collect();
             roster.added.retain(|id| !named.contains(id));
-            let added = roster.config.servers.iter().filter(|server| roster.added.contains(&server.id)).cloned();
-            config.servers.extend(added.collect::<Vec<_>>());
+            let added = roster.config.servers.iter().filter(|server| roster.added.contains(&server.id));
+            // They run what the others of their type run, or go on as they are where there are no others any more.
+            let anew = added.map(|server| match config.added(std::slice::from_ref(&server.info), &[], &self.master) {
+                Ok(anew) => anew,
+                Err(wrong) => {
+                    let why = wrong.join("; ");
+                    tracing::warn!(server = %server.id, %why, "a server that was added does not fit the files, and goes on as it is");
+                    vec![server.clone()]
+                }
+            });
+            let anew: Vec<_> = anew.flatten().collect();
+            config.servers.extend(anew);
             roster.config = config;
             let over = |id: &&String| roster.is_down(id) && roster.config.server(id).is_none();
             let over: Vec<String> = roster.monitors.keys().filter(over).cloned().collect();

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::HealthCheck;
 use crate::failure::code;
@@ -111,7 +112,7 @@ impl Asked {
         }
         // It is dropped in any case, which kills what the command has left behind: otherwise that would pile up.
         let mut group = ProcessGroup::spawn(command).map_err(failed)?;
-        let words_said = group.take_stderr().map(|stderr| tokio::spawn(beginning(stderr)));
+        let words_said = group.take_stderr().map(|stderr| AbortOnDropHandle::new(tokio::spawn(beginning(stderr))));
         let status = group.leader_ended().await.map_err(failed)?;
         if status.success() {
             return Ok(());
@@ -179,7 +180,8 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 }
 
 fn get(address: &str, path: &str) -> String {
-    format!("GET http://{address}{}", shown(path))
+    // What stands behind the path may be a secret.
+    format!("GET http://{address}{}", shown(path.split('?').next().unwrap_or_default()))
 }
 
 fn program(words: &[String]) -> String {
