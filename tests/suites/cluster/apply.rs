@@ -171,6 +171,34 @@ fn a_server_takes_the_port_of_another_that_is_gone() {
 }
 
 #[test]
+fn a_server_that_was_added_and_is_configured_then_is_one_server() {
+    let [port] = free_ports();
+    let one = json!({"chat": [server("chat-1", "1")]});
+    let mut cluster = Cluster::start(one, SETTINGS);
+    cluster.wait_for(&["chat-1"]);
+    cluster.done(&["add", "id=chat-2", "serverType=chat", "host=127.0.0.1", &format!("port={port}")]);
+    let added = pid(&cluster.wait_for(&["chat-1", "chat-2"]), "chat-2");
+    edit(&cluster, json!({"chat": [server("chat-1", "1"), server("chat-2", "2")]}));
+    cluster.done(&["apply", "--yes"]);
+    said(&cluster, "chat-2", &["1", "2"]);
+    gone(added);
+    let origins = |cluster: &Cluster| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        fleet(cluster).iter().map(|server| (text(&server["id"]), text(&server["origin"]))).collect()
+    };
+    let configured = ["chat-1", "chat-2"].map(|id| (id.to_owned(), "configured".to_owned()));
+    assert_eq!(origins(&cluster), configured);
+    cluster.done(&["stop", "chat-2"]);
+    cluster.wait_for(&["chat-1"]);
+    // The next master knows it as one server as well, which was stopped.
+    cluster.hosts[0].signal(Signal::SIGTERM);
+    cluster.hosts[0].ended();
+    cluster.host("start", &[]);
+    cluster.wait_for(&["chat-1"]);
+    assert_eq!(origins(&cluster), configured);
+}
+
+#[test]
 fn settings_of_modules_take_effect_on_all_hosts_without_a_restart() {
     let cluster = Cluster::configured(json!({"chat": [server("chat-1", "1")]}), SETTINGS);
     fs::create_dir(cluster.path("modules")).unwrap();

@@ -30,6 +30,7 @@ mod setting_up;
 mod shell;
 mod shows;
 mod shutdown;
+mod slow;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
