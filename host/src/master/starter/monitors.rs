@@ -109,7 +109,7 @@ impl Begun {
 
 impl ServerStarter {
     /// A starter for the servers of a configuration, and for those that were `added` to it before. Monitors run as this very
-    /// program, with the arguments `monitor --quiet --poll --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --id ID`; with `--demo`
+    /// program, with the arguments `monitor --quiet --poll --config DIR --env ENVIRONMENT --master HOST:PORT --modules DIR --data DIR --id ID`; with `--demo`
     /// instead of the configuration's for the demo cluster. `master` is where the master really listens.
     ///
     /// # Errors

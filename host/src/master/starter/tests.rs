@@ -77,7 +77,9 @@ async fn s4_monitors_of_this_machine_are_run_and_end_with_the_starter() {
     let master = "--master 127.0.0.1:9";
     assert_eq!(
         arguments,
-        format!("monitor --quiet --poll --config {config} --env development {master} --modules {modules} --id chat-1")
+        format!(
+            "monitor --quiet --poll --config {config} --env development {master} --modules {modules} --data {config}/data --id chat-1"
+        )
     );
     assert_eq!(starter.start("chat-1").await.unwrap_err().code, code::BUSY);
     let unknown = starter.start("chat-9").await.unwrap_err();
