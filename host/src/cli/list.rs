@@ -256,8 +256,11 @@ pub(super) async fn describe(session: &Session, id: &str) -> anyhow::Result<()> 
     let Some(row) = rows.get(id) else {
         return Err(Exit::failed(format!("there is no server {id} at {}", session.client.address())));
     };
+    // Whoever may not see it, and a server that nobody has configured, have none.
+    let run = session.client.command("describe", None, json!({ "id": id })).await.ok();
+    let run: Option<Value> = run.as_deref().map(parse).transpose()?;
     if session.json {
-        let known = json!({ "server": row.record, "figures": row.figures, "missing": row.missing });
+        let known = json!({ "server": row.record, "figures": row.figures, "missing": row.missing, "run": run });
         return Ok(print::line(known)?);
     }
     let at = |member: &str| row.get(member).and_then(Value::as_u64).map(clock);
@@ -303,6 +306,27 @@ pub(super) async fn describe(session: &Session, id: &str) -> anyhow::Result<()> 
         for line in exit["lines"].as_array().into_iter().flatten() {
             print::line(format!("    | {}", printable(&text(Some(line)))))?;
         }
+    }
+    run.as_ref().map_or(Ok(()), how_it_is_run)
+}
+
+/// The answer to the command `describe`.
+fn how_it_is_run(run: &Value) -> anyhow::Result<()> {
+    let words = |member: &str| {
+        let words: Vec<&str> = run[member].as_array()?.iter().filter_map(Value::as_str).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    };
+    for (name, value) in [
+        ("modules", words("modules")),
+        ("log", run["log"].as_str().map(str::to_owned)),
+        ("differs", words("differs").map(|keys| format!("{keys}: its process was begun before that was changed"))),
+    ] {
+        if let Some(value) = value {
+            print::line(format!("{name:<12} {}", printable(&value)))?;
+        }
+    }
+    for (key, value) in run["spec"].as_object().into_iter().flatten() {
+        print::line(format!("{:<12} {}: {}", "run by", printable(key), printable(&text(Some(value)))))?;
     }
     Ok(())
 }

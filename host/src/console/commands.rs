@@ -81,7 +81,7 @@ impl Registry {
             "disable" => false,
             _ => {
                 let message = format!(
-                    "unknown command:{command} (there are list, enable, disable, modules, events, forget, plan and admit)"
+                    "unknown command:{command} (there are list, enable, disable, modules, events, describe, forget, plan and admit)"
                 );
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }

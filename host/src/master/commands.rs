@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `events` | `since`, a number; `wait`, milliseconds | `{"events": […], "last": n, "newest": n, "missed": n}`: at once if there are newer ones, else when there are or the wait is over |
 //! | `admit` | see `admit_command` | |
+//! | `describe` | see `describe_command` | |
 //! | `plan` | | `{"plan": {…}, "lines": […], "summary": text, "digest": text}`: how the files of the configuration differ from what runs, the digest if they do; or `{"faults": text}` where they cannot be read |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MasterCore;
 use super::admit_command::ADMIT;
+use super::describe_command::DESCRIBE;
 use crate::config::Plan;
 use crate::console::Reply;
 use crate::failure::{Failure, code};
@@ -52,7 +54,7 @@ struct ForgetBody {
 
 impl Order<'_> {
     /// The body. Each of its members may be left out.
-    fn body<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, Failure> {
+    pub(super) fn body<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, Failure> {
         let body = self.body.filter(|body| body.get() != "null");
         let parsed = body.map_or_else(|| Ok(T::default()), |body| serde_json::from_str(body.get()));
         parsed.map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the body of `{}`: {error}", self.command)))
@@ -72,6 +74,7 @@ impl MasterCore {
             "events" => self.events(&asked, waiting, over, reply),
             "forget" => reply(self.forget(&asked)),
             "plan" => self.plan(&asked, over, reply),
+            DESCRIBE => reply(self.describe(&asked)),
             ADMIT => reply(self.admit(asked.body, asked.caller)),
             _ => reply(self.console_command(&asked)),
         }

@@ -7,6 +7,7 @@
 //! | `commands` | `events` and `forget`, and commands that are passed on |
 //! | `known_servers` | which of pomelo's servers may come back without a token |
 //! | `admit_command` | the command `admit`, which lets unknown ones come back |
+//! | `describe_command` | the command `describe`: how a server is run |
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
 //! | `events` | changes of the server table, as modules are told of them |
@@ -20,6 +21,7 @@
 mod admit_command;
 mod cluster;
 mod commands;
+mod describe_command;
 mod events;
 pub mod fleet;
 mod kept_output;

@@ -7,8 +7,9 @@ use metrics::gauge;
 
 use super::MasterCore;
 use crate::fleet::{ServerRecord, State, Wanted, now};
-use crate::observe::{Family, Health, Observed};
+use crate::observe::{Family, Health, Observed, Type};
 use crate::reload::ConfigDifference;
+use crate::util::proc::{ProcessUsage, process_usage};
 
 /// How long a server may be there without being ready before that is a problem.
 const UNREADY: Duration = Duration::from_secs(60);
@@ -59,7 +60,14 @@ impl Observed for MasterCore {
     }
 
     fn families(&self) -> Vec<Family> {
-        self.fleet.as_ref().map_or_else(Vec::new, |fleet| families(&fleet.fleet.servers()))
+        let Some(fleet) = &self.fleet else { return Vec::new() };
+        let (here, table) = (fleet.starter.here(), self.members.snapshot());
+        // A process of another machine is none of this one's. Its monitor has the figures.
+        let usage = |id: &str| {
+            let pid = table.servers.get(id).filter(|_| here.contains(id))?.info.get("pid")?.as_u64()?;
+            process_usage(u32::try_from(pid).ok()?)
+        };
+        families(&fleet.fleet.servers(), usage)
     }
 }
 
@@ -119,8 +127,8 @@ fn problems(servers: &[ServerRecord], now: u64, is_owned: impl Fn(&str) -> bool)
     said.chain((more > 0).then(|| format!("and {more} more servers"))).collect()
 }
 
-/// The metrics of a fleet.
-fn families(servers: &[ServerRecord]) -> Vec<Family> {
+/// The metrics of a fleet. `usage` is what a server's process has used, where that is known.
+fn families(servers: &[ServerRecord], usage: impl Fn(&str) -> Option<ProcessUsage>) -> Vec<Family> {
     let mut wanted_of_type = Family::gauge("pomelo_servers_wanted", "Servers of a type that are to run.");
     let mut running_of_type = Family::gauge("pomelo_servers_running", "Servers of a type that run.");
     let mut types: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -144,6 +152,8 @@ fn families(servers: &[ServerRecord]) -> Vec<Family> {
         Family::gauge("pomelo_server_restarts", "How often a server was started again after it had ended by itself.");
     let mut ready =
         Family::gauge("pomelo_server_ready_seconds", "How long a server took to become ready the last time.");
+    let mut cpu = Family::new("pomelo_server_cpu_seconds_total", Type::Counter, "CPU time of a server's process.");
+    let mut resident = Family::gauge("pomelo_server_resident_memory_bytes", "Resident memory of a server's process.");
     for record in servers {
         let labels = [("id", record.id.as_str()), ("type", record.server_type.as_str())];
         up.add(&labels, f64::from(record.state == State::Running));
@@ -153,8 +163,12 @@ fn families(servers: &[ServerRecord]) -> Vec<Family> {
         if let Some(ms) = record.ready_ms {
             ready.add(&labels, ms as f64 / 1000.0);
         }
+        if let Some(usage) = usage(&record.id) {
+            cpu.add(&labels, usage.user + usage.system);
+            resident.add(&labels, usage.resident as f64);
+        }
     }
-    families.extend([up, wanted, state, restarts, ready]);
+    families.extend([up, wanted, state, restarts, ready, cpu, resident]);
     families
 }
 
@@ -192,6 +206,6 @@ mod tests {
     fn a_fleet_that_is_too_large_has_only_metrics_of_its_types() {
         let few = vec![server("a", State::Running, Wanted::Up); EACH];
         let many = vec![server("a", State::Running, Wanted::Up); EACH + 1];
-        assert_eq!((families(&few).len(), families(&many).len()), (7, 2));
+        assert_eq!((families(&few, |_| None).len(), families(&many, |_| None).len()), (9, 2));
     }
 }

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::modules::built;
+use crate::observing::get;
 use crate::support::*;
 
 /// A server that says which version of it runs, and ends when it is asked to.
@@ -83,6 +84,15 @@ fn servers_are_brought_to_the_files_and_the_others_left_alone() {
         events.contains("the files of the configuration were applied: 1 server is new, 2 servers have changed"),
         "{events}"
     );
+
+    let described = cluster.done(&["describe", "chat-1"]);
+    for part in ["run by       env.V: …", "run by       command: [\"sh\",", "modules      ", "chat-1/output.log"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    let metrics = get(&format!("127.0.0.1:{}", cluster.port), "/metrics", "").unwrap().1;
+    let used = "pomelo_server_resident_memory_bytes{id=\"chat-1\",type=\"chat\"} ";
+    let used = metrics.lines().find_map(|line| line.strip_prefix(used)?.parse::<f64>().ok());
+    assert!(used.is_some_and(|bytes| bytes > 100_000.0), "{metrics}");
 
     // Back again.
     edit(&cluster, before);

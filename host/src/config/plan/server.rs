@@ -32,6 +32,22 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// All keys with their values, but for those that may be secrets: of the environment's variables, and what stands behind the path that is asked
+    /// over HTTP.
+    pub fn shown(&self) -> BTreeMap<String, Value> {
+        let shown = self.0.iter().map(|(key, value)| {
+            let value = match value {
+                _ if key.starts_with("env.") => Value::from("…"),
+                Value::String(text) if key.starts_with("health") => text.split('?').next().unwrap_or_default().into(),
+                value => value.clone(),
+            };
+            (key.clone(), value)
+        });
+        shown.collect()
+    }
+}
+
 /// The keys alone, because values may be secrets.
 impl fmt::Debug for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -174,6 +174,8 @@ fn a_spec_is_the_same_whatever_the_order_of_the_members() {
     assert_ne!(usual, spec(Files::new().changed("servers.json", "swordfish", "s3cret")));
     assert_eq!(usual, spec(Files::new().with("pomelo.toml", "[supervise]\nstop_deadline_ms = 7\n")));
     assert!(!format!("{usual:?}").contains("swordfish"));
+    let shown = usual.shown();
+    assert_eq!((&shown["env.KEY"], &shown["port"]), (&"…".into(), &6050.into()), "{shown:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The monitors that were started, each under a supervisor.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +16,10 @@ use crate::failure::{Failure, code};
 use crate::fleet::job::Times;
 use crate::fleet::{Fleet, Named, Place};
 use crate::journal::Journal;
+use crate::master::describe_command::Described;
 use crate::master::fleet::feed;
 use crate::monitor::RUNS_ALREADY;
+use crate::supervise::kept_output::FILE;
 use crate::supervise::{DownReason, Guard, How, Phase, Restart, Status, Supervisor, Watcher, recorder};
 use crate::wire::Info;
 
@@ -91,6 +93,8 @@ pub(super) struct Begun {
     /// How long each part of its way may take, by that spec.
     times: Times,
     server_type: String,
+    /// Whether it was begun on another machine.
+    by_ssh: bool,
     /// Whether it is a monitor of ours, whose exit codes are known.
     has_monitor: bool,
 }
@@ -281,6 +285,24 @@ impl ServerStarter {
         }
     }
 
+    /// How a server is run, and in what its process was begun otherwise; absent for one that is neither configured nor was added.
+    pub(in crate::master) fn described(&self, id: &str) -> Option<Described> {
+        let roster = self.roster.lock();
+        let spec = roster.config.server(id)?.spec(&roster.config);
+        let begun = roster.monitors.get(id).filter(|_| !roster.is_down(id));
+        let differs = begun.map(|begun| begun.spec.differing(&spec)).unwrap_or_default();
+        let elsewhere = roster.elsewhere.contains(id) || begun.is_some_and(|begun| begun.by_ssh);
+        let log = roster.config.data_dir(id).filter(|_| !elsewhere).map(|directory| directory.join(FILE));
+        Some(Described { spec: spec.shown(), differs, log, modules: Vec::new() })
+    }
+
+    /// The servers whose processes were begun here and run on this machine.
+    pub(in crate::master) fn here(&self) -> HashSet<String> {
+        let roster = self.roster.lock();
+        let here = roster.monitors.iter().filter(|(id, begun)| !begun.by_ssh && !roster.is_down(id));
+        here.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The servers that were added and run with another spec than they would be started with now.
     pub(in crate::master) fn added_and_changed(&self) -> Vec<String> {
         let roster = self.roster.lock();
@@ -423,7 +445,9 @@ impl ServerStarter {
                     let supervisor = Supervisor::watched(process, self.guard.clone(), self.watcher(id, &server));
                     let has_monitor = self.has_monitor(&server);
                     let (times, server_type) = (times(&server), server.server_type.clone());
-                    roster.monitors.insert(id.to_owned(), Begun { supervisor, spec, times, server_type, has_monitor });
+                    roster
+                        .monitors
+                        .insert(id.to_owned(), Begun { supervisor, spec, times, server_type, by_ssh, has_monitor });
                     self.begun.fetch_add(1, Ordering::Relaxed);
                     None
                 }
