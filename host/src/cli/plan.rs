@@ -98,7 +98,7 @@ pub(super) async fn apply(
         #[serde(default)]
         notes: Vec<String>,
     }
-    let shown: Shown = parse(&*session.client.command("plan", None, json!({})).await?)?;
+    let shown: Shown = parse(&session.client.command("plan", None, json!({})).await?)?;
     let shown = shown.readable()?;
     let say = |lines: &[String]| -> anyhow::Result<()> {
         if !session.json {

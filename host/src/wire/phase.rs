@@ -132,7 +132,6 @@ impl Phase {
 }
 
 // serde gives a reference.
-#[expect(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
