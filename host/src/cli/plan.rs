@@ -1,11 +1,9 @@
 //! `plan` and `apply`: how the files of the configuration differ from what runs, and their taking over.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::{Session, outcome, parse};
+use super::admin::{Session, done, parse};
 use super::arguments::{Following, Pace};
 use super::everything::agreed;
 use super::exit::Exit;
@@ -92,10 +90,6 @@ pub(super) async fn apply(
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
-        done: Vec<String>,
-        #[serde(default)]
-        failed: BTreeMap<String, String>,
-        #[serde(default)]
         notes: Vec<String>,
     }
     let shown: Shown = parse(&session.client.command("plan", None, json!({})).await?)?;
@@ -122,7 +116,7 @@ pub(super) async fn apply(
     body["plan"] = json!(digest);
     body["options"] = Value::Object(options);
     let Some(Answered { answer, .. }) = orders::order(session, body).await? else { return Ok(()) };
-    let Answer { done, failed, notes } = parse(&answer)?;
+    let Answer { notes } = parse(&answer)?;
     say(&notes)?;
-    outcome(session, "applied", &done, &failed)
+    done(session, &answer, "applied")
 }

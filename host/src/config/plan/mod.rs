@@ -89,7 +89,7 @@ pub enum Taken {
 
 impl Taken {
     /// The rest of a sentence that begins with the setting's key.
-    fn said(self) -> &'static str {
+    pub fn said(self) -> &'static str {
         match self {
             Taken::AtOnce => "takes effect at once",
             Taken::NextStart => "servers take it when they start the next time",

@@ -30,23 +30,8 @@ pub(in crate::config) const PRIVATE: [&str; 11] = [
     "ready_timeout_ms",
     "health",
 ];
-/// Members that an added server takes from the first server of its type, unless it has its own.
-const INHERITED: [&str; 14] = [
-    "command",
-    "cwd",
-    "env",
-    "restart",
-    "ssh",
-    "ready",
-    "logs",
-    "stop_deadline_ms",
-    "drain_ms",
-    "ready_timeout_ms",
-    "health",
-    "auto-restart",
-    "restart-force",
-    "frontend",
-];
+/// Members that an added server takes, beside [`PRIVATE`] ones, from the first server of its type, unless it has its own.
+const INHERITED_TOO: [&str; 3] = ["auto-restart", "restart-force", "frontend"];
 
 /// The defaults of servers.
 pub(in crate::config) struct ServerDefaults<'a> {
@@ -155,7 +140,7 @@ impl One<'_> {
         }
         let One { members, server_type, defaults, .. } = self;
         let mut inherited = members.clone();
-        inherited.retain(|key, _| INHERITED.contains(&key.as_str()));
+        inherited.retain(|key, _| PRIVATE.iter().chain(&INHERITED_TOO).any(|inherited| inherited == key));
         let info = told(members, server_type, &host);
         let mut placeholders = defaults.placeholders.clone();
         placeholders.extend(info.clone());

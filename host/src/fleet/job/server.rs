@@ -138,8 +138,7 @@ impl Course<'_> {
         let before = self.joins();
         (self.step)(Step::Stopping);
         // A program that is not there cannot be told from one that has just ended, so that its monitor is ended too.
-        let program = matches!(self.state(), State::Running | State::Draining | State::Unready);
-        if program && self.actuator.restart(self.id.to_owned(), self.messages).await? {
+        if self.has_program() && self.actuator.restart(self.id.to_owned(), self.messages).await? {
             (self.step)(Step::Starting);
             self.ready(before).await?;
             return Ok(Outcome::Done);
@@ -156,9 +155,10 @@ impl Course<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Drains the server, as long as it may. Returns false if that was taken back.
+    /// Drains the server, as long as it may. Returns false if that was taken back. One that drains already is given its time anew, because whoever began
+    /// that has gone.
     async fn drained(&self) -> Result<bool, Failure> {
-        if self.actuator.times(self.id).drain.is_zero() || !self.may_drain() {
+        if self.actuator.times(self.id).drain.is_zero() || !self.has_program() {
             return Ok(true);
         }
         (self.step)(Step::Draining);
@@ -180,8 +180,8 @@ impl Course<'_> {
         }
     }
 
-    /// Whether it serves somebody, as far as is known. One that drains already is given its time anew: whoever began that has gone.
-    fn may_drain(&self) -> bool {
+    /// Whether its program runs and has been ready.
+    fn has_program(&self) -> bool {
         matches!(self.state(), State::Running | State::Unready | State::Draining)
     }
 

@@ -126,11 +126,8 @@ impl MasterFleet {
         let mut changes = Changes { reserved, ..Changes::default() };
         self.servers(plan, &before, &after, &mut changes);
         changes.notes.extend(applier.take(&after).await);
-        for (taken, what) in [
-            (Taken::NextStart, "servers take it when they start the next time"),
-            (Taken::NewMaster, "only a new master takes it, and monitors that start anew"),
-        ] {
-            changes.notes.extend(plan.taken(taken).map(|key| format!("{key}: {what}")));
+        for taken in [Taken::NextStart, Taken::NewMaster] {
+            changes.notes.extend(plan.taken(taken).map(|key| format!("{key}: {}", taken.said())));
         }
         in_force.look().await;
         Ok(changes)
@@ -140,10 +137,6 @@ impl MasterFleet {
     fn servers(&self, plan: &Plan, before: &Config, after: &Config, changes: &mut Changes) {
         // By place: the servers that listen there now, and will not when the job is over, or not before they have been restarted.
         let mut held: BTreeMap<(String, u16), &str> = BTreeMap::new();
-        let waits = |id: &str, held: &BTreeMap<(String, u16), &str>| {
-            let mut wanted = after.server(id).into_iter().flat_map(ports);
-            wanted.any(|place| held.get(&place).is_some_and(|holder| *holder != id))
-        };
         for gone in &plan.gone {
             // One that was down is forgotten already.
             if self.fleet.get(&gone.id).is_some() {
@@ -164,11 +157,6 @@ impl MasterFleet {
                 held.extend(before.server(id).into_iter().flat_map(ports).map(|place| (place, id.as_str())));
             }
         }
-        for (id, _) in &changes.servers {
-            if waits(id, &held) {
-                changes.late.push(id.clone());
-            }
-        }
         for new in &plan.new {
             let id = &new.id;
             let Some(record) = self.fleet.get(id) else { continue };
@@ -177,14 +165,15 @@ impl MasterFleet {
                 State::Elsewhere => changes.notes.push(format!("{id} is to be started on its own machine")),
                 // It was added before, or had joined.
                 _ if self.starter.has_changed(id) => changes.servers.push((id.clone(), Action::Restart)),
-                _ => {
-                    changes.servers.push((id.clone(), Action::Start));
-                    if waits(id, &held) {
-                        changes.late.push(id.clone());
-                    }
-                }
+                _ => changes.servers.push((id.clone(), Action::Start)),
             }
         }
+        // Those that are gone have no place any more.
+        let waits = |id: &&String| {
+            let mut wanted = after.server(id).into_iter().flat_map(ports);
+            wanted.any(|place| held.get(&place).is_some_and(|holder| holder != id))
+        };
+        changes.late = changes.servers.iter().map(|(id, _)| id).filter(waits).cloned().collect();
         let added = self.starter.added_and_changed().into_iter();
         changes.notes.extend(added.map(|id| format!("{id} was added, and takes the change when it is restarted")));
     }

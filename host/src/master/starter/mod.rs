@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `monitors` | the monitors, each under a supervisor: start, end |
+//! | `known` | what is known of the servers: where they belong, how each is run and was begun |
 //! | `add` | servers that are added while the cluster runs |
 //! | `command` | the command lines that monitors are run with, here and through `ssh` |
 //! | `pomelo` | the command lines of servers of pomelo 2.x, which have no monitor of ours |
@@ -27,6 +28,7 @@
 
 mod add;
 mod command;
+mod known;
 mod monitors;
 mod path;
 mod place;
@@ -36,6 +38,6 @@ mod replace;
 #[cfg(test)]
 mod tests;
 
-pub(super) use monitors::OutputPlace;
+pub(super) use known::OutputPlace;
 pub use monitors::{ServerStarter, Which};
 pub(super) use place::is_local;
