@@ -2,6 +2,7 @@
 
 pub mod admin_log;
 pub mod auth;
+pub mod budget;
 pub mod built_in;
 pub mod cli;
 pub mod client;

@@ -97,8 +97,9 @@ impl Registry {
             }
             let way = match lease {
                 Some(lease) => Way::AtOnce(lease),
-                None => Way::InTurn(slot.unit.lane.slot().ok_or_else(|| {
-                    Failure::new(code::BUSY, format!("too many calls wait for module {}", inbound.module))
+                None => Way::InTurn(slot.unit.lane.slot(&inbound.caller).map_err(|waiting| {
+                    let limit = "`queue` in [limits] of pomelo.toml";
+                    Failure::new(code::BUSY, format!("{waiting} wait for module {} already ({limit})", inbound.module))
                 })?),
             };
             Ok(self.admission(inbound, &slot, way))

@@ -1,22 +1,32 @@
 //! Calls that run one at a time, in the order in which they came.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::life::Life;
+use crate::plugin::{Caller, QueueShare, QueueShares};
 
 type Job = BoxFuture<'static, ()>;
 
 /// A queue of calls, and the task that makes them one after another. The task ends when the lane is empty and dropped or shut down.
-pub(super) struct Lane(mpsc::Sender<Job>);
+pub(super) struct Lane {
+    jobs: mpsc::Sender<Job>,
+    shares: Arc<QueueShares>,
+}
 
 /// A slot in a lane. Its call comes after the calls of all slots that were taken before.
-pub(super) struct LaneSlot(mpsc::OwnedPermit<Job>);
+pub(super) struct LaneSlot {
+    job: mpsc::OwnedPermit<Job>,
+    share: QueueShare,
+}
 
 impl Lane {
-    /// A lane in which at most `capacity` calls wait. It has no new slots from the host's shutdown on.
+    /// A lane in which `capacity` calls of a class of callers may wait, as [`QueueShares`] has it. It has no new slots from the host's shutdown on.
     pub fn new(capacity: usize, life: &Life) -> Self {
-        let (sender, mut jobs) = mpsc::channel::<Job>(capacity.max(1));
+        let shares = QueueShares::new(capacity);
+        let (sender, mut jobs) = mpsc::channel::<Job>(shares.capacity());
         let shutdown = life.shutdown.clone();
         life.tasks.spawn(async move {
             while let Some(Some(job)) = shutdown.run_until_cancelled(jobs.recv()).await {
@@ -28,18 +38,29 @@ impl Lane {
                 job.await;
             }
         });
-        Lane(sender)
+        Lane { jobs: sender, shares }
     }
 
-    /// The next slot, if there is one.
-    pub fn slot(&self) -> Option<LaneSlot> {
-        self.0.clone().try_reserve_owned().ok().map(LaneSlot)
+    /// The next slot for a call of that caller.
+    ///
+    /// # Errors
+    /// Who waits there already, if there is none.
+    pub fn slot(&self, caller: &Caller) -> Result<LaneSlot, String> {
+        let share = self.shares.enter(caller)?;
+        // The channel has room for all shares, and is closed only when the host has shut down.
+        let job = self.jobs.clone().try_reserve_owned().map_err(|_| "calls that were there when this host shut down")?;
+        Ok(LaneSlot { job, share })
     }
 }
 
 impl LaneSlot {
     /// Puts a call there.
     pub fn put(self, job: impl Future<Output = ()> + Send + 'static) {
-        self.0.send(Box::pin(job));
+        let LaneSlot { job: slot, share } = self;
+        slot.send(Box::pin(async move {
+            // The call no longer waits for its turn.
+            drop(share);
+            job.await;
+        }));
     }
 }

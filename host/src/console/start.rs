@@ -48,9 +48,12 @@ impl Turns {
         if !slot.is_serial(Handler::Start) {
             return self.start_now(claim).await;
         }
-        let Some(lane_slot) = slot.unit.lane.slot() else {
-            let what = format!("too many calls wait for module {}", slot.context.id);
-            return Err((claim, Failure::new(code::BUSY, what)));
+        let lane_slot = match slot.unit.lane.slot(&Caller::of(CallerRole::Host)) {
+            Ok(lane_slot) => lane_slot,
+            Err(waiting) => {
+                let what = format!("{waiting} wait for module {} already", slot.context.id);
+                return Err((claim, Failure::new(code::BUSY, what)));
+            }
         };
         let (done, ended) = oneshot::channel();
         let turns = self.clone();

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::MAX_DEPTH;
+use super::fair::{FairPermit, FairSemaphore};
+use super::{Caller, MAX_DEPTH};
 
 /// Permits for calls, separate for each depth of nesting. A call with a permit waits only for calls that are nested deeper than itself, so that
 /// no circle of waiting calls can arise, however few permits there are.
 pub(super) struct CallPermits {
-    by_depth: Vec<Arc<Semaphore>>,
+    by_depth: Vec<Arc<FairSemaphore>>,
     /// How many there are at depth 0, and at each greater depth.
     sizes: [usize; 2],
 }
@@ -17,8 +16,7 @@ pub(super) struct CallPermits {
 impl CallPermits {
     /// `outer` permits at depth 0, `inner` at each greater depth.
     pub fn new(outer: usize, inner: usize) -> Self {
-        let permits = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        let by_depth = (0..=MAX_DEPTH).map(|depth| permits(if depth == 0 { outer } else { inner })).collect();
+        let by_depth = (0..=MAX_DEPTH).map(|depth| FairSemaphore::new(if depth == 0 { outer } else { inner })).collect();
         CallPermits { by_depth, sizes: [outer, inner] }
     }
 
@@ -29,10 +27,8 @@ impl CallPermits {
         CallPermits::new(instances.min(half(0)), reserve.min(half(1)))
     }
 
-    /// Waits for a permit. `depth` must be at most [`MAX_DEPTH`].
-    pub async fn take(&self, depth: u8) -> Option<OwnedSemaphorePermit> {
-        let permits = self.by_depth.get(usize::from(depth))?;
-        // The semaphores are never closed, so that only an unknown depth gives nothing.
-        permits.clone().acquire_owned().await.ok()
+    /// Waits for a permit. `depth` must be at most [`MAX_DEPTH`]; an unknown depth gives nothing.
+    pub async fn take(&self, depth: u8, caller: &Caller) -> Option<FairPermit> {
+        Some(self.by_depth.get(usize::from(depth))?.acquire(caller).await)
     }
 }

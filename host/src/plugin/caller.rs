@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::budget::{Account, Class};
 use crate::failure::Failure;
 
 /// Who called.
@@ -60,6 +61,9 @@ pub struct Caller {
     /// Sends messages to a client that waits for the answer. Absent where the caller is no such client.
     #[serde(skip)]
     pub progress: Option<Progress>,
+    /// The account of the caller's connection. Absent where the caller is in this process, or is the master of this monitor.
+    #[serde(skip)]
+    pub account: Option<Account>,
 }
 
 /// Sends a message of a module to a client, beside the answers that it waits for.
@@ -78,6 +82,18 @@ impl std::fmt::Debug for Progress {
 impl Caller {
     /// A caller of which only the role is known.
     pub fn of(role: CallerRole) -> Self {
-        Caller { role, id: None, server_type: None, user: None, level: None, address: None, progress: None }
+        let (id, server_type, user, address) = (None, None, None, None);
+        Caller { role, id, server_type, user, level: None, address, progress: None, account: None }
+    }
+
+    /// What the caller is where there is not enough for all.
+    pub fn class(&self) -> Class {
+        match self.role {
+            CallerRole::Client if self.level == Some(1) => Class::Operator,
+            CallerRole::Client => Class::User,
+            CallerRole::Monitor if self.account.is_some() => Class::Monitor,
+            // The master's own monitor is part of this process.
+            CallerRole::Monitor | CallerRole::Master | CallerRole::Timer | CallerRole::Host => Class::Host,
+        }
     }
 }

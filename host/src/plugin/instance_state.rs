@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::cpu::CpuClock;
+use super::fair::{FairPermit, FairSemaphore};
 use super::patience::Patience;
 use super::ticks::Ticks;
 use super::{Call, Limits, MAX_DEPTH};
@@ -23,7 +23,7 @@ pub(super) struct InstanceState {
     /// What is added to the call's deadline.
     pub patience: Arc<Patience>,
     /// The right to run. It is given back while the call waits for others.
-    running: Option<OwnedSemaphorePermit>,
+    running: Option<FairPermit>,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
     /// Bytes that an answer, or a message that the guest sends, may have.
     pub message_limit: usize,
@@ -33,11 +33,11 @@ pub(super) struct InstanceState {
 pub(super) struct CallState {
     call: Call,
     /// Where the right to run is taken from again after the call has waited.
-    runners: Arc<Semaphore>,
+    runners: Arc<FairSemaphore>,
 }
 
 impl CallState {
-    pub fn new(call: Call, runners: Arc<Semaphore>) -> Self {
+    pub fn new(call: Call, runners: Arc<FairSemaphore>) -> Self {
         CallState { call, runners }
     }
 }
@@ -64,7 +64,7 @@ impl InstanceState {
     }
 
     /// Makes the instance ready for a call that has the right to run.
-    pub fn begin(&mut self, call: CallState, running: OwnedSemaphorePermit) {
+    pub fn begin(&mut self, call: CallState, running: FairPermit) {
         self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
@@ -94,8 +94,7 @@ impl InstanceState {
         self.running = None;
         let done = what.await;
         if let Some(served) = &self.serves {
-            // The semaphore is never closed. If it were, the call would run without being counted.
-            self.running = served.runners.clone().acquire_owned().await.ok();
+            self.running = Some(served.runners.acquire(&served.call.caller).await);
         }
         done
     }

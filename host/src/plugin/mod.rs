@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `engine` | wasmtime's configuration, the linker, and what all modules of a process share |
 //! | `call_permits` | how many calls may be under way at the same time |
+//! | `fair` | whose turn it is where callers wait |
 //! | `inspect` | what a file imports, exports and says of itself, read without running it |
 //! | `descriptor` | the descriptor's JSON |
 //! | `grants` | what an operator granted, and the check of a file against it |
@@ -46,6 +47,7 @@ mod context;
 mod cpu;
 mod descriptor;
 mod engine;
+mod fair;
 mod grants;
 mod handler;
 mod identity;
@@ -74,6 +76,7 @@ pub use compiled::{Compiled, LoadError};
 pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
+pub(crate) use fair::{QueueShare, QueueShares};
 pub use grants::{Grants, NotGranted};
 pub use handler::Handler;
 pub use identity::{HostRole, Identity};

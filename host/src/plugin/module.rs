@@ -5,17 +5,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::call_permits::CallPermits;
+use super::fair::{FairPermit, FairSemaphore, QueueShares};
 use super::instance::Trapped;
 use super::instance_state::CallState;
 use super::patience::Patience;
 use super::pool::InstancePool;
 use super::sampling::SamplingSwitch;
-use super::{Call, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
+use super::{Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::wire::null;
@@ -32,8 +32,9 @@ pub struct Module {
     /// A permit for each call under way, whether it runs or waits for others.
     permits: CallPermits,
     /// The right to run: so many calls run at the same time.
-    runners: Arc<Semaphore>,
-    queued: AtomicUsize,
+    runners: Arc<FairSemaphore>,
+    /// Calls that wait for a permit.
+    queue: Arc<QueueShares>,
     under_way: AtomicUsize,
     /// Told at every trap.
     trap: tokio::sync::Notify,
@@ -71,8 +72,8 @@ impl Module {
             serial: Handler::ALL.map(|handler| compiled.descriptor.is_serial(handler)),
             pool,
             permits: engine.permits().share(limits.instances, limits.reserve),
-            runners: Arc::new(Semaphore::new(limits.running.clamp(1, Semaphore::MAX_PERMITS))),
-            queued: AtomicUsize::new(0),
+            runners: FairSemaphore::new(limits.running),
+            queue: QueueShares::new(limits.queue),
             under_way: AtomicUsize::new(0),
             trap: tokio::sync::Notify::new(),
             drained: tokio::sync::Notify::new(),
@@ -184,7 +185,7 @@ impl Module {
             // A serial call takes no permit, because it must not wait for one: calls that have the permits may be waiting for calls behind it in
             // its lane. The lane lets one call in at a time.
             let serial = self.serial[handler.index()];
-            let permits = if serial { None } else { Some(self.enter(call.depth).await?) };
+            let permits = if serial { None } else { Some(self.enter(&call.caller, call.depth).await?) };
             let answer = self.run(handler, call, &patience).await;
             drop(permits);
             answer
@@ -201,15 +202,13 @@ impl Module {
     }
 
     /// Takes a permit of the module and one of the engine. The number of calls that wait is bounded.
-    async fn enter(&self, depth: u8) -> Result<[Option<OwnedSemaphorePermit>; 2], Failure> {
-        let queued = self.queued.fetch_add(1, Ordering::AcqRel);
-        let _left = Queued(&self.queued);
-        if queued >= self.limits.queue {
+    async fn enter(&self, caller: &Caller, depth: u8) -> Result<[Option<FairPermit>; 2], Failure> {
+        let _place = self.queue.enter(caller).map_err(|waiting| {
             metrics::counter!("pomelo_calls_refused_total", "module" => self.name.clone()).increment(1);
-            let message = format!("{} calls wait for module {} already", self.limits.queue, self.name);
-            return Err(Failure::new(code::BUSY, message));
-        }
-        Ok([self.permits.take(depth).await, self.engine.permits().take(depth).await])
+            let message = format!("{waiting} wait for module {} already (`queue` in [limits] of pomelo.toml)", self.name);
+            Failure::new(code::BUSY, message)
+        })?;
+        Ok([self.permits.take(depth, caller).await, self.engine.permits().take(depth, caller).await])
     }
 
     async fn run(
@@ -218,10 +217,7 @@ impl Module {
         mut call: Call,
         patience: &OnceLock<Arc<Patience>>,
     ) -> Result<Box<RawValue>, Failure> {
-        // The semaphore is never closed.
-        let Ok(running) = self.runners.clone().acquire_owned().await else {
-            return Err(Failure::new(code::BUSY, "the module is being removed"));
-        };
+        let running = self.runners.acquire(&call.caller).await;
         let context = call.context.clone();
         let where_ = || format!("module {}: {}", context.id, handler.as_str());
         let trapped = |error: Trapped| {
@@ -303,7 +299,7 @@ impl Module {
     pub fn figures(&self) -> Figures {
         Figures {
             calls: self.under_way.load(Ordering::Relaxed),
-            queued: self.queued.load(Ordering::Relaxed),
+            queued: self.queue.waiting(),
             idle: self.pool.idle(),
         }
     }
@@ -328,15 +324,6 @@ impl Module {
         let _ = tokio::time::timeout(at_most, empty).await;
         self.ended.cancel();
         self.pool.close();
-    }
-}
-
-/// Counts a call among those that wait for a permit, until it is dropped.
-struct Queued<'a>(&'a AtomicUsize);
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Accept, Closed, Outbox, Outgoing, Peer, Session, Transport};
+use super::{Accept, Closed, Outbox, Outgoing, Peer, Session, Transport, Waiting};
 
 /// Connects a new session to `accept`. Each outbox holds at most `capacity` frames. The returned peer is the one that `make_session` was given. What is
 /// sent with it reaches the accepted session.
@@ -53,7 +53,7 @@ enum Next {
 }
 
 async fn next(
-    frames: &mut mpsc::Receiver<Outgoing>,
+    frames: &mut mpsc::Receiver<Waiting>,
     sender_cut: &CancellationToken,
     receiver_cut: &CancellationToken,
 ) -> Next {
@@ -62,7 +62,7 @@ async fn next(
         () = receiver_cut.cancelled() => Next::ReceiverEnded,
         () = sender_cut.cancelled() => Next::SenderCut,
         item = frames.recv() => match item {
-            Some(item) => Next::Outgoing(item),
+            Some(item) => Next::Outgoing(item.outgoing),
             // Every handle is gone, so that nothing can be sent in this direction. The other direction may go on.
             None => tokio::select! {
                 () = receiver_cut.cancelled() => Next::ReceiverEnded,

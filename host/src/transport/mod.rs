@@ -3,6 +3,7 @@
 //! A transport hands frames up in the order in which they came, and takes the frames to be sent from a bounded outbox. It never looks into a payload.
 //! Only [`Peer::transport`] tells the layers above which transport a peer uses.
 
+mod flow;
 pub mod listener;
 pub mod memory;
 pub mod mqtt;
@@ -17,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::wire::Topic;
 
 pub use listener::Listener;
-pub use peer::{Ack, Outbox, Outgoing, Peer, SendError, Transport};
+pub use peer::{Ack, Outbox, Outgoing, Peer, SendError, Transport, Waiting};
 
 /// The side of a connection that receives frames.
 pub trait Session: Send + Sync + 'static {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::budget::Budget;
+
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -35,6 +37,8 @@ pub struct Options {
     pub flush_time: Duration,
     /// How long the end of [`serve`](super::Listener::serve) may take. 5 s.
     pub shutdown_time: Duration,
+    /// What all peers may use together.
+    pub budget: Budget,
     /// Names, without port, under which browsers may reach this server, besides loopback names and its own addresses. None.
     pub allowed_hosts: Vec<String>,
 }
@@ -57,6 +61,7 @@ impl Default for Options {
             send_time: seconds(10),
             flush_time: seconds(1),
             shutdown_time: seconds(5),
+            budget: Budget::new(crate::budget::Limits::default()),
             allowed_hosts: Vec::new(),
         }
     }

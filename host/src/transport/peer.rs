@@ -1,7 +1,7 @@
 //! The sending side of a connection: a bounded outbox, and the way to end it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Frame;
+use super::flow::Flow;
+use crate::budget::{Account, Budget, Charge, Over};
 use crate::wire::Topic;
 
 /// What carries a connection.
@@ -45,6 +47,28 @@ pub enum Outgoing {
     Close,
 }
 
+impl Outgoing {
+    /// Bytes that it holds while it waits.
+    fn size(&self) -> usize {
+        // Of the item itself and its place in the outbox.
+        const ITEM: usize = 128;
+        ITEM + match self {
+            Outgoing::Frame(frame) => frame.payload.get().len(),
+            Outgoing::Ack(_, payload) => payload.get().len(),
+            Outgoing::Close => 0,
+        }
+    }
+}
+
+/// What waits in an outbox, and what is charged to the peer for it until it has been sent.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What is to be sent.
+    pub outgoing: Outgoing,
+    /// To be dropped when it has been sent.
+    pub charge: Charge,
+}
+
 /// A handle to a connected peer. Clones are handles to the same peer.
 #[derive(Clone)]
 pub struct Peer(Arc<PeerState>);
@@ -54,7 +78,10 @@ struct PeerState {
     id: u64,
     transport: Transport,
     remote: Option<SocketAddr>,
-    outbox: mpsc::Sender<Outgoing>,
+    outbox: mpsc::Sender<Waiting>,
+    /// What is held for the peer is charged to it.
+    account: Account,
+    flow: Flow,
     /// Ends the connection's input and output at once.
     cut: CancellationToken,
     closing: AtomicBool,
@@ -65,7 +92,7 @@ struct PeerState {
 /// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
 pub struct Outbox {
     /// Frames to send, in order.
-    pub frames: mpsc::Receiver<Outgoing>,
+    pub frames: mpsc::Receiver<Waiting>,
     /// Cancelled when the connection must end at once.
     pub cut: CancellationToken,
 }
@@ -78,21 +105,53 @@ pub struct Ack {
 }
 
 impl Peer {
-    /// A peer, and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that the peer may send at first.
+    /// A peer, and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that the peer may send at first. Nothing limits the
+    /// bytes in the outbox.
     pub fn new(
         transport: Transport,
         remote: Option<SocketAddr>,
         capacity: usize,
         frame_limit: usize,
     ) -> (Peer, Outbox) {
+        Peer::make(transport, remote, capacity, frame_limit, |_| Account::free())
+    }
+
+    /// [`Peer::new`] for a peer whose outbox, and all else that is held for it, is charged to an account of a budget. The peer is cut where the budget turns
+    /// it away.
+    pub(super) fn charged(
+        budget: &Budget,
+        transport: Transport,
+        remote: SocketAddr,
+        capacity: usize,
+        frame_limit: usize,
+    ) -> (Peer, Outbox) {
+        Peer::make(transport, Some(remote), capacity, frame_limit, |peer| {
+            let peer = peer.clone();
+            budget.open(IpAddr::to_canonical(&remote.ip()), move |why| {
+                if let Some(peer) = peer.upgrade() {
+                    Peer(peer).cut_counted("memory", why);
+                }
+            })
+        })
+    }
+
+    fn make(
+        transport: Transport,
+        remote: Option<SocketAddr>,
+        capacity: usize,
+        frame_limit: usize,
+        account: impl FnOnce(&Weak<PeerState>) -> Account,
+    ) -> (Peer, Outbox) {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let (outbox, frames) = mpsc::channel(capacity.max(1));
         let cut = CancellationToken::new();
-        let peer = Peer(Arc::new(PeerState {
+        let peer = Peer(Arc::new_cyclic(|this| PeerState {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             transport,
             remote,
             outbox,
+            account: account(this),
+            flow: Flow::default(),
             cut: cut.clone(),
             closing: AtomicBool::new(false),
             why: Mutex::new(None),
@@ -116,6 +175,16 @@ impl Peer {
         self.0.remote
     }
 
+    /// The account of its connection.
+    pub fn account(&self) -> &Account {
+        &self.0.account
+    }
+
+    /// What it has between its outbox and its socket.
+    pub(super) fn flow(&self) -> &Flow {
+        &self.0.flow
+    }
+
     /// Frames that wait in the outbox.
     pub fn waiting(&self) -> usize {
         self.0.outbox.max_capacity() - self.0.outbox.capacity()
@@ -137,11 +206,15 @@ impl Peer {
         self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: true }))
     }
 
-    fn put(&self, item: Outgoing) -> Result<(), SendError> {
+    fn put(&self, outgoing: Outgoing) -> Result<(), SendError> {
         if self.0.closing.load(Ordering::Acquire) {
             return Err(SendError::Closed);
         }
-        self.0.outbox.try_send(item).map_err(|error| match error {
+        let charge = self.0.account.charge(outgoing.size()).map_err(|over| {
+            self.turn_away(&over);
+            SendError::Full
+        })?;
+        self.0.outbox.try_send(Waiting { outgoing, charge }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 self.cut_counted("outbox", "it does not keep up with what it is sent");
                 SendError::Full
@@ -156,8 +229,10 @@ impl Peer {
             return;
         }
         self.0.why.lock().get_or_insert(why.into());
+        self.0.flow.look();
         // A peer whose outbox is full is cut, because it would not take the rest in time.
-        if self.0.outbox.try_send(Outgoing::Close).is_err() {
+        let close = Waiting { outgoing: Outgoing::Close, charge: Charge::nothing(&self.0.account) };
+        if self.0.outbox.try_send(close).is_err() {
             self.0.cut.cancel();
         }
     }
@@ -172,6 +247,11 @@ impl Peer {
         self.0.closing.store(true, Ordering::Release);
         self.0.why.lock().get_or_insert(why.into());
         self.0.cut.cancel();
+    }
+
+    /// Ends the connection at once, because no more may be held for it.
+    pub(crate) fn turn_away(&self, over: &Over) {
+        self.cut_counted("memory", over.to_string());
     }
 
     /// The connection has ended. Sending fails from now on.

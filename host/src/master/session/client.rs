@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::super::MasterCore;
 use super::super::commands::Order;
-use super::{Connection, Registration, unanswered};
+use super::{Connection, Registration, giving_back, unanswered};
 use crate::admin_log::{Kind, Record};
 use crate::console::{Inbound, Reply};
 use crate::failure::{Failure, code};
@@ -45,7 +45,10 @@ impl Connection {
                 let asked = Logged::new(&self.master, record, module);
                 let order = Order { command: &command, module, body, caller: &peer.caller };
                 let reply = asked.before(Box::new(peer.exchange.reply(id, ack)));
-                self.master.command(order, &self.waiting, &self.over, reply);
+                match self.begin_request(body) {
+                    Ok(call) => self.master.command(order, &self.waiting, &self.over, giving_back(call, reply)),
+                    Err(failure) => reply(Err(failure)),
+                }
             }
             Ok(Message::Response { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a client answered, though nothing is asked of clients")
@@ -60,6 +63,21 @@ impl Connection {
         let inbound = Inbound { trace, ..inbound };
         let kind = if inbound.wants_answer { Kind::Request } else { Kind::Notify };
         let (caller, module) = (inbound.caller.clone(), inbound.module);
+        let call = match inbound.wants_answer {
+            true => self.begin_request(inbound.body),
+            false => match self.begin_notify(inbound.body) {
+                Some(call) => Ok(call),
+                None => return,
+            },
+        };
+        let call = match call {
+            Ok(call) => call,
+            Err(failure) => {
+                // What it asks is not looked at, because there is no room for it.
+                let record = Record { module: Some(shown(module)), ..Record::new(kind, caller) };
+                return Logged::new(&self.master, record, Some(module)).before(reply)(Err(failure));
+            }
+        };
         let admitted = self.master.console.admit(inbound);
         let record = Record {
             module: Some(shown(module)),
@@ -68,7 +86,7 @@ impl Connection {
             ..Record::new(kind, caller)
         };
         let asked = Logged::new(&self.master, record, Some(module));
-        admitted.dispatch(asked.before(reply));
+        admitted.dispatch(giving_back(call, asked.before(reply)));
     }
 }
 

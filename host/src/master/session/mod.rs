@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::MasterCore;
 use super::commands::MAX_WAITING;
-use crate::console::Inbound;
+use crate::budget::{self, Over};
+use crate::console::{Inbound, Reply};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, Handler};
@@ -58,6 +59,10 @@ const MAX_REPORTS: u32 = 200;
 const MAX_PHASES: u32 = 100;
 /// Times that a monitor's server may come or go at once, and in a second. Each is a change that all others are told of.
 const MAX_COMINGS: u32 = 100;
+
+/// Messages of one connection that may be under way where they cannot be refused one by one. Nothing is read of a connection long before. So many may have
+/// been received already by then: tens of kilobytes of the shortest.
+const MAX_NOTIFIES: usize = 16 * 1024;
 
 /// What a connection has become. Only a registered one reaches modules.
 #[derive(Clone)]
@@ -207,8 +212,31 @@ impl Connection {
             return Err("the connection is over".into());
         }
         self.peer.set_frame_limit(self.master.options.max_frame);
+        self.peer.account().belongs_to(registration.caller.class());
         *state = ConnectionState::Registered(Arc::new(registration));
         Ok(())
+    }
+
+    /// Takes in a message that wants an answer; the failure that is its answer where there is no room.
+    fn begin_request(&self, body: Option<&RawValue>) -> Result<budget::Call, Failure> {
+        self.peer.account().begin_call(length(body)).map_err(|over| self.busy(&over))
+    }
+
+    /// Takes in a message that wants no answer. Where there is no room, or the peer sends more of them than are handled although nothing more is read of
+    /// it, it is cut, because otherwise it would not learn that it is not heard.
+    fn begin_notify(&self, body: Option<&RawValue>) -> Option<budget::Call> {
+        let account = self.peer.account();
+        // The master's own monitor has no address.
+        if account.calls() >= MAX_NOTIFIES && self.peer.remote().is_some() {
+            self.peer.turn_away(&Over::Calls(MAX_NOTIFIES));
+            return None;
+        }
+        account.begin_notify(length(body)).inspect_err(|over| self.peer.turn_away(over)).ok()
+    }
+
+    fn busy(&self, over: &Over) -> Failure {
+        metrics::counter!("pomelo_messages_refused_total", "class" => self.peer.account().class().as_str()).increment(1);
+        Failure::new(code::BUSY, over.to_string())
     }
 
     fn malformed(&self, error: impl std::fmt::Display) {
@@ -216,6 +244,18 @@ impl Connection {
         metrics::counter!("pomelo_peers_cut_total", "reason" => "malformed").increment(1);
         self.peer.close(format!("it sent a malformed message: {error}"));
     }
+}
+
+fn length(body: Option<&RawValue>) -> usize {
+    body.map_or(0, |body| body.get().len())
+}
+
+/// A reply with which a message's place is given back.
+fn giving_back(call: budget::Call, reply: Reply) -> Reply {
+    Box::new(move |outcome| {
+        reply(outcome);
+        drop(call);
+    })
 }
 
 /// Takes what comes of a message that is not answered.

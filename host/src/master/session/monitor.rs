@@ -5,8 +5,8 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use super::registration::described;
-use super::{Connection, Registration, unanswered};
-use crate::console::Inbound;
+use super::{Connection, Registration, giving_back, unanswered};
+use crate::console::{Inbound, Reply};
 use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::wire::{Message, Phase, Register, Registered, Topic};
@@ -22,13 +22,17 @@ impl Connection {
             Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
             Ok(Message::Request { id, module, body, depth, trace }) => {
                 let inbound = Inbound { depth, trace, ..peer.says(Handler::Master, &module, body) };
-                let reply = peer.exchange.reply(Some(id), None);
-                self.master.console.dispatch(inbound, Box::new(reply));
+                let reply: Reply = Box::new(peer.exchange.reply(Some(id), None));
+                match self.begin_request(body) {
+                    Ok(call) => self.master.console.dispatch(inbound, giving_back(call, reply)),
+                    Err(failure) => reply(Err(failure)),
+                }
             }
             Ok(Message::Notify { module, body }) => {
                 let inbound = Inbound { wants_answer: false, ..peer.says(Handler::Master, &module, body) };
+                let Some(call) = self.begin_notify(body) else { return };
                 let reply = unanswered(module.to_string(), peer.id.clone());
-                self.master.console.dispatch(inbound, Box::new(reply));
+                self.master.console.dispatch(inbound, giving_back(call, Box::new(reply)));
             }
             Ok(Message::Command { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")

@@ -125,6 +125,7 @@ impl Connection {
             user: Some(username.clone()),
             level: Some(level.0),
             address: self.peer.remote().map(|remote| remote.to_string()),
+            account: Some(self.peer.account().clone()),
             ..Caller::of(CallerRole::Client)
         };
         tracing::debug!(client = %id, user = %username, level = level.0, peer = ?self.peer, "a client has registered");
@@ -187,6 +188,7 @@ impl Connection {
             id: Some(id.clone()),
             server_type: Some(server_type.clone()),
             address: self.peer.remote().map(|remote| remote.to_string()),
+            account: (!own).then(|| self.peer.account().clone()),
             ..Caller::of(CallerRole::Monitor)
         };
         let exchange = Exchange::new(self.peer.clone(), Topic::Monitor, self.master.options.pending);

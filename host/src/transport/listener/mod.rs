@@ -154,8 +154,7 @@ impl Door {
     ) {
         // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
         let _ = socket.set_nodelay(true);
-        let first_frame_limit = self.options.first_frame_limit;
-        let connection = Arc::new(Connection::new(remote, local, 4 * first_frame_limit, first_frame_limit));
+        let connection = Connection::new(remote, local, &self.options);
         let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
         let door = self.clone();
         let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
@@ -196,10 +195,13 @@ impl Door {
             {
                 return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
             }
-            let session = EngineSession::new(connection, request.uri());
+            let session = EngineSession::new(connection.clone(), request.uri());
             request.extensions_mut().insert(Arc::new(session));
         }
         let response = self.server.service().oneshot(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            connection.is_upgraded();
+        }
         Ok(response.map(Body::new))
     }
 

@@ -53,7 +53,7 @@ impl Stream {
     }
 
     /// Polls a write. It fails if the connection was cut or the peer has taken nothing for too long.
-    fn watch_write<T>(
+    fn watch_write<T: Written>(
         &mut self,
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
@@ -62,7 +62,10 @@ impl Stream {
             return Poll::Ready(Err(aborted("the connection was ended")));
         }
         let polled = write(Pin::new(&mut self.socket), context);
-        if polled.is_ready() {
+        if let Poll::Ready(written) = &polled {
+            if let Ok(written) = written {
+                self.connection.written(written.bytes());
+            }
             self.stalled = None;
             return polled;
         }
@@ -82,6 +85,23 @@ impl Stream {
     }
 }
 
+/// What a write returns: how many bytes went to the socket.
+trait Written {
+    fn bytes(&self) -> usize;
+}
+
+impl Written for usize {
+    fn bytes(&self) -> usize {
+        *self
+    }
+}
+
+impl Written for () {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
 fn aborted(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, why)
 }
@@ -95,15 +115,18 @@ impl AsyncRead for Stream {
         if self.cut_read.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(aborted("the connection was ended")));
         }
+        if self.connection.poll_ready(context).is_pending() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
-        if !self.connection.count(buffer.filled().len() - before) {
-            const WHY: &str = "it sent more than it may before registration";
+        let read = buffer.filled().len() - before;
+        if read > 0 && let Err(refused) = self.connection.count(read) {
             match self.connection.peer() {
-                Some(peer) => peer.cut_counted("unregistered-bytes", WHY),
-                None => self.end("unregistered-bytes"),
+                Some(peer) => peer.cut_counted(refused.reason(), refused.to_string()),
+                None => self.end(refused.reason()),
             }
-            return Poll::Ready(Err(aborted(WHY)));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refused.to_string())));
         }
         polled
     }

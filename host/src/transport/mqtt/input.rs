@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::codec::{self, Bad, Length};
+use crate::budget::{Account, Charge, Over};
 
 /// Bytes that are read at a time, and that the buffer of an idle connection keeps.
 const CHUNK: usize = 4 << 10;
@@ -24,17 +25,27 @@ pub(super) enum ReadError {
     /// What came is no packet that is accepted here.
     #[error(transparent)]
     Bad(#[from] Bad),
+    /// No more may be held for the peer.
+    #[error(transparent)]
+    Over(#[from] Over),
 }
 
 /// A stream, and the bytes of it that were received and not yet taken. The buffer grows only with what was received.
 pub(super) struct Input<R> {
     stream: R,
     buffer: BytesMut,
+    /// What is in the buffer, once the peer has an account.
+    charge: Option<Charge>,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
     pub fn new(stream: R) -> Self {
-        Input { stream, buffer: BytesMut::new() }
+        Input { stream, buffer: BytesMut::new(), charge: None }
+    }
+
+    /// From now on what is received and not yet taken is charged to an account.
+    pub fn charge_to(&mut self, account: &Account) {
+        self.charge = Some(Charge::nothing(account));
     }
 
     /// The next packet, of at most `limit` bytes of payload. Dropping the future while it waits loses nothing.
@@ -42,7 +53,9 @@ impl<R: AsyncRead + Unpin> Input<R> {
         loop {
             let wanted = match codec::length(&self.buffer, limit())? {
                 Some(length) if self.buffer.len() >= length.total => {
-                    return Ok((self.buffer.split_to(length.total), length));
+                    let packet = self.buffer.split_to(length.total);
+                    self.charge()?;
+                    return Ok((packet, length));
                 }
                 Some(length) => length.total - self.buffer.len(),
                 None => CHUNK,
@@ -54,7 +67,12 @@ impl<R: AsyncRead + Unpin> Input<R> {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(ReadError::Eof);
             }
+            self.charge()?;
         }
+    }
+
+    fn charge(&mut self) -> Result<(), Over> {
+        self.charge.as_mut().map_or(Ok(()), |charge| charge.resize(self.buffer.len()))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::codec;
-use crate::transport::{Outbox, Outgoing, Peer};
+use crate::transport::{Outbox, Outgoing, Peer, Waiting};
 
 /// Bytes up to which frames that wait together are written together.
 const BATCH: usize = 64 << 10;
@@ -39,6 +39,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
         let Outbox { mut frames, cut } = outbox;
         let mut cancelled = pin!(cut.cancelled());
         let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        // Of the frames that are being written. They are given back when these have been written.
+        let mut charges = Vec::new();
         loop {
             let mut item = tokio::select! {
                 biased;
@@ -51,7 +53,8 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 out.extend_from_slice(&self.ping_packet);
             }
             let mut closing = false;
-            while let Some(outgoing) = item.take() {
+            while let Some(Waiting { outgoing, charge }) = item.take() {
+                charges.push(charge);
                 match outgoing {
                     Outgoing::Frame(frame) => {
                         let topic = frame.topic.as_str();
@@ -88,6 +91,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 let _ = timeout(self.flush_time, self.close()).await;
                 return cut.cancel();
             }
+            charges.clear();
             out.clear();
             out.shrink_to(BATCH);
             scratch.shrink_to(BATCH);

@@ -39,6 +39,12 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         let mut cut = pin!(cut.cancelled());
         let how = loop {
             let limit = || self.peer.frame_limit();
+            // Nothing more is read while enough of this peer's messages are under way, so that a flood waits at its sender.
+            tokio::select! {
+                biased;
+                () = cut.as_mut() => break self.closed_by_us(),
+                () = self.peer.account().ready() => {}
+            }
             let packet = tokio::select! {
                 biased;
                 () = cut.as_mut() => break self.closed_by_us(),
@@ -47,6 +53,10 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             let (packet, length) = match packet {
                 Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
                 Ok(Err(ReadError::Bad(bad))) => break self.refuse(&bad),
+                Ok(Err(ReadError::Over(over))) => {
+                    self.peer.turn_away(&over);
+                    break self.closed_by_us();
+                }
                 Ok(Err(error)) => break Closed::Lost(error.to_string()),
                 Ok(Ok(packet)) => packet,
             };

@@ -77,13 +77,14 @@ impl Server {
 
     async fn serve_peer(
         &self,
-        input: Input<OwnedReadHalf>,
+        mut input: Input<OwnedReadHalf>,
         write: OwnedWriteHalf,
         remote: SocketAddr,
         keep_alive: u16,
     ) {
         let options = &self.options;
-        let (peer, outbox) = Peer::new(Transport::Mqtt, Some(remote), options.outbox, options.first_frame_limit);
+        let (peer, outbox) = Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
+        input.charge_to(peer.account());
         self.peers.lock().insert(peer.id(), peer.clone());
         let session = self.accept.accept(peer.clone());
         let (ping, gone) = (Arc::new(Notify::new()), CancellationToken::new());

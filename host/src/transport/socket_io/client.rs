@@ -213,7 +213,7 @@ impl Writer {
                 // This task itself holds a handle to the outbox, so that there is always more to come.
                 Some(item) = frames.recv() => Some(item),
             };
-            let text = match item {
+            let text = match item.map(|waiting| waiting.outgoing) {
                 None => EnginePacket::Pong.into(),
                 Some(Outgoing::Frame(frame)) => packet::write_event(frame.topic.as_str(), &frame.payload),
                 Some(Outgoing::Ack(id, payload)) => packet::write_ack(id, &payload),

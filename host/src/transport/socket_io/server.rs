@@ -87,8 +87,9 @@ impl Server {
 fn receiver<'a>(engine: &'a Arc<EngineSession>, socket: &Arc<Socket>, context: &Arc<ServerContext>) -> &'a Receiver {
     engine.receiver.get_or_init(|| {
         let options = &context.options;
-        let remote = Some(engine.connection.remote);
-        let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
+        let (budget, remote) = (&options.budget, engine.connection.remote);
+        let (peer, outbox) =
+            Peer::charged(budget, Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
         let carrier = engine.stays.then_some(&*engine.connection);
         context.sessions.open(socket.id, &peer, carrier);
         let session = context.accept.accept(peer.clone());
@@ -153,6 +154,10 @@ impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
     fn call(&self, socket: Arc<Socket>, data: Value, ack: Option<i64>) {
         let Receiver { peer, session, open, received } = receiver(&self.engine, &socket, &self.context);
         let open = open.lock();
+        peer.flow().received();
+        if self.engine.stays {
+            self.engine.connection.received_frame(peer);
+        }
         if !*open || peer.is_closing() {
             return;
         }

@@ -12,7 +12,7 @@ use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, Value};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, TransportType};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::engine_session::{EngineSession, ServerContext};
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
@@ -74,17 +74,42 @@ impl Writer {
             () = over.as_mut() => return self.left(),
             () = self.engine.ready.notified() => {}
         }
+        let flow = self.peer.flow();
+        // Of what was handed on last. It is kept until there is room again.
+        let mut charge = None;
+        let mut close_by = None;
         loop {
-            let item = tokio::select! {
+            while !flow.has_room() {
+                let closing = self.peer.is_closing();
+                if closing {
+                    close_by.get_or_insert_with(|| Instant::now() + self.context.options.flush_time);
+                }
+                tokio::select! {
+                    biased;
+                    () = cut.as_mut() => return false,
+                    () = over.as_mut() => return self.left(),
+                    () = flow.changed() => {}
+                    () = sleep_until(close_by.unwrap_or_else(Instant::now)), if closing => return false,
+                }
+            }
+            drop(charge.take());
+            let waiting = tokio::select! {
                 biased;
                 () = cut.as_mut() => return false,
                 () = over.as_mut() => return self.left(),
                 // This task itself holds a handle to the outbox, so that there is always more to come.
-                Some(item) = frames.recv() => item,
+                Some(waiting) = frames.recv() => waiting,
             };
-            let sent = match item {
-                Outgoing::Frame(frame) => self.socket.emit(frame.topic.as_str(), &*frame.payload),
-                Outgoing::Ack(id, payload) => self.acknowledge(id, &payload),
+            charge = Some(waiting.charge);
+            let sent = match waiting.outgoing {
+                Outgoing::Frame(frame) => {
+                    self.peer.flow().handed_on(frame.payload.get().len());
+                    self.socket.emit(frame.topic.as_str(), &*frame.payload)
+                }
+                Outgoing::Ack(id, payload) => {
+                    self.peer.flow().handed_on(payload.get().len());
+                    self.acknowledge(id, &payload)
+                }
                 Outgoing::Close => return true,
             };
             match sent {
