@@ -12,6 +12,7 @@ use super::arguments::{HostArgs, MonitorArgs};
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
+use crate::budget::Budget;
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
@@ -281,6 +282,7 @@ pub(super) fn master_options(
         max_frame: network.max_frame,
         allowed_hosts,
         mqtt_idle: config.settings.pomelo.idle,
+        budget: Budget::new(config.settings.peers.clone()),
         ..listener::Options::default()
     };
     let own = std::iter::once((config.master.id.clone(), "master".to_owned()));

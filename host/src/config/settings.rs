@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::words::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
+use crate::budget;
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
@@ -24,6 +25,8 @@ pub struct Settings {
     /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `running`, `instances`,
     /// `reserve`, `queue`, `store_kib`, `answer_kib`.
     pub limits: Limits,
+    /// `[limits]`: what peers may use of the master. `peers_mib`, `connection_mib`, `connection_calls`.
+    pub peers: budget::Limits,
     /// `[limits] total_instances`: the most calls under way in all modules together.
     pub engine: EngineLimits,
     /// `[modules]`: the directory of modules.

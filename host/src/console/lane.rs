@@ -48,7 +48,8 @@ impl Lane {
     pub fn slot(&self, caller: &Caller) -> Result<LaneSlot, String> {
         let share = self.shares.enter(caller)?;
         // The channel has room for all shares, and is closed only when the host has shut down.
-        let job = self.jobs.clone().try_reserve_owned().map_err(|_| "calls that were there when this host shut down")?;
+        let job =
+            self.jobs.clone().try_reserve_owned().map_err(|_| "calls that were there when this host shut down")?;
         Ok(LaneSlot { job, share })
     }
 }

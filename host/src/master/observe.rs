@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use super::MasterCore;
+use crate::budget::Class;
 use crate::fleet::{ServerRecord, State, Wanted, now};
 use crate::observe::{Family, Health, Observed, Type};
 use crate::reload::ConfigDifference;
@@ -56,6 +57,10 @@ impl Observed for MasterCore {
             ("pomelo_jobs_under_way", self.fleet.as_ref().map_or(0, |fleet| fleet.jobs.count_under_way())),
         ] {
             gauge!(name).set(value as f64);
+        }
+        let held = self.options.listener.budget.held();
+        for (class, bytes) in Class::ALL.into_iter().zip(held.by_class) {
+            gauge!("pomelo_peers_bytes", "class" => class.as_str()).set(bytes as f64);
         }
     }
 

@@ -16,7 +16,8 @@ pub(super) struct CallPermits {
 impl CallPermits {
     /// `outer` permits at depth 0, `inner` at each greater depth.
     pub fn new(outer: usize, inner: usize) -> Self {
-        let by_depth = (0..=MAX_DEPTH).map(|depth| FairSemaphore::new(if depth == 0 { outer } else { inner })).collect();
+        let by_depth =
+            (0..=MAX_DEPTH).map(|depth| FairSemaphore::new(if depth == 0 { outer } else { inner })).collect();
         CallPermits { by_depth, sizes: [outer, inner] }
     }
 

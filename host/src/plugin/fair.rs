@@ -227,3 +227,111 @@ impl Drop for QueueShare {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::budget::{Budget, Limits};
+    use crate::plugin::CallerRole;
+
+    fn caller(budget: &Budget, address: u8, role: CallerRole, level: Option<u32>) -> Caller {
+        let account = budget.open([10, 0, 0, address].into(), |_| {});
+        Caller { level, account: Some(account), ..Caller::of(role) }
+    }
+
+    type Acquiring<'a> = BoxFuture<'a, FairPermit>;
+
+    fn asks<'a>(of: &'a Arc<FairSemaphore>, caller: &'a Caller) -> Acquiring<'a> {
+        Box::pin(of.acquire(caller))
+    }
+
+    fn got(asking: &mut Acquiring<'_>) -> Option<FairPermit> {
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(permit) => Some(permit),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Asks without waiting.
+    fn now(of: &Arc<FairSemaphore>, caller: &Caller) -> Option<FairPermit> {
+        got(&mut asks(of, caller))
+    }
+
+    #[test]
+    fn users_and_monitors_leave_room_for_level_1() {
+        let (budget, semaphore) = (Budget::new(Limits::default()), FairSemaphore::new(16));
+        let user = caller(&budget, 1, CallerRole::Client, Some(2));
+        let monitor = caller(&budget, 2, CallerRole::Monitor, None);
+        let operator = caller(&budget, 1, CallerRole::Client, Some(1));
+        let take = |caller: &Caller| std::iter::from_fn(|| now(&semaphore, caller)).collect::<Vec<_>>();
+        let users = take(&user);
+        assert_eq!(users.len(), 8, "half of all");
+        let monitors = take(&monitor);
+        assert_eq!(monitors.len(), 6, "all but the reserve");
+        assert_eq!(take(&operator).len(), 2);
+        drop((users, monitors));
+        assert_eq!(take(&operator).len(), 16);
+        assert_eq!(semaphore.state.lock().free, 16);
+    }
+
+    #[test]
+    fn whoever_has_least_is_next() {
+        let (budget, semaphore) = (Budget::new(Limits::default()), FairSemaphore::new(3));
+        let monitor = |address| caller(&budget, address, CallerRole::Monitor, None);
+        let (greedy, other) = (monitor(1), monitor(2));
+        let (user, operator) =
+            (caller(&budget, 1, CallerRole::Client, Some(2)), caller(&budget, 1, CallerRole::Client, Some(1)));
+        let first = now(&semaphore, &greedy).unwrap();
+        let second = now(&semaphore, &greedy).unwrap();
+        let third = now(&semaphore, &greedy).unwrap();
+        let mut waiting = [asks(&semaphore, &greedy), asks(&semaphore, &greedy), asks(&semaphore, &user)];
+        assert!(waiting.iter_mut().all(|asking| got(asking).is_none()));
+        let (mut other, mut operator) = (asks(&semaphore, &other), asks(&semaphore, &operator));
+        assert!(got(&mut other).is_none() && got(&mut operator).is_none());
+        drop(first);
+        let of_operator = got(&mut operator).expect("level 1 comes before all that wait");
+        assert!(got(&mut other).is_none());
+        drop(second);
+        let of_user = got(&mut waiting[2]).expect("no user has a right, and a monitor has");
+        drop(of_operator);
+        let of_other = got(&mut other).expect("its address has none, and that of the greedy one has");
+        drop((third, of_user, of_other));
+        let [last, given_up, _] = &mut waiting;
+        assert!(got(last).is_some());
+        drop(got(given_up));
+        assert_eq!(semaphore.state.lock().free, 3);
+    }
+
+    #[test]
+    fn a_right_that_nobody_takes_any_more_goes_on() {
+        let (budget, semaphore) = (Budget::new(Limits::default()), FairSemaphore::new(1));
+        let monitor = caller(&budget, 1, CallerRole::Monitor, None);
+        let held = now(&semaphore, &monitor).unwrap();
+        let mut given_up = asks(&semaphore, &monitor);
+        let mut patient = asks(&semaphore, &monitor);
+        assert!(got(&mut given_up).is_none() && got(&mut patient).is_none());
+        drop(held);
+        drop(given_up);
+        assert!(got(&mut patient).is_some());
+        assert_eq!(monitor.account.as_ref().unwrap().running(), (0, 0));
+    }
+
+    #[test]
+    fn nobody_fills_a_queue_for_the_others() {
+        let (budget, queue) = (Budget::new(Limits::default()), QueueShares::new(8));
+        let users: Vec<_> = (0..4).map(|_| caller(&budget, 1, CallerRole::Client, Some(2))).collect();
+        let take = |caller: &Caller| std::iter::from_fn(|| queue.enter(caller).ok()).collect::<Vec<_>>();
+        let places: Vec<_> = users.iter().map(take).collect();
+        let counts: Vec<_> = places.iter().map(Vec::len).collect();
+        assert_eq!(counts, [2, 2, 0, 0], "a quarter for each connection, half for all of them");
+        assert_eq!(queue.enter(&users[0]).map(drop), Err("4 calls of users of level 2 and above".to_owned()));
+        let operator = caller(&budget, 1, CallerRole::Client, Some(1));
+        assert_eq!(take(&operator).len(), 8);
+        drop(places);
+        assert_eq!(queue.waiting(), 0);
+    }
+}

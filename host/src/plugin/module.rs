@@ -205,7 +205,8 @@ impl Module {
     async fn enter(&self, caller: &Caller, depth: u8) -> Result<[Option<FairPermit>; 2], Failure> {
         let _place = self.queue.enter(caller).map_err(|waiting| {
             metrics::counter!("pomelo_calls_refused_total", "module" => self.name.clone()).increment(1);
-            let message = format!("{waiting} wait for module {} already (`queue` in [limits] of pomelo.toml)", self.name);
+            let message =
+                format!("{waiting} wait for module {} already (`queue` in [limits] of pomelo.toml)", self.name);
             Failure::new(code::BUSY, message)
         })?;
         Ok([self.permits.take(depth, caller).await, self.engine.permits().take(depth, caller).await])
@@ -297,11 +298,7 @@ impl Module {
 
     /// What this version is doing.
     pub fn figures(&self) -> Figures {
-        Figures {
-            calls: self.under_way.load(Ordering::Relaxed),
-            queued: self.queue.waiting(),
-            idle: self.pool.idle(),
-        }
+        Figures { calls: self.under_way.load(Ordering::Relaxed), queued: self.queue.waiting(), idle: self.pool.idle() }
     }
 
     /// Whether a call is under way.

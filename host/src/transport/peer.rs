@@ -1,8 +1,8 @@
 //! The sending side of a connection: a bounded outbox, and the way to end it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -86,6 +86,8 @@ struct PeerState {
     cut: CancellationToken,
     closing: AtomicBool,
     why: Mutex<Option<String>>,
+    /// Whether no more may be held for the peer.
+    turned_away: AtomicBool,
     frame_limit: AtomicUsize,
 }
 
@@ -129,7 +131,7 @@ impl Peer {
             let peer = peer.clone();
             budget.open(IpAddr::to_canonical(&remote.ip()), move |why| {
                 if let Some(peer) = peer.upgrade() {
-                    Peer(peer).cut_counted("memory", why);
+                    Peer(peer).cut_for_memory(why);
                 }
             })
         })
@@ -155,6 +157,7 @@ impl Peer {
             cut: cut.clone(),
             closing: AtomicBool::new(false),
             why: Mutex::new(None),
+            turned_away: AtomicBool::new(false),
             frame_limit: AtomicUsize::new(frame_limit),
         }));
         (peer, Outbox { frames, cut })
@@ -251,7 +254,17 @@ impl Peer {
 
     /// Ends the connection at once, because no more may be held for it.
     pub(crate) fn turn_away(&self, over: &Over) {
-        self.cut_counted("memory", over.to_string());
+        self.cut_for_memory(over.to_string());
+    }
+
+    fn cut_for_memory(&self, why: String) {
+        self.0.turned_away.store(true, Ordering::Release);
+        self.cut_counted("memory", why);
+    }
+
+    /// Whether the connection was ended because no more may be held for it.
+    pub fn is_turned_away(&self) -> bool {
+        self.0.turned_away.load(Ordering::Acquire)
     }
 
     /// The connection has ended. Sending fails from now on.

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{ChangedModule, ChangedSetting, Taken};
+use crate::budget::Limits as PeerLimits;
 use crate::config::cluster::Config;
 use crate::config::settings::{
     AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Watch,
@@ -113,6 +114,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     let (before, after) = (&in_force.settings, &files.settings);
     let Settings {
         limits: common,
+        peers,
         engine,
         modules,
         // `modules` above compares them.
@@ -138,6 +140,10 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         .partition(|key| *key == "memory_mib" && after.limits.memory > ceiling);
     say("[limits]", rest, AtOnce);
     say("[limits]", memory, NewMaster);
+    let peers = differing!(PeerLimits, peers, &after.peers, {
+        total: "peers_mib", connection: "connection_mib", calls: "connection_calls",
+    });
+    say("[limits]", peers, NewMaster);
     let engine = differing!(EngineLimits, engine, &after.engine, {
         total_instances: "total_instances", max_memory: "max_memory",
     });

@@ -61,11 +61,12 @@ pub(super) fn environments(node: &Node) -> Vec<String> {
 
 /// Reads the whole file. Relative directories begin at `base`.
 pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
-    let (engine, limits) = section(&mut root, "limits", modules::all_limits);
+    let (peers, engine, limits) = section(&mut root, "limits", modules::all_limits);
     let mut modules = section(&mut root, "modules", modules::modules);
     modules.dir = base.join(modules.dir);
     let no_scripts = || Scripts { grants: Vec::new(), limits: limits.clone() };
     let settings = Settings {
+        peers,
         engine,
         modules,
         module: section(&mut root, "module", |table| modules::each_module(&table, &limits)),

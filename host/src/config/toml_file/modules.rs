@@ -2,17 +2,28 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget;
 use crate::config::reader::{DAY_MS, File, Table, did_you_mean};
 use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
 use crate::config::tree::Tree;
 use crate::plugin::{EngineLimits, Limits};
 
-/// `[limits]`: of all modules together, and of each one.
-pub(super) fn all_limits(mut table: Table<'_>) -> (EngineLimits, Limits) {
+/// `[limits]`: of all peers together, of all modules together, and of each module.
+pub(super) fn all_limits(mut table: Table<'_>) -> (budget::Limits, EngineLimits, Limits) {
+    let peers = budget::Limits::default();
+    let peers = budget::Limits {
+        total: table.size("peers_mib", peers.total, MIB, 16..=1024 * 1024),
+        connection: table.size("connection_mib", peers.connection, MIB, 1..=64 * 1024),
+        calls: table.size("connection_calls", peers.calls, 1, 1..=1_000_000),
+    };
+    if peers.connection > peers.total {
+        let hint = "one connection could hold more than all may: lower the first or raise the second";
+        table.file.fault(table.at, "`connection_mib` is more than `peers_mib`", hint);
+    }
     let mut engine = EngineLimits::default();
     let total = table.size("total_instances", engine.total_instances as usize, 1, 16..=100_000);
     engine.total_instances = u32::try_from(total).unwrap_or(u32::MAX);
-    (engine, limits(table, &Limits::default()))
+    (peers, engine, limits(table, &Limits::default()))
 }
 
 /// `[modules]`.

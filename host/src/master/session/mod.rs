@@ -26,6 +26,7 @@ use crate::budget::{self, Over};
 use crate::console::{Inbound, Reply};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
+use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler};
 use crate::transport::{Accept, Ack, Closed, Peer, Session};
 use crate::util::TokenBucket;
@@ -181,6 +182,9 @@ impl Session for Connection {
         let state = std::mem::replace(&mut *self.state.lock(), ConnectionState::Over);
         let ConnectionState::Registered(peer) = state else { return };
         tracing::debug!(id = %peer.id, role = ?peer.role, ?how, "a peer has gone");
+        if self.peer.is_turned_away() {
+            self.tell_of_the_cut(&peer);
+        }
         match peer.role {
             Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
             Role::Monitor => {
@@ -217,6 +221,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes into the journal that a registered peer was cut because no more may be held for it.
+    fn tell_of_the_cut(&self, peer: &Registration) {
+        let why = self.peer.closed_because().unwrap_or_default();
+        let address = peer.caller.address.as_deref().unwrap_or_default();
+        let what = format!("the connection of `{}` from {address} was ended: {why}", peer.id);
+        tracing::warn!(peer = ?self.peer, "{what}");
+        let event = Event::new(kind::REFUSAL, what);
+        self.master.options.journal.record_some(match peer.role {
+            Role::Monitor => event.server(peer.id.clone()),
+            Role::Client => event.client(peer.caller.user.as_deref()),
+        });
+    }
+
     /// Takes in a message that wants an answer; the failure that is its answer where there is no room.
     fn begin_request(&self, body: Option<&RawValue>) -> Result<budget::Call, Failure> {
         self.peer.account().begin_call(length(body)).map_err(|over| self.busy(&over))
@@ -235,7 +252,8 @@ impl Connection {
     }
 
     fn busy(&self, over: &Over) -> Failure {
-        metrics::counter!("pomelo_messages_refused_total", "class" => self.peer.account().class().as_str()).increment(1);
+        metrics::counter!("pomelo_messages_refused_total", "class" => self.peer.account().class().as_str())
+            .increment(1);
         Failure::new(code::BUSY, over.to_string())
     }
 

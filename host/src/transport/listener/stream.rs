@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::transport::socket_io::connection::Connection;
+use crate::transport::socket_io::connection::{Connection, Refused};
 use crate::transport::socket_io::sessions::Sessions;
 
 /// The wrapped socket. Dropping it closes the connection and gives its permit back.
@@ -121,9 +121,14 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
-        if read > 0 && let Err(refused) = self.connection.count(read) {
+        if read > 0
+            && let Err(refused) = self.connection.count(read)
+        {
             match self.connection.peer() {
-                Some(peer) => peer.cut_counted(refused.reason(), refused.to_string()),
+                Some(peer) => match &refused {
+                    Refused::Over(over) => peer.turn_away(over),
+                    Refused::Unregistered => peer.cut_counted(refused.reason(), refused.to_string()),
+                },
                 None => self.end(refused.reason()),
             }
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refused.to_string())));

@@ -83,7 +83,8 @@ impl Server {
         keep_alive: u16,
     ) {
         let options = &self.options;
-        let (peer, outbox) = Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
+        let (peer, outbox) =
+            Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
         input.charge_to(peer.account());
         self.peers.lock().insert(peer.id(), peer.clone());
         let session = self.accept.accept(peer.clone());

@@ -1,0 +1,120 @@
+//! Peers of the attackers: many at a time, over the transports of this project.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pomelo_host::transport::socket_io::client::{Options, connect};
+use pomelo_host::transport::{Ack, Closed, Peer, Session};
+use pomelo_host::wire::Topic;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+/// A peer that has registered. It counts what it is sent, and answers nothing.
+pub struct Registered {
+    pub peer: Peer,
+    pub seen: Arc<Seen>,
+}
+
+/// What a peer was sent.
+#[derive(Default)]
+pub struct Seen {
+    frames: AtomicUsize,
+    /// Answers whose failure is `busy`.
+    busy: AtomicUsize,
+    closed: AtomicUsize,
+    changed: Notify,
+}
+
+struct Counting(Arc<Seen>);
+
+impl Session for Counting {
+    fn frame(&self, _topic: &str, payload: &RawValue, _ack: Option<Ack>) {
+        self.0.frames.fetch_add(1, Ordering::Relaxed);
+        if payload.get().contains("\"busy\"") || payload.get().contains("\\\"busy\\\"") {
+            self.0.busy.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.changed.notify_waiters();
+    }
+
+    fn closed(&self, _how: Closed) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Seen {
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub fn frames(&self) -> usize {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until the peer was sent so many frames, or its connection has ended.
+    pub async fn at_least(&self, frames: usize) {
+        let enough = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.frames() >= frames || self.is_closed() {
+                    break;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), enough).await.expect("what the peer was sent");
+    }
+}
+
+/// Frames as the master takes them.
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap()
+}
+
+impl Registered {
+    async fn with(address: SocketAddr, register: Value) -> Registered {
+        let seen = Arc::new(Seen::default());
+        let options = Options { outbox: 100_000, ..Options::default() };
+        let session = seen.clone();
+        let peer = connect(&address.to_string(), options, move |_| Arc::new(Counting(session))).await.unwrap();
+        peer.send(Topic::Register, raw(&register)).unwrap();
+        seen.at_least(1).await;
+        assert!(!seen.is_closed(), "{register} was refused: {:?}", peer.closed_because());
+        Registered { peer, seen }
+    }
+
+    /// A client of the user of level 2.
+    pub async fn user(address: SocketAddr, id: &str) -> Registered {
+        let register = json!({"type": "client", "id": id, "username": "monitor", "password": "monitor"});
+        Registered::with(address, register).await
+    }
+
+    /// A server's monitor.
+    pub async fn monitor(address: SocketAddr, id: &str) -> Registered {
+        let info = json!({"id": id, "serverType": "chat", "host": "127.0.0.1", "port": 1});
+        let register = json!({"type": "monitor", "id": id, "serverType": "chat", "pid": 1, "info": info});
+        Registered::with(address, register).await
+    }
+
+    /// Sends a message that wants an answer.
+    pub fn request(&self, topic: Topic, number: usize, module: &str, body: &Value) -> bool {
+        let message = json!({"reqId": number, "moduleId": module, "body": body});
+        self.peer.send(topic, raw(&message)).is_ok()
+    }
+
+    /// Sends a message that wants none. Waits while its own outbox is full.
+    pub async fn notify(&self, topic: Topic, module: &str, body: &Value) -> bool {
+        let message = json!({"moduleId": module, "body": body});
+        while self.peer.waiting() > 50_000 && !self.seen.is_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.peer.send(topic, raw(&message)).is_ok()
+    }
+}

@@ -1,0 +1,67 @@
+//! A user of level 2, who may list servers and no more.
+
+use pomelo_host::wire::Topic;
+use serde_json::json;
+
+use crate::peers::Registered;
+use crate::target::Target;
+
+const CONSOLE: &str = "__console__";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_for_a_silent_monitor_keep_nobody_else_from_theirs() {
+    let target = Target::start("");
+    let silent = Registered::monitor(target.address(), "chat-silent").await;
+    let user = Registered::user(target.address(), "user").await;
+    let list = json!({"signal": "list"});
+    for number in 0..2000 {
+        assert!(user.request(Topic::Client, number, CONSOLE, &list));
+    }
+    // The first are under way as soon as the silent monitor is asked. All that do not fit are refused at once.
+    silent.seen.at_least(2).await;
+    user.seen.at_least(1000).await;
+    assert!(user.seen.busy() > 1000, "{} of 2000 were refused", user.seen.busy());
+    for _ in 0..3 {
+        let stopped = target.stop("chat-1");
+        assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    }
+    assert!(!user.seen.is_closed());
+    target.held();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_do_not_take_the_memory() {
+    let target = Target::start("");
+    let body = json!({"signal": "list", "padding": "x".repeat(3900 << 10)});
+    let mut users = Vec::new();
+    for number in 0..16 {
+        users.push(Registered::user(target.address(), &format!("user-{number}")).await);
+    }
+    for number in 0..8 {
+        for user in &users {
+            // A connection that held most may have been cut by then.
+            user.request(Topic::Client, number, CONSOLE, &body);
+        }
+    }
+    let stopped = target.stop("chat-1");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    for user in &users {
+        user.seen.at_least(9).await;
+    }
+    target.held();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifies_without_pause_do_not_take_the_memory() {
+    let target = Target::start("");
+    let user = Registered::user(target.address(), "user").await;
+    let body = json!({"signal": "list", "padding": "x".repeat(4 << 10)});
+    for _ in 0..40_000 {
+        if !user.notify(Topic::Client, CONSOLE, &body).await {
+            break;
+        }
+    }
+    let stopped = target.stop("chat-1");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    target.held();
+}
