@@ -13,6 +13,8 @@ use super::{Class, SharedBudget, UsedUp};
 
 /// What a call holds beside its message: its task, and its share of what modules keep for it.
 const CALL: usize = 8 << 10;
+/// How many times its message a call holds: the host's copy, the guest's, and what the guest makes of it.
+const COPIES: usize = 3;
 
 /// The account of a connection. Clones are the same account.
 ///
@@ -259,7 +261,7 @@ impl Account {
     /// # Errors
     /// [`Over`].
     pub fn begin_notify(&self, message: usize) -> Result<Call, Over> {
-        let charge = self.charge(message.saturating_add(CALL))?;
+        let charge = self.charge(message.saturating_mul(COPIES).saturating_add(CALL))?;
         self.0.calls.fetch_add(1, Ordering::AcqRel);
         self.0.messages.fetch_add(message, Ordering::AcqRel);
         Ok(Call { charge, message })

@@ -32,7 +32,7 @@ pub struct Limits {
     /// Bytes that may be held for one connection. Default 32 MiB. `connection_mib` in `[limits]`. A quarter of them may be its messages that are under way,
     /// and one message is always let in.
     pub connection: usize,
-    /// Messages of one connection that may be under way. Default 512. `connection_calls` in `[limits]`. Further requests are refused, and after further
+    /// Messages of one connection that may be under way. Default 256. `connection_calls` in `[limits]`. Further requests are refused, and after further
     /// notifies nothing more is read from the connection until some have ended.
     pub calls: usize,
 }
@@ -46,7 +46,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { total: 256 << 20, connection: 32 << 20, calls: 512 }
+        Limits { total: 256 << 20, connection: 32 << 20, calls: 256 }
     }
 }
 

@@ -60,16 +60,26 @@ impl Seen {
 
     /// Waits until the peer was sent so many frames, or its connection has ended.
     pub async fn at_least(&self, frames: usize) {
-        let enough = async {
+        self.until("frames", || self.frames() >= frames).await;
+    }
+
+    /// Waits until so many of its requests were refused, because too many are under way, or its connection has ended.
+    pub async fn refused(&self, requests: usize) {
+        self.until("refusals", || self.busy() >= requests).await;
+    }
+
+    async fn until(&self, what: &str, enough: impl Fn() -> bool) {
+        let waiting = async {
             loop {
                 let changed = self.changed.notified();
-                if self.frames() >= frames || self.is_closed() {
+                if enough() || self.is_closed() {
                     break;
                 }
                 changed.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), enough).await.expect("what the peer was sent");
+        let seen = || format!("{what}: {} frames, {} of them refusals", self.frames(), self.busy());
+        tokio::time::timeout(Duration::from_secs(120), waiting).await.unwrap_or_else(|_| panic!("{}", seen()));
     }
 }
 
@@ -109,12 +119,8 @@ impl Registered {
         self.peer.send(topic, raw(&message)).is_ok()
     }
 
-    /// Sends a message that wants none. Waits while its own outbox is full.
-    pub async fn notify(&self, topic: Topic, module: &str, body: &Value) -> bool {
-        let message = json!({"moduleId": module, "body": body});
-        while self.peer.waiting() > 50_000 && !self.seen.is_closed() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        self.peer.send(topic, raw(&message)).is_ok()
+    /// Sends a message that wants none.
+    pub fn notify(&self, topic: Topic, module: &str, body: &Value) -> bool {
+        self.peer.send(topic, raw(&json!({"moduleId": module, "body": body}))).is_ok()
     }
 }

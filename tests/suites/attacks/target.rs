@@ -35,12 +35,16 @@ impl Target {
 
     /// Level 1 stops a server. The command has a deadline of its own, so that it cannot hang.
     pub fn stop(&self, id: &str) -> Done {
-        self.cluster.ask(&["stop", id])
+        let begun = std::time::Instant::now();
+        let done = self.cluster.ask(&["stop", id]);
+        println!("`stop` took {:?}", begun.elapsed());
+        done
     }
 
     /// Fails if the master's memory was ever above what an attack may take.
     pub fn held(&self) {
         let peak = self.peak_mib();
+        println!("the master has had {peak} MiB resident");
         assert!(peak < MAX_RSS_MIB, "the master has had {peak} MiB resident");
     }
 }
