@@ -36,6 +36,60 @@ impl CallerRole {
     }
 }
 
+/// Callers whose faults are charged together, because they are trusted alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallerClass {
+    /// Clients whose user has level 1.
+    Operators,
+    /// Clients of other levels. Not trusted.
+    Users,
+    /// Monitors. Not trusted, because the token of any server type makes one.
+    Monitors,
+    /// The master, which calls its monitors.
+    Master,
+    /// The host itself: timers, `start`, server events.
+    Host,
+}
+
+impl CallerClass {
+    /// All of them.
+    pub const ALL: [CallerClass; 5] =
+        [CallerClass::Operators, CallerClass::Users, CallerClass::Monitors, CallerClass::Master, CallerClass::Host];
+
+    /// Whose calls are meant, in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CallerClass::Operators => "clients of level 1",
+            CallerClass::Users => "clients of other levels",
+            CallerClass::Monitors => "monitors",
+            CallerClass::Master => "the master",
+            CallerClass::Host => "the host itself",
+        }
+    }
+
+    /// Its name in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CallerClass::Operators => "operators",
+            CallerClass::Users => "users",
+            CallerClass::Monitors => "monitors",
+            CallerClass::Master => "master",
+            CallerClass::Host => "host",
+        }
+    }
+
+    /// Whether one caller of the class may speak for all of it.
+    pub const fn is_trusted(self) -> bool {
+        !matches!(self, CallerClass::Users | CallerClass::Monitors)
+    }
+
+    /// Its place in [`CallerClass::ALL`].
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Who called, as the connection knows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,5 +133,24 @@ impl Caller {
     /// A caller of which only the role is known.
     pub fn of(role: CallerRole) -> Self {
         Caller { role, id: None, server_type: None, user: None, level: None, address: None, progress: None }
+    }
+
+    /// The class that it belongs to.
+    pub fn class(&self) -> CallerClass {
+        match self.role {
+            CallerRole::Client if self.level == Some(1) => CallerClass::Operators,
+            CallerRole::Client => CallerClass::Users,
+            CallerRole::Monitor => CallerClass::Monitors,
+            CallerRole::Master => CallerClass::Master,
+            CallerRole::Timer | CallerRole::Host => CallerClass::Host,
+        }
+    }
+
+    /// By what it is told from others of its class: a client's user, a monitor's server id.
+    pub fn name(&self) -> Option<&str> {
+        match self.role {
+            CallerRole::Client => self.user.as_deref(),
+            _ => self.id.as_deref(),
+        }
     }
 }

@@ -47,6 +47,12 @@ pub struct WantedLimits {
     /// An answer, and a message that the module sends, KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_kib: Option<u32>,
+    /// A message to the module, KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_kib: Option<u32>,
+    /// The module's store, KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_kib: Option<u32>,
 }
 
 impl WantedLimits {
@@ -61,7 +67,10 @@ impl WantedLimits {
         raise(&mut limits.cpu, common.cpu, millis(self.cpu_ms));
         raise(&mut limits.wall, common.wall, millis(self.wall_ms));
         raise(&mut limits.memory, common.memory, self.memory_mib.map(|mib| usize::from(mib) << 20));
-        raise(&mut limits.answer, common.answer, self.answer_kib.map(|kib| (kib as usize).saturating_mul(1024)));
+        let bytes = |wanted: Option<u32>| wanted.map(|kib| (kib as usize).saturating_mul(1024));
+        raise(&mut limits.answer, common.answer, bytes(self.answer_kib));
+        raise(&mut limits.message, common.message, bytes(self.message_kib));
+        raise(&mut limits.store, common.store, bytes(self.store_kib));
     }
 }
 

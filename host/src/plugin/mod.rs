@@ -23,7 +23,9 @@
 //! | `instance`, `limited_store` | one live instance, and the wasmtime store that it runs in |
 //! | `instance_state` | what a host function sees of the call that it serves |
 //! | `profiling`, `sampling` | where the calls of a module spend their time |
-//! | `breaker` | puts a handler aside that keeps trapping |
+//! | `breaker` | puts a handler aside, for those callers whose calls keep trapping it |
+//! | `gathered` | the answers of several servers, within bounds |
+//! | `rollback` | which traps of a new version bring the one before it back |
 //! | `stats` | figures of a module id's handlers |
 //! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
@@ -46,6 +48,7 @@ mod context;
 mod cpu;
 mod descriptor;
 mod engine;
+mod gathered;
 mod grants;
 mod handler;
 mod identity;
@@ -61,6 +64,7 @@ mod module;
 mod patience;
 mod pool;
 mod profiling;
+mod rollback;
 mod sampling;
 mod shelf;
 mod stats;
@@ -68,12 +72,14 @@ mod store;
 mod store_view;
 mod ticks;
 
+pub use breaker::AsideFor;
 pub use call::Call;
-pub use caller::{Caller, CallerRole, Progress, SendProgress};
+pub use caller::{Caller, CallerClass, CallerRole, Progress, SendProgress};
 pub use compiled::{Compiled, LoadError};
 pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
+pub use gathered::{AnswerBounds, Gathered, within};
 pub use grants::{Grants, NotGranted};
 pub use handler::Handler;
 pub use identity::{HostRole, Identity};
@@ -81,7 +87,7 @@ pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
 pub use lease::Lease;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
-pub use module::{Figures, Module};
+pub use module::{Figures, Module, PutAside};
 pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};
 pub use store::{StagedChanges, Store, StoreUndo};

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::registration::described;
 use super::{Connection, Registration, unanswered};
-use crate::console::Inbound;
+use crate::console::{Inbound, Reply};
 use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::wire::{Message, Phase, Register, Registered, Topic};
@@ -23,12 +23,12 @@ impl Connection {
             Ok(Message::Request { id, module, body, depth, trace }) => {
                 let inbound = Inbound { depth, trace, ..peer.says(Handler::Master, &module, body) };
                 let reply = peer.exchange.reply(Some(id), None);
-                self.master.console.dispatch(inbound, Box::new(reply));
+                self.master.console.dispatch(inbound, Reply::new(reply));
             }
             Ok(Message::Notify { module, body }) => {
                 let inbound = Inbound { wants_answer: false, ..peer.says(Handler::Master, &module, body) };
                 let reply = unanswered(module.to_string(), peer.id.clone());
-                self.master.console.dispatch(inbound, Box::new(reply));
+                self.master.console.dispatch(inbound, Reply::new(reply));
             }
             Ok(Message::Command { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")
