@@ -18,6 +18,9 @@ const MAX_CODE: usize = 64;
 /// Bytes that an answer counts for beside its own, because the guest keeps something for each.
 const OVERHEAD: usize = 128;
 
+/// How deep an answer may be nested. A module may pass it on within an answer of its own, and JSON parsers commonly give up at 128.
+const MAX_NESTING: usize = 96;
+
 /// How large the answers to one request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerBounds {
@@ -98,6 +101,10 @@ pub fn within(limit: usize, outcome: Outcome) -> Outcome {
             );
             Err(Failure::new(code::BAD_ANSWER, message))
         }
+        Ok(answer) if nesting(answer.get()) > MAX_NESTING => {
+            let message = format!("it answered with JSON that is nested more than {MAX_NESTING} deep");
+            Err(Failure::new(code::BAD_ANSWER, message))
+        }
         Ok(answer) => Ok(answer),
         Err(Failure { code, mut message }) => {
             if message.len() > MAX_SENTENCE {
@@ -108,6 +115,29 @@ pub fn within(limit: usize, outcome: Outcome) -> Outcome {
             Err(Failure { code, message })
         }
     }
+}
+
+/// How deep JSON text is nested.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut bytes) = (0_usize, 0, text.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
+                    if byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[cfg(test)]
@@ -147,6 +177,18 @@ mod tests {
         let answers = answered(gathered.into_answers());
         let whole = answers.iter().filter(|(_, whole)| *whole).count();
         assert_eq!((answers.len(), whole), (1000, bounds.all / (2002 + OVERHEAD)));
+    }
+
+    #[test]
+    fn an_answer_that_a_parser_would_give_up_on_is_refused() {
+        let cases = [("1", 0), (r#"{"a":[1,{}],"b":[[]]}"#, 3), (r#"["[[[\"[[",[]]"#, 2), (r#"["\\",[]]"#, 2)];
+        for (text, expected) in cases {
+            assert_eq!(nesting(text), expected, "{text}");
+        }
+        let nested = |depth: usize| RawValue::from_string("[".repeat(depth) + &"]".repeat(depth)).unwrap();
+        assert!(within(usize::MAX, Ok(nested(MAX_NESTING))).is_ok());
+        let failure = within(usize::MAX, Ok(nested(MAX_NESTING + 1))).unwrap_err();
+        assert_eq!(failure.code, code::BAD_ANSWER);
     }
 
     #[test]

@@ -11,9 +11,6 @@ use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::wire::{Message, Phase, Register, Registered, Topic};
 
-/// The most that a registered monitor may say of its server, bytes. It is bounded because all others are told of it.
-const MAX_INFO: usize = 64 << 10;
-
 impl Connection {
     /// A message of a monitor's.
     pub(super) fn monitor(&self, peer: &Registration, payload: &RawValue) {
@@ -38,13 +35,14 @@ impl Connection {
 
     /// A monitor that is registered says that its server runs again. Its id and type stay those that it registered with.
     pub(super) fn present(&self, peer: &Registration, payload: &RawValue) {
-        if payload.get().len() > MAX_INFO {
-            return self.malformed(format!("what it says of its server has more than {MAX_INFO} bytes"));
-        }
         match serde_json::from_str::<Register>(payload.get()) {
             Ok(register) => {
                 let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
                 let info = described(register.info, &peer.id, server_type, register.pid);
+                if let Err(refusal) = self.master.members.admits_info(&peer.id, self.peer.id(), &info) {
+                    metrics::counter!("pomelo_joins_refused_total", "why" => refusal.label()).increment(1);
+                    return self.malformed(refusal);
+                }
                 self.answer(Topic::Reconnect, None, &Registered::ok(self.master.console.disabled()));
                 self.master.members.present(
                     &peer.id,
