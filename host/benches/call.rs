@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pomelo_host::console::{Console, Inbound, Settings};
+use pomelo_host::console::{Console, Inbound, Reply, Settings};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{
     Call, Caller, CallerRole, Compiled, Context, Engine, EngineLimits, Grants, Handler, HostRole, Identity, Limits,
@@ -108,7 +108,7 @@ fn calls(criterion: &mut Criterion) {
                 depth: 0,
                 trace: None,
             };
-            console.dispatch(inbound, Box::new(move |outcome| drop(done.send(outcome))));
+            console.dispatch(inbound, Reply::new(move |outcome| drop(done.send(outcome))));
             async move { answer.await.expect("a reply").expect("an answer") }
         });
     });

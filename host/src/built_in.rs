@@ -20,7 +20,7 @@ pub fn built_in(system_monitor: bool) -> Vec<BuiltIn> {
 fn module(name: &str, bytes: &[u8]) -> BuiltIn {
     let inspection = Inspection::new(bytes).ok();
     let descriptor = inspection.as_ref().and_then(|inspection| inspection.descriptor.as_deref());
-    let ids = descriptor.and_then(|text| Descriptor::parse(text).ok()).unwrap_or_default().ids;
+    let Descriptor { ids, limits, .. } = descriptor.and_then(|text| Descriptor::parse(text).ok()).unwrap_or_default();
     let interfaces = inspection.iter().flat_map(|inspection| &inspection.imports).filter_map(|import| {
         let (interface, _) = import.strip_prefix("pomelo:admin/")?.split_once('@')?;
         Some(interface.to_owned())
@@ -33,7 +33,7 @@ fn module(name: &str, bytes: &[u8]) -> BuiltIn {
         bytes: Arc::from(bytes),
         grants: Grants::new(interfaces.chain(own)),
     };
-    BuiltIn { source, ids: ids.into_iter().map(|id| id.id).collect() }
+    BuiltIn { source, ids: ids.into_iter().map(|id| id.id).collect(), limits }
 }
 
 #[cfg(test)]

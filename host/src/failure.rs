@@ -87,7 +87,50 @@ pub mod code {
     ];
 }
 
+/// Whose a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Whoever asked made a mistake, or may not ask this.
+    Caller,
+    /// The host did not make the call, has no room, or could not reach whom it needed.
+    Host,
+    /// The module's own.
+    Module,
+}
+
+impl Whose {
+    /// Its name, as in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Whose::Caller => "caller",
+            Whose::Host => "host",
+            Whose::Module => "module",
+        }
+    }
+}
+
 impl Failure {
+    /// Whose failure this is, where a module answered a call with it. Codes that the host does not know are the module's.
+    pub fn whose(&self) -> Whose {
+        match &*self.code {
+            code::UNKNOWN_MODULE
+            | code::NO_HANDLER
+            | code::NOT_FOUND
+            | code::FORBIDDEN
+            | code::BAD_MESSAGE
+            | code::TOO_DEEP
+            | code::NOT_REGISTERED => Whose::Caller,
+            code::DISABLED
+            | code::BUSY
+            | code::RELOADED
+            | code::DISCONNECTED
+            | code::UNREACHABLE
+            | code::NOT_AVAILABLE
+            | code::PUT_ASIDE => Whose::Host,
+            _ => Whose::Module,
+        }
+    }
+
     /// A failure of the given code.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Failure { code: code.into(), message: message.into() }

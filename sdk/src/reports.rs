@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Agent, Result};
+use crate::{Agent, Result, json};
 
 /// Each server has a key of its own, because the reports of several servers may be handled at once.
 const PREFIX: &str = "report:";
@@ -22,10 +22,30 @@ impl<'a> Reports<'a> {
         Self { agent }
     }
 
-    /// Keeps what the calling server reports. Which server that is, its connection says, not its message. Fails as
+    /// Keeps what the calling server reports. Which server that is, its connection says, not its message. If the store is full, reports of servers that have
+    /// left are given up for it, and then the largest that are larger than this one, so that no server's report keeps others' out. Fails as
     /// [`Agent::caller_id`] and [`Store::set`](crate::Store::set) do.
     pub fn keep(&self, report: &(impl Serialize + ?Sized)) -> Result {
-        self.agent.store().set(&key(&self.agent.caller_id()?), report)
+        let (key, report) = (key(&self.agent.caller_id()?), json::encode(report)?);
+        let store = self.agent.store();
+        let is_full = |kept: &Result| kept.as_ref().is_err_and(|failure| failure.code() == "store-full");
+        let mut kept = store.set_text(&key, &report);
+        if is_full(&kept) {
+            self.forget_the_gone()?;
+            kept = store.set_text(&key, &report);
+        }
+        if is_full(&kept) {
+            let mut larger = store.entries_text(PREFIX);
+            larger.retain(|(_, other)| other.len() > report.len());
+            larger.sort_unstable_by_key(|(_, other)| other.len());
+            while is_full(&kept)
+                && let Some((largest, _)) = larger.pop()
+            {
+                store.delete(&largest);
+                kept = store.set_text(&key, &report);
+            }
+        }
+        kept
     }
 
     /// The reports, by server id. Fails with `bad-value` where one is not of this type.

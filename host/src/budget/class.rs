@@ -11,13 +11,16 @@ pub enum Class {
     Monitor,
     /// A client whose user has level 1.
     Operator,
+    /// The master, to a monitor.
+    Master,
     /// This process itself: timers, server events, and the calls between the master and its own monitor.
     Host,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Class; 5] = [Class::Stranger, Class::User, Class::Monitor, Class::Operator, Class::Host];
+    pub const ALL: [Class; 6] =
+        [Class::Stranger, Class::User, Class::Monitor, Class::Operator, Class::Master, Class::Host];
 
     /// Its name, as in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Class {
             Class::User => "user",
             Class::Monitor => "monitor",
             Class::Operator => "operator",
+            Class::Master => "master",
             Class::Host => "host",
         }
     }
@@ -34,10 +38,11 @@ impl Class {
     pub const fn peers(self) -> &'static str {
         match self {
             Class::Stranger => "peers that have not registered",
-            Class::User => "users of level 2 and above",
+            Class::User => "clients of level 2 and above",
             Class::Monitor => "monitors",
-            Class::Operator => "users of level 1",
-            Class::Host => "this host",
+            Class::Operator => "clients of level 1",
+            Class::Master => "the master",
+            Class::Host => "the host itself",
         }
     }
 
@@ -52,7 +57,7 @@ impl Class {
             Class::Stranger => whole / 8,
             Class::User => whole / 4,
             Class::Monitor => whole / 2,
-            Class::Operator | Class::Host => whole,
+            Class::Operator | Class::Master | Class::Host => whole,
         }
     }
 
@@ -62,12 +67,17 @@ impl Class {
             Class::Stranger => 1,
             Class::User => 2,
             Class::Monitor => 4,
-            Class::Operator | Class::Host => 8,
+            Class::Operator | Class::Master | Class::Host => 8,
         }
+    }
+
+    /// Whether one peer of the class may speak for all of it.
+    pub const fn is_trusted(self) -> bool {
+        !matches!(self, Class::Stranger | Class::User | Class::Monitor)
     }
 
     /// Whether a part of what modules have is kept free for it.
     pub const fn has_reserve(self) -> bool {
-        matches!(self, Class::Operator | Class::Host)
+        matches!(self, Class::Operator | Class::Master | Class::Host)
     }
 }

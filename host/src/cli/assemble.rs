@@ -17,7 +17,7 @@ use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
 use crate::journal::{Archive, Journal};
-use crate::master::{self, MassLoss};
+use crate::master::{self, MassLoss, TableBounds};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::state_db::StateDb;
@@ -78,12 +78,28 @@ fn load(
     }
 }
 
+/// The servers that the configuration names, the master's own among them, and the most that may join beside them.
+fn servers(config: Option<&Config>) -> (usize, usize) {
+    let named = config.map_or(0, |config| config.servers.len() + 1);
+    let joined = config.and_then(|config| config.settings.network.max_joined);
+    (named, joined.unwrap_or_else(|| config::MAX_JOINED.max(named)))
+}
+
+/// How many times as many servers are expected as the limits of the built-in modules are made for.
+pub(super) fn scale(config: Option<&Config>) -> usize {
+    let (named, joined) = servers(config);
+    named.saturating_add(joined).div_ceil(TableBounds::SERVERS).max(1)
+}
+
+/// Bytes of a frame with the server table, for each time that the table is as large as by default.
+const TABLE_FRAME: usize = 4 << 20;
+
 /// The engine of a host, with the configured number of instances divided by `share`. Compiled code is kept in the user's cache directory, or in the
 /// directory that `POMELO_CACHE` names. If `POMELO_CACHE` is empty, none is kept.
-pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<Engine> {
+pub(super) fn engine(settings: &config::Settings, share: u32, scale: usize) -> anyhow::Result<Engine> {
     let limits = &settings.engine;
     // A module may be configured with more memory than an engine allows by default.
-    let all = [settings.limits.memory, settings.scripts.limits.memory, limits.max_memory];
+    let all = [settings.limits.memory, settings.scripts.limits.memory, limits.max_memory.saturating_mul(scale)];
     let memory = settings.module.values().map(|module| module.limits.memory).chain(all);
     let limits = EngineLimits {
         total_instances: (limits.total_instances / share.max(1)).max(16),
@@ -107,7 +123,13 @@ pub(super) fn engine(settings: &config::Settings, share: u32) -> anyhow::Result<
 }
 
 /// The settings of the modules, for the environment that the host runs in.
-pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: Option<Arc<dyn Keeper>>) -> Settings {
+/// `scale` is how many times as many servers are expected as the built-in modules' limits are made for.
+pub(super) fn settings(
+    settings: &config::Settings,
+    scale: usize,
+    environment: &str,
+    keeper: Option<Arc<dyn Keeper>>,
+) -> Settings {
     let module = |(id, module): (&String, &config::ModuleSettings)| {
         let here = module.environments.is_empty() || module.environments.iter().any(|name| name == environment);
         let converted = ModuleSettings {
@@ -128,10 +150,19 @@ pub(super) fn settings(settings: &config::Settings, environment: &str, keeper: O
         modules: settings.module.iter().map(module).collect(),
         commands: settings.command_levels.clone(),
         replace_builtin: settings.modules.allow_replace_builtin,
-        max_answer: Some(settings.network.max_frame.saturating_sub(ENVELOPE)),
+        max_answer: Some(frame(&settings.network, scale).saturating_sub(ENVELOPE)),
+        scale,
         drain: Some(settings.watch.drain),
         keeper,
         built_in: built_in(settings.modules.system_monitor),
+    }
+}
+
+/// The largest frame that a host sends, bytes: as large as the server table needs.
+fn frame(network: &config::Network, scale: usize) -> usize {
+    match scale {
+        0..=1 => network.max_frame,
+        _ => network.max_frame.max(TABLE_FRAME.saturating_mul(scale)),
     }
 }
 
@@ -270,6 +301,7 @@ pub(super) fn master_options(
     events: Option<Arc<dyn Archive>>,
 ) -> master::Options {
     let network = &config.settings.network;
+    let (named, joined) = servers(Some(config));
     // Monitors connect to the host name in the configuration. The listener does not know that name if it listens on a loopback address.
     let mut allowed_hosts = network.allowed_hosts.clone();
     allowed_hosts.push(config.master.host.clone());
@@ -304,6 +336,7 @@ pub(super) fn master_options(
             // The longest time until the loss of a silent connection is noticed.
             window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
         },
+        table: TableBounds::new(network.info, named, joined),
         journal: Journal::folding(config.settings.master.events, events),
         observe,
         reconnect: config.settings.pomelo.reconnect,
@@ -313,11 +346,11 @@ pub(super) fn master_options(
     }
 }
 
-pub(super) fn monitor_options(network: &config::Network) -> monitor::Options {
+pub(super) fn monitor_options(network: &config::Network, scale: usize) -> monitor::Options {
     let mut options = monitor::Options { pending: network.pending, ..monitor::Options::default() };
     options.register_deadline = network.register_deadline.max(Duration::from_secs(1));
     options.connection.outbox = network.outbox;
-    options.connection.max_frame = network.max_frame;
+    options.connection.max_frame = frame(network, scale);
     options
 }
 

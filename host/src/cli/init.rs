@@ -71,6 +71,7 @@ dir = "data"                        # what outlives the processes; admin.log is 
 [network]
 # max_connections = 4096
 # max_frame_kib = 4096
+# info_kib = 8                      # what a server may say of itself
 # request_deadline_ms = 10000
 
 [limits]                            # of every module; [module.ID.limits] for one

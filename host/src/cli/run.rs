@@ -86,10 +86,11 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
     // The recorder comes first, because it misses everything that is counted before it is installed.
     let observe = assemble::observe(&config.settings);
-    let engine = assemble::engine(&config.settings, 1)?;
+    let engine = assemble::engine(&config.settings, 1, assemble::scale(Some(&config)))?;
     let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
     let keeper = |host| state.as_ref().map(|state| state.of(host));
-    let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
+    let settings =
+        assemble::settings(&config.settings, assemble::scale(Some(&config)), &config.environment, keeper("master"));
     let events = state.as_ref().map(|state| state.events());
     let mut options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
     let journal = options.journal.clone();
@@ -118,7 +119,8 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     options.files = in_force.clone().map(|in_force| {
         let master = config.master.id.clone();
         let settings: SettingsOf = Arc::new(move |config| {
-            let settings = assemble::settings(&config.settings, &config.environment, None);
+            let settings =
+                assemble::settings(&config.settings, assemble::scale(Some(config)), &config.environment, None);
             (settings, assemble::scripts(Some(config), &config.settings, &master))
         });
         Files { in_force, settings }
@@ -326,16 +328,17 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         Some(program) => Beside::program(program, print_lines()).await?,
         None => Beside::own_process(&arguments.id, &server_type, stop.clone()),
     };
-    let mut options = assemble::monitor_options(&settings.network);
+    let scale = assemble::scale(config.as_ref());
+    let mut options = assemble::monitor_options(&settings.network, scale);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
     options.told = beside.told.clone();
     options.health = beside.health.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
     options.journal = journal.clone();
     options.apply = look_again.clone();
-    let engine = assemble::engine(settings, MONITOR_SHARE)?;
+    let engine = assemble::engine(settings, MONITOR_SHARE, scale)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
-    let console_settings = assemble::settings(settings, &arguments.env, keeper);
+    let console_settings = assemble::settings(settings, scale, &arguments.env, keeper);
     let monitor = Arc::new(Monitor::new(options, beside.services.clone(), engine, console_settings).await?);
     if let Some((address, observe)) = http.zip(observe) {
         let served = monitor.serve_http(address, observe).await;
@@ -402,7 +405,8 @@ async fn reads_again(
         match read.map_err(anyhow::Error::from).flatten() {
             Ok(None) => {}
             Ok(Some(config)) => {
-                let settings = assemble::settings(&config.settings, &arguments.env, None);
+                let settings =
+                    assemble::settings(&config.settings, assemble::scale(Some(&config)), &arguments.env, None);
                 let scripts = assemble::scripts(Some(&config), &config.settings, &arguments.id);
                 let applied = monitor.apply(settings, scripts).await;
                 if !applied.is_empty() {

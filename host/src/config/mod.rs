@@ -37,5 +37,6 @@ pub use plan::{ChangedModule, ChangedSetting, NoneRuns, Plan, PlannedServer, Run
 pub use servers::{Check as HealthCheck, Health, MAX_PROFILE_MS, Master, Server, Then};
 pub use settings::{AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Settings, Ssh, Supervise, Watch};
 pub use texts::Texts;
+pub use toml_file::MAX_JOINED;
 pub use user_file::{EditError, UserFile};
 pub use words::Ready;

@@ -23,7 +23,7 @@ pub(super) const MIB: usize = 1024 * 1024;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `running`, `instances`,
-    /// `reserve`, `queue`, `store_kib`, `answer_kib`.
+    /// `reserve`, `queue`, `store_kib`, `answer_kib`, `message_kib`.
     pub limits: Limits,
     /// `[limits]`: what peers may use of the master. `peers_mib`, `connection_mib`, `connection_calls`.
     pub peers: budget::Limits,
@@ -176,6 +176,11 @@ pub struct Network {
     pub max_frame: usize,
     /// `max_unregistered_frame_kib` = 16: the largest frame of a peer that has not registered, bytes.
     pub max_unregistered_frame: usize,
+    /// `info_kib` = 8: what a server may say of itself in `info`, bytes, because all others are told of it. One that the configuration does not name may say a
+    /// quarter of it.
+    pub info: usize,
+    /// `max_joined`: the most servers that join without being named in the configuration. 1024, or as many as are configured if those are more.
+    pub max_joined: Option<usize>,
     /// `max_connections` = 4096, or fewer: as many as the process may have files open, less 256.
     pub max_connections: usize,
     /// `outbox` = 4096: the most frames that wait to be sent to one peer.
@@ -196,6 +201,8 @@ impl Default for Network {
             register_deadline: Duration::from_secs(5),
             max_frame: 4096 * KIB,
             max_unregistered_frame: 16 * KIB,
+            info: 8 * KIB,
+            max_joined: None,
             max_connections: 4096,
             outbox: 4096,
             pending: 4096,

@@ -79,7 +79,8 @@ impl Installer {
         if names(&built_in) != names(&settings.built_in) {
             applied.not_applied.push("which built-in modules there are: a new host has others".to_owned());
         }
-        if before.max_answer != settings.max_answer {
+        // A table that has grown with the configured servers is no other frame by itself.
+        if before.scale == settings.scale && before.max_answer != settings.max_answer {
             applied.not_applied.push("the largest frame: a new host has another".to_owned());
         }
         self.name_memory(&settings, &mut applied);
@@ -204,7 +205,7 @@ fn differing(before: &Settings, after: &Settings) -> Applied {
             applied.common.push(key.to_owned());
         }
     };
-    common("limits", before.limits != after.limits);
+    common("limits", before.limits != after.limits || before.scale != after.scale);
     common("commands", before.commands != after.commands);
     common("allow_replace_builtin", before.replace_builtin != after.replace_builtin);
     common("drain_ms", before.drain() != after.drain());

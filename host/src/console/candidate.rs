@@ -126,7 +126,7 @@ pub(super) fn limits(
     let own = ids.iter().find_map(|id| settings.modules.get(&id.id).and_then(|module| module.limits.clone()));
     let mut limits = own.unwrap_or_else(|| settings.limits.clone());
     if *origin == Origin::BuiltIn {
-        descriptor.limits.raise(&mut limits, &settings.limits);
+        descriptor.limits.raise(&mut limits, &settings.limits, settings.scale);
     }
     limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
     limits.memory = limits.memory.min(engine.limits().max_memory);

@@ -40,12 +40,18 @@ pub struct ModuleStatus {
     pub digest: String,
     /// Size of the file, bytes.
     pub size: usize,
-    /// `enabled`, `disabled`, or `put-aside` while a handler that keeps trapping is left alone.
+    /// `enabled`, `disabled`, or `put-aside` while a handler that keeps trapping is left alone by a class of callers. Where it is left alone by single users or
+    /// monitors only, `put_aside` names them.
     pub state: &'static str,
+    /// The handlers that are put aside, and for whom.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub put_aside: Vec<PutAside>,
     /// Calls that have ended, over all versions.
     pub calls: u64,
-    /// Those that failed.
+    /// Those that failed by a fault of the module's.
     pub failures: u64,
+    /// Those that were not done for another reason: a mistake of the caller's, or no room.
+    pub refusals: u64,
     /// What the last of them failed with.
     pub last_error: Option<String>,
     /// Where the version in force came from: `built-in` or a path.
@@ -60,6 +66,16 @@ pub struct ModuleStatus {
     pub stats: BTreeMap<&'static str, HandlerStats>,
     /// Why the newest file for this module was refused, where it was.
     pub refused: Option<String>,
+}
+
+/// A handler that is put aside, as `modules` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PutAside {
+    /// The handler.
+    pub handler: &'static str,
+    /// For whom, in words.
+    #[serde(rename = "for")]
+    pub of: String,
 }
 
 impl Registry {
@@ -114,7 +130,9 @@ impl Registry {
             let (unit, stats) = (&slot.unit, &slot.context.stats);
             let module = unit.module();
             let inspection = module.inspection();
-            let (calls, failures) = stats.total();
+            let (calls, failures, refused) = stats.total();
+            let aside = module.put_aside();
+            let whole_class = aside.iter().any(|aside| aside.of.caller.is_none());
             let here = |handler: &Handler| inspection.has(*handler);
             ModuleStatus {
                 id: id.clone(),
@@ -123,13 +141,18 @@ impl Registry {
                 version: unit.module().descriptor().version.clone(),
                 digest: inspection.digest.clone(),
                 size: inspection.size,
-                state: match (disabled.contains(id), unit.module().put_aside().is_empty()) {
+                state: match (disabled.contains(id), whole_class) {
                     (true, _) => "disabled",
-                    (false, false) => "put-aside",
-                    (false, true) => "enabled",
+                    (false, true) => "put-aside",
+                    (false, false) => "enabled",
                 },
+                put_aside: aside
+                    .iter()
+                    .map(|aside| PutAside { handler: aside.handler.as_str(), of: aside.of.to_string() })
+                    .collect(),
                 calls,
                 failures,
+                refusals: refused,
                 last_error: stats.last_failure(),
                 source: match &unit.origin {
                     Origin::BuiltIn => "built-in".into(),

@@ -14,6 +14,7 @@ use super::lane::LaneSlot;
 use super::permissions;
 use super::registry::Registry;
 use super::table::Slot;
+use crate::budget::Class;
 use crate::failure::{Failure, code};
 use crate::plugin::{Call, Caller, CallerRole, Handler, Lease, StoreView};
 use crate::trace::Trace;
@@ -46,8 +47,33 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// Takes the outcome of a message. Called exactly once.
-pub type Reply = Box<dyn FnOnce(Result<Box<RawValue>, Failure>) + Send>;
+/// Takes the outcome of a message, exactly once. One that is dropped without an outcome, because the task that had it has ended, answers `failed`: whoever waits
+/// must not take that for success, nor wait in vain.
+pub struct Reply(Option<Box<TakeOutcome>>);
+
+type TakeOutcome = dyn FnOnce(Result<Box<RawValue>, Failure>) + Send;
+
+impl Reply {
+    /// `take` gets the outcome.
+    pub fn new(take: impl FnOnce(Result<Box<RawValue>, Failure>) + Send + 'static) -> Self {
+        Reply(Some(Box::new(take)))
+    }
+
+    /// Gives the outcome.
+    pub fn send(mut self, outcome: Result<Box<RawValue>, Failure>) {
+        if let Some(take) = self.0.take() {
+            take(outcome);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(take) = self.0.take() {
+            take(Err(Failure::new(code::FAILED, "the host lost this call before it was answered; its log says why")));
+        }
+    }
+}
 
 /// A message that has been looked at: what it asks, and the call, or the refusal, that comes of it.
 pub struct Admitted {
@@ -95,6 +121,7 @@ impl Registry {
             if let Some(operations) = &operations {
                 permissions::check(&inbound.caller, inbound.module, operations, &visited.operation)?;
             }
+            check_size(&inbound, &slot, lease.as_ref())?;
             let way = match lease {
                 Some(lease) => Way::AtOnce(lease),
                 None => Way::InTurn(slot.unit.lane.slot(&inbound.caller).map_err(|waiting| {
@@ -147,18 +174,18 @@ impl Admitted {
     pub fn dispatch(self, reply: Reply) {
         let Admission { registry, handler, call, trace, arrived, way } = match self.call {
             Ok(admission) => admission,
-            Err(failure) => return reply(Err(failure)),
+            Err(failure) => return reply.send(Err(failure)),
         };
         match way {
             Way::AtOnce(lease) => {
-                registry.life.tasks.spawn(async move { reply(make(lease, handler, call, trace, arrived).await) });
+                registry.life.tasks.spawn(async move { reply.send(make(lease, handler, call, trace, arrived).await) });
             }
             Way::InTurn(slot) => slot.put(async move {
                 let outcome = match registry.lease(&call.context.id) {
                     Ok(lease) => make(lease, handler, call, trace, arrived).await,
                     Err(failure) => Err(failure),
                 };
-                reply(outcome);
+                reply.send(outcome);
             }),
         }
     }
@@ -219,6 +246,40 @@ fn call_span(handler: Handler, call: &Call, parent: Option<Trace>, trace: Option
     )
 }
 
+/// Refuses a message that is larger than the module takes, before it is copied. What the host itself says is bounded where it is made.
+fn check_size(inbound: &Inbound<'_>, slot: &Slot, lease: Option<&Lease>) -> Result<(), Failure> {
+    let bytes = inbound.body.map_or(0, |body| body.get().len());
+    let limit = lease.map_or_else(|| slot.unit.module().limits().message, |lease| lease.module().limits().message);
+    if bytes <= limit || inbound.caller.class() == Class::Host {
+        return Ok(());
+    }
+    metrics::counter!("pomelo_messages_too_large_total", "from" => inbound.caller.class().as_str()).increment(1);
+    let module = inbound.module;
+    let message = format!(
+        "the message has {bytes} bytes; module {module} takes at most {limit} (`message_kib` in [module.{module}.limits] or [limits] of pomelo.toml)"
+    );
+    Err(Failure::new(code::BAD_MESSAGE, message))
+}
+
 fn unknown(id: &str) -> Failure {
     Failure::new(code::UNKNOWN_MODULE, format!("unknown module {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_lost_answers_failed_and_one_that_was_given_says_no_more() {
+        let (told, outcomes) = std::sync::mpsc::channel();
+        let reply = || {
+            let told = told.clone();
+            Reply::new(move |outcome| told.send(outcome.map(|_| ())).unwrap())
+        };
+        drop(reply());
+        assert_eq!(outcomes.recv().unwrap().unwrap_err().code, code::FAILED);
+        reply().send(Ok(crate::wire::null().to_owned()));
+        assert_eq!(outcomes.recv().unwrap(), Ok(()));
+        assert!(outcomes.try_recv().is_err());
+    }
 }

@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::dispatch::Inbound;
+use super::dispatch::{Inbound, Reply};
 use super::registry::Registry;
+use crate::failure::{Failure, code};
 use crate::plugin::{Caller, CallerRole, Handler};
-use crate::util::Backoff;
+use crate::util::{Backoff, lasting};
 
 /// Where server events come from.
 pub trait EventSource: Send + Sync + 'static {
@@ -83,7 +84,14 @@ impl Feeds {
         feeds.retain(|id, _| wanted.contains(id));
         for id in wanted {
             feeds.entry(id.clone()).or_insert_with(|| {
-                let feeding = feed(registry.clone(), id, source.clone());
+                let (registry, source) = (registry.clone(), source.clone());
+                let feeding = {
+                    let registry = registry.clone();
+                    // One that begins anew tells the whole table again.
+                    lasting::lasting("a feed of server events", move || {
+                        feed(registry.clone(), id.clone(), source.clone())
+                    })
+                };
                 Feed(registry.life.tasks.spawn(feeding).abort_handle())
             });
         }
@@ -99,23 +107,24 @@ async fn feed(registry: Arc<Registry>, id: String, source: Arc<dyn EventSource>)
         let batch = source.next(position.as_ref()).await;
         let (done, ended) = oneshot::channel();
         let inbound = Inbound::unasked(Handler::Events, &id, Some(&batch.events), caller.clone());
-        registry.admit(inbound).dispatch(Box::new(move |outcome| {
+        registry.admit(inbound).dispatch(Reply::new(move |outcome| {
             // This function waits for it, and may have been aborted meanwhile.
             let _ = done.send(outcome);
         }));
-        match ended.await {
-            Ok(Ok(_)) => {
+        // A reply is never dropped without an outcome.
+        let lost = |_| Err(Failure::new(code::FAILED, "the call was lost"));
+        match ended.await.unwrap_or_else(lost) {
+            Ok(_) => {
                 position = Some(batch.position);
                 backoff.reset();
             }
             // A host that ends tells nothing again, and that is no fault.
-            Ok(Err(_)) if registry.life.shutdown.is_cancelled() => return,
-            Ok(Err(failure)) => {
+            Err(_) if registry.life.shutdown.is_cancelled() => return,
+            Err(failure) => {
                 let wait = backoff.next_wait();
                 tracing::warn!(module = id, %failure, ?wait, "server events could not be told; they will be told again");
                 tokio::time::sleep(wait).await;
             }
-            Err(_) => return,
         }
     }
 }

@@ -48,7 +48,7 @@ use turns::Turns;
 
 pub use apply::Applied;
 pub use asked::Asked;
-pub use commands::{CommandAnswer, ModuleStatus};
+pub use commands::{CommandAnswer, ModuleStatus, PutAside};
 pub use dispatch::{Admitted, Inbound, Reply};
 pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};

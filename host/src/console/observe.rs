@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use metrics::gauge;
 
 use super::registry::Registry;
-use crate::plugin::Figures;
+use crate::budget::Class;
+use crate::plugin::{Figures, PutAside};
 
 /// Brings the metrics up to date. `observed` has the files that they had the last time.
 pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
@@ -16,19 +17,23 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
         (table.slots.len(), units)
     };
     gauge!("pomelo_modules", "host" => host).set(count(ids));
-    let set = |file: &str, figures: Figures, aside: usize| {
+    let set = |file: &str, figures: Figures, aside: &[PutAside]| {
         let labels = || [("host", host.to_owned()), ("file", file.to_owned())];
         gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
         gauge!("pomelo_module_calls_queued", &labels()).set(count(figures.queued));
         gauge!("pomelo_module_instances_idle", &labels()).set(count(figures.idle));
-        gauge!("pomelo_module_put_aside", &labels()).set(count(aside));
+        for class in Class::ALL {
+            let labels = [("host", host.to_owned()), ("file", file.to_owned()), ("for", class.as_str().to_owned())];
+            let of_class = aside.iter().filter(|aside| aside.of.class == class).count();
+            gauge!("pomelo_module_put_aside", &labels).set(count(of_class));
+        }
     };
     for (file, module) in &units {
-        set(file, module.figures(), module.put_aside().len());
+        set(file, module.figures(), &module.put_aside());
     }
     // The metrics of a file that is gone would keep their last values for ever.
     let now: BTreeSet<String> = units.into_iter().map(|(file, _)| file).collect();
-    observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0 }, 0));
+    observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0 }, &[]));
     *observed = now;
 }
 

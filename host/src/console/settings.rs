@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Source;
-use crate::plugin::{Descriptor, Grants, IdDescriptor, Keeper, Limits, Operations};
+use crate::plugin::{Descriptor, Grants, IdDescriptor, Keeper, Limits, Operations, WantedLimits};
 
 /// What a configuration says of modules.
 #[derive(Clone, Default)]
@@ -20,6 +20,8 @@ pub struct Settings {
     pub replace_builtin: bool,
     /// The largest answer, bytes, whatever a module's limits say, because no frame could carry a larger one. Absent: no such bound.
     pub max_answer: Option<usize>,
+    /// How many times as many servers are expected as the limits that the built-in modules want are made for. Those limits grow with it. 0 counts as 1.
+    pub scale: usize,
     /// How long calls under way may take to end on a version that was replaced or removed. Default 10 s.
     pub drain: Option<Duration>,
     /// What keeps durable keys, and which modules are disabled, beyond the process. Absent: nothing does.
@@ -35,6 +37,8 @@ pub struct BuiltIn {
     pub source: Source,
     /// Its module ids.
     pub ids: BTreeSet<String>,
+    /// The limits that it wants.
+    pub limits: WantedLimits,
 }
 
 impl std::fmt::Debug for BuiltIn {
@@ -127,10 +131,11 @@ impl Settings {
     /// What a module id's context has: options, grants, and the most bytes of its store.
     pub(super) fn context(&self, id: &str) -> (String, Grants, usize) {
         let module = self.modules.get(id);
-        let limits = module.and_then(|module| module.limits.as_ref()).unwrap_or(&self.limits);
+        let mut limits = module.and_then(|module| module.limits.clone()).unwrap_or_else(|| self.limits.clone());
         let mut grants = module.map(|module| module.grants.clone()).unwrap_or_default();
         if let Some(built_in) = self.built_in(id) {
             grants.extend(&built_in.source.grants);
+            built_in.limits.raise(&mut limits, &self.limits, self.scale);
         }
         (module.map_or_else(|| "{}".into(), |module| module.options.clone()), grants, limits.store)
     }

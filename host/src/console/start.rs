@@ -62,8 +62,11 @@ impl Turns {
             // its claim is dropped here, and so given back.
             let _ = done.send(turns.start_now(claim).await);
         });
-        // There is no answer only where this host is shutting down.
-        ended.await.unwrap_or(Ok(()))
+        ended.await.unwrap_or_else(|_| {
+            // The claim was dropped with the call, and so given back. Nobody else may have taken it meanwhile: then there is nothing left to do here.
+            let Some(claim) = Claim::take(slot) else { return Ok(()) };
+            Err((claim, Failure::new(code::FAILED, "the host lost the call before it had ended; its log says why")))
+        })
     }
 
     async fn start_now(&self, claim: Claim) -> Result<(), (Claim, Failure)> {

@@ -95,7 +95,7 @@ impl Installer {
             // A built-in module replaces a file that is gone, and that file does not come back.
             () = std::future::ready(()), if unit.origin == Origin::BuiltIn => false,
             () = tokio::time::sleep(probation) => false,
-            () = module.first_trap() => true,
+            () = module.is_faulty() => true,
         };
         if trapped && self.take_back(&unit, &replaced, before, undo) {
             unit.module().drain(drain).await;

@@ -12,10 +12,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::dispatch::Inbound;
+use super::dispatch::{Inbound, Reply};
 use super::events::Feeds;
 use super::registry::Registry;
 use crate::plugin::{Caller, CallerRole, Handler, HostRole};
+use crate::util::lasting;
 
 /// What calls the modules of a registry unasked.
 pub(super) struct Turns {
@@ -76,7 +77,8 @@ impl Turns {
         timers.retain(|id, timer| wanted.contains(&(id.clone(), (timer.delay, timer.interval))));
         for (id, (delay, interval)) in wanted {
             timers.entry(id.clone()).or_insert_with(|| {
-                let firing = fire(self.registry.clone(), id, delay, interval);
+                let registry = self.registry.clone();
+                let firing = lasting::lasting("a timer", move || fire(registry.clone(), id.clone(), delay, interval));
                 Timer { delay, interval, task: self.registry.life.tasks.spawn(firing).abort_handle() }
             });
         }
@@ -113,6 +115,6 @@ async fn fire(registry: Arc<Registry>, id: String, delay: Duration, interval: Du
             // The timer may have ended meanwhile.
             let _ = done.send(());
         };
-        registry.admit(inbound).dispatch(Box::new(reply));
+        registry.admit(inbound).dispatch(Reply::new(reply));
     }
 }

@@ -63,7 +63,15 @@ impl Exchange {
     /// # Errors
     /// `busy` where too many are under way, `disconnected`.
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
-        let waiting = self.pending.wait()?;
+        self.send_bounded(module, body, depth, usize::MAX)
+    }
+
+    /// The same; an answer of more than `limit` bytes is dropped as it comes, and becomes the failure `bad-answer`.
+    ///
+    /// # Errors
+    /// As [`Exchange::send`].
+    pub fn send_bounded(&self, module: &str, body: &RawValue, depth: u8, limit: usize) -> Result<Sent, Failure> {
+        let waiting = self.pending.wait(limit)?;
         // Neither is part of pomelo's format: both are for peers of our own kind alone.
         let (depth, trace) = if self.traces.load(Ordering::Relaxed) { (depth, Trace::current()) } else { (0, None) };
         let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
@@ -76,7 +84,7 @@ impl Exchange {
     /// # Errors
     /// `busy` where too many requests are under way, `disconnected`.
     pub fn send_command(&self, command: &str, module: Option<&str>, body: &RawValue) -> Result<Sent, Failure> {
-        let waiting = self.pending.wait()?;
+        let waiting = self.pending.wait(usize::MAX)?;
         let frame = Command { req_id: Some(waiting.id), command, module_id: module, body };
         self.peer.send_quoted(self.topic, raw(&frame)).map_err(disconnected)?;
         Ok(Sent { waiting, asked: command.to_owned() })

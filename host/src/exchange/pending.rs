@@ -20,7 +20,7 @@ type Outcome = Result<Box<RawValue>, Failure>;
 pub struct Pending(Arc<Mutex<Table>>);
 
 struct Table {
-    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+    waiting: HashMap<u64, (oneshot::Sender<Outcome>, usize)>,
     last: u64,
     limit: usize,
     /// Why no answer can come any more, once that is so.
@@ -41,11 +41,11 @@ impl Pending {
         Pending(Arc::new(Mutex::new(Table { waiting: HashMap::new(), last: 0, limit, over: None })))
     }
 
-    /// Takes a place.
+    /// Takes a place. An answer of more than `limit` bytes is not kept: the request fails with `bad-answer`.
     ///
     /// # Errors
     /// `busy` where the limit is reached, or the failure that [`Pending::fail_all`] was given.
-    pub fn wait(&self) -> Result<Waiting, Failure> {
+    pub fn wait(&self, limit: usize) -> Result<Waiting, Failure> {
         let mut table = self.0.lock();
         if let Some(over) = &table.over {
             return Err(over.clone());
@@ -59,14 +59,20 @@ impl Pending {
         table.last += 1;
         let (sender, answer) = oneshot::channel();
         let id = table.last;
-        table.waiting.insert(id, sender);
+        table.waiting.insert(id, (sender, limit));
         Ok(Waiting { id, answer, table: self.clone() })
     }
 
     /// Gives a request its answer; whether it was waited for.
     pub fn complete(&self, id: u64, outcome: Outcome) -> bool {
         let waiting = self.0.lock().waiting.remove(&id);
-        waiting.is_some_and(|sender| sender.send(outcome).is_ok())
+        waiting.is_some_and(|(sender, limit)| {
+            let outcome = match outcome {
+                Ok(answer) if answer.get().len() > limit => Err(too_large(answer.get().len(), limit)),
+                outcome => outcome,
+            };
+            sender.send(outcome).is_ok()
+        })
     }
 
     /// Fails all that are under way, and all that would follow.
@@ -76,7 +82,7 @@ impl Pending {
             table.over = Some(failure.clone());
             std::mem::take(&mut table.waiting)
         };
-        for sender in waiting.into_values() {
+        for (sender, _) in waiting.into_values() {
             // Whoever no longer waits does not need to know.
             let _ = sender.send(Err(failure.clone()));
         }
@@ -91,6 +97,14 @@ impl Pending {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The failure in the place of an answer that is too large.
+fn too_large(bytes: usize, limit: usize) -> Failure {
+    let message = format!(
+        "it answered with {bytes} bytes; what a module is sent has at most {limit} ([module.ID.limits] message_kib)"
+    );
+    Failure::new(code::BAD_ANSWER, message)
 }
 
 impl Future for Waiting {
@@ -118,22 +132,33 @@ mod tests {
     #[tokio::test]
     async fn answers_reach_their_request_once() {
         let pending = Pending::new(2);
-        let (first, second) = (pending.wait().unwrap(), pending.wait().unwrap());
-        assert_eq!(pending.wait().map(|w| w.id).unwrap_err().code, code::BUSY);
+        let (first, second) = (pending.wait(usize::MAX).unwrap(), pending.wait(usize::MAX).unwrap());
+        assert_eq!(pending.wait(usize::MAX).map(|w| w.id).unwrap_err().code, code::BUSY);
         assert!(pending.complete(second.id, Ok(raw(&2))));
         assert!(!pending.complete(second.id, Ok(raw(&3))), "a second answer is nobody's");
         assert!(!pending.complete(99, Ok(raw(&3))), "an unknown answer is nobody's");
         assert_eq!(second.await.unwrap().get(), "2");
         pending.fail_all(&Failure::new(code::DISCONNECTED, "gone"));
         assert_eq!(first.await.unwrap_err().code, code::DISCONNECTED);
-        assert_eq!(pending.wait().map(|w| w.id).unwrap_err().code, code::DISCONNECTED);
+        assert_eq!(pending.wait(usize::MAX).map(|w| w.id).unwrap_err().code, code::DISCONNECTED);
         assert!(pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_a_failure_that_names_both_sizes() {
+        let pending = Pending::new(2);
+        let (small, large) = (pending.wait(4).unwrap(), pending.wait(4).unwrap());
+        assert!(pending.complete(small.id, Ok(raw(&1234))) && pending.complete(large.id, Ok(raw(&12345))));
+        assert_eq!(small.await.unwrap().get(), "1234");
+        let failure = large.await.unwrap_err();
+        assert_eq!(failure.code, code::BAD_ANSWER);
+        assert!(failure.message.contains("5 bytes") && failure.message.contains("at most 4"), "{failure}");
     }
 
     #[test]
     fn a_request_that_is_given_up_leaves_no_trace() {
         let pending = Pending::new(1);
-        let id = pending.wait().map(|waiting| waiting.id).unwrap();
+        let id = pending.wait(usize::MAX).map(|waiting| waiting.id).unwrap();
         assert!(pending.is_empty());
         assert!(!pending.complete(id, Ok(raw(&1))));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use super::{KEPT_EXITS, job::JobId};
 use crate::failure::Failure;
 use crate::wire::Info;
 
-/// Servers at most that have joined and that nobody had named.
+/// Servers at most that have joined and that nobody had named, unless [`Fleet::set_max_joined`] says otherwise.
 const MAX_JOINED: usize = 1024;
 /// Stands for a job that is about to own a server. Jobs are numbered from 1.
 const RESERVED: JobId = 0;
@@ -25,6 +26,7 @@ pub struct Fleet {
     table: Mutex<Table>,
     changed: watch::Sender<u64>,
     store: Arc<dyn Store>,
+    max_joined: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -72,6 +74,21 @@ impl Happening {
     }
 }
 
+impl Table {
+    /// Whether one more server may be known that nobody has named. If there are too many, the one that was lost first is forgotten.
+    fn has_room_for_one_that_joins(&mut self, most: usize, store: &dyn Store) -> bool {
+        let joined = || self.servers.values().filter(|record| record.origin == Origin::Joined);
+        if joined().count() < most {
+            return true;
+        }
+        let lost = joined().filter(|record| record.state == State::Lost && !self.owners.contains_key(&record.id));
+        let Some(oldest) = lost.min_by_key(|record| record.since).map(|record| record.id.clone()) else { return false };
+        self.servers.remove(&oldest);
+        store.put(Shelf::Servers, &oldest, None);
+        true
+    }
+}
+
 impl Fleet {
     /// The fleet as it was kept. What cannot be read is left out, and an error in the log names it.
     pub fn load(store: Arc<dyn Store>) -> Self {
@@ -99,7 +116,12 @@ impl Fleet {
             record.connections = None;
         }
         let changed = watch::Sender::new(table.revision);
-        Fleet { table: Mutex::new(table), changed, store }
+        Fleet { table: Mutex::new(table), changed, store, max_joined: AtomicUsize::new(MAX_JOINED) }
+    }
+
+    /// Bounds the servers that have joined and that nobody had named.
+    pub fn set_max_joined(&self, servers: usize) {
+        self.max_joined.store(servers, Ordering::Relaxed);
     }
 
     /// The servers that were added, as they were described.
@@ -175,7 +197,8 @@ impl Fleet {
         forgotten
     }
 
-    /// Takes in what has happened to a server. A server that nobody has named is known from its joining on, while there is room.
+    /// Takes in what has happened to a server. A server that nobody has named is known from its joining on, while there is room. One that is lost gives
+    /// way to it.
     pub fn input(&self, id: &str, server_type: Option<&str>, input: Input, happening: Happening) {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -183,10 +206,12 @@ impl Fleet {
             return;
         }
         if !table.servers.contains_key(id) {
-            let joined = table.servers.values().filter(|record| record.origin == Origin::Joined).count();
             let appears =
                 matches!(input, Input::Joined | Input::SaysStarting | Input::SaysUnready | Input::SaysBackingOff);
-            let Some(server_type) = server_type.filter(|_| appears && joined < MAX_JOINED) else { return };
+            let Some(server_type) = server_type.filter(|_| appears) else { return };
+            if !table.has_room_for_one_that_joins(self.max_joined.load(Ordering::Relaxed), &*self.store) {
+                return;
+            }
             let record = ServerRecord::new(id, server_type, Origin::Joined, Place::Theirs, "it has joined");
             table.servers.insert(id.to_owned(), record);
         }

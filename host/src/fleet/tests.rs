@@ -290,3 +290,17 @@ async fn whoever_waits_for_a_server_misses_no_change_and_learns_that_it_is_forgo
     fleet.forget("chat-1");
     assert_eq!(down.await.unwrap(), None);
 }
+
+#[test]
+fn a_server_that_joins_takes_the_place_of_one_that_was_lost() {
+    let fleet = Fleet::load(Arc::new(Memory::default()));
+    fleet.set_max_joined(2);
+    let happens = |id: &str, input| fleet.input(id, Some("chat"), input, Happening::default());
+    happens("a", Input::Joined);
+    happens("b", Input::Joined);
+    happens("c", Input::Joined);
+    assert!(fleet.get("c").is_none(), "nobody gives way to it");
+    happens("a", Input::Lost);
+    happens("c", Input::Joined);
+    assert!(fleet.get("a").is_none() && fleet.get("b").is_some() && fleet.get("c").is_some());
+}

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
 use super::members::Members;
 use crate::exchange::Sent;
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Answers, Cluster, Targets};
+use crate::plugin::{AnswerBounds, Gathered};
 
 /// Sends the requests of modules to the monitors.
 pub struct MasterCluster {
@@ -40,12 +43,13 @@ impl MasterCluster {
         module: &str,
         msg: &RawValue,
         depth: u8,
+        limit: usize,
     ) -> Vec<(String, Result<Sent, Failure>)> {
         let (members, nobody) = self.members.resolve(targets);
         let sent = members.into_iter().map(|member| {
             let sent = match member.is_lost() {
                 true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
-                false => member.exchange.send(module, msg, depth),
+                false => member.exchange.send_bounded(module, msg, depth, limit),
             };
             // `disconnected` is for a server that was asked and left. This one was not asked.
             let sent = sent.map_err(|failure| match &*failure.code {
@@ -62,14 +66,35 @@ impl MasterCluster {
     }
 }
 
-async fn collect(sent: Vec<(String, Result<Sent, Failure>)>, deadline: Instant) -> Answers {
+/// The answers, as they come.
+fn answers(
+    sent: Vec<(String, Result<Sent, Failure>)>,
+    deadline: Instant,
+) -> FuturesUnordered<impl Future<Output = (String, Result<Box<RawValue>, Failure>)>> {
     let answer = |(id, sent): (String, Result<Sent, Failure>)| async move {
         match sent {
             Ok(sent) => (id, sent.answer(deadline).await),
             Err(failure) => (id, Err(failure)),
         }
     };
-    join_all(sent.into_iter().map(answer)).await
+    sent.into_iter().map(answer).collect()
+}
+
+async fn collect(sent: Vec<(String, Result<Sent, Failure>)>, deadline: Instant, bounds: AnswerBounds) -> Answers {
+    let (mut answers, mut gathered) = (answers(sent, deadline), Gathered::new(bounds));
+    while let Some((id, answer)) = answers.next().await {
+        gathered.add(id, answer);
+    }
+    gathered.into_answers()
+}
+
+/// A `tell` whose answers are being collected, counted until it is dropped.
+struct Telling(Arc<AtomicUsize>);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Cluster for MasterCluster {
@@ -88,9 +113,10 @@ impl Cluster for MasterCluster {
         msg: Arc<RawValue>,
         depth: u8,
         deadline: Instant,
+        bounds: AnswerBounds,
     ) -> BoxFuture<'_, Answers> {
-        let sent = self.send(&targets, &module, &msg, depth);
-        Box::pin(collect(sent, deadline))
+        let sent = self.send(&targets, &module, &msg, depth, bounds.each);
+        Box::pin(collect(sent, deadline, bounds))
     }
 
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure> {
@@ -101,10 +127,13 @@ impl Cluster for MasterCluster {
                 format!("the answers to {MAX_TELLING} messages are waited for already"),
             ));
         }
-        let sent = self.send(&targets, &module, &msg, depth);
-        let (deadline, telling) = (Instant::now() + self.tell_deadline, self.telling.clone());
+        // Nobody reads the answers, so that they are dropped one by one as they come.
+        let sent = self.send(&targets, &module, &msg, depth, usize::MAX);
+        let (deadline, telling) = (Instant::now() + self.tell_deadline, Telling(self.telling.clone()));
         tokio::spawn(async move {
-            for (id, answer) in collect(sent, deadline).await {
+            let _telling = telling;
+            let mut answers = answers(sent, deadline);
+            while let Some((id, answer)) = answers.next().await {
                 match answer {
                     Ok(_) => {}
                     // A server that has left needs no message, so that this is no failure.
@@ -116,7 +145,6 @@ impl Cluster for MasterCluster {
                     Err(failure) => tracing::warn!(server = %id, %module, %failure, "a server could not be told"),
                 }
             }
-            telling.fetch_sub(1, Ordering::AcqRel);
         });
         Ok(())
     }

@@ -72,11 +72,11 @@ impl MasterCore {
     ) {
         match asked.command {
             "events" => self.events(&asked, waiting, over, reply),
-            "forget" => reply(self.forget(&asked)),
+            "forget" => reply.send(self.forget(&asked)),
             "plan" => self.plan(&asked, over, reply),
-            DESCRIBE => reply(self.describe(&asked)),
-            ADMIT => reply(self.admit(asked.body, asked.caller)),
-            _ => reply(self.console_command(&asked)),
+            DESCRIBE => reply.send(self.describe(&asked)),
+            ADMIT => reply.send(self.admit(asked.body, asked.caller)),
+            _ => reply.send(self.console_command(&asked)),
         }
     }
 
@@ -92,26 +92,26 @@ impl MasterCore {
     fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {
         let wanted = self.console.permits(asked.command, asked.caller).and_then(|()| asked.body::<EventsBody>());
         let (EventsBody { since, wait }, place) = match (wanted, waiting.clone().try_acquire_owned()) {
-            (Err(failure), _) => return reply(Err(failure)),
+            (Err(failure), _) => return reply.send(Err(failure)),
             (Ok(_), Err(_)) => {
                 let message = format!("{MAX_WAITING} commands of this connection wait for events already");
-                return reply(Err(Failure::new(code::BUSY, message)));
+                return reply.send(Err(Failure::new(code::BUSY, message)));
             }
             (Ok(wanted), Ok(place)) => (wanted, place),
         };
         let page = self.options.journal.page(since);
         if wait == 0 || !page.events.is_empty() {
-            return reply(Ok(raw(&page)));
+            return reply.send(Ok(raw(&page)));
         }
         let (master, over) = (self.clone(), over.clone());
         tokio::spawn(async move {
             let _place = place;
             let page = tokio::select! {
-                () = over.cancelled() => return reply(Err(Failure::new(code::DISCONNECTED, "the client has left"))),
+                () = over.cancelled() => return reply.send(Err(Failure::new(code::DISCONNECTED, "the client has left"))),
                 () = master.console.shutting_down() => master.options.journal.page(since),
                 page = master.options.journal.next(since, Duration::from_millis(wait).min(LONGEST)) => page,
             };
-            reply(Ok(raw(&page)));
+            reply.send(Ok(raw(&page)));
         });
     }
 
@@ -120,14 +120,13 @@ impl MasterCore {
         let permitted = self.console.permits(asked.command, asked.caller);
         let files = match permitted.and_then(|()| self.options.files.as_ref().ok_or_else(none)) {
             Ok(files) => files.in_force.clone(),
-            Err(failure) => return reply(Err(failure)),
+            Err(failure) => return reply.send(Err(failure)),
         };
         let over = over.clone();
         tokio::spawn(async move {
-            // Who has left gets no answer.
-            if let Some(difference) = over.run_until_cancelled(files.look()).await {
-                reply(Ok(plan(difference.as_deref())));
-            }
+            let looked = over.run_until_cancelled(files.look()).await;
+            let left = || Failure::new(code::DISCONNECTED, "the client has left");
+            reply.send(looked.ok_or_else(left).map(|difference| plan(difference.as_deref())));
         });
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::members::{Members, Snapshot};
+use super::members::{Entry, Members, Snapshot};
 use crate::console::{Batch, EventSource, Position};
 use crate::wire::raw;
 
@@ -31,7 +31,12 @@ const PER_SERVER: Duration = Duration::from_micros(250);
 struct Told {
     table: Snapshot,
     at: Instant,
+    /// Whether that was the table as it was then, and not the first part of it.
+    is_whole: bool,
 }
+
+/// What is new travels in messages of so many bytes, and one server more. A module with the default limits can take that.
+const PART: usize = 256 << 10;
 
 /// The JSON of a batch; see `server-events` in the WIT package.
 #[derive(Serialize)]
@@ -71,18 +76,52 @@ impl EventSource for TableEvents {
             let mut revision = self.members.revision();
             // The sender lives as long as the members do.
             let _ = revision.wait_for(|rev| *rev > since).await;
-            if let Some(told) = told {
+            if let Some(told) = told.filter(|told| told.is_whole) {
                 let servers = u32::try_from(told.table.servers.len()).unwrap_or(u32::MAX);
                 let window = self.window + PER_SERVER.saturating_mul(servers);
                 tokio::time::sleep_until((told.at + window).into()).await;
             }
             let table = self.members.snapshot();
             let none = Snapshot::default();
-            let events = difference(told.map_or(&none, |told| &told.table), &table);
-            let events = raw(&Events { since, rev: table.rev, epoch: self.members.epoch(), events });
-            Batch { events, position: Arc::new(Told { table, at: Instant::now() }) }
+            let before = told.map_or(&none, |told| &told.table);
+            // The next part follows at once.
+            let (table, is_whole) = part(before, table);
+            let events =
+                raw(&Events { since, rev: table.rev, epoch: self.members.epoch(), events: difference(before, &table) });
+            let at = if is_whole { Instant::now() } else { told.map_or_else(Instant::now, |told| told.at) };
+            Batch { events, position: Arc::new(Told { table, at, is_whole }) }
         })
     }
+}
+
+/// The table up to a revision, so that what is new in it can be told in one message of about [`PART`] bytes; and whether that is the whole table. What has gone
+/// is left out of every part, because it will be gone when the last one is told. A module that has been told a part knows all that is in the table, and is as it
+/// was then, up to that revision.
+fn part(before: &Snapshot, after: Snapshot) -> (Snapshot, bool) {
+    let is_new = |id: &String, entry: &Entry| before.servers.get(id).is_none_or(|old| old.since != entry.since);
+    let mut new: Vec<(u64, usize)> = after
+        .servers
+        .iter()
+        .filter(|(id, entry)| is_new(id, entry))
+        .map(|(id, entry)| (entry.since, id.len() + entry.text.get().len()))
+        .collect();
+    new.sort_unstable();
+    let mut bytes = 0;
+    let cut = new.iter().position(|(_, size)| {
+        bytes += size;
+        bytes > PART && bytes > *size
+    });
+    let Some((first_left_out, _)) = cut.and_then(|cut| new.get(cut)) else { return (after, true) };
+    let rev = first_left_out - 1;
+    let servers = after.servers.into_iter().filter_map(|(id, entry)| {
+        if entry.since <= rev {
+            return Some((id, entry));
+        }
+        // It was told as it was before, and is told anew with a later part.
+        let old = before.servers.get(&id)?.clone();
+        Some((id, old))
+    });
+    (Snapshot { rev, servers: servers.collect() }, false)
 }
 
 /// The net change from one table to another.
@@ -96,4 +135,65 @@ fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<Event<'a>> {
         Event { event, id, server: Some(&entry.text), capabilities: &entry.capabilities.0 }
     });
     gone.chain(new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::wire::{Capabilities, Info};
+
+    fn entry(since: u64, bytes: usize) -> Entry {
+        let text: Arc<RawValue> = raw(&"x".repeat(bytes)).into();
+        let (info, capabilities) = (Arc::new(Info::new()), Arc::new(Capabilities::default()));
+        Entry { info, text, capabilities, since, returned: false }
+    }
+
+    /// What a view holds after all parts, each applied as a module does it.
+    fn told(before: &Snapshot, after: &Snapshot) -> (BTreeMap<String, u64>, Vec<usize>) {
+        let view_of = |table: &Snapshot| table.servers.iter().map(|(id, entry)| (id.clone(), entry.since)).collect();
+        let (mut view, mut at): (BTreeMap<String, u64>, _) = (view_of(before), before.clone());
+        let mut sizes = Vec::new();
+        loop {
+            let (next, is_whole) = part(&at, after.clone());
+            assert!(next.rev > at.rev, "each part goes on");
+            sizes.push(0);
+            for Event { event, id, server, .. } in difference(&at, &next) {
+                match event {
+                    "disconnect" => drop(view.remove(id)),
+                    _ => drop(view.insert(id.to_owned(), next.servers[id].since)),
+                }
+                *sizes.last_mut().unwrap() += server.map_or(0, |server| server.get().len());
+            }
+            at = next;
+            if is_whole {
+                assert_eq!(view, view_of(after));
+                return (view, sizes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_table_is_told_in_parts_that_any_module_can_take() {
+        let none = Snapshot::default();
+        let table = |rev: u64, servers: &[(u64, u64, usize)]| Snapshot {
+            rev,
+            servers: servers.iter().map(|(id, since, bytes)| (format!("s-{id}"), entry(*since, *bytes))).collect(),
+        };
+        let small = table(3, &[(1, 1, 10), (2, 3, 10)]);
+        assert_eq!(told(&none, &small).1.len(), 1);
+        let many: Vec<_> = (1..=10_000).map(|number| (number, number, 200)).collect();
+        let many = table(10_000, &many);
+        let (view, sizes) = told(&none, &many);
+        assert_eq!(view.len(), 10_000);
+        assert!(sizes.len() > 5 && sizes.iter().all(|size| *size <= PART + 300), "{sizes:?}");
+        // Some have gone, some came back as others, and some are new.
+        let since = |id: u64| if id <= 10_000 && id % 2 == 1 { id } else { 10_001 + id };
+        let later: Vec<_> = (4_000..=12_000).map(|id| (id, since(id), 300)).collect();
+        told(&many, &table(30_000, &later));
+        // One that is larger than a part travels alone.
+        let huge = table(2, &[(1, 1, PART * 2), (2, 2, PART * 2)]);
+        assert_eq!(told(&none, &huge).1.len(), 2);
+    }
 }

@@ -15,12 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::members::IsNamed;
 use crate::auth::{Reconnect, Tokens};
 use crate::plugin::Keeper;
 
-/// Servers that are remembered. If there are more, the one that was seen longest ago is forgotten.
+/// Servers that are remembered. If there are more, the one that was seen longest ago is forgotten, of those first that the configuration does not name.
 const MAX_KNOWN: usize = 8192;
-/// Servers that are listed as waiting. If there are more, the one that tried longest ago is left out.
+/// Servers that are listed as waiting. If there are more, the one that tried longest ago is left out, of those first that the configuration does not name.
 const MAX_WAITING: usize = 1024;
 /// Ids that may be admitted at a time.
 const MAX_ADMITTED: usize = 1024;
@@ -34,6 +35,7 @@ pub(super) struct KnownServers {
     policy: Reconnect,
     keeper: Option<Arc<dyn Keeper>>,
     lists: Mutex<Lists>,
+    is_named: IsNamed,
 }
 
 /// The known, the waiting and the admitted servers.
@@ -117,7 +119,13 @@ impl KnownServers {
         let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
         // An entry that cannot be read was written by another version in another form, and is ignored.
         let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
-        KnownServers { policy, keeper, lists: Mutex::new(Lists { known, ..Lists::default() }) }
+        let lists = Mutex::new(Lists { known, ..Lists::default() });
+        KnownServers { policy, keeper, lists, is_named: Arc::new(|_| false) }
+    }
+
+    /// The same; `is_named` says which servers the configuration names or were added.
+    pub fn knowing(self, is_named: IsNamed) -> Self {
+        KnownServers { is_named, ..self }
     }
 
     /// A server was let in. It is known from now on if its trust says so.
@@ -139,7 +147,9 @@ impl KnownServers {
         if lists.known.get(comer.id).is_some_and(fresh) {
             return;
         }
-        let oldest = |lists: &Lists| lists.known.iter().min_by_key(|(_, known)| known.seen).map(|(id, _)| id.clone());
+        let oldest = |lists: &Lists| {
+            lists.known.iter().min_by_key(|(id, known)| ((self.is_named)(id), known.seen)).map(|(id, _)| id.clone())
+        };
         if lists.known.len() >= MAX_KNOWN
             && !lists.known.contains_key(comer.id)
             && let Some(oldest) = oldest(&lists)
@@ -203,7 +213,8 @@ impl KnownServers {
         let waiting = Waiting { since: since.0, tries: since.1.saturating_add(1), ..new };
         lists.waiting.insert(comer.id.to_owned(), waiting);
         if lists.waiting.len() > MAX_WAITING {
-            let oldest = lists.waiting.iter().min_by_key(|(_, waiting)| waiting.last).map(|(id, _)| id.clone());
+            let order = |(id, waiting): &(&String, &Waiting)| ((self.is_named)(id), waiting.last);
+            let oldest = lists.waiting.iter().min_by_key(order).map(|(id, _)| id.clone());
             oldest.map(|id| lists.waiting.remove(&id));
         }
         None

@@ -53,7 +53,7 @@ use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::wire::Info;
 
-pub use members::{Entry, JoinError, MassLoss, Member, Members, Snapshot};
+pub use members::{Entry, IsNamed, JoinError, MassLoss, Member, Members, Snapshot, TableBounds};
 
 /// What a master needs to know.
 pub struct Options {
@@ -77,6 +77,8 @@ pub struct Options {
     pub grace: Duration,
     /// When so many servers are lost at once that they stay in the table for longer.
     pub mass_loss: MassLoss,
+    /// How much may stand in the server table.
+    pub table: TableBounds,
     /// Where events are written.
     pub journal: Journal,
     /// Metrics, and who may see them.
@@ -195,7 +197,21 @@ impl Master {
     ) -> Result<Self, StartError> {
         let keeper = settings.keeper.clone();
         let journal = options.journal.clone();
-        let members = Arc::new(Members::new(options.grace, options.mass_loss.clone(), journal.clone()));
+        let is_named: IsNamed = match &fleet {
+            Some(parts) => {
+                let (starter, own) = (parts.starter.clone(), options.id.clone());
+                Arc::new(move |id| id == own || starter.server_type(id).is_some())
+            }
+            None => {
+                let configured = options.configured.clone();
+                Arc::new(move |id| configured.contains_key(id))
+            }
+        };
+        if let Some(parts) = &fleet {
+            parts.fleet.set_max_joined(options.table.joined);
+        }
+        let members = Members::new(options.grace, options.mass_loss.clone(), journal.clone());
+        let members = Arc::new(members.bounded(options.table, is_named.clone()));
         let (id, process) = (options.id.as_str(), own.process.clone());
         let fleet =
             fleet.map(|parts| Arc::new(fleet::MasterFleet::new(parts, members.clone(), journal.clone(), id, process)));
@@ -247,7 +263,7 @@ impl Master {
         own.profile_also(console.modules_in_force());
         let own = Arc::new(own);
 
-        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper);
+        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper).knowing(is_named);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
         let core = Arc::new(MasterCore {

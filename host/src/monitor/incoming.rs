@@ -81,18 +81,18 @@ impl Incoming {
             Ok(Message::Request { id, module, body, depth, trace }) => {
                 let inbound = inbound(&module, body, true, depth, trace);
                 let Some(answering) = &self.pomelos else {
-                    return self.console.dispatch(inbound, Box::new(self.exchange.reply(Some(id), None)));
+                    return self.console.dispatch(inbound, Reply::new(self.exchange.reply(Some(id), None)));
                 };
                 let asked = answering.token();
                 let reply: Reply = if answers_in_error(&module, body) {
-                    Box::new(self.exchange.reply_in_error(id))
+                    Reply::new(self.exchange.reply_in_error(id))
                 } else {
-                    Box::new(self.exchange.reply(Some(id), None))
+                    Reply::new(self.exchange.reply(Some(id), None))
                 };
                 self.console.dispatch(
                     inbound,
-                    Box::new(move |outcome| {
-                        reply(outcome);
+                    Reply::new(move |outcome| {
+                        reply.send(outcome);
                         drop(asked);
                     }),
                 );
@@ -104,7 +104,7 @@ impl Incoming {
                         tracing::warn!(module = %name, %failure, "a notify of the master's failed");
                     }
                 };
-                self.console.dispatch(inbound(&module, body, false, 0, None), Box::new(reply));
+                self.console.dispatch(inbound(&module, body, false, 0, None), Reply::new(reply));
             }
             Ok(Message::Command { command, module: Some(module), .. })
                 if command == "enable" || command == "disable" =>

@@ -10,6 +10,7 @@ use super::link::MasterLink;
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::plugin::capability::Uplink;
+use crate::plugin::{AnswerBounds, within};
 
 /// What modules see of the link.
 pub(super) struct LinkUplink(pub Arc<MasterLink>);
@@ -28,9 +29,10 @@ impl Uplink for LinkUplink {
         msg: Box<RawValue>,
         depth: u8,
         deadline: Instant,
+        bounds: AnswerBounds,
     ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
-        let sent = self.current().and_then(|exchange| exchange.send(&module, &msg, depth));
-        Box::pin(async move { sent?.answer(deadline).await })
+        let sent = self.current().and_then(|exchange| exchange.send_bounded(&module, &msg, depth, bounds.each));
+        Box::pin(async move { within(bounds.each, sent?.answer(deadline).await) })
     }
 
     fn notify(&self, module: String, msg: Box<RawValue>) -> Result<(), Failure> {

@@ -86,14 +86,23 @@ impl Caller {
         Caller { role, id, server_type, user, level: None, address, progress: None, account: None }
     }
 
-    /// What the caller is where there is not enough for all.
+    /// The class that it belongs to.
     pub fn class(&self) -> Class {
         match self.role {
             CallerRole::Client if self.level == Some(1) => Class::Operator,
             CallerRole::Client => Class::User,
             CallerRole::Monitor if self.account.is_some() => Class::Monitor,
             // The master's own monitor is part of this process.
-            CallerRole::Monitor | CallerRole::Master | CallerRole::Timer | CallerRole::Host => Class::Host,
+            CallerRole::Monitor | CallerRole::Timer | CallerRole::Host => Class::Host,
+            CallerRole::Master => Class::Master,
+        }
+    }
+
+    /// By what it is told from others of its class: a client's user, a monitor's server id.
+    pub fn name(&self) -> Option<&str> {
+        match self.role {
+            CallerRole::Client => self.user.as_deref(),
+            _ => self.id.as_deref(),
         }
     }
 }

@@ -47,21 +47,41 @@ pub struct WantedLimits {
     /// An answer, and a message that the module sends, KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_kib: Option<u32>,
+    /// A message to the module, KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_kib: Option<u32>,
+    /// The module's store, KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_kib: Option<u32>,
 }
 
 impl WantedLimits {
-    /// Raises those of a module's limits that are equal to the `common` ones, because nothing was configured for this module.
-    pub fn raise(&self, limits: &mut Limits, common: &Limits) {
+    /// Raises those of a module's limits that are equal to the `common` ones, because nothing was configured for this module. `times` is how many times as
+    /// many servers are expected as these limits are made for. What grows with the servers grows as much.
+    pub fn raise(&self, limits: &mut Limits, common: &Limits, times: usize) {
         fn raise<T: Ord + Copy>(limit: &mut T, common: T, wanted: Option<T>) {
             if *limit == common {
                 *limit = wanted.map_or(common, |wanted| wanted.max(common));
             }
         }
+        fn grow(limit: &mut usize, common: usize, wanted: Option<usize>, times: usize) {
+            let own = *limit != common;
+            raise(limit, common, wanted);
+            if !own {
+                *limit = limit.saturating_mul(times.max(1));
+            }
+        }
         let millis = |wanted: Option<u32>| wanted.map(|millis| Duration::from_millis(millis.into()));
-        raise(&mut limits.cpu, common.cpu, millis(self.cpu_ms));
+        if limits.cpu == common.cpu {
+            let wanted = millis(self.cpu_ms).unwrap_or_default().max(common.cpu);
+            limits.cpu = wanted.saturating_mul(u32::try_from(times.max(1)).unwrap_or(u32::MAX));
+        }
         raise(&mut limits.wall, common.wall, millis(self.wall_ms));
-        raise(&mut limits.memory, common.memory, self.memory_mib.map(|mib| usize::from(mib) << 20));
-        raise(&mut limits.answer, common.answer, self.answer_kib.map(|kib| (kib as usize).saturating_mul(1024)));
+        grow(&mut limits.memory, common.memory, self.memory_mib.map(|mib| usize::from(mib) << 20), times);
+        let bytes = |wanted: Option<u32>| wanted.map(|kib| (kib as usize).saturating_mul(1024));
+        grow(&mut limits.answer, common.answer, bytes(self.answer_kib), times);
+        grow(&mut limits.message, common.message, bytes(self.message_kib), times);
+        grow(&mut limits.store, common.store, bytes(self.store_kib), times);
     }
 }
 
@@ -215,10 +235,15 @@ mod tests {
         let wanted = Descriptor::parse(descriptor).unwrap().limits;
         let common = Limits::default();
         let mut limits = Limits { answer: 1 << 10, ..common.clone() };
-        wanted.raise(&mut limits, &common);
+        wanted.raise(&mut limits, &common, 1);
         assert_eq!(limits.wall, Duration::from_secs(60));
         assert_eq!(limits.answer, 1 << 10, "said for this module");
         assert_eq!((limits.memory, limits.cpu), (common.memory, common.cpu), "never less than every module has");
+        let mut limits = Limits { store: 7, ..common.clone() };
+        wanted.raise(&mut limits, &common, 5);
+        assert_eq!((limits.answer, limits.memory), (10 << 20, 5 * common.memory), "as many times as there are servers");
+        assert_eq!((limits.message, limits.cpu), (5 * common.message, 5 * common.cpu), "also what it has no wish for");
+        assert_eq!((limits.store, limits.wall), (7, Duration::from_secs(60)), "said, and no matter of the servers");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl FairSemaphore {
         let most = match class {
             Class::Stranger | Class::User => self.size.div_ceil(2),
             Class::Monitor => self.size - self.size / 4,
-            Class::Operator | Class::Host => self.size,
+            Class::Operator | Class::Master | Class::Host => self.size,
         };
         state.free > reserve && state.taken[class.index()] < most
     }
@@ -190,7 +190,7 @@ impl QueueShares {
     fn limit_of(&self, class: Class) -> usize {
         match class {
             Class::Stranger | Class::User => self.limit.div_ceil(2),
-            Class::Monitor | Class::Operator | Class::Host => self.limit,
+            Class::Monitor | Class::Operator | Class::Master | Class::Host => self.limit,
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
         let places: Vec<_> = users.iter().map(take).collect();
         let counts: Vec<_> = places.iter().map(Vec::len).collect();
         assert_eq!(counts, [2, 2, 0, 0], "a quarter for each connection, half for all of them");
-        assert_eq!(queue.enter(&users[0]).map(drop), Err("4 calls of users of level 2 and above".to_owned()));
+        assert_eq!(queue.enter(&users[0]).map(drop), Err("4 calls of clients of level 2 and above".to_owned()));
         let operator = caller(&budget, 1, CallerRole::Client, Some(1));
         assert_eq!(take(&operator).len(), 8);
         drop(places);

@@ -11,7 +11,7 @@ use super::cpu::CpuClock;
 use super::fair::{FairPermit, FairSemaphore};
 use super::patience::Patience;
 use super::ticks::Ticks;
-use super::{Call, Limits, MAX_DEPTH};
+use super::{AnswerBounds, Call, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
 
 /// The data of an instance's wasmtime store.
@@ -27,6 +27,8 @@ pub(super) struct InstanceState {
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
     /// Bytes that an answer, or a message that the guest sends, may have.
     pub message_limit: usize,
+    /// How large the answer of one server may be, and those of several to one request.
+    pub answer_bounds: [AnswerBounds; 2],
 }
 
 /// The call that an instance serves.
@@ -60,6 +62,7 @@ impl InstanceState {
             running: None,
             wasi: None,
             message_limit: limits.answer,
+            answer_bounds: [AnswerBounds::of_one(limits), AnswerBounds::of_many(limits)],
         }
     }
 

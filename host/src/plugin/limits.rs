@@ -27,8 +27,12 @@ pub struct Limits {
     pub queue: usize,
     /// Keys and values of the module's store, bytes. Default 1 MiB.
     pub store: usize,
-    /// An answer, and a message that a module sends, bytes. Default 1 MiB.
+    /// An answer, and a message that a module sends, bytes. Default 1 MiB. Answers that a module gets to one request of several servers have together
+    /// at most three quarters of it.
     pub answer: usize,
+    /// A message to the module, and the answer of one server to it, bytes. Default 1 MiB. What is larger is refused before it is copied, and whoever sent it
+    /// has the failure.
+    pub message: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +47,7 @@ impl Default for Limits {
             queue: 1024,
             store: 1 << 20,
             answer: 1 << 20,
+            message: 1 << 20,
         }
     }
 }

@@ -24,7 +24,9 @@
 //! | `instance`, `limited_store` | one live instance, and the wasmtime store that it runs in |
 //! | `instance_state` | what a host function sees of the call that it serves |
 //! | `profiling`, `sampling` | where the calls of a module spend their time |
-//! | `breaker` | puts a handler aside that keeps trapping |
+//! | `breaker` | puts a handler aside, for those callers whose calls keep trapping it |
+//! | `gathered` | the answers of several servers, within bounds |
+//! | `rollback` | which traps of a new version bring the one before it back |
 //! | `stats` | figures of a module id's handlers |
 //! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
@@ -48,6 +50,7 @@ mod cpu;
 mod descriptor;
 mod engine;
 mod fair;
+mod gathered;
 mod grants;
 mod handler;
 mod identity;
@@ -63,6 +66,7 @@ mod module;
 mod patience;
 mod pool;
 mod profiling;
+mod rollback;
 mod sampling;
 mod shelf;
 mod stats;
@@ -70,6 +74,7 @@ mod store;
 mod store_view;
 mod ticks;
 
+pub use breaker::AsideFor;
 pub use call::Call;
 pub use caller::{Caller, CallerRole, Progress, SendProgress};
 pub use compiled::{Compiled, LoadError};
@@ -77,6 +82,7 @@ pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
 pub(crate) use fair::{QueueShare, QueueShares};
+pub use gathered::{AnswerBounds, Gathered, within};
 pub use grants::{Grants, NotGranted};
 pub use handler::Handler;
 pub use identity::{HostRole, Identity};
@@ -84,7 +90,7 @@ pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
 pub use lease::Lease;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
-pub use module::{Figures, Module};
+pub use module::{Figures, Module, PutAside};
 pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};
 pub use store::{StagedChanges, Store, StoreUndo};

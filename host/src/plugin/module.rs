@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::Breaker;
+use super::breaker::{AsideFor, Breaker, Entry};
 use super::call_permits::CallPermits;
 use super::fair::{FairPermit, FairSemaphore, QueueShares};
 use super::instance::Trapped;
 use super::instance_state::CallState;
 use super::patience::Patience;
 use super::pool::InstancePool;
+use super::rollback::Evidence;
 use super::sampling::SamplingSwitch;
 use super::{Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
 use crate::failure::{Failure, code};
@@ -36,12 +37,11 @@ pub struct Module {
     /// Calls that wait for a permit.
     queue: Arc<QueueShares>,
     under_way: AtomicUsize,
-    /// Told at every trap.
-    trap: tokio::sync::Notify,
+    /// Whether the traps so far are the version's fault.
+    evidence: Evidence,
     /// Told whenever the last call under way has ended.
     drained: tokio::sync::Notify,
     breakers: [Breaker; Handler::ALL.len()],
-    traps: AtomicUsize,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
 }
@@ -55,6 +55,15 @@ pub struct Figures {
     pub queued: usize,
     /// Warm instances that no call uses.
     pub idle: usize,
+}
+
+/// A handler that is put aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutAside {
+    /// The handler.
+    pub handler: Handler,
+    /// For whom.
+    pub of: AsideFor,
 }
 
 impl Module {
@@ -75,10 +84,9 @@ impl Module {
             runners: FairSemaphore::new(limits.running),
             queue: QueueShares::new(limits.queue),
             under_way: AtomicUsize::new(0),
-            trap: tokio::sync::Notify::new(),
+            evidence: Evidence::default(),
             drained: tokio::sync::Notify::new(),
             breakers: Default::default(),
-            traps: AtomicUsize::new(0),
             ended: CancellationToken::new(),
             limits,
         })
@@ -119,18 +127,19 @@ impl Module {
         &self.limits
     }
 
-    /// Waits for this version's first trap.
-    pub async fn first_trap(&self) {
-        let trapped = self.trap.notified();
-        if self.traps.load(Ordering::Acquire) == 0 {
-            trapped.await;
-        }
+    /// Waits until traps have shown that this version is faulty: one in a call of the host, the master or a client of level 1, or those of two
+    /// different users or monitors. One user or monitor alone cannot show it, because it chooses its messages.
+    pub async fn is_faulty(&self) {
+        self.evidence.enough().await;
     }
 
-    /// The handlers that are put aside because they keep trapping.
-    pub fn put_aside(&self) -> Vec<Handler> {
+    /// The handlers that are put aside because they keep trapping, and for whom.
+    pub fn put_aside(&self) -> Vec<PutAside> {
         let now = Instant::now();
-        Handler::ALL.into_iter().filter(|handler| self.breakers[handler.index()].is_aside(now)).collect()
+        let of = |handler: Handler| {
+            self.breakers[handler.index()].aside(now).into_iter().map(move |of| PutAside { handler, of })
+        };
+        Handler::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Makes an instance and keeps it. This shows that the module can be instantiated, before it takes over.
@@ -168,8 +177,8 @@ impl Module {
         if call.depth > MAX_DEPTH {
             return Err(Failure::new(code::TOO_DEEP, format!("calls are nested more than {MAX_DEPTH} deep")));
         }
-        self.breakers[handler.index()].check(Instant::now())?;
-        let context = call.context.clone();
+        let (context, caller) = (call.context.clone(), call.caller.clone());
+        let entry = self.breakers[handler.index()].enter(&caller, Instant::now())?;
         let late = || {
             let message = format!("module {}: {} did not answer before its deadline", context.id, handler.as_str());
             Failure::new(code::TIMEOUT, message)
@@ -186,7 +195,7 @@ impl Module {
             // its lane. The lane lets one call in at a time.
             let serial = self.serial[handler.index()];
             let permits = if serial { None } else { Some(self.enter(&call.caller, call.depth).await?) };
-            let answer = self.run(handler, call, &patience).await;
+            let answer = self.run(handler, call, &patience, (entry, &caller)).await;
             drop(permits);
             answer
         };
@@ -217,22 +226,24 @@ impl Module {
         handler: Handler,
         mut call: Call,
         patience: &OnceLock<Arc<Patience>>,
+        (entry, caller): (Entry<'_>, &Caller),
     ) -> Result<Box<RawValue>, Failure> {
         let running = self.runners.acquire(&call.caller).await;
         let context = call.context.clone();
         let where_ = || format!("module {}: {}", context.id, handler.as_str());
-        let trapped = |error: Trapped| {
+        let trapped = |error: Trapped, entry: Entry<'_>| {
             let failure = self.failed(&where_(), &error);
-            self.trapped(handler, &failure, &context);
+            self.trapped(handler, &failure, &context, (entry, caller));
             failure
         };
-        let mut instance = self.pool.take().await.map_err(|error| {
+        let mut instance = match self.pool.take().await {
+            Ok(instance) => instance,
             // The module is not to blame where the engine has no room for one more instance.
-            match error.error.is::<wasmtime::PoolConcurrencyLimitError>() {
-                true => Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())),
-                false => trapped(error),
+            Err(error) if error.error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+                return Err(Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())));
             }
-        })?;
+            Err(error) => return Err(trapped(error, entry)),
+        };
         let msg = call.msg.take().map(|msg| String::from(Box::<str>::from(msg)));
         let state = CallState::new(call, self.runners.clone());
         instance.store.data_mut().begin(state, running);
@@ -241,10 +252,13 @@ impl Module {
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
         let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
-        let answer = answer.map_err(|error| trapped(Trapped::new(error, instance.store.data())))?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(trapped(Trapped::new(error, instance.store.data()), entry)),
+        };
         instance.store.data_mut().end();
         self.pool.put_back(instance);
-        self.breakers[handler.index()].ended();
+        entry.ended();
         match answer? {
             None => Ok(null().to_owned()),
             Some(text) => self.checked(where_, text),
@@ -263,16 +277,16 @@ impl Module {
         })
     }
 
-    fn trapped(&self, handler: Handler, failure: &Failure, context: &Context) {
-        self.traps.fetch_add(1, Ordering::AcqRel);
-        self.trap.notify_waiters();
-        let aside = self.breakers[handler.index()].trapped(Instant::now());
-        tracing::warn!(module = %self.name, handler = handler.as_str(), %failure, ?aside, "a handler trapped");
+    fn trapped(&self, handler: Handler, failure: &Failure, context: &Context, (entry, caller): (Entry<'_>, &Caller)) {
+        self.evidence.trapped(caller);
+        let aside = entry.trapped(Instant::now());
+        let from = caller.class().as_str();
+        let millis = aside.as_ref().map(|aside| aside.time.as_millis());
+        tracing::warn!(module = %self.name, handler = handler.as_str(), from, %failure, aside_ms = ?millis, "a handler trapped");
         if let Some(aside) = aside {
+            let (handler, of, millis) = (handler.as_str(), &aside.of, aside.time.as_millis());
             let what = format!(
-                "{} keeps trapping and is left alone for {} ms: {failure}",
-                handler.as_str(),
-                aside.as_millis()
+                "{handler} keeps trapping in calls of {of} and is left alone by them for {millis} ms: {failure}"
             );
             let event = Event::new(kind::PUT_ASIDE, what).module(&context.id).server(&context.identity.server_id);
             context.services.journal.record(event);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Handler;
-use crate::failure::{Failure, code};
+use crate::failure::{Failure, Whose, code};
 
 /// Figures of all handlers of one module id.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct Stats {
 struct Counters {
     calls: AtomicU64,
     failures: AtomicU64,
+    refusals: AtomicU64,
     nanos: AtomicU64,
     exported: OnceLock<Exported>,
 }
@@ -58,8 +59,13 @@ impl Exported {
         let index = code::ALL.iter().position(|code| *code == failure.code).unwrap_or(code::ALL.len());
         let counter = self.failures[index].get_or_init(|| {
             let code = code::ALL.get(index).copied().unwrap_or("other");
-            let labels =
-                [("module", module.to_owned()), ("handler", handler.as_str().to_owned()), ("code", code.to_owned())];
+            let whose = failure.whose().as_str();
+            let labels = [
+                ("module", module.to_owned()),
+                ("handler", handler.as_str().to_owned()),
+                ("code", code.to_owned()),
+                ("whose", whose.to_owned()),
+            ];
             metrics::counter!("pomelo_handler_failures_total", &labels)
         });
         counter.increment(1);
@@ -71,8 +77,10 @@ impl Exported {
 pub struct HandlerStats {
     /// Calls that have ended.
     pub calls: u64,
-    /// Those that failed, for whatever reason.
+    /// Those that failed by a fault of the module's.
     pub failures: u64,
+    /// Those that were not done for another reason: a mistake of the caller's, or no room.
+    pub refusals: u64,
     /// Time from the arrival to the end of all calls, microseconds.
     pub micros: u64,
 }
@@ -97,8 +105,12 @@ impl Stats {
         exported.seconds.record(took);
         counters.nanos.fetch_add(took.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Some(failure) = failure {
-            counters.failures.fetch_add(1, Ordering::Relaxed);
-            *self.last.lock() = Some(failure.to_string());
+            if failure.whose() == Whose::Module {
+                counters.failures.fetch_add(1, Ordering::Relaxed);
+                *self.last.lock() = Some(failure.to_string());
+            } else {
+                counters.refusals.fetch_add(1, Ordering::Relaxed);
+            }
             exported.failed(&self.module, handler, failure);
         }
     }
@@ -114,7 +126,7 @@ impl Stats {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// What the last failed call failed with.
+    /// What the last call failed with that failed by a fault of the module's.
     pub fn last_failure(&self) -> Option<String> {
         self.last.lock().clone()
     }
@@ -126,6 +138,7 @@ impl Stats {
             let stats = HandlerStats {
                 calls: counters.calls.load(Ordering::Relaxed),
                 failures: counters.failures.load(Ordering::Relaxed),
+                refusals: counters.refusals.load(Ordering::Relaxed),
                 micros: counters.nanos.load(Ordering::Relaxed) / 1000,
             };
             (stats.calls > 0).then_some((handler.as_str(), stats))
@@ -133,9 +146,32 @@ impl Stats {
         Handler::ALL.into_iter().filter_map(figures).collect()
     }
 
-    /// Calls and failures of all handlers together.
-    pub fn total(&self) -> (u64, u64) {
+    /// Calls, failures and refusals of all handlers together.
+    pub fn total(&self) -> (u64, u64, u64) {
         let sum = |of: fn(&Counters) -> &AtomicU64| self.handlers.iter().map(|c| of(c).load(Ordering::Relaxed)).sum();
-        (sum(|c| &c.calls), sum(|c| &c.failures))
+        (sum(|c| &c.calls), sum(|c| &c.failures), sum(|c| &c.refusals))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_counts_for_whoever_made_it() {
+        let stats = Stats::new("a");
+        let whose =
+            [code::NOT_FOUND, code::BAD_MESSAGE, code::FORBIDDEN, code::BUSY, code::PUT_ASIDE, code::NO_HANDLER];
+        for code in whose {
+            stats.ended(Handler::Client, Duration::ZERO, Some(&Failure::new(code, "not the module's")));
+        }
+        assert_eq!((stats.total(), stats.last_failure()), ((6, 0, 6), None));
+        for code in [code::TRAP, code::CPU_LIMIT, code::MEMORY_LIMIT, code::TIMEOUT, code::BAD_ANSWER, code::FAILED] {
+            stats.ended(Handler::Client, Duration::ZERO, Some(&Failure::new(code, "the module's")));
+        }
+        stats.ended(Handler::Client, Duration::ZERO, Some(&Failure::new("no-luck", "a code of its own")));
+        stats.ended(Handler::Client, Duration::ZERO, None);
+        assert_eq!(stats.total(), (14, 7, 6));
+        assert_eq!(stats.last_failure().unwrap(), "a code of its own (no-luck)");
     }
 }

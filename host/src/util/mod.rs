@@ -5,6 +5,7 @@
 //! | `backoff` | waits between tries, doubling |
 //! | `cut` | texts cut to a bound |
 //! | `in_words` | times in words, for sentences |
+//! | `lasting` | tasks that begin anew if they panic |
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
@@ -18,6 +19,7 @@
 pub mod backoff;
 pub mod cut;
 pub mod in_words;
+pub mod lasting;
 pub mod line_reader;
 pub mod outlet;
 pub mod proc;

@@ -105,6 +105,10 @@ fn list(agent: &Agent) -> Result<Answer> {
     let (mut msg, mut missing) = (BTreeMap::new(), Reasons::new());
     for (id, answer) in ask::<Listed>(agent, &["*"], &Message::new("list"), timeout)? {
         match answer {
+            // Whoever shows the list looks for members, and one row that has none must not cost the others.
+            Ok(listed) if !listed.body.get().starts_with('{') => {
+                drop(missing.insert(id, "What it says of its process is not an object.".to_owned()));
+            }
             Ok(listed) => drop(msg.insert(id, listed.body)),
             Err(failure) => drop(missing.insert(id, reason(&failure))),
         }

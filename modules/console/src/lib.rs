@@ -59,7 +59,7 @@ use message::Message;
 
 struct Console;
 
-#[module(id = "__console__", operations(by = "signal", list = 2))]
+#[module(id = "__console__", operations(by = "signal", list = 2), limits(answer_kib = 4096, memory_mib = 48))]
 impl Console {
     fn client_handler(agent: &Agent, command: client::Command) -> Result<answer::Answer> {
         client::handle(agent, command)

@@ -17,7 +17,11 @@ use serde_json::value::RawValue;
 
 struct Profiler;
 
-#[module(id = "profiler", operations(by = "action"), limits(wall_ms = 90_000, answer_kib = 3072, memory_mib = 32))]
+#[module(
+    id = "profiler",
+    operations(by = "action"),
+    limits(wall_ms = 90_000, answer_kib = 3072, message_kib = 3072, memory_mib = 32)
+)]
 impl Profiler {
     fn client_handler(agent: &Agent, message: Message) -> Result<Answer> {
         match message.action.as_str() {

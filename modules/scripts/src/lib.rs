@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 struct Scripts;
 
-#[module(id = "scripts", operations(by = "command"), limits(answer_kib = 2048, memory_mib = 32))]
+#[module(id = "scripts", operations(by = "command"), limits(answer_kib = 2048, message_kib = 3072, memory_mib = 32))]
 impl Scripts {
     fn client_handler(agent: &Agent, message: Message) -> Result<Answer> {
         let server = message.server_id.clone().unwrap_or_else(|| agent.server_id());

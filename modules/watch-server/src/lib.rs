@@ -53,7 +53,7 @@ struct WatchServer;
         get = 2
     ),
     // For profiles.
-    limits(wall_ms = 90_000, answer_kib = 3072, memory_mib = 32)
+    limits(wall_ms = 90_000, answer_kib = 3072, message_kib = 3072, memory_mib = 32)
 )]
 impl WatchServer {
     fn client_handler(agent: &Agent, command: Option<client::Command>) -> Result<client::Answer> {

@@ -28,6 +28,8 @@
 //! whole table only if a change could not be carried out, and once after its start, when a change may have been missed. It says only once that it has
 //! started, because an original master counts these messages.
 
+#[cfg(test)]
+mod crowd;
 mod master;
 mod monitor;
 mod net_changes;
@@ -46,7 +48,8 @@ struct Watchdog;
 #[module(
     id("__masterwatcher__", roles(master)),
     id("__monitorwatcher__", roles(monitor), push, interval = 10),
-    serial(master_handler, monitor_handler, server_events, start)
+    serial(master_handler, monitor_handler, server_events, start),
+    limits(answer_kib = 4096, message_kib = 4096, memory_mib = 48, store_kib = 1024)
 )]
 impl Watchdog {
     fn master_handler(agent: &Agent, msg: Request) -> Result<Answer> {

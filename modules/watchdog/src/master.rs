@@ -1,6 +1,6 @@
 //! The master's side: which monitors listen, and what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
@@ -52,6 +52,9 @@ const STARTED: &str = "started";
 const AWAITED: &str = "awaited";
 /// The revision up to which listeners have been told of the table.
 const TOLD: &str = "told";
+/// At most so many servers that are away are remembered, or as many as are configured if those are more. Ids can come and go without end, and what is kept of
+/// them must leave room for the servers that are there.
+pub const MOST_AWAY: usize = 1024;
 /// A server that has been away for longer comes back as a new one. The time is long, because pomelo's servers try again after up to a minute.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -88,7 +91,7 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
     let member = Member { listens: true, rev, at: table.rev, away, ..member };
-    host.set_member(&key(caller), &member)?;
+    keep(host, caller, &member)?;
     answer(host, table, request, &member)
 }
 
@@ -120,13 +123,18 @@ fn without(servers: &RawValue, master: &str) -> Result<Infos> {
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
-    let mut member = host.member(&key(caller))?.unwrap_or_default();
+    let mut member = match host.member(&key(caller))? {
+        Some(member) => member,
+        // It may have left while its message waited, and would never be forgotten then.
+        None if has(&host.table()?.servers, caller)? => Member::default(),
+        None => Member { away: Some(millis(host)?), ..Member::default() },
+    };
     member.recorded = true;
     if host.text(STARTED).is_some() {
         member.over = true;
         host.tell(&[caller], &Order::new("startOver"))?;
     }
-    host.set_member(&key(caller), &member)?;
+    keep(host, caller, &member)?;
     start_over(host)?;
     Ok(Answer::Nothing)
 }
@@ -215,20 +223,54 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
             // A new process under this id subscribes and records for itself.
             (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
             (Change::Registered(_), _) | (Change::Gone, None) => {}
-            (Change::Gone, Some(member)) => host.set_member(&key, &Member { away: Some(now), ..member })?,
+            (Change::Gone, Some(member)) => {
+                // In place of what is there, which is as long or has been away before.
+                keep(host, id, &Member { away: Some(now), ..member })?;
+            }
             (Change::Reconnected { rev, .. }, member) => {
                 let member = member.unwrap_or_default();
                 // A restarted master does not know it yet.
-                host.set_member(&key, &Member { listens: true, rev: member.rev || *rev, away: None, ..member })?;
+                keep(host, id, &Member { listens: true, rev: member.rev || *rev, away: None, ..member })?;
             }
         }
     }
     let forgotten = now.saturating_sub(u64::try_from(FORGOTTEN_AFTER.as_millis())?);
+    let mut away = 0;
     for (key, member) in host.members(PREFIX)? {
-        if member.away.is_some_and(|since| since < forgotten) {
-            host.delete(&key);
+        match member.away {
+            Some(since) if since < forgotten => host.delete(&key),
+            Some(_) => away += 1,
+            None => {}
         }
     }
+    // Below this number the configured servers need not be looked at.
+    if away > MOST_AWAY { forget(host, MOST_AWAY) } else { Ok(()) }
+}
+
+/// Keeps what is known of a server. If the store is full, servers that are away give way.
+fn keep(host: &impl Host, id: &str, member: &Member) -> Result {
+    match host.set_member(&key(id), member) {
+        Err(failure) if failure.code() == "store-full" => {
+            forget(host, 0)?;
+            host.set_member(&key(id), member)
+        }
+        kept => kept,
+    }
+}
+
+/// Forgets servers that are away until `most` are left, or as many as are configured if those are more and `most` is not 0. Those that have been away for the
+/// longest time go first, and of all those first that are not configured.
+fn forget(host: &impl Host, most: usize) -> Result {
+    let configured: BTreeSet<String> = host.configured()?.into_iter().collect();
+    let most = if most == 0 { 0 } else { most.max(configured.len()) };
+    let mut away: Vec<(bool, u64, String)> = host
+        .members(PREFIX)?
+        .into_iter()
+        .filter_map(|(key, member)| Some((configured.contains(id(&key)), member.away?, key)))
+        .collect();
+    away.sort_unstable();
+    let more = away.len().saturating_sub(most);
+    away.iter().take(more).for_each(|(_, _, key)| host.delete(key));
     Ok(())
 }
 

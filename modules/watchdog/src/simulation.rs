@@ -18,6 +18,8 @@ use crate::{master, monitor};
 /// The id of the monitor under test, and of a server of pomelo 2.x.
 const OURS: &str = "ours";
 const PLAIN: &str = "plain";
+/// What the master's side may keep: what the module wants, `store_kib`.
+const STORE: usize = 1 << 20;
 /// Stands in the place of a thread's number for the server of pomelo 2.x.
 const PLAIN_ASKS: usize = usize::MAX;
 
@@ -57,6 +59,7 @@ struct World {
     jobs: VecDeque<Job>,
     members: BTreeMap<String, master::Member>,
     texts: BTreeMap<String, String>,
+    store_limit: usize,
     changes: u64,
     // The network.
     frames: VecDeque<Frame>,
@@ -89,14 +92,23 @@ fn view(servers: &Infos) -> BTreeMap<String, u64> {
     servers.values().map(read).collect()
 }
 
+/// Bytes of the master's store, as the host counts them.
+fn stored(members: &BTreeMap<String, master::Member>) -> usize {
+    members.iter().map(|(key, member)| key.len() + serde_json::to_string(member).unwrap().len() + 64).sum()
+}
+
 fn disconnected() -> Failure {
     Failure::new("disconnected", "The connection closed.")
 }
 
 impl World {
     fn new() -> Self {
-        let mut world =
-            Self { epoch: 1, states: [Some(ThreadState::Ready), Some(ThreadState::Idle)], ..Self::default() };
+        let mut world = Self {
+            epoch: 1,
+            store_limit: STORE,
+            states: [Some(ThreadState::Ready), Some(ThreadState::Idle)],
+            ..Self::default()
+        };
         for id in ["master", PLAIN, OURS] {
             world.join(id, "register");
         }
@@ -361,7 +373,13 @@ impl master::Host for Master<'_> {
     }
 
     fn set_member(&self, key: &str, member: &master::Member) -> Result {
-        self.0.world().members.insert(key.into(), member.clone());
+        let mut world = self.0.world();
+        let mut members = world.members.clone();
+        members.insert(key.into(), member.clone());
+        if stored(&members) > world.store_limit {
+            return Err(Failure::new("store-full", "The module's store is full."));
+        }
+        world.members = members;
         Ok(())
     }
 

@@ -250,7 +250,7 @@ fn serial(argument: &Argument) -> Result<(Kind, Span)> {
 }
 
 fn limits(argument: &Argument) -> Result<Map<String, Json>> {
-    const NAMES: [&str; 4] = ["cpu_ms", "wall_ms", "memory_mib", "answer_kib"];
+    const NAMES: [&str; 6] = ["cpu_ms", "wall_ms", "memory_mib", "answer_kib", "message_kib", "store_kib"];
     let mut limits = Map::new();
     for limit in argument.list()? {
         if !NAMES.contains(&limit.name.as_str()) {

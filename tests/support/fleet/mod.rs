@@ -102,6 +102,7 @@ impl Fleet {
             tell_deadline: Duration::from_secs(10),
             grace: self.grace,
             event_window: self.event_window,
+            table: Default::default(),
             mass_loss: self.mass_loss.clone(),
             journal: self.journal.clone(),
             observe: pomelo_host::observe::Options::default(),

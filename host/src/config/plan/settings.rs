@@ -27,7 +27,7 @@ macro_rules! differing {
 fn limits(before: &Limits, after: &Limits) -> Vec<&'static str> {
     differing!(Limits, before, after, {
         cpu: "cpu_ms", wall: "wall_ms", memory: "memory_mib", running: "running", instances: "instances", reserve: "reserve",
-        queue: "queue", store: "store_kib", answer: "answer_kib",
+        queue: "queue", store: "store_kib", answer: "answer_kib", message: "message_kib",
     })
 }
 
@@ -168,7 +168,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     }
     let network = differing!(Network, network, &after.network, {
         ping_interval: "ping_interval_ms", ping_timeout: "ping_timeout_ms", register_deadline: "register_deadline_ms",
-        max_frame: "max_frame_kib", max_unregistered_frame: "max_unregistered_frame_kib", max_connections: "max_connections",
+        max_frame: "max_frame_kib", max_unregistered_frame: "max_unregistered_frame_kib", info: "info_kib", max_joined: "max_joined", max_connections: "max_connections",
         outbox: "outbox", pending: "pending", request_deadline: "request_deadline_ms", allowed_hosts: "allowed_hosts",
     });
     say("[network]", network, NewMaster);

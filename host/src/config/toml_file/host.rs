@@ -12,6 +12,9 @@ use crate::config::words::{ready_word, restart_word};
 use crate::supervise::kept_output;
 use crate::wire::COMMANDS;
 
+/// The servers that may join without being named, where the configuration does not say it and names fewer.
+pub const MAX_JOINED: usize = 1024;
+
 /// `[network]`.
 pub(super) fn network(mut table: Table<'_>) -> Network {
     let default = Network::default();
@@ -21,6 +24,8 @@ pub(super) fn network(mut table: Table<'_>) -> Network {
         register_deadline: table.millis("register_deadline_ms", default.register_deadline, 100..=600_000),
         max_frame: table.size("max_frame_kib", default.max_frame, KIB, 16..=1024 * 1024),
         max_unregistered_frame: table.size("max_unregistered_frame_kib", default.max_unregistered_frame, KIB, 1..=1024),
+        info: table.size("info_kib", default.info, KIB, 1..=1024),
+        max_joined: table.get("max_joined").is_some().then(|| table.size("max_joined", MAX_JOINED, 1, 0..=1_000_000)),
         max_connections: table.size("max_connections", default.max_connections, 1, 1..=1_000_000),
         outbox: table.size("outbox", default.outbox, 1, 16..=1_000_000),
         pending: table.size("pending", default.pending, 1, 1..=1_000_000),

@@ -4,6 +4,8 @@ mod auth;
 mod host;
 mod modules;
 
+pub use host::MAX_JOINED;
+
 use std::path::{Path, PathBuf};
 
 use super::reader::{File, Table, did_you_mean};

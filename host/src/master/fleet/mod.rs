@@ -29,6 +29,7 @@ use crate::fleet::job::{Jobs, Kind, Limits, Request};
 use crate::fleet::{Due, Fleet, ServerRecord, Wanted};
 use crate::journal::Journal;
 use crate::plugin::capability::Process;
+use crate::util::lasting;
 
 pub use process::feed;
 pub use store::Kept;
@@ -77,9 +78,14 @@ impl MasterFleet {
 
     /// Follows what happens, until the master ends.
     pub fn follow(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let follower =
-            follow::Follower::new(self.fleet.clone(), self.members.clone(), self.starter.clone(), self.own.clone());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follower.run()));
+        let (fleet, members) = (self.fleet.clone(), self.members.clone());
+        let (starter, own) = (self.starter.clone(), self.own.clone());
+        let follower = move || follow::Follower::new(fleet.clone(), members.clone(), starter.clone(), own.clone());
+        // The first one is made here, because what happens from now on must not be missed.
+        let first = parking_lot::Mutex::new(Some(follower()));
+        let following =
+            lasting::lasting("what follows the members", move || first.lock().take().unwrap_or_else(&follower).run());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(following));
     }
 
     /// Starts all servers that are to be started here, as one job, and keeps all servers as they are wanted from then on.
@@ -95,6 +101,8 @@ impl MasterFleet {
         {
             tracing::error!(%failure, "the servers are not started");
         }
-        tasks.spawn(stop.clone().run_until_cancelled_owned(drive::drive(self.jobs.clone())));
+        let jobs = self.jobs.clone();
+        let driving = lasting::lasting("what keeps servers as they are wanted", move || drive::drive(jobs.clone()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(driving));
     }
 }

@@ -35,6 +35,8 @@ pub struct Member {
     pub(super) retained: bool,
     /// Whether the server runs.
     pub(super) present: bool,
+    /// Whether the configuration names the server, or it was added.
+    pub(super) named: bool,
 }
 
 /// Why a peer cannot become a member.
@@ -49,6 +51,48 @@ pub enum JoinError {
     /// The id belongs to servers of another type.
     #[error("a server of this id and of type `{0}` is registered already")]
     Type(String),
+    /// It says too much of its server, and the others would be told all of it.
+    #[error(
+        "what it says of its server has {bytes} bytes, at most {limit} are taken {} (`[network] info_kib`)",
+        if *named { "from each" } else { "from one that the configuration does not name" }
+    )]
+    Info {
+        /// What it says.
+        bytes: usize,
+        /// What it may say.
+        limit: usize,
+        /// Whether the configuration names the server.
+        named: bool,
+    },
+    /// There are too many servers already that the configuration does not name.
+    #[error(
+        "{0} servers have joined that the configuration does not name, and there is no room for more (`[network] max_joined`)"
+    )]
+    Joined(usize),
+    /// The table is full.
+    #[error(
+        "the server table has {bytes} of the {limit} bytes that such servers may fill (it grows with the configured servers and `[network] max_joined`)"
+    )]
+    Full {
+        /// What is there.
+        bytes: usize,
+        /// What may be there.
+        limit: usize,
+    },
+}
+
+impl JoinError {
+    /// Its name in metrics.
+    pub(in crate::master) fn label(&self) -> &'static str {
+        match self {
+            JoinError::ClientId => "client-id",
+            JoinError::Slaves => "slaves",
+            JoinError::Type(_) => "type",
+            JoinError::Info { .. } => "info",
+            JoinError::Joined(_) => "joined",
+            JoinError::Full { .. } => "full",
+        }
+    }
 }
 
 /// Monitors that may stand behind the primary of one id.
@@ -97,12 +141,19 @@ impl Member {
             lost: false,
             retained: false,
             present: true,
+            named: false,
         }
     }
 
     /// The same monitor, which has said what its server does.
     pub fn doing(self, phase: Option<Phase>) -> Self {
         Member { phase: phase.map(Arc::new), ..self }
+    }
+
+    /// What it says of its server and of itself, bytes.
+    pub(super) fn size(&self) -> usize {
+        // As JSON: each name has quotes and a comma.
+        self.text.get().len() + self.capabilities.0.iter().map(|name| name.len() + 3).sum::<usize>()
     }
 
     /// The same monitor with a server that does not run yet.

@@ -5,6 +5,7 @@
 //! monitor whose connection was lost keeps its place for a while, so that a short break changes nothing. It keeps the place for longer if a large part
 //! of the fleet is lost at once (`loss`). A monitor whose server does not run is connected and can be asked, but is not in the table.
 
+mod bounds;
 mod loss;
 mod member;
 mod query;
@@ -24,6 +25,7 @@ use crate::journal::{Event, Journal, kind};
 use crate::transport::Peer;
 use crate::wire::{Info, Phase, raw};
 
+pub use bounds::{IsNamed, TableBounds};
 pub use loss::MassLoss;
 pub use member::{JoinError, Member};
 use member::{first, place, primary};
@@ -53,6 +55,8 @@ pub struct Members {
     grace: Duration,
     mass_loss: MassLoss,
     journal: Journal,
+    bounds: TableBounds,
+    is_named: IsNamed,
 }
 
 #[derive(Default)]
@@ -63,6 +67,8 @@ struct MemberTable {
     /// Connections of clients by the id they chose.
     clients: HashMap<String, Client>,
     losses: loss::Losses,
+    /// What all of `servers` have.
+    fill: bounds::Fill,
     /// How servers have left since that was last taken, by id; absent where nobody takes it.
     departures: Option<Departures>,
 }
@@ -83,7 +89,13 @@ impl Members {
         // Random, so that a monitor tells the table of this process from that of an earlier one.
         let epoch = format!("{:016x}", rand::random::<u64>());
         let (changed, phases) = (watch::Sender::new(0), watch::Sender::new(0));
-        Members { table: Mutex::default(), changed, phases, epoch, grace, mass_loss, journal }
+        let (bounds, is_named): (_, IsNamed) = (TableBounds::default(), Arc::new(|_| true));
+        Members { table: Mutex::default(), changed, phases, epoch, grace, mass_loss, journal, bounds, is_named }
+    }
+
+    /// The same with other bounds; `is_named` says which servers the configuration names or were added.
+    pub fn bounded(self, bounds: TableBounds, is_named: IsNamed) -> Self {
+        Members { bounds, is_named, ..self }
     }
 
     /// The word that tells this process's table from that of another process.
@@ -96,17 +108,44 @@ impl Members {
     /// # Errors
     /// As [`Members::join`].
     pub fn admits(&self, member: &Member) -> Result<(), JoinError> {
+        // Asked before the table is locked, because the answer takes locks of others.
+        let member = Member { named: (self.is_named)(&member.id), ..member.clone() };
+        let longest_lost = {
+            let table = self.table.lock();
+            table.servers.get(&member.id).map_or(Ok(()), |members| place(members, &member).map(drop))?;
+            match table.has_room(self.bounds, &member) {
+                // One that is lost gives way.
+                Err(refusal @ (JoinError::Joined(_) | JoinError::Full { .. })) => {
+                    table.longest_lost().ok_or(refusal)?
+                }
+                outcome => return outcome,
+            }
+        };
+        self.change(&longest_lost, LOST, Vec::clear);
+        self.table.lock().has_room(self.bounds, &member)
+    }
+
+    /// Whether a monitor that is registered may say that of its server now.
+    ///
+    /// # Errors
+    /// As [`Members::join`].
+    pub fn admits_info(&self, id: &str, connection: u64, info: &Info) -> Result<(), JoinError> {
         let table = self.table.lock();
-        table.servers.get(&member.id).map_or(Ok(()), |members| place(members, member).map(drop))
+        let known = table.servers.get(id).and_then(|members| members.iter().find(|m| m.connection() == connection));
+        let Some(known) = known else { return Ok(()) };
+        let new = Member { text: raw(info).into(), ..known.clone() };
+        table.has_room(self.bounds, &new)
     }
 
     /// Lets a monitor in. If a monitor of the same id, host and port is there, the new one takes its place and the old connection is cut. A monitor at
     /// another address under a taken id becomes a slave.
     ///
     /// # Errors
-    /// [`JoinError::Slaves`], [`JoinError::Type`].
+    /// [`JoinError`].
     pub fn join(&self, member: Member) -> Result<(), JoinError> {
+        self.admits(&member)?;
         let id = member.id.clone();
+        let member = Member { named: (self.is_named)(&id), ..member };
         let old = self.change(&id, GONE, |members| match place(members, &member)? {
             Some(place) => {
                 let old = std::mem::replace(&mut members[place], member);
@@ -197,7 +236,13 @@ impl Members {
         let members = table.servers.entry(id.to_owned()).or_default();
         let told = |members: &[Member]| first(members).and_then(|member| member.phase.clone());
         let (before, said, connected) = (seen(members), told(members), !members.is_empty());
+        let filled = bounds::Fill::of(members);
+        let named = members.first().is_none_or(|member| member.named);
         let outcome = change(members);
+        table.fill.change(filled, bounds::Fill::of(members));
+        let named = named && members.first().is_none_or(|member| member.named);
+        // Ids that come and go without end must not push all other events out.
+        let record = |event: Event| if named { self.journal.record(event) } else { self.journal.record_some(event) };
         if seen(members) != before {
             table.rev += 1;
             match members.iter_mut().find(|member| member.present) {
@@ -208,11 +253,11 @@ impl Members {
                     tracing::info!(server = %id, pid, %address, "{what}");
                     let process = pid.map_or_else(String::new, |pid| format!(", process {pid}"));
                     let message = format!("{what}: {}{process}", address.trim_end_matches(':'));
-                    self.journal.record(Event::new(kind::JOIN, message).server(id));
+                    record(Event::new(kind::JOIN, message).server(id));
                 }
                 None => {
                     tracing::info!(server = %id, why = gone, "left");
-                    self.journal.record(Event::new(kind::LEAVE, format!("left: {gone}")).server(id));
+                    record(Event::new(kind::LEAVE, format!("left: {gone}")).server(id));
                 }
             }
             self.changed.send_replace(table.rev);

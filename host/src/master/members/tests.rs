@@ -296,3 +296,40 @@ async fn what_a_server_does_is_what_its_first_monitor_said_last() {
     members.does("s", one, starting);
     assert_eq!(members.phases().len(), 0, "a connection that is over says nothing");
 }
+
+#[tokio::test]
+async fn what_one_id_says_and_how_many_there_are_is_bounded() {
+    let bounds = TableBounds { info: 400, joined: 3, bytes: 1200 };
+    let members = Members::new(Duration::from_secs(60), MassLoss::default(), Journal::new(100));
+    let members = Arc::new(members.bounded(bounds, Arc::new(|id| id.starts_with("named"))));
+    let saying = |id: &str, bytes: usize| {
+        let (peer, _outbox) = Peer::new(Transport::SocketIo, None, 8, usize::MAX);
+        let info = serde_json::from_value(serde_json::json!({ "port": id, "fat": "x".repeat(bytes) })).unwrap();
+        let exchange = Exchange::new(peer, Topic::Monitor, 4);
+        Member::new(id.into(), "t".into(), info, exchange, Capabilities::default(), false)
+    };
+    let refused = |member: Member| members.join(member).unwrap_err();
+    assert!(matches!(refused(saying("named-1", 400)), JoinError::Info { limit: 400, named: true, .. }));
+    assert!(matches!(refused(saying("joined-1", 100)), JoinError::Info { limit: 100, named: false, .. }));
+    let said = refused(saying("joined-1", 100)).to_string();
+    assert!(said.contains("info_kib") && said.contains("does not name"), "{said}");
+    let lost = saying("joined-1", 10);
+    let connection = lost.connection();
+    members.join(lost).unwrap();
+    for id in ["joined-2", "joined-3"] {
+        members.join(saying(id, 10)).unwrap();
+    }
+    assert_eq!(refused(saying("joined-4", 10)), JoinError::Joined(3));
+    // The one whose connection is lost gives way, and one that is named needs no such room.
+    members.leave("joined-1", connection, true);
+    members.join(saying("joined-4", 10)).unwrap();
+    assert!(!members.snapshot().servers.contains_key("joined-1"));
+    members.join(saying("named-1", 350)).unwrap();
+    members.join(saying("named-2", 350)).unwrap();
+    assert!(matches!(refused(saying("named-3", 350)), JoinError::Full { limit: 1200, .. }));
+    // In the place of one that is there it need only fit with the others.
+    members.join(saying("named-2", 355)).unwrap();
+    let connection = members.first("named-2").unwrap().connection();
+    members.leave("named-2", connection, false);
+    members.join(saying("named-3", 350)).unwrap();
+}

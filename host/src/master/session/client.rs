@@ -24,14 +24,14 @@ impl Connection {
             Err(error) => self.malformed(error),
             Ok(Message::Request { id, module, body, depth: _, trace }) => {
                 let inbound = Inbound { trace, ..peer.says(Handler::Client, &module, body) };
-                self.ask(inbound, Box::new(peer.exchange.reply(Some(id), ack)));
+                self.ask(inbound, Reply::new(peer.exchange.reply(Some(id), ack)));
             }
             Ok(Message::Notify { module, body }) => {
                 let wants_answer = ack.is_some();
                 let inbound = Inbound { wants_answer, ..peer.says(Handler::Client, &module, body) };
                 let reply: Reply = match wants_answer {
-                    true => Box::new(peer.exchange.reply(None, ack)),
-                    false => Box::new(unanswered(module.to_string(), peer.id.clone())),
+                    true => Reply::new(peer.exchange.reply(None, ack)),
+                    false => Reply::new(unanswered(module.to_string(), peer.id.clone())),
                 };
                 self.ask(inbound, reply);
             }
@@ -44,10 +44,10 @@ impl Connection {
                 };
                 let asked = Logged::new(&self.master, record, module);
                 let order = Order { command: &command, module, body, caller: &peer.caller };
-                let reply = asked.before(Box::new(peer.exchange.reply(id, ack)));
+                let reply = asked.before(Reply::new(peer.exchange.reply(id, ack)));
                 match self.begin_request(body) {
                     Ok(call) => self.master.command(order, &self.waiting, &self.over, giving_back(call, reply)),
-                    Err(failure) => reply(Err(failure)),
+                    Err(failure) => reply.send(Err(failure)),
                 }
             }
             Ok(Message::Response { .. }) => {
@@ -75,7 +75,7 @@ impl Connection {
             Err(failure) => {
                 // What it asks is not looked at, because there is no room for it.
                 let record = Record { module: Some(shown(module)), ..Record::new(kind, caller) };
-                return Logged::new(&self.master, record, Some(module)).before(reply)(Err(failure));
+                return Logged::new(&self.master, record, Some(module)).before(reply).send(Err(failure));
             }
         };
         let admitted = self.master.console.admit(inbound);
@@ -105,14 +105,14 @@ impl Logged {
 
     /// Writes down the outcome, before it goes to `reply`.
     fn before(self, reply: Reply) -> Reply {
-        Box::new(move |outcome| {
+        Reply::new(move |outcome| {
             let Logged { master, record, module, came } = self;
             let failure = outcome.as_ref().err();
             note_refusal(&master, &record.caller, module, failure);
             // Only the code of a failure is logged, because its sentence may repeat parts of the message.
             let failure = failure.map(|failure| failure.code.clone());
             master.options.admin_log.take(Record { failure, took: came.elapsed(), ..record });
-            reply(outcome);
+            reply.send(outcome);
         })
     }
 }

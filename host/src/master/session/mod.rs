@@ -270,8 +270,8 @@ fn length(body: Option<&RawValue>) -> usize {
 
 /// A reply with which a message's place is given back.
 fn giving_back(call: budget::Call, reply: Reply) -> Reply {
-    Box::new(move |outcome| {
-        reply(outcome);
+    Reply::new(move |outcome| {
+        reply.send(outcome);
         drop(call);
     })
 }

@@ -11,9 +11,6 @@ use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::wire::{Message, Phase, Register, Registered, Topic};
 
-/// The most that a registered monitor may say of its server, bytes. It is bounded because all others are told of it.
-const MAX_INFO: usize = 64 << 10;
-
 impl Connection {
     /// A message of a monitor's.
     pub(super) fn monitor(&self, peer: &Registration, payload: &RawValue) {
@@ -22,17 +19,17 @@ impl Connection {
             Ok(Message::Response { id, outcome }) => peer.exchange.complete(id, outcome),
             Ok(Message::Request { id, module, body, depth, trace }) => {
                 let inbound = Inbound { depth, trace, ..peer.says(Handler::Master, &module, body) };
-                let reply: Reply = Box::new(peer.exchange.reply(Some(id), None));
+                let reply = Reply::new(peer.exchange.reply(Some(id), None));
                 match self.begin_request(body) {
                     Ok(call) => self.master.console.dispatch(inbound, giving_back(call, reply)),
-                    Err(failure) => reply(Err(failure)),
+                    Err(failure) => reply.send(Err(failure)),
                 }
             }
             Ok(Message::Notify { module, body }) => {
                 let inbound = Inbound { wants_answer: false, ..peer.says(Handler::Master, &module, body) };
                 let Some(call) = self.begin_notify(body) else { return };
                 let reply = unanswered(module.to_string(), peer.id.clone());
-                self.master.console.dispatch(inbound, giving_back(call, Box::new(reply)));
+                self.master.console.dispatch(inbound, giving_back(call, Reply::new(reply)));
             }
             Ok(Message::Command { .. }) => {
                 tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")
@@ -42,13 +39,14 @@ impl Connection {
 
     /// A monitor that is registered says that its server runs again. Its id and type stay those that it registered with.
     pub(super) fn present(&self, peer: &Registration, payload: &RawValue) {
-        if payload.get().len() > MAX_INFO {
-            return self.malformed(format!("what it says of its server has more than {MAX_INFO} bytes"));
-        }
         match serde_json::from_str::<Register>(payload.get()) {
             Ok(register) => {
                 let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
                 let info = described(register.info, &peer.id, server_type, register.pid);
+                if let Err(refusal) = self.master.members.admits_info(&peer.id, self.peer.id(), &info) {
+                    metrics::counter!("pomelo_joins_refused_total", "why" => refusal.label()).increment(1);
+                    return self.malformed(refusal);
+                }
                 self.answer(Topic::Reconnect, None, &Registered::ok(self.master.console.disabled()));
                 self.master.members.present(
                     &peer.id,

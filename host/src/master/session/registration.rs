@@ -206,7 +206,10 @@ impl Connection {
         let mut state = self.state.lock();
         let _commands = self.master.commands.lock();
         // Under the lock no other monitor joins: what is admitted here is let in below.
-        self.master.members.admits(&member).map_err(|refusal| refusal.to_string())?;
+        self.master.members.admits(&member).map_err(|refusal| {
+            metrics::counter!("pomelo_joins_refused_total", "why" => refusal.label()).increment(1);
+            refusal.to_string()
+        })?;
         self.enter(&mut state, registration)?;
         // Monitors of others read files that may have been edited since. They were told when the files were applied, or have read them at their start.
         let files_differ =

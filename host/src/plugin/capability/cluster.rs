@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::unavailable::not_available;
 use crate::failure::{Failure, code};
+use crate::plugin::AnswerBounds;
 use crate::plugin::bindings::pomelo::admin::{cluster::Host, types};
 use crate::plugin::instance_state::InstanceState;
 
@@ -23,7 +24,7 @@ pub trait Cluster: Send + Sync + 'static {
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     fn configured(&self) -> Vec<String>;
     /// Asks all servers that the targets name. `depth` says how many calls the requests are nested in. The answers are one pair for each server,
-    /// and one for each target that names no server.
+    /// and one for each target that names no server. Answers that are out of bounds are failures of their servers.
     fn request_many(
         &self,
         targets: Targets,
@@ -31,6 +32,7 @@ pub trait Cluster: Send + Sync + 'static {
         msg: Arc<RawValue>,
         depth: u8,
         deadline: Instant,
+        bounds: AnswerBounds,
     ) -> BoxFuture<'_, Answers>;
     /// Sends requests whose answers are collected, and whose failures are logged, in the background.
     fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure>;
@@ -48,6 +50,26 @@ impl InstanceState {
         self.may_address("cluster", module)?;
         Ok(cluster)
     }
+}
+
+impl InstanceState {
+    async fn ask(
+        &mut self,
+        targets: Targets,
+        module: String,
+        msg: String,
+        deadline_ms: u32,
+        bounds: AnswerBounds,
+    ) -> Result<Answers, Failure> {
+        let cluster = self.cluster(&module)?;
+        let msg = self.json(msg)?.into();
+        let (depth, deadline) = self.nested(milliseconds(deadline_ms))?;
+        Ok(self.wait(cluster.request_many(targets, module, msg, depth, deadline, bounds)).await)
+    }
+}
+
+fn text(answer: Box<RawValue>) -> String {
+    String::from(Box::<str>::from(answer))
 }
 
 fn milliseconds(deadline: u32) -> Duration {
@@ -72,9 +94,9 @@ impl Host for InstanceState {
         msg: String,
         deadline_ms: u32,
     ) -> Result<String, types::Failure> {
-        let mut answers = self.request_many(vec![target.clone()], module, msg, deadline_ms).await?;
+        let mut answers = self.ask(vec![target.clone()], module, msg, deadline_ms, self.answer_bounds[0]).await?;
         match (answers.pop(), answers.is_empty()) {
-            (Some((_, answer)), true) => answer,
+            (Some((_, answer)), true) => Ok(text(answer?)),
             (Some(_), false) => {
                 let message = format!("`{target}` names {} servers: use request-many", answers.len() + 1);
                 Err(Failure::new(code::BAD_MESSAGE, message).into())
@@ -90,11 +112,7 @@ impl Host for InstanceState {
         msg: String,
         deadline_ms: u32,
     ) -> Result<Vec<(String, Result<String, types::Failure>)>, types::Failure> {
-        let cluster = self.cluster(&module)?;
-        let msg = self.json(msg)?.into();
-        let (depth, deadline) = self.nested(milliseconds(deadline_ms))?;
-        let answers = self.wait(cluster.request_many(targets, module, msg, depth, deadline)).await;
-        let text = |answer: Box<RawValue>| String::from(Box::<str>::from(answer));
+        let answers = self.ask(targets, module, msg, deadline_ms, self.answer_bounds[1]).await?;
         Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(text).map_err(Into::into))).collect())
     }
 

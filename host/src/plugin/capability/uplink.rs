@@ -8,18 +8,20 @@ use serde_json::value::RawValue;
 
 use super::unavailable::not_available;
 use crate::failure::Failure;
+use crate::plugin::AnswerBounds;
 use crate::plugin::bindings::pomelo::admin::{types, uplink::Host};
 use crate::plugin::instance_state::InstanceState;
 
 /// What the interface `uplink` acts on.
 pub trait Uplink: Send + Sync + 'static {
-    /// Asks the master; `depth` says how many calls this one is nested in.
+    /// Asks the master; `depth` says how many calls this one is nested in. An answer that is out of bounds is a failure.
     fn request(
         &self,
         module: String,
         msg: Box<RawValue>,
         depth: u8,
         deadline: Instant,
+        bounds: AnswerBounds,
     ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>>;
     /// Sends a message that is not answered.
     fn notify(&self, module: String, msg: Box<RawValue>) -> Result<(), Failure>;
@@ -39,7 +41,8 @@ impl Host for InstanceState {
         let uplink = self.uplink(&module)?;
         let msg = self.json(msg)?;
         let (depth, deadline) = self.nested(Duration::from_millis(deadline_ms.into()))?;
-        let answer = self.wait(uplink.request(module, msg, depth, deadline)).await?;
+        let bounds = self.answer_bounds[0];
+        let answer = self.wait(uplink.request(module, msg, depth, deadline, bounds)).await?;
         Ok(Box::<str>::from(answer).into())
     }
 

@@ -141,6 +141,7 @@ impl Cluster {
             pending: 4096,
             tell_deadline: Duration::from_secs(10),
             grace: Duration::from_millis(100),
+            table: Default::default(),
             mass_loss: master::MassLoss::default(),
             journal: Journal::new(1000),
             observe: pomelo_host::observe::Options::default(),

@@ -106,7 +106,7 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, name: &str, args: &Value) -> Result<T, Failure> {
-        let waiting = self.pending.wait()?;
+        let waiting = self.pending.wait(usize::MAX)?;
         if !self.outbox.send(message::call(waiting.id, name, &raw(args))) {
             return Err(Failure::new(code::DISCONNECTED, "the control socket is closed"));
         }

@@ -58,7 +58,7 @@ impl Session {
 
     /// Calls a function of the program's. When this returns, the call is in the outbox.
     pub(super) fn call(&self, name: &str, args: &RawValue, deadline: Duration) -> BoxFuture<'static, Answer> {
-        let waiting = match self.0.pending.wait() {
+        let waiting = match self.0.pending.wait(usize::MAX) {
             Ok(waiting) => waiting,
             Err(failure) => return ready(Err(failure)).boxed(),
         };

@@ -1,0 +1,229 @@
+//! Tests of the master's side with many servers, and with ids that come and go.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pomelo_sdk::{Failure, Result};
+use serde_json::json;
+
+use crate::master::{self, Host, MOST_AWAY, Member};
+use crate::protocol::{Answer, Batch, Event, Info, Order, Request, Table};
+
+/// The limits that the module wants, bytes.
+const STORE: usize = 1 << 20;
+const MESSAGE: usize = 4 << 20;
+
+/// A master's host.
+struct Crowd {
+    table: RefCell<BTreeMap<String, Info>>,
+    rev: Cell<u64>,
+    members: RefCell<BTreeMap<String, Member>>,
+    texts: RefCell<BTreeMap<String, String>>,
+    configured: Vec<String>,
+    store: usize,
+    /// Bytes that the store has, as the host counts them.
+    stored: Cell<usize>,
+    /// The largest order, bytes, and how often each server was told something.
+    largest: Cell<usize>,
+    told: RefCell<BTreeMap<String, usize>>,
+}
+
+fn cost(key: &str, member: &Member) -> usize {
+    key.len() + serde_json::to_string(member).unwrap().len() + 64
+}
+
+/// What a real server says of itself: about 200 bytes.
+fn info(id: &str) -> Info {
+    let info = json!({
+        "id": id, "serverType": "connector", "host": "10.11.12.13", "port": 4050, "clientHost": "203.0.113.17", "clientPort": 3010,
+        "frontend": "true", "args": "--max-old-space-size=1024", "pid": 1_234_567,
+    });
+    serde_json::value::to_raw_value(&info).unwrap()
+}
+
+impl Crowd {
+    fn new(configured: &[&str], store: usize) -> Self {
+        Crowd {
+            table: RefCell::default(),
+            rev: Cell::new(0),
+            members: RefCell::default(),
+            texts: RefCell::default(),
+            configured: configured.iter().map(|id| (*id).to_owned()).collect(),
+            store,
+            stored: Cell::new(0),
+            largest: Cell::new(0),
+            told: RefCell::default(),
+        }
+    }
+
+    fn batch(&self, events: Vec<Event>) -> Batch {
+        let since = self.rev.get();
+        self.rev.set(since + events.len() as u64);
+        Batch { since, rev: self.rev.get(), epoch: "e".into(), events }
+    }
+
+    fn joins(&self, id: &str) -> Event {
+        self.table.borrow_mut().insert(id.into(), info(id));
+        Event { event: "register".into(), id: id.into(), server: Some(info(id)), capabilities: Vec::new() }
+    }
+
+    fn leaves(&self, id: &str) -> Event {
+        self.table.borrow_mut().remove(id);
+        Event { event: "disconnect".into(), id: id.into(), server: None, capabilities: Vec::new() }
+    }
+
+    fn asks(&self, id: &str, action: &str) -> Result<Answer> {
+        master::handle(self, id, &Request::new(action, id.into()).at(None))
+    }
+
+    fn away(&self) -> usize {
+        let members = self.members.borrow();
+        let away = members.keys().filter(|key| !self.table.borrow().contains_key(key.strip_prefix("member:").unwrap()));
+        away.count()
+    }
+}
+
+impl Host for Crowd {
+    fn id(&self) -> String {
+        "master".into()
+    }
+
+    fn table(&self) -> Result<Table> {
+        let table = json!({ "rev": self.rev.get(), "epoch": "e", "servers": *self.table.borrow() }).to_string();
+        Ok(serde_json::from_str(&table)?)
+    }
+
+    fn configured(&self) -> Result<Vec<String>> {
+        Ok(self.configured.clone())
+    }
+
+    fn tell(&self, ids: &[&str], order: &Order) -> Result {
+        let bytes = serde_json::to_string(order)?.len();
+        self.largest.set(self.largest.get().max(bytes));
+        for id in ids {
+            *self.told.borrow_mut().entry((*id).to_owned()).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.rev.get())
+    }
+
+    fn members(&self, _: &str) -> Result<Vec<(String, Member)>> {
+        Ok(self.members.borrow().iter().map(|(key, member)| (key.clone(), member.clone())).collect())
+    }
+
+    fn member(&self, key: &str) -> Result<Option<Member>> {
+        Ok(self.members.borrow().get(key).cloned())
+    }
+
+    fn set_member(&self, key: &str, member: &Member) -> Result {
+        let mut members = self.members.borrow_mut();
+        let before = members.get(key).map_or(0, |before| cost(key, before));
+        let after = self.stored.get() - before + cost(key, member);
+        if after > self.store {
+            return Err(Failure::new("store-full", "The module's store is full."));
+        }
+        self.stored.set(after);
+        members.insert(key.into(), member.clone());
+        Ok(())
+    }
+
+    fn delete(&self, key: &str) {
+        if let Some(before) = self.members.borrow_mut().remove(key) {
+            self.stored.set(self.stored.get() - cost(key, &before));
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.texts.borrow().get(key).cloned()
+    }
+
+    fn set_text(&self, key: &str, text: &str) -> Result {
+        self.texts.borrow_mut().insert(key.into(), text.into());
+        Ok(())
+    }
+}
+
+/// Ids of the longest form.
+fn passing(number: usize) -> String {
+    format!("{number:0>128}")
+}
+
+#[test]
+fn ids_that_come_and_go_leave_room_for_new_servers() {
+    let crowd = Crowd::new(&["chat-1"], STORE);
+    let arrives = crowd.joins("chat-1");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    crowd.asks("chat-1", "subscribe").unwrap();
+    crowd.asks("chat-1", "record").unwrap();
+    let leaves = crowd.leaves("chat-1");
+    master::changed(&crowd, crowd.batch(vec![leaves])).unwrap();
+    for first in (0..6000).step_by(100) {
+        let ids: Vec<_> = (first..first + 100).map(passing).collect();
+        let joined = ids.iter().map(|id| crowd.joins(id)).collect();
+        master::changed(&crowd, crowd.batch(joined)).unwrap();
+        for id in &ids {
+            crowd.asks(id, "subscribe").unwrap();
+            crowd.asks(id, "record").unwrap();
+        }
+        let left = ids.iter().map(|id| crowd.leaves(id)).collect();
+        master::changed(&crowd, crowd.batch(left)).unwrap();
+        assert!(crowd.away() <= MOST_AWAY, "{}", crowd.away());
+    }
+    assert!(crowd.member("member:chat-1").unwrap().is_some(), "one that is configured is remembered before others");
+    let arrives = crowd.joins("new");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    crowd.asks("new", "subscribe").unwrap();
+    let arrives = crowd.joins("newer");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    assert!(crowd.told.borrow()["new"] >= 1, "it is told of changes");
+}
+
+#[test]
+fn monitors_whose_servers_never_run_are_forgotten_too() {
+    let crowd = Crowd::new(&[], STORE);
+    for number in 0..6000 {
+        // It is connected and not in the table: no event ever says that it has gone.
+        crowd.asks(&passing(number), "record").unwrap();
+    }
+    let arrives = crowd.joins("new");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    crowd.asks("new", "subscribe").unwrap();
+    assert!(crowd.away() <= MOST_AWAY);
+}
+
+#[test]
+fn a_store_that_is_full_gives_up_those_that_are_away() {
+    // Room for about twenty.
+    let crowd = Crowd::new(&[], 4 << 10);
+    for number in 0..100 {
+        crowd.asks(&format!("s-{number}"), "record").unwrap();
+    }
+    let arrives = crowd.joins("new");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    crowd.asks("new", "subscribe").unwrap();
+    assert!(crowd.member("member:new").unwrap().is_some());
+}
+
+/// The host gives the module ten times the limits where ten times as many servers are expected.
+#[test]
+fn ten_thousand_servers_fit_into_what_the_module_is_given() {
+    let crowd = Crowd::new(&[], 5 * STORE);
+    let ids: Vec<_> = (0..10_000).map(|number| format!("connector-server-{number}")).collect();
+    // As the host tells many at once: in parts.
+    for part in ids.chunks(1000) {
+        let joined = part.iter().map(|id| crowd.joins(id)).collect();
+        master::changed(&crowd, crowd.batch(joined)).unwrap();
+    }
+    for id in &ids[..500] {
+        crowd.asks(id, "subscribe").unwrap();
+    }
+    let answer = serde_json::to_string(&crowd.asks(&ids[9_999], "subscribe").unwrap()).unwrap();
+    assert!((2_000_000..5 * MESSAGE).contains(&answer.len()), "the whole table has {} bytes", answer.len());
+    let leaves = ids[9_000..].iter().map(|id| crowd.leaves(id)).collect();
+    master::changed(&crowd, crowd.batch(leaves)).unwrap();
+    assert!(crowd.largest.get() < MESSAGE / 4, "the largest change has {} bytes", crowd.largest.get());
+}
