@@ -11,6 +11,7 @@ use super::members::Members;
 use crate::exchange::Sent;
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Answers, Cluster, Targets};
+use crate::util::line_budget;
 
 /// Sends the requests of modules to the monitors.
 pub struct MasterCluster {
@@ -113,7 +114,9 @@ impl Cluster for MasterCluster {
                     {
                         tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
                     }
-                    Err(failure) => tracing::warn!(server = %id, %module, %failure, "a server could not be told"),
+                    Err(failure) => line_budget::caused(&id, || {
+                        tracing::warn!(server = %id, %module, %failure, "a server could not be told");
+                    }),
                 }
             }
             telling.fetch_sub(1, Ordering::AcqRel);

@@ -6,6 +6,7 @@
 #[path = "../../support/processes/mod.rs"]
 mod support;
 mod target;
+mod words;
 
 use target::Target;
 
