@@ -98,7 +98,7 @@ impl Config {
             }),
         };
         for part in first.as_ref().map_or_else(|_| Vec::new(), |first| programs(&first.inherited)) {
-            let Some(value) = info.get(&part) else { continue };
+            let Some(value) = info.get(&part).filter(|_| !PLACEHOLDERS.contains(&part.as_str())) else { continue };
             if !OF_PATHS.contains(&part.as_str()) {
                 wrong.push(format!("`{part}` decides which program is run, and is for the configuration alone"));
             } else if value.as_str().is_some_and(|text| text.contains('/')) {
