@@ -84,6 +84,7 @@ fn calls(criterion: &mut Criterion) {
             let call = Call {
                 context: context.clone(),
                 caller: caller.clone(),
+                operations: None,
                 msg: Some(question.clone()),
                 wants_answer: true,
                 depth: 0,

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::util::visible::escaped_lines;
+
 /// A failure that a caller may see: a code for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -133,7 +135,13 @@ impl Failure {
 
     /// A failure of the given code.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Failure { code: code.into(), message: message.into() }
+        let message = message.into();
+        // It may repeat what a peer has said, and stands in logs, on terminals and on pages.
+        let message = match escaped_lines(&message) {
+            Cow::Borrowed(_) => message,
+            Cow::Owned(shown) => shown,
+        };
+        Failure { code: code.into(), message }
     }
 }
 

@@ -133,6 +133,11 @@ impl Agent {
         serde_json::from_str::<Levelled>(&agent::caller()).unwrap_or_default().level
     }
 
+    /// Whether the caller may ask this module for another operation than the one that it asks for. What is for those alone can so be left out of an answer.
+    pub fn permits(&self, operation: &str) -> bool {
+        agent::permits(operation)
+    }
+
     /// Whether the caller waits for the answer: false for a notify, a timer, an event.
     pub fn wants_answer(&self) -> bool {
         agent::wants_answer()

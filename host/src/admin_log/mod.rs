@@ -3,15 +3,20 @@
 //! Requests never wait for the disk: records go through a bounded queue to a thread of its own. If the disk cannot keep up, or fails, records are counted
 //! instead of kept. The next line that can be written says how many are missing, because an audit trail must have no silent gaps. Strangers can cause
 //! refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest out; the others are counted in the same way.
+//!
+//! What was changed and what was refused must not be pushed out by what somebody looked at. So looks stand in a file of their own beside the other
+//! ([`Options::looks`]), and whatever a user can cause without end is folded (`fold`) before it takes a place in the queue.
 //! Bodies, passwords and tokens are never part of a record. This part knows no socket and no module.
 
+mod fold;
 mod record;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,20 +24,23 @@ use parking_lot::Mutex;
 
 use crate::util::TokenBucket;
 use crate::util::rotating::{Overflow, Rotating};
+use fold::{Folds, Written};
 
 pub use record::{Kind, Record};
 
 /// Refused registrations that are kept if they come all at once.
 const REFUSALS: u32 = 128;
-/// The time after which one more is kept. With about a kilobyte a line, the default files hold more than a day of them.
-const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+/// The time after which one more is kept. With about a kilobyte a line, the default files hold more than two weeks of them.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
+/// How often folded records are looked through for those that are to be told.
+const LOOKED_THROUGH: Duration = Duration::from_secs(1);
 
 /// Where the admin log is written, and how much of it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The file. Its directory is made if it is missing. Older files stand beside it as `FILE.1` (the youngest), `FILE.2`, ….
     pub file: PathBuf,
-    /// Bytes after which a new file is begun. Default 16 MiB.
+    /// Bytes after which a new file is begun, for the file of looks as well. Default 16 MiB.
     pub max_bytes: u64,
     /// How many older files are kept. Default 8.
     pub keep: u32,
@@ -44,6 +52,17 @@ impl Options {
     /// The defaults, with that file.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Options { file: file.into(), max_bytes: 16 * 1024 * 1024, keep: 8, queue: 8192 }
+    }
+
+    /// The file of what clients only looked at, beside the other: `admin-looks.log` beside `admin.log`. As many older ones of the same size are kept of it.
+    pub fn looks(&self) -> PathBuf {
+        let mut name = self.file.file_stem().map(OsStr::to_owned).unwrap_or_default();
+        name.push("-looks");
+        if let Some(extension) = self.file.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        self.file.with_file_name(name)
     }
 }
 
@@ -62,6 +81,7 @@ pub struct AdminLog(Option<Writer>);
 struct Writer {
     queue: SyncSender<Message>,
     missing: Arc<Missing>,
+    folds: Arc<Mutex<Folds>>,
     refusals: Mutex<TokenBucket>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -89,7 +109,7 @@ impl Missing {
 }
 
 enum Message {
-    Record(Record),
+    Written(Box<Written>),
     End,
 }
 
@@ -99,26 +119,27 @@ impl AdminLog {
     /// # Errors
     /// If the file or its directory cannot be made or written.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let failed = |why| OpenError { path: options.file.clone(), why };
-        let file = Rotating::open(&options.file, options.max_bytes, options.keep, Overflow::Grow).map_err(failed)?;
+        let failed = |path: &PathBuf, why| OpenError { path: path.clone(), why };
+        let open = |path: &PathBuf| {
+            let file = Rotating::open(path, options.max_bytes, options.keep, Overflow::Grow);
+            file.map(Output::new).map_err(|why| failed(path, why))
+        };
+        let (changes, looks) = (open(&options.file)?, open(&options.looks())?);
         let (queue, records) = sync_channel(options.queue.max(1));
-        let missing = Arc::new(Missing::default());
-        let counted = missing.clone();
-        let thread = std::thread::Builder::new()
-            .name("admin-log".into())
-            .spawn(move || write(&records, file, &counted))
-            .map_err(failed)?;
+        let (missing, folds) = (Arc::new(Missing::default()), Arc::new(Mutex::new(Folds::default())));
+        let thread = Thread { records, changes, looks, missing: missing.clone(), folds: folds.clone() };
+        let thread = std::thread::Builder::new().name("admin-log".into()).spawn(move || thread.run());
+        let thread = Mutex::new(Some(thread.map_err(|why| failed(&options.file, why))?));
         let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
-        Ok(AdminLog(Some(Writer { queue, missing, refusals, thread: Mutex::new(Some(thread)) })))
+        Ok(AdminLog(Some(Writer { queue, missing, folds, refusals, thread })))
     }
 
     /// Takes a record. Never blocks.
     pub fn take(&self, record: Record) {
         record.trace(self.0.is_some());
         let Some(writer) = &self.0 else { return };
-        if writer.queue.try_send(Message::Record(record)).is_err() {
-            count_lost(&writer.missing.lost, 1);
-        }
+        let written = writer.folds.lock().take(record, Instant::now());
+        written.into_iter().for_each(|written| writer.queue(written));
     }
 
     /// [`AdminLog::take`] for a registration that was refused. Only some are kept, the others are counted.
@@ -129,7 +150,10 @@ impl AdminLog {
             writer.missing.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.take(record);
+        record.trace(self.0.is_some());
+        if let Some(writer) = &self.0 {
+            writer.queue(Written::alone(record));
+        }
     }
 
     /// Writes the records that wait, and ends. Later records are lost.
@@ -140,6 +164,15 @@ impl AdminLog {
         let _ = writer.queue.send(Message::End);
         if thread.join().is_err() {
             tracing::error!("the admin log's thread has ended before its time");
+        }
+    }
+}
+
+impl Writer {
+    fn queue(&self, written: Written) {
+        let records = written.records();
+        if self.queue.try_send(Message::Written(Box::new(written))).is_err() {
+            count_lost(&self.missing.lost, records);
         }
     }
 }
@@ -158,57 +191,115 @@ fn count_lost(lost: &AtomicU64, records: u64) {
 /// Bytes that are gathered before they are written.
 const BATCH: usize = 64 * 1024;
 
-/// Writes records until it is told to end. Records that wait together are written together.
-fn write(records: &Receiver<Message>, mut file: Rotating, missing: &Missing) {
-    let (mut text, mut failing) = (Vec::new(), false);
-    loop {
-        let mut message = records.recv().unwrap_or(Message::End);
-        let (mut lines, mut over) = (0, false);
-        let mut told = missing.tell(&mut text);
-        loop {
-            match message {
-                Message::Record(record) => {
-                    record.line(&mut text);
-                    lines += 1;
+/// A file, and the lines that are gathered for it.
+struct Output {
+    file: Rotating,
+    text: Vec<u8>,
+    /// Records of which the lines tell.
+    records: u64,
+    failing: bool,
+}
+
+impl Output {
+    fn new(file: Rotating) -> Self {
+        Output { file, text: Vec::new(), records: 0, failing: false }
+    }
+
+    fn push(&mut self, written: &Written) {
+        written.record.line(written.folded, &mut self.text);
+        self.records += written.records();
+    }
+
+    /// Writes the lines. Returns how many records are lost because they could not be written.
+    fn write(&mut self) -> Result<(), u64> {
+        let records = std::mem::take(&mut self.records);
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let outcome = match self.file.append(&self.text) {
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(file = %self.file.path().display(), "the admin log is written again");
                 }
-                Message::End => over = true,
+                Ok(())
             }
-            if over || text.len() >= BATCH {
-                break;
-            }
-            match records.try_recv() {
-                Ok(next) => message = next,
-                Err(_) => break,
-            }
-        }
-        if over {
-            // No later line could say how many are missing.
-            let rest = missing.tell(&mut text);
-            told = (told.0 + rest.0, told.1 + rest.1);
-        }
-        match file.append(&text) {
-            Ok(()) if failing => {
-                failing = false;
-                tracing::info!(file = %file.path().display(), "the admin log is written again");
-            }
-            Ok(()) => {}
             Err(error) => {
-                missing.lost.fetch_add(told.0, Ordering::Relaxed);
-                missing.refused.fetch_add(told.1, Ordering::Relaxed);
-                count_lost(&missing.lost, lines);
-                if !failing {
-                    failing = true;
-                    tracing::error!(file = %file.path().display(), %error, "the admin log cannot be written; records are counted until it can be");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(file = %self.file.path().display(), %error, "the admin log cannot be written; records are counted until it can be");
                 }
+                Err(records)
+            }
+        };
+        self.text.clear();
+        outcome
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.file.sync() {
+            tracing::error!(file = %self.file.path().display(), %error, "the end of the admin log may be missing on disk");
+        }
+    }
+}
+
+/// Writes records until it is told to end.
+struct Thread {
+    records: Receiver<Message>,
+    /// What was changed or refused, and logins.
+    changes: Output,
+    looks: Output,
+    missing: Arc<Missing>,
+    folds: Arc<Mutex<Folds>>,
+}
+
+impl Thread {
+    /// Records that wait together are written together.
+    fn run(mut self) {
+        let mut looked = Instant::now();
+        loop {
+            let mut message = match self.records.recv_timeout(LOOKED_THROUGH) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::End),
+            };
+            let mut over = false;
+            let mut told = self.missing.tell(&mut self.changes.text);
+            while let Some(next) = message {
+                match next {
+                    Message::Written(written) => self.push(&written),
+                    Message::End => over = true,
+                }
+                let full = self.changes.text.len().max(self.looks.text.len()) >= BATCH;
+                message = if over || full { None } else { self.records.try_recv().ok() };
+            }
+            let now = Instant::now();
+            if over || now.duration_since(looked) >= LOOKED_THROUGH {
+                looked = now;
+                let folded = if over { self.folds.lock().all() } else { self.folds.lock().due(now) };
+                folded.iter().for_each(|written| self.push(written));
+            }
+            if over {
+                // No later line could say how many are missing.
+                let rest = self.missing.tell(&mut self.changes.text);
+                told = (told.0 + rest.0, told.1 + rest.1);
+            }
+            if let Err(records) = self.changes.write() {
+                self.missing.lost.fetch_add(told.0, Ordering::Relaxed);
+                self.missing.refused.fetch_add(told.1, Ordering::Relaxed);
+                count_lost(&self.missing.lost, records);
+            }
+            if let Err(records) = self.looks.write() {
+                count_lost(&self.missing.lost, records);
+            }
+            if over {
+                self.changes.sync();
+                self.looks.sync();
+                return;
             }
         }
-        text.clear();
-        if over {
-            if let Err(error) = file.sync() {
-                tracing::error!(file = %file.path().display(), %error, "the end of the admin log may be missing on disk");
-            }
-            return;
-        }
+    }
+
+    fn push(&mut self, written: &Written) {
+        if written.is_look() { self.looks.push(written) } else { self.changes.push(written) }
     }
 }
 

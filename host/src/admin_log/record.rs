@@ -8,9 +8,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::plugin::{Caller, CallerRole};
+use crate::util::line_budget;
+use crate::util::visible::escaped;
 
 /// What kind of thing a client asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A message to a module that is answered, as a response or through an acknowledgement.
@@ -36,8 +38,12 @@ pub struct Record {
     pub module: Option<String>,
     /// The operation of the module, or the command.
     pub operation: Option<String>,
-    /// The servers that the message names in the usual members.
+    /// The servers that the message names in the usual members, as many as are told.
     pub targets: Vec<String>,
+    /// How many the message names.
+    pub target_count: usize,
+    /// Whether what was asked for only shows something.
+    pub reads: bool,
     /// The code of the failure; absent if there was none.
     pub failure: Option<Cow<'static, str>>,
     /// Why a registration was refused.
@@ -68,12 +74,21 @@ struct Line<'a> {
     operation: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     targets: &'a [String],
+    /// How many there are in all, where not all are told.
+    #[serde(rename = "targetCount", skip_serializing_if = "Option::is_none")]
+    target_count: Option<usize>,
     /// `ok`, or the code of the failure.
     result: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     /// Milliseconds.
     ms: f64,
+    /// For how many records the line stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    /// When the first of them came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
 }
 
 impl Record {
@@ -86,14 +101,16 @@ impl Record {
             module: None,
             operation: None,
             targets: Vec::new(),
+            target_count: 0,
+            reads: false,
             failure: None,
             reason: None,
             took: Duration::ZERO,
         }
     }
 
-    /// Appends the line.
-    pub(super) fn line(&self, text: &mut Vec<u8>) {
+    /// Appends the line. `folded`: for how many records it stands, and when the first of them came.
+    pub(super) fn line(&self, folded: Option<(u64, SystemTime)>, text: &mut Vec<u8>) {
         let caller = &*self.caller;
         let line = Line {
             time: rfc3339(self.time),
@@ -107,10 +124,13 @@ impl Record {
             module: self.module.as_deref(),
             operation: self.operation.as_deref(),
             targets: &self.targets,
+            target_count: Some(self.target_count).filter(|count| *count > self.targets.len()),
             result: self.failure.as_deref().unwrap_or("ok"),
             reason: self.reason.as_deref(),
             // Whole microseconds: more digits say nothing.
             ms: (self.took.as_micros() as f64) / 1000.0,
+            count: folded.map(|(count, _)| count),
+            since: folded.map(|(_, since)| rfc3339(since)),
         };
         push(text, &line);
     }
@@ -125,7 +145,9 @@ impl Record {
         } else if kept {
             tracing::debug!(target: "pomelo::admin", ?kind, user, from, module, operation, failure, "asked by a client");
         } else {
-            tracing::info!(target: "pomelo::admin", ?kind, user, from, module, operation, failure, "asked by a client");
+            line_budget::caused(user.unwrap_or_default(), || {
+                tracing::info!(target: "pomelo::admin", ?kind, user, from, module, operation, failure, "asked by a client");
+            });
         }
     }
 }
@@ -142,11 +164,10 @@ pub(super) fn missing_line(text: &mut Vec<u8>, time: SystemTime, kind: &'static 
 }
 
 fn push(text: &mut Vec<u8>, line: &impl Serialize) {
-    let before = text.len();
-    match serde_json::to_writer(&mut *text, line) {
-        Ok(()) => text.push(b'\n'),
-        // Texts and numbers can always be written.
-        Err(_) => text.truncate(before),
+    // Texts and numbers can always be written. Escaped, because people look at the file with what shows it as it is.
+    if let Ok(line) = serde_json::to_string(line) {
+        text.extend_from_slice(escaped(&line).as_bytes());
+        text.push(b'\n');
     }
 }
 

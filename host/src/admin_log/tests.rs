@@ -99,16 +99,18 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     let path = dir.path().join("admin.log");
     // No thread takes from the queue, as if the disk hung.
     let (queue, records) = sync_channel(4);
-    let missing = Arc::new(Missing::default());
+    let (missing, folds) = (Arc::new(Missing::default()), Arc::new(Mutex::new(Folds::default())));
     let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
-    let log = AdminLog(Some(Writer { queue, missing: missing.clone(), refusals, thread: Mutex::new(None) }));
+    let writer = Writer { queue, missing: missing.clone(), folds: folds.clone(), refusals, thread: Mutex::new(None) };
+    let log = AdminLog(Some(writer));
     for n in 0..10 {
         log.take(request(&n.to_string()));
     }
     assert_eq!(missing.lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
-    let file = Rotating::open(&path, u64::MAX, 1, Overflow::Grow).unwrap();
+    let open = |path: &Path| Output::new(Rotating::open(path, u64::MAX, 1, Overflow::Grow).unwrap());
+    let (changes, looks) = (open(&path), open(&dir.path().join("looks.log")));
     drop(log);
-    write(&records, file, &missing);
+    Thread { records, changes, looks, missing, folds }.run();
     let lines = lines(&path);
     assert_eq!((&lines[0]["kind"], &lines[0]["records"]), (&"lost".into(), &6.into()));
     assert_eq!(lines.len(), 5, "those that had room: {lines:?}");
@@ -184,4 +186,49 @@ fn a4_a_place_that_cannot_be_written_is_refused_at_once() {
     fs::write(dir.path().join("file"), "").unwrap();
     let refused = AdminLog::open(Options::new(dir.path().join("file/admin.log"))).unwrap_err().to_string();
     assert!(refused.contains("file/admin.log") && refused.contains("[admin_log] file"), "{refused}");
+}
+
+#[test]
+fn a4_a_flood_of_looks_and_refusals_displaces_no_change_and_no_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { max_bytes: 20_000, keep: 1, ..Options::new(dir.path().join("admin.log")) };
+    let (path, looks) = (options.file.clone(), options.looks());
+    assert_eq!(looks, dir.path().join("admin-looks.log"));
+    let log = AdminLog::open(options).unwrap();
+    let low = Arc::new(Caller { user: Some("low".into()), level: Some(2), ..Caller::of(CallerRole::Client) });
+    let by_low = |operation: &str| Record { caller: low.clone(), kind: Kind::Notify, ..request(operation) };
+    let forbidden = |operation: &str| Record { failure: Some("forbidden".into()), ..by_low(operation) };
+    log.take(Record { targets: vec!["a".into()], target_count: 40, ..request("stop") });
+    log.take(forbidden("kill"));
+    for _ in 0..50_000 {
+        log.take(Record { reads: true, ..by_low("list") });
+        log.take(forbidden("stop"));
+    }
+    log.close();
+    let kept = lines(&path);
+    assert!(!numbered(&path, 1).exists(), "no new file was begun");
+    assert_eq!((&kept[0]["operation"], &kept[0]["targetCount"]), (&"stop".into(), &40.into()));
+    assert_eq!((&kept[1]["operation"], &kept[1]["result"]), (&"kill".into(), &"forbidden".into()));
+    let told = |lines: &[Value], operation: &str| -> u64 {
+        let alike = lines.iter().filter(|line| line["operation"] == operation && line["user"] == "low");
+        alike.map(|line| line["count"].as_u64().unwrap_or(1)).sum()
+    };
+    assert_eq!(told(&kept, "stop"), 50_000, "each is told, alone or with others");
+    let looked = lines(&looks);
+    assert!(looked.iter().all(|line| line["operation"] == "list"), "{looked:?}");
+    assert_eq!(told(&looked, "list"), 50_000);
+    let folded = looked.last().unwrap();
+    assert!(folded["since"].as_str() <= folded["time"].as_str() && folded["count"].as_u64() > Some(1), "{folded}");
+}
+
+#[test]
+fn a4_nothing_in_a_line_steers_a_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.log");
+    let log = AdminLog::open(Options::new(&path)).unwrap();
+    log.take(Record { reason: Some("\u{9b}1m\u{202e}\u{200b}\n".into()), ..request("\u{7f}\u{feff}") });
+    log.close();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.trim_end_matches('\n').contains(crate::util::visible::steers), "{text:?}");
+    assert_eq!(lines(&path)[0]["reason"], "\u{9b}1m\u{202e}\u{200b}\n");
 }

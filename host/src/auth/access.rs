@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::external::{External, Question};
-use super::{AccessRefused, Level, Tokens, Users};
+use super::{AccessRefused, Level, Secret, Tokens, Users};
 
 /// Who may connect. Users and tokens can be replaced while peers come and go.
 pub struct Access {
@@ -43,12 +43,12 @@ impl Access {
         &self,
         id: &str,
         username: &str,
-        password: String,
+        password: Secret,
         md5: bool,
         address: Option<IpAddr>,
     ) -> Result<Level, AccessRefused> {
         if let Some(check) = &self.user_check {
-            let question = Question::Client { id, username, password: &password, md5, address };
+            let question = Question::Client { id, username, password: password.expose(), md5, address };
             return check.level(&question).await;
         }
         let users = self.credentials.read().0.clone();

@@ -23,12 +23,15 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::{AccessRefused, Level};
+use crate::util::line_budget;
 use crate::util::process_group::ProcessGroup;
 
 /// Checks that run or wait; one more is refused.
 const WAITING: usize = 64;
 /// The longest answer, bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+/// What lines of the log about checks are counted under.
+const CHECK: &str = "the operator's own check";
 /// The exit code by which a command refuses without an answer.
 const REFUSED: i32 = 1;
 
@@ -186,7 +189,8 @@ impl External {
             Ok(Some(Answer { ok: true, level, .. })) => Ok(level),
             Ok(answer) => {
                 let reason = answer.and_then(|answer| answer.reason);
-                tracing::info!(reason = reason.as_deref().map(crate::wire::shown), "the operator's own check says no");
+                let reason = reason.as_deref().map(crate::wire::shown);
+                line_budget::caused(CHECK, || tracing::info!(reason, "the operator's own check says no"));
                 Err(AccessRefused::Wrong)
             }
             Err(fault) => Err(unavailable(&fault)),
@@ -272,7 +276,9 @@ fn parse(text: &[u8]) -> Result<Answer, Fault> {
 
 fn unavailable(fault: &Fault) -> AccessRefused {
     metrics::counter!("pomelo_auth_check_failures_total").increment(1);
-    tracing::error!(%fault, "the operator's own check of a login failed, and nobody is let in by it");
+    line_budget::caused(CHECK, || {
+        tracing::error!(%fault, "the operator's own check of a login failed, and nobody is let in by it");
+    });
     AccessRefused::Unavailable
 }
 

@@ -9,16 +9,15 @@ mod external;
 mod level;
 mod password;
 mod reconnect;
-mod secret;
 mod tokens;
 mod users;
 
+pub use crate::util::Secret;
 pub use access::Access;
 pub use exposure::{Exposed, Exposure};
 pub use external::{Bounds, External, Question, Way};
 pub use level::Level;
 pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
 pub use reconnect::Reconnect;
-pub use secret::Secret;
 pub use tokens::{MonitorToken, Tokens};
 pub use users::{AccessRefused, User, Users};

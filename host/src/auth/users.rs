@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::password::{hash_password, md5_hex, verify_hash};
-use super::{Level, StoredPassword};
+use super::{Level, Secret, StoredPassword};
 use crate::failure::{Failure, code};
 
 /// Verifications that run at the same time. Few may, because each takes a core and some 19 MiB for tens of milliseconds.
@@ -117,7 +117,7 @@ impl Users {
     ///
     /// # Errors
     /// [`AccessRefused::Wrong`], or [`AccessRefused::Busy`] where too many verifications run and wait already.
-    pub async fn login(&self, username: String, password: String, md5: bool) -> Result<Level, AccessRefused> {
+    pub async fn login(&self, username: String, password: Secret, md5: bool) -> Result<Level, AccessRefused> {
         let table = &self.0;
         // The permits belong to the work and not to the caller, because the work goes on when the caller gives up.
         let waiting = table.waiting.clone().try_acquire_owned().map_err(|_| AccessRefused::Busy)?;
@@ -127,7 +127,7 @@ impl Users {
         let work = tokio::task::spawn_blocking(move || {
             let _waiting = waiting;
             let _running = Running(&users.0.running);
-            users.verify(&username, &password, md5)
+            users.verify(&username, password.expose(), md5)
         });
         work.await.unwrap_or(Err(AccessRefused::Busy))
     }

@@ -57,7 +57,7 @@ impl Session {
     pub async fn ask(&self, body: Value) -> anyhow::Result<Box<RawValue>> {
         let answer = self.client.request(CONSOLE, body).await?;
         if self.json {
-            print::line(&answer)?;
+            print::json(&answer)?;
         }
         Ok(answer)
     }
@@ -135,7 +135,7 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
     };
     let answer = session.client.command(command, id, json!({})).await?;
     if session.json {
-        print::line(&answer)?;
+        print::json(&answer)?;
     }
     match id {
         None if session.json => Ok(()),
@@ -204,5 +204,5 @@ pub(super) fn message(text: &str) -> anyhow::Result<Box<RawValue>> {
 }
 
 pub(super) async fn request(session: &Session, module: &str, message: &RawValue) -> anyhow::Result<()> {
-    Ok(print::line(session.client.request(module, message).await?)?)
+    Ok(print::json(session.client.request(module, message).await?)?)
 }

@@ -26,7 +26,7 @@ pub(super) async fn admit(session: &Session, ids: Vec<String>, all: bool, second
     let body = json!({ "ids": ids, "all": all, "seconds": seconds });
     let answer = session.client.command("admit", None, body).await?;
     if session.json {
-        return Ok(print::line(answer)?);
+        return Ok(print::json(answer)?);
     }
     let Answer { waiting } = parse(&answer)?;
     if all || !ids.is_empty() {

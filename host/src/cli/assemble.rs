@@ -304,7 +304,8 @@ pub(super) fn master_options(
     let (named, joined) = servers(Some(config));
     // Monitors connect to the host name in the configuration. The listener does not know that name if it listens on a loopback address.
     let mut allowed_hosts = network.allowed_hosts.clone();
-    allowed_hosts.push(config.master.host.clone());
+    // With its port: a page of another port of that host is not one of this master's.
+    allowed_hosts.push(config.master.address());
     let listener = listener::Options {
         max_connections: connections(network.max_connections, open_files()),
         ping_interval: network.ping_interval,
@@ -364,7 +365,7 @@ mod tests {
         config.master.host = "master.example".into();
         let options =
             master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None);
-        assert_eq!(options.listener.allowed_hosts, ["master.example"]);
+        assert_eq!(options.listener.allowed_hosts, ["master.example:3005"]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &CheckArgs) -> anyhow::Result<()> {
 fn show(kind: &str, findings: &[Finding], several: bool) -> Result<(), Unprinted> {
     for Finding { fault, environments } in findings {
         let place = if several { format!("[{}] ", environments.join(", ")) } else { String::new() };
-        print::line(format!("{kind}{place}{fault}"))?;
+        print::lines(format!("{kind}{place}{fault}"))?;
     }
     Ok(())
 }

@@ -77,8 +77,8 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
                 .await
         }
         AdminCommand::Events { admin, follow, since } => watch::events(admin, follow, since).await,
-        AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep } => {
-            watch::logs(admin, LogQuery { ids, server_type, follow, lines, from: since, grep }).await
+        AdminCommand::Logs { admin, ids, server_type, follow, lines, since, grep, raw } => {
+            watch::logs(admin, LogQuery { ids, server_type, follow, lines, from: since, grep, raw }).await
         }
         AdminCommand::Forget { admin, ids } => once(admin, async |session| watch::forget(session, ids).await).await,
         AdminCommand::Request { admin, module, message } => {

@@ -1,6 +1,6 @@
 //! The code with which the program ends, and the words for the error. `pomelo --help` lists the codes.
 
-use super::print::Unprinted;
+use super::print::{self, Unprinted};
 use crate::client::ClientError;
 use crate::config::{ConfigErrors, EditError};
 use crate::monitor::{GIVEN_UP, RUNS_ALREADY};
@@ -40,12 +40,15 @@ impl Exit {
     }
 }
 
-/// The words for an error. Those of a client's error contain its cause already; those of others are followed by their causes.
-pub(super) fn told(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<ClientError>() {
+/// Says to standard error why a command failed. `before` stands before it.
+pub(super) fn tell(before: &str, error: &anyhow::Error) {
+    // The words of a client's error contain its cause already; those of others are followed by their causes.
+    let said = match error.downcast_ref::<ClientError>() {
         Some(error) => error.to_string(),
         None => format!("{error:#}"),
-    }
+    };
+    // The faults of the operator's own files and arguments have lines of their own. Others may repeat what a peer has said.
+    if code(error) == 2 { print::notes(format!("{before}{said}")) } else { print::note(format!("{before}{said}")) }
 }
 
 /// The code that the program ends with.

@@ -122,7 +122,7 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
 fn say(dir: &Path, port: u16, password: &str) -> Result<(), Unprinted> {
     let program = std::env::args().next().unwrap_or_else(|| "pomelo".into());
     let at = if port == 3005 { String::new() } else { format!(" --port {port}") };
-    print::line(format!(
+    print::lines(format!(
         "A configuration was written to {dir}.\n\n\
          The user admin, of level 1, has the password\n\n  {password}\n\n\
          It is shown this once, and only its hash is kept; `{program} user passwd admin --config {dir}` changes it.\n\n\

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::admin::{CONSOLE, Session, parse};
 use super::exit::Exit;
-use super::list::{clock, printable};
+use super::list::clock;
 use super::print;
 use super::progress::{Job, Progress};
 use super::table::{self, Column};
@@ -53,8 +53,8 @@ async fn all(session: &Session) -> anyhow::Result<()> {
             format!("{}/{}", job.over(), job.servers.len()),
             clock(job.created),
             job.ended.map_or_else(|| "-".into(), clock),
-            printable(&job.by),
-            printable(if job.why.is_empty() { "-" } else { &job.why }),
+            job.by.clone(),
+            if job.why.is_empty() { "-".to_owned() } else { job.why.clone() },
         ]
     };
     let columns = [
@@ -76,11 +76,11 @@ fn show(session: &Session, answer: &RawValue) -> anyhow::Result<()> {
     }
     let job: Job = parse(answer)?;
     print::line(headline(&job))?;
-    job.notes.iter().try_for_each(|note| print::line(printable(note)))?;
+    job.notes.iter().try_for_each(|note| print::line(note))?;
     let row = |server: &super::progress::Server| {
         let why = if server.why.is_empty() { "-" } else { &server.why };
         let state = server.outcome.as_deref().unwrap_or(&server.step);
-        vec![printable(&server.id), server.action.clone(), state.to_owned(), printable(why)]
+        vec![server.id.clone(), server.action.clone(), state.to_owned(), why.to_owned()]
     };
     let columns = [Column::whole("id"), Column::optional("action", 1), Column::whole("state"), "why".into()];
     Ok(table::print(&columns, job.servers.iter().map(row).collect())?)
@@ -90,7 +90,7 @@ fn headline(job: &Job) -> String {
     let why = if job.why.is_empty() { String::new() } else { format!(": {}", job.why) };
     let by = if job.by.is_empty() { String::new() } else { format!(" by {}", job.by) };
     let Job { id, kind, state, servers, .. } = job;
-    printable(&format!("job {id}: {kind}{by}, {state}, {} of {} servers{why}", job.over(), servers.len()))
+    format!("job {id}: {kind}{by}, {state}, {} of {} servers{why}", job.over(), servers.len())
 }
 
 /// Shows how far a job is, until it is over or has paused. It is a failure if not all was done.
@@ -105,7 +105,7 @@ async fn follow(session: &Session, id: u64) -> anyhow::Result<()> {
         if job.revision != revision {
             progress.show(&job);
             if session.json {
-                print::line(&answer)?;
+                print::json(&answer)?;
             }
         }
         revision = job.revision;

@@ -17,8 +17,6 @@ use crate::fleet::now;
 
 /// The pause between two looks at the servers while they are watched.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Clears a terminal and goes to its first line.
-const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Letters that a table has room for where a text may be long.
 const SHORT: usize = 40;
 
@@ -111,12 +109,12 @@ pub(super) async fn list(session: &Session, query: ListQuery) -> anyhow::Result<
         if session.json {
             let shown = filtered(&answer, &query, &rows)?;
             if before.as_ref() != Some(&shown) {
-                print::line(&shown)?;
+                print::json(&shown)?;
                 before = Some(shown);
             }
         } else if on_terminal || before != shown {
             if query.watch && on_terminal {
-                print::all(CLEAR)?;
+                print::clear()?;
             } else if before.is_some() {
                 print::line("")?;
             }
@@ -164,12 +162,12 @@ fn show(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
     // What fits 80 columns; `describe` and `--json` have the rest.
     let cells = |(id, row): (&&str, &Row<'_>)| {
         vec![
-            printable(id),
-            printable(&text(row.get("serverType"))),
+            (*id).to_owned(),
+            text(row.get("serverType")),
             text(row.figure("pid")),
             text(row.figure("rss")),
             text(row.get("restarts")),
-            printable(row.state()),
+            row.state().to_owned(),
             row.get("since")
                 .and_then(Value::as_u64)
                 .map_or_else(|| "-".into(), |since| age(now().saturating_sub(since))),
@@ -206,7 +204,7 @@ fn why(row: &Row<'_>) -> String {
         (row.record?.get("wanted")?.as_str()? == "down").then(|| format!("by {by}"))
     };
     let why = said(row.get("why")).or_else(missing).or_else(job).or_else(unwanted).or_else(last).or_else(figures);
-    let why = printable(&why.unwrap_or_else(|| "-".into()));
+    let why = print::shown(&why.unwrap_or_else(|| "-".into()));
     match why.char_indices().nth(SHORT) {
         Some((end, _)) => format!("{}…", &why[..end]),
         None => why,
@@ -224,11 +222,6 @@ fn figures_are_there(rows: &BTreeMap<&str, Row<'_>>) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(Exit::failed(format!("no figures from {}", missing.join(", "))))
-}
-
-/// A text without control characters, because those that peers send could steer the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// A time as the local clock shows it.
@@ -261,7 +254,7 @@ pub(super) async fn describe(session: &Session, id: &str) -> anyhow::Result<()> 
     let run: Option<Value> = run.as_deref().map(parse).transpose()?;
     if session.json {
         let known = json!({ "server": row.record, "figures": row.figures, "missing": row.missing, "run": run });
-        return Ok(print::line(known)?);
+        return Ok(print::json(known)?);
     }
     let at = |member: &str| row.get(member).and_then(Value::as_u64).map(clock);
     let plain = |member: &str| row.get(member).map(|value| text(Some(value))).filter(|text| !text.is_empty());
@@ -295,16 +288,16 @@ pub(super) async fn describe(session: &Session, id: &str) -> anyhow::Result<()> 
     ];
     for (name, value) in members {
         if let Some(value) = value {
-            print::line(format!("{name:<12} {}", printable(&value)))?;
+            print::line(format!("{name:<12} {}", value))?;
         }
     }
     let exits = row.record.and_then(|record| record.get("exits")?.as_array()).map_or(&[][..], Vec::as_slice);
     // The newest first.
     for exit in exits.iter().rev() {
         let time = exit["time"].as_u64().map_or_else(|| "-".into(), clock);
-        print::line(format!("{:<12} {time}  {}", "ended", printable(&text(exit.get("how")))))?;
+        print::line(format!("{:<12} {time}  {}", "ended", text(exit.get("how"))))?;
         for line in exit["lines"].as_array().into_iter().flatten() {
-            print::line(format!("    | {}", printable(&text(Some(line)))))?;
+            print::line(format!("    | {}", text(Some(line))))?;
         }
     }
     run.as_ref().map_or(Ok(()), how_it_is_run)
@@ -322,11 +315,11 @@ fn how_it_is_run(run: &Value) -> anyhow::Result<()> {
         ("differs", words("differs").map(|keys| format!("{keys}: its process was begun before that was changed"))),
     ] {
         if let Some(value) = value {
-            print::line(format!("{name:<12} {}", printable(&value)))?;
+            print::line(format!("{name:<12} {}", value))?;
         }
     }
     for (key, value) in run["spec"].as_object().into_iter().flatten() {
-        print::line(format!("{:<12} {}: {}", "run by", printable(key), printable(&text(Some(value)))))?;
+        print::line(format!("{:<12} {}: {}", "run by", key, text(Some(value))))?;
     }
     Ok(())
 }
@@ -358,7 +351,7 @@ mod tests {
         assert_eq!(said, "no figures from b (no answer), old (no answer)");
         assert_eq!(
             (why(&rows["c"]), why(&rows["d"]), why(&rows["a"])),
-            ("no\u{fffd} table".into(), "by ann".into(), "-".into())
+            ("no\\u001b table".into(), "by ann".into(), "-".into())
         );
     }
 

@@ -107,7 +107,7 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The code says it too, where nobody reads the words.
-            print::note(format!("pomelo: {}", exit::told(&error)));
+            exit::tell("pomelo: ", &error);
             ExitCode::from(exit::code(&error))
         }
     };

@@ -112,7 +112,7 @@ pub(super) async fn order(session: &Session, body: Value) -> anyhow::Result<Opti
         answer => answer?,
     };
     if session.json {
-        print::line(&answer)?;
+        print::json(&answer)?;
     }
     match serde_json::from_str::<UnderWay>(answer.get()) {
         Ok(UnderWay { status, job, why }) if Job::is_under_way(&status) => {

@@ -42,7 +42,7 @@ impl Shown {
 pub(super) async fn plan(session: &Session) -> anyhow::Result<()> {
     let answer = session.client.command("plan", None, json!({})).await?;
     if session.json {
-        print::line(&answer)?;
+        print::json(&answer)?;
     }
     let shown: Shown = parse(&answer)?;
     let shown = shown.readable()?;

@@ -3,6 +3,9 @@
 //! Every command prints through this file, because `println!` panics where the stream cannot be written to. A stream that another process has made
 //! non-blocking is waited for, so that nothing is lost. Lines of the log go the same way.
 //!
+//! What steers a terminal is escaped here, whoever has written it: no text of a server, a module or a peer moves the cursor, ends a line of
+//! its own, or hides what it says. What is to be printed as it is says so: [`raw`] and [`clear`].
+//!
 //! A command waits for whoever reads it. A host must not: its lines go through [`outlet`], and are dropped where nobody reads them.
 
 use std::fmt::Display;
@@ -11,6 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::util::visible::{escaped, escaped_lines};
 use crate::util::{outlet, write_whole};
 
 /// How long the end of a host waits until what it has said is read.
@@ -46,11 +50,32 @@ pub(super) struct Unprinted(#[from] io::Error);
 /// # Errors
 /// Where not all of it could be written.
 pub(super) fn line(text: impl Display) -> Result<(), Unprinted> {
+    raw(&format!("{}\n", escaped(&text.to_string())))
+}
+
+/// Prints a text of several lines to standard output, as [`line()`] does.
+pub(super) fn lines(text: impl Display) -> Result<(), Unprinted> {
     all(&format!("{text}\n"))
 }
 
-/// Prints a text to standard output, as [`line()`] does, without an end of line.
+/// Prints JSON to standard output, as [`line()`] does. It means the same, and its strings have nothing that steers a terminal.
+pub(super) fn json(text: impl Display) -> Result<(), Unprinted> {
+    // Between two parts of it a peer may have put any blank.
+    lines(text.to_string().replace('\r', " "))
+}
+
+/// Prints lines to standard output, as [`line()`] does, each with its end.
 pub(super) fn all(text: &str) -> Result<(), Unprinted> {
+    raw(&escaped_lines(text))
+}
+
+/// Clears the terminal and goes to its first line.
+pub(super) fn clear() -> Result<(), Unprinted> {
+    raw("\x1b[2J\x1b[H")
+}
+
+/// Prints a text to standard output as it is, with all that may steer the terminal.
+pub(super) fn raw(text: &str) -> Result<(), Unprinted> {
     if is_host() {
         outlet::stdout().line(text.as_bytes());
         return Ok(());
@@ -60,7 +85,17 @@ pub(super) fn all(text: &str) -> Result<(), Unprinted> {
 
 /// Prints a line to standard error. One that cannot be printed is lost, because there is nowhere else to say so.
 pub(super) fn note(text: impl Display) {
-    let _ = StandardError.write_all(format!("{text}\n").as_bytes());
+    let _ = StandardError.write_all(format!("{}\n", escaped(&text.to_string())).as_bytes());
+}
+
+/// Prints a text of several lines to standard error, as [`note`] does.
+pub(super) fn notes(text: impl Display) {
+    let _ = StandardError.write_all(format!("{}\n", escaped_lines(&text.to_string())).as_bytes());
+}
+
+/// A text for a place that this file does not print to, such as a bar of progress: in one line, in which nothing steers.
+pub(super) fn shown(text: &str) -> String {
+    escaped(text).into_owned()
 }
 
 /// Prints the text of `--help` or `--version`, with styles on a terminal.

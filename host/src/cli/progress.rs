@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use super::admin::CONSOLE;
-use super::list::printable;
+
 use super::print;
 use crate::client::Push;
 
@@ -79,7 +79,7 @@ impl Server {
     fn said(&self) -> Option<String> {
         let outcome = self.outcome.as_deref()?;
         let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why) };
-        Some(printable(&format!("{}: {outcome}{why}", self.id)))
+        Some(print::shown(&format!("{}: {outcome}{why}", self.id)))
     }
 
     fn is_being_worked_on(&self) -> bool {
@@ -135,7 +135,7 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {elapsed} {wide_msg}") {
                 bar.set_style(style.progress_chars("=> "));
             }
-            bar.set_prefix(format!("job {} {}", job.id, job.kind));
+            bar.set_prefix(print::shown(&format!("job {} {}", job.id, job.kind)));
             bar.enable_steady_tick(TICK);
             bar
         });
@@ -150,7 +150,7 @@ impl Progress {
         let under_way = job.servers.iter().filter(|server| server.is_being_worked_on());
         let under_way = under_way.map(|server| format!("{} {}", server.id, server.step)).collect::<Vec<_>>().join(", ");
         let message = if under_way.is_empty() { format!("{} {}", job.state, job.why) } else { under_way };
-        bar.set_message(printable(&message));
+        bar.set_message(print::shown(&message));
     }
 
     /// Takes the bar away.
@@ -183,6 +183,6 @@ mod tests {
         let first = progress.lines(&job(json!([{"id": "a", "outcome": "done"}, {"id": "b", "step": "stopping"}])));
         assert_eq!(first, ["job 3: 1 of 2: a: done"]);
         let failed = json!([{"id": "a", "outcome": "done"}, {"id": "b", "outcome": "failed", "why": "no\u{1b}"}]);
-        assert_eq!(progress.lines(&job(failed)), ["job 3: 2 of 2: b: failed (no\u{fffd})"]);
+        assert_eq!(progress.lines(&job(failed)), ["job 3: 2 of 2: b: failed (no\\u001b)"]);
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
-use crate::auth::{Secret, Tokens};
+use crate::auth::Tokens;
 use crate::config::{Config, Origin, Ready, Running, Settings};
 use crate::failure::Failure;
 use crate::fleet::{Fleet, Forgetful, Store};
@@ -209,7 +209,7 @@ fn say_what_next(config: &Config, modules: &std::path::Path) {
     };
     let some = config.servers.first().map_or("ID", |server| &server.id);
     // The cluster starts even if nobody can read this.
-    let _ = super::print::line(format!(
+    let _ = super::print::lines(format!(
         "\nThe cluster is starting. In another terminal:\n  \
          {program} list{port}\n  \
          {program} restart{port} {some}\n  \
@@ -294,7 +294,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let master = master.unwrap_or_else(|| "127.0.0.1:3005".into());
     let token = arguments.token.clone().or_else(|| {
         let tokens = Tokens::new(config.as_ref()?.tokens.clone());
-        tokens.own(&server_type).map(Secret::expose).map(str::to_owned)
+        tokens.own(&server_type).cloned()
     });
     let default = Settings::default();
     let settings = config.as_ref().map_or(&default, |config| &config.settings);

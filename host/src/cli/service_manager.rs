@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::monitor::MasterLinkState;
+use crate::util::visible::steers;
 use crate::wire::{Phase, PhaseName};
 
 /// Words that wait for the thread. More are dropped, because the next ones say what is true then.
@@ -158,7 +159,7 @@ fn tell_all(inbox: &Receiver<Word>) {
     let mut warned = false;
     for word in inbox {
         // A line break would begin another word.
-        let line = |status: &str| status.replace(char::is_control, " ");
+        let line = |status: &str| status.replace(steers, " ");
         let sent = match &word {
             Word::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&line(status))]),
             Word::Status(status) => sd_notify::notify(&[NotifyState::Status(&line(status))]),

@@ -1,4 +1,5 @@
-//! Tables for people, in columns that fit the terminal. Cells wrap between words and never inside one.
+//! Tables for people, in columns that fit the terminal. Cells wrap between words and never inside one. What a cell shows is one line of text, whoever has
+//! written it, so that no cell can look like a row.
 
 use std::collections::HashSet;
 
@@ -54,8 +55,9 @@ impl<'a> From<&'a str> for Column<'a> {
 pub(super) fn print<'a>(columns: &[impl Into<Column<'a>> + Copy], rows: Vec<Vec<String>>) -> Result<(), Unprinted> {
     let columns: Vec<Column<'_>> = columns.iter().map(|&column| column.into()).collect();
     let width = Table::new().width().map(|width| if width < NARROWEST { WIDTH } else { width });
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| print::shown(cell)).collect()).collect();
     let (table, left_out) = render(&columns, &rows, width);
-    print::line(table)?;
+    print::lines(table)?;
     if !left_out.is_empty() {
         print::note(format!("(the terminal is too narrow for: {})", left_out.join(", ")));
     }
@@ -81,7 +83,7 @@ fn render<'a>(columns: &[Column<'a>], rows: &[Vec<String>], width: Option<u16>) 
         // Without a terminal nothing is arranged.
         None => table.force_no_tty(),
     };
-    table.set_header(shown.iter().map(|&index| columns[index].heading.to_uppercase()));
+    table.set_header(shown.iter().map(|&index| print::shown(columns[index].heading).to_uppercase()));
     table.add_rows(rows.iter().map(|row| cells(row)));
     let last = shown.len().saturating_sub(1);
     for (place, (column, &index)) in table.column_iter_mut().zip(&shown).enumerate() {
@@ -109,7 +111,7 @@ fn least_widths(columns: &[Column<'_>], rows: &[Vec<String>]) -> Vec<u16> {
         Narrow::Wraps => text.replace(' ', "\n"),
         Narrow::Stays | Narrow::LeftOut(_) => text.to_owned(),
     };
-    words.set_header(columns.iter().map(|column| cell(column, column.heading)));
+    words.set_header(columns.iter().map(|column| cell(column, &print::shown(column.heading))));
     words.add_rows(rows.iter().map(|row| columns.iter().zip(row).map(|(column, text)| cell(column, text))));
     words.column_max_content_widths()
 }

@@ -1,5 +1,6 @@
 //! `events`, `logs`, `forget`. The first two can follow what happens, over a restart of the master too.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::exit::Exit;
 use super::print;
 use crate::client::{AdminClient, ClientError};
 use crate::journal::Event;
+use crate::util::visible::escaped_but;
 
 /// How long the master is asked to hold an answer until there is something new. The deadline of such a request is longer by as much.
 const WAIT: Duration = Duration::from_secs(20);
@@ -125,9 +127,9 @@ fn clock(time: u64) -> String {
     time.map_or_else(String::new, |time| time.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string())
 }
 
-/// A text without control characters, because those that programs and peers send could steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+/// A text of a program or a peer in one line. Tabs stay, because programs arrange their lines by them.
+fn printable(text: &str) -> Cow<'_, str> {
+    escaped_but(text, &['\t'])
 }
 
 /// A line that a program has written.
@@ -187,10 +189,12 @@ pub(super) struct LogQuery {
     pub from: Option<u64>,
     /// Lines that match.
     pub grep: Option<String>,
+    /// Lines as the programs have written them, with their colours and all else that may steer the terminal.
+    pub raw: bool,
 }
 
 pub(super) async fn logs(admin: AdminArgs, query: LogQuery) -> anyhow::Result<()> {
-    let LogQuery { mut ids, server_type, follow, lines, from, grep } = query;
+    let LogQuery { mut ids, server_type, follow, lines, from, grep, raw } = query;
     let mut client = patient(&admin).await?;
     let named = !ids.is_empty();
     // Where all lines since a time are wanted, reading begins at the first one, and otherwise at the newest.
@@ -243,7 +247,7 @@ pub(super) async fn logs(admin: AdminArgs, query: LogQuery) -> anyhow::Result<()
         let several = server_type.is_some() || ids.len() > 1;
         let mut out = String::new();
         for line in &page.lines {
-            let text = printable(&line.text);
+            let text = if raw { Cow::Borrowed(line.text.as_str()) } else { printable(&line.text) };
             if admin.json {
                 writeln!(out, "{}", serde_json::to_string(line)?)?;
             } else if several {
@@ -252,7 +256,11 @@ pub(super) async fn logs(admin: AdminArgs, query: LogQuery) -> anyhow::Result<()
                 writeln!(out, "{text}")?;
             }
         }
-        print::all(&out)?;
+        if raw && !admin.json {
+            print::raw(&out)?
+        } else {
+            print::all(&out)?
+        }
         let at_end = !page.more || (!begun && !from_the_first);
         if at_end && !follow {
             client.close().await;
@@ -292,7 +300,7 @@ fn is_away(code: &str) -> bool {
 pub(super) async fn forget(session: &Session, ids: Vec<String>) -> anyhow::Result<()> {
     let answer = session.client.command("forget", None, json!({ "ids": ids })).await?;
     if session.json {
-        return Ok(print::line(answer)?);
+        return Ok(print::json(answer)?);
     }
     let gone: Vec<String> = parse(&answer)?;
     let gone = if gone.is_empty() { "none".to_owned() } else { gone.join(", ") };
@@ -312,7 +320,7 @@ mod tests {
         show(&mut text, &event).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].contains("exit") && lines[0].contains("chat-1") && lines[0].contains("code 7"), "{text}");
-        assert_eq!(lines[1], "    | no\u{fffd}[2J such table", "a program cannot move the operator's cursor");
+        assert_eq!(lines[1], "    | no\\u001b[2J such table", "a program cannot move the operator's cursor");
     }
 
     #[test]

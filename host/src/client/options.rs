@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Push;
 use crate::transport::socket_io::client;
+use crate::util::Secret;
 
 /// How to reach a master and as whom. [`Options::default`] is what pomelo's tools have: `admin`/`admin` at `127.0.0.1:3005`.
 #[derive(Clone)]
@@ -19,7 +20,7 @@ pub struct Options {
     /// User name. `admin`.
     pub username: String,
     /// Password in clear; what is sent is its MD5, as pomelo's tools do. `admin`.
-    pub password: String,
+    pub password: Secret,
     /// The client's name, unique in the cluster. `pomelo-` with the process id and random digits.
     pub id: String,
     /// How long registration may take. 10 s: the master may slow down attempts.
@@ -63,8 +64,8 @@ impl Options {
     }
 
     /// The password in the form in which it is sent.
-    pub(super) fn password_md5(&self) -> String {
-        hex::encode(Md5::digest(self.password.as_bytes()))
+    pub fn password_md5(&self) -> Secret {
+        hex::encode(Md5::digest(self.password.expose().as_bytes())).into()
     }
 }
 
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn the_password_is_sent_as_md5_and_never_shown() {
         let options = Options { password: "hunter2".into(), ..Options::default() };
-        assert_eq!(options.password_md5(), "2ab96390c7dbe3439de74d0c9b0b1767");
+        assert_eq!(options.password_md5().expose(), "2ab96390c7dbe3439de74d0c9b0b1767");
         assert!(!format!("{options:?}").contains("hunter2"));
     }
 

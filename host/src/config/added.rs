@@ -4,7 +4,8 @@ use std::env;
 
 use serde_json::{Map, Value};
 
-use super::cluster::{Config, Origin, placeholders, server_defaults};
+use super::cluster::{Config, Origin, PLACEHOLDERS, placeholders, server_defaults};
+use super::command::programs;
 use super::fault::Faults;
 use super::reader::{File, did_you_mean};
 use super::servers::{self, PRIVATE, Server, Taken};
@@ -13,6 +14,8 @@ use crate::wire::{Info, shown};
 
 /// Members that name a program or its surroundings in pomelo. Only the configuration may set these and those in [`PRIVATE`].
 const RESERVED: [&str; 4] = ["args", "main", "execArgv", "token"];
+/// Members that may be a part of the path of a program, because they say which server it is. They name no other place then.
+const OF_PATHS: [&str; 4] = ["id", "host", "port", "clientPort"];
 /// The longest text of a member, bytes.
 const MAX_TEXT: usize = 256;
 /// The most members of one server.
@@ -74,7 +77,9 @@ impl Config {
             wrong.push(format!("a server has at most {MAX_MEMBERS} members, this one has {}", info.len()));
         }
         for (key, value) in info.iter().take(MAX_MEMBERS) {
-            if PRIVATE.contains(&key.as_str()) || RESERVED.contains(&key.as_str()) {
+            if PLACEHOLDERS.contains(&key.as_str()) {
+                wrong.push(format!("`{key}` is the host's own placeholder `${{{key}}}`, which no server sets"));
+            } else if PRIVATE.contains(&key.as_str()) || RESERVED.contains(&key.as_str()) {
                 wrong.push(format!("`{key}` is for the configuration alone: an added server runs what its type runs"));
             } else if !is_plain(key) {
                 wrong.push(format!("`{}` is no name for a member", shown(key)));
@@ -92,6 +97,14 @@ impl Config {
                 format!("no server of type `{}` is configured ({hint})", shown(wanted))
             }),
         };
+        for part in first.as_ref().map_or_else(|_| Vec::new(), |first| programs(&first.inherited)) {
+            let Some(value) = info.get(&part).filter(|_| !PLACEHOLDERS.contains(&part.as_str())) else { continue };
+            if !OF_PATHS.contains(&part.as_str()) {
+                wrong.push(format!("`{part}` decides which program is run, and is for the configuration alone"));
+            } else if value.as_str().is_some_and(|text| text.contains('/')) {
+                wrong.push(format!("`{part}` is a part of the program's path, and must have no `/`"));
+            }
+        }
         match first {
             Ok(first) if wrong.is_empty() => {
                 let mut members = first.inherited.clone();

@@ -170,6 +170,9 @@ pub fn file_name(id: &str) -> String {
     name
 }
 
+/// The names of the placeholders that are not members of the server.
+pub(super) const PLACEHOLDERS: [&str; 3] = ["environment", "master", "exe"];
+
 /// Placeholders that are not members of the server.
 pub(super) fn placeholders(environment: &str, master: Option<String>) -> Map<String, Value> {
     let mut extra = Map::new();

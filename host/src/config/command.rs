@@ -140,6 +140,30 @@ pub(super) fn fill(file: File<'_>, at: usize, text: &str, members: &Map<String, 
     filled
 }
 
+/// The names of the placeholders in the programs of a server's `command` and of the `command` of its `health`: what they stand for decides what is run.
+pub(super) fn programs(members: &Map<String, Value>) -> Vec<String> {
+    let commands = [members.get("command"), members.get("health").and_then(|health| health.get("command"))];
+    let programs = commands.into_iter().flatten().filter_map(|command| match command {
+        Value::String(text) => shell_words::split(text).ok()?.into_iter().next(),
+        Value::Array(words) => words.first()?.as_str().map(str::to_owned),
+        _ => None,
+    });
+    programs.flat_map(|program| names(&program)).collect()
+}
+
+/// The names of the placeholders in a text.
+fn names(text: &str) -> Vec<String> {
+    let (mut names, mut rest) = (Vec::new(), text);
+    while let Some(start) = rest.find("${") {
+        let is_literal = rest[..start].ends_with('$');
+        rest = &rest[start + 2..];
+        if let Some(end) = rest.find('}').filter(|_| !is_literal) {
+            names.push(rest[..end].to_owned());
+        }
+    }
+    names
+}
+
 fn sentence(hint: &str) -> String {
     if hint.ends_with('?') { hint.to_owned() } else { format!("{hint}.") }
 }

@@ -7,6 +7,7 @@ use super::files::{Files, TOKENS, USERS};
 use super::reader::File;
 use super::tree::{Node, Tree};
 use crate::auth::{Level, MonitorToken, Secret, StoredPassword, User};
+use crate::wire::check_name;
 
 /// The users and the tokens, each absent if its file is not there. A running master reads them again.
 #[derive(Clone, Debug)]
@@ -55,6 +56,11 @@ pub(super) fn users(file: File<'_>, node: &Node) -> Vec<User> {
         }
         table.close();
         if let Some((name, at)) = name
+            && let Err(bad) = check_name(name)
+        {
+            file.fault(at, format!("that cannot be a user's name: {bad}"), r#"for example: "username": "admin""#);
+        }
+        if let Some((name, at)) = name
             && users.iter().any(|user| user.username == name)
         {
             file.fault(at, format!("the user `{name}` is there twice"), "keep one of the two");
@@ -85,6 +91,11 @@ pub(super) fn tokens(file: File<'_>, node: &Node) -> Vec<MonitorToken> {
         let server_type = table.required("type", r#""type": "connector""#);
         let token = table.required("token", r#""token": "…""#);
         table.close();
+        if let Some((server_type, at)) = server_type
+            && let Err(bad) = check_name(server_type)
+        {
+            file.fault(at, format!("that cannot be a type of servers: {bad}"), r#"for example: "type": "connector""#);
+        }
         if let (Some((server_type, _)), Some((token, at))) = (server_type, token) {
             if token.len() < SHORT_TOKEN {
                 let what = format!("the token of `{server_type}` is short enough to be guessed");

@@ -189,7 +189,7 @@ pub struct Network {
     pub pending: usize,
     /// `request_deadline_ms` = 10000: for requests whose sender names none.
     pub request_deadline: Duration,
-    /// `allowed_hosts` = []: names under which browsers may reach this host, beside its address.
+    /// `allowed_hosts` = []: names under which browsers may reach this host, beside its address, as `host` with any port or `host:port`.
     pub allowed_hosts: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ use crate::auth::Level;
 use crate::plugin::Limits;
 use crate::supervise::Restart;
 
+mod added;
 mod health;
 
 const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#;

@@ -17,6 +17,7 @@ use super::files::{USERS, environments, read};
 use super::reader::File;
 use super::tree::{Source, Tree};
 use crate::auth::{Level, User};
+use crate::wire::{BadId, check_name};
 
 /// `adminUser.json`, locked so that no other process changes it.
 pub struct UserFile {
@@ -50,8 +51,8 @@ pub enum EditError {
         path: PathBuf,
     },
     /// The text cannot be a user's name.
-    #[error("a user's name has 1 to {max} bytes and no control characters", max = UserFile::MAX_NAME)]
-    Name,
+    #[error("that cannot be a user's name: {0}")]
+    Name(BadId),
     /// No user would be left who may do everything.
     #[error(
         "`{0}` is the last user of level 1: without one nobody may stop, add or change anything (--force removes it all the same)"
@@ -70,9 +71,6 @@ pub enum EditError {
 }
 
 impl UserFile {
-    /// The longest name, bytes.
-    pub const MAX_NAME: usize = 128;
-
     /// Opens the file in which an environment's users are looked for. A file that does not exist counts as empty.
     ///
     /// # Errors
@@ -125,9 +123,7 @@ impl UserFile {
     /// # Errors
     /// [`EditError::Exists`], [`EditError::Name`].
     pub fn add(&mut self, name: &str, stored: &str, level: Level) -> Result<(), EditError> {
-        if name.is_empty() || name.len() > Self::MAX_NAME || name.chars().any(char::is_control) {
-            return Err(EditError::Name);
-        }
+        check_name(name).map_err(EditError::Name)?;
         if self.users.iter().any(|user| user.username == name) {
             return Err(EditError::Exists(name.to_owned()));
         }

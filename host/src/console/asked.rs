@@ -7,6 +7,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::plugin::Operations;
+
 /// What a client's message to a module is about, as far as that is certain. The admin log has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -14,6 +16,10 @@ pub struct Asked {
     pub operation: Option<String>,
     /// The servers that the members `ids` and `serverId` name, at most [`Asked::MAX_TARGETS`].
     pub targets: Vec<String>,
+    /// How many they name in all.
+    pub target_count: usize,
+    /// Whether the module declares that the operation only shows something.
+    pub reads: bool,
 }
 
 impl Asked {
@@ -28,6 +34,8 @@ pub(super) struct Visited {
     pub operation: Named,
     /// As [`Asked::targets`].
     pub targets: Vec<String>,
+    /// As [`Asked::target_count`].
+    pub target_count: usize,
 }
 
 /// The operation that a message names.
@@ -65,13 +73,18 @@ impl Visited {
         visited
     }
 
-    /// The part that is certain.
-    pub fn asked(self) -> Asked {
+    /// The part that is certain. `declared` is what the module's descriptor says of its operations, where there is such a module.
+    pub fn asked(self, declared: Option<&Operations>) -> Asked {
+        let reads = declared.is_some_and(|declared| match &self.operation {
+            Named::Nothing => declared.is_read(""),
+            Named::Operation(operation) => declared.is_read(operation),
+            Named::Unknown | Named::Ambiguous(_) => false,
+        });
         let operation = match self.operation {
             Named::Operation(operation) if !operation.is_empty() => Some(operation),
             Named::Operation(_) | Named::Nothing | Named::Unknown | Named::Ambiguous(_) => None,
         };
-        Asked { operation, targets: self.targets }
+        Asked { operation, targets: self.targets, target_count: self.target_count, reads }
     }
 
     fn name(&mut self, value: &RawValue) {
@@ -85,6 +98,10 @@ impl Visited {
 
     /// Adds the value if it is a string. Another value names no server.
     fn add_target(&mut self, value: &RawValue) {
+        if !value.get().starts_with('"') {
+            return;
+        }
+        self.target_count += 1;
         if self.targets.len() < Asked::MAX_TARGETS {
             self.targets.extend(serde_json::from_str::<String>(value.get()));
         }
@@ -162,7 +179,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Takes the first strings of a list.
+/// Takes the first strings of a list, and counts all.
 struct Targets<'a>(&'a mut Visited);
 
 impl<'de> Visitor<'de> for Targets<'_> {
@@ -173,8 +190,7 @@ impl<'de> Visitor<'de> for Targets<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while self.0.targets.len() < Asked::MAX_TARGETS {
-            let Some(value) = list.next_element::<&'de RawValue>()? else { break };
+        while let Some(value) = list.next_element::<&'de RawValue>()? {
             self.0.add_target(value);
         }
         Ok(())
@@ -195,8 +211,10 @@ mod tests {
             let expected = Asked {
                 operation: operation.map(str::to_owned),
                 targets: targets.iter().map(|&target| target.to_owned()).collect(),
+                target_count: targets.len(),
+                reads: false,
             };
-            assert_eq!(visited(Some("signal"), body).asked(), expected, "{body}");
+            assert_eq!(visited(Some("signal"), body).asked(None), expected, "{body}");
         };
         check(r#"{"signal":"stop","ids":["a","b"],"more":{"signal":"kill"}}"#, Some("stop"), &["a", "b"]);
         check(r#"{"sign\u0061l":"stop","serverId":"a"}"#, Some("stop"), &["a"]);
@@ -211,8 +229,20 @@ mod tests {
     #[test]
     fn a4_a_long_list_of_servers_is_read_as_far_as_it_is_told() {
         let ids: Vec<_> = (0..1000).map(|n| format!("\"s{n}\"")).collect();
-        let asked = visited(None, &format!(r#"{{"ids":[{}],"serverId":"last"}}"#, ids.join(","))).asked();
+        let asked = visited(None, &format!(r#"{{"ids":[{}],"serverId":"last"}}"#, ids.join(","))).asked(None);
         assert_eq!((asked.targets.len(), asked.targets[31].as_str()), (Asked::MAX_TARGETS, "s31"));
+        assert_eq!(asked.target_count, 1001, "how many there are is told");
+    }
+
+    #[test]
+    fn what_only_shows_something_is_what_the_module_declares() {
+        let declared: Operations =
+            serde_json::from_str(r#"{"by":"signal","levels":{"list":2},"reads":["jobs"]}"#).unwrap();
+        let reads = |body: &str| visited(Some("signal"), body).asked(Some(&declared)).reads;
+        assert!(reads(r#"{"signal":"list"}"#) && reads(r#"{"signal":"jobs"}"#));
+        for other in [r#"{"signal":"stop"}"#, r#"{"signal":"list","signal":"list"}"#, r#"["list"]"#, "{}"] {
+            assert!(!reads(other), "{other}");
+        }
     }
 
     #[test]

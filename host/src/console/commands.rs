@@ -14,7 +14,7 @@ use super::table::Slot;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler, HandlerStats, HostRole};
-use crate::wire::raw;
+use crate::wire::{raw, shown};
 
 /// What came of a command.
 pub struct CommandAnswer {
@@ -97,7 +97,8 @@ impl Registry {
             "disable" => false,
             _ => {
                 let message = format!(
-                    "unknown command:{command} (there are list, enable, disable, modules, events, describe, forget, plan and admit)"
+                    "unknown command:{} (there are list, enable, disable, modules, events, describe, forget, plan and admit)",
+                    shown(command)
                 );
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }

@@ -16,8 +16,9 @@ use super::registry::Registry;
 use super::table::Slot;
 use crate::budget::Class;
 use crate::failure::{Failure, code};
-use crate::plugin::{Call, Caller, CallerRole, Handler, Lease, StoreView};
+use crate::plugin::{Call, Caller, CallerRole, Handler, Lease, Operations, StoreView};
 use crate::trace::Trace;
+use crate::wire::shown;
 
 /// The target of calls' spans: `POMELO_LOG=info,pomelo::call=debug` shows them.
 const CALLS: &str = "pomelo::call";
@@ -111,6 +112,8 @@ impl Registry {
         let slot = found.as_ref().ok().map(|(slot, _)| slot);
         let client = inbound.caller.role == CallerRole::Client;
         let operations = slot.filter(|_| client).map(|slot| slot.operations());
+        // What an operation does is what its module says of it, whatever level the configuration gives.
+        let version = slot.filter(|_| client).map(|slot| slot.unit.module());
         let visited = if client {
             Visited::new(operations.as_ref().and_then(|operations| operations.by.as_deref()), inbound.body)
         } else {
@@ -129,9 +132,9 @@ impl Registry {
                     Failure::new(code::BUSY, format!("{waiting} wait for module {} already ({limit})", inbound.module))
                 })?),
             };
-            Ok(self.admission(inbound, &slot, way))
+            Ok(self.admission(inbound, &slot, operations.clone(), way))
         });
-        Admitted { asked: visited.asked(), call }
+        Admitted { asked: visited.asked(version.as_deref().map(|version| &version.descriptor().operations)), call }
     }
 
     /// The module that a message is for, and a lease of its version where the handler is not serial.
@@ -148,12 +151,19 @@ impl Registry {
     }
 
     /// Copies the body. There is no other copy on this side of the guest's memory.
-    fn admission(self: &Arc<Self>, inbound: Inbound<'_>, slot: &Slot, way: Way) -> Admission {
+    fn admission(
+        self: &Arc<Self>,
+        inbound: Inbound<'_>,
+        slot: &Slot,
+        operations: Option<Arc<Operations>>,
+        way: Way,
+    ) -> Admission {
         let arrived = Instant::now();
         let call = Call {
             context: slot.context.clone(),
             store: StoreView::direct(slot.context.store.clone()),
             caller: inbound.caller,
+            operations,
             msg: inbound.body.map(RawValue::to_owned),
             wants_answer: inbound.wants_answer,
             depth: inbound.depth,
@@ -262,7 +272,7 @@ fn check_size(inbound: &Inbound<'_>, slot: &Slot, lease: Option<&Lease>) -> Resu
 }
 
 fn unknown(id: &str) -> Failure {
-    Failure::new(code::UNKNOWN_MODULE, format!("unknown module {id}"))
+    Failure::new(code::UNKNOWN_MODULE, format!("unknown module {}", shown(id)))
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub use dispatch::{Admitted, Inbound, Reply};
 pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};
 pub use install::Installed;
+pub use permissions::is_read;
 pub use settings::{BuiltIn, ModuleSettings, Settings};
 pub use source::{Origin, Source};
 
@@ -159,6 +160,11 @@ impl Console {
     /// `forbidden`.
     pub fn permits(&self, command: &str, caller: &Caller) -> Result<(), Failure> {
         self.registry.permits(command, caller)
+    }
+
+    /// Whether a client may ask a module of this host for an operation.
+    pub fn may_ask(&self, caller: &Caller, module: &str, operation: &str) -> bool {
+        self.registry.may_ask(caller, module, operation)
     }
 
     /// Enables or disables a module id, whether a module of it is loaded or not; whether that changed anything.

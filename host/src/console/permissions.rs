@@ -5,8 +5,15 @@ use super::registry::Registry;
 use crate::failure::{Failure, code};
 use crate::plugin::{Caller, Operations};
 
-/// Commands that only show something.
+/// Commands that only show something, and that everybody may give.
 const READABLE: [&str; 2] = ["list", "modules"];
+/// Further commands that only show something.
+const SHOWING: [&str; 3] = ["events", "describe", "plan"];
+
+/// Whether a command only shows something.
+pub fn is_read(command: &str) -> bool {
+    READABLE.contains(&command) || SHOWING.contains(&command)
+}
 
 impl Registry {
     /// Whether a client may give a command. Where the configuration says nothing else, everybody may give a command that only shows something, and
@@ -21,6 +28,17 @@ impl Registry {
             return Ok(());
         }
         Err(forbidden(caller, command, needed))
+    }
+}
+
+impl Registry {
+    /// Whether a client may ask a module for an operation. Of a module that is not here, level 1 may ask all.
+    pub(super) fn may_ask(&self, caller: &Caller, module: &str, operation: &str) -> bool {
+        let operations = self.table.read().slots.get(module).map(|slot| slot.operations());
+        match operations {
+            Some(operations) => operations.permit(caller, operation),
+            None => level(caller) <= 1,
+        }
     }
 }
 

@@ -114,6 +114,7 @@ pub(super) async fn call_start(module: Arc<Module>, context: Arc<Context>, store
     }
     let call = Call {
         caller: Arc::new(Caller::of(CallerRole::Host)),
+        operations: None,
         msg: None,
         wants_answer: false,
         depth: 0,

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::failure::{Failure, code};
 use crate::trace::Trace;
 use crate::transport::{Ack, Peer, SendError};
+use crate::util::line_budget;
 use crate::wire::{Command, Notify, ReqId, Request, Response, ResponseInError, Topic, raw};
 
 pub use pending::{Pending, Waiting};
@@ -126,7 +127,10 @@ impl Exchange {
         let (peer, topic) = (self.peer.clone(), self.topic);
         move |outcome| {
             let answer = outcome.unwrap_or_else(|failure| {
-                tracing::warn!(?peer, %failure, "a request of the master's failed");
+                line_budget::caused(
+                    "the master",
+                    || tracing::warn!(?peer, %failure, "a request of the master's failed"),
+                );
                 raw(&0)
             });
             // A master that has left gets no answer, and nobody else wants it.

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::util::cut;
+use crate::util::visible::{escaped, escaped_but};
 
 /// The kinds of events that the host itself writes. The set is open: readers must expect others.
 pub mod kind {
@@ -175,11 +176,23 @@ impl Event {
         Event { code, signal, lines, ..self }
     }
 
-    /// The event with its number, its time, and all its texts cut to their bounds.
+    /// The event with its number, its time, and all its texts in one line each, escaped and cut to their bounds, because peers have a part in them.
     pub(super) fn numbered(mut self, n: u64) -> Self {
         self.n = n;
         if self.time == 0 {
             self.time = now();
+        }
+        for text in [Some(&mut self.message), self.server.as_mut(), self.module.as_mut(), self.client.as_mut()] {
+            if let Some(text) = text
+                && let Cow::Owned(shown) = escaped(text)
+            {
+                *text = shown;
+            }
+        }
+        for line in &mut self.lines {
+            if let Cow::Owned(shown) = escaped_but(line, &['\t']) {
+                *line = shown;
+            }
         }
         cut(&mut self.message, MAX_MESSAGE);
         if self.kind.len() > MAX_WORD {

@@ -14,6 +14,7 @@ use crate::exchange::Sent;
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Answers, Cluster, Targets};
 use crate::plugin::{AnswerBounds, Gathered};
+use crate::util::line_budget;
 
 /// Sends the requests of modules to the monitors.
 pub struct MasterCluster {
@@ -142,7 +143,9 @@ impl Cluster for MasterCluster {
                     {
                         tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
                     }
-                    Err(failure) => tracing::warn!(server = %id, %module, %failure, "a server could not be told"),
+                    Err(failure) => line_budget::caused(&id, || {
+                        tracing::warn!(server = %id, %module, %failure, "a server could not be told");
+                    }),
                 }
             }
         });

@@ -22,12 +22,15 @@ use super::describe_command::DESCRIBE;
 use crate::config::Plan;
 use crate::console::Reply;
 use crate::failure::{Failure, code};
+use crate::journal::Page;
 use crate::plugin::Caller;
 use crate::reload::ConfigDifference;
 use crate::wire::raw;
 
 /// Commands of one connection that may wait for events at the same time.
 pub(super) const MAX_WAITING: usize = 8;
+/// The module and the operation that show what programs write. The last lines of a program are in its events for those alone who may ask for that.
+const LOGS: (&str, &str) = ("__console__", "logs");
 /// The longest that one waits.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -99,9 +102,17 @@ impl MasterCore {
             }
             (Ok(wanted), Ok(place)) => (wanted, place),
         };
+        let (module, operation) = LOGS;
+        let with_lines = self.console.may_ask(asked.caller, module, operation);
+        let shown = move |mut page: Page| {
+            if !with_lines {
+                page.events.iter_mut().for_each(|event| Arc::make_mut(event).lines.clear());
+            }
+            raw(&page)
+        };
         let page = self.options.journal.page(since);
         if wait == 0 || !page.events.is_empty() {
-            return reply.send(Ok(raw(&page)));
+            return reply.send(Ok(shown(page)));
         }
         let (master, over) = (self.clone(), over.clone());
         tokio::spawn(async move {
@@ -111,7 +122,7 @@ impl MasterCore {
                 () = master.console.shutting_down() => master.options.journal.page(since),
                 page = master.options.journal.next(since, Duration::from_millis(wait).min(LONGEST)) => page,
             };
-            reply.send(Ok(raw(&page)));
+            reply.send(Ok(shown(page)));
         });
     }
 

@@ -51,6 +51,7 @@ use crate::plugin::capability::{Application, KeptOutput, Process, Services, Star
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
+use crate::util::line_budget;
 use crate::wire::Info;
 
 pub use members::{Entry, IsNamed, JoinError, MassLoss, Member, Members, Snapshot, TableBounds};
@@ -298,6 +299,13 @@ impl Master {
         if let Some((listener, gate)) = closed {
             self.own.join_in_memory(gate);
             self.tasks.spawn(listener.serve(self.stop.clone()));
+            let telling = async {
+                loop {
+                    tokio::time::sleep(line_budget::TOLD_AFTER / 2).await;
+                    line_budget::tell_due();
+                }
+            };
+            self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(telling));
         }
         self.core.console.start().await;
         self.own.registered().await;

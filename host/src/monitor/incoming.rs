@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::plugin::{Caller, Handler};
 use crate::transport::{Ack, Closed, Session};
+use crate::util::line_budget;
 use crate::wire::{Message, Registered, Topic};
 
 /// What comes from the master.
@@ -101,7 +102,10 @@ impl Incoming {
                 let name = module.to_string();
                 let reply = move |outcome: Result<_, Failure>| {
                     if let Err(failure) = outcome {
-                        tracing::warn!(module = %name, %failure, "a notify of the master's failed");
+                        line_budget::caused(
+                            "the master",
+                            || tracing::warn!(module = %name, %failure, "a notify of the master's failed"),
+                        );
                     }
                 };
                 self.console.dispatch(inbound(&module, body, false, 0, None), Reply::new(reply));

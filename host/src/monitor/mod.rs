@@ -38,6 +38,7 @@ use crate::profile::HostProfiler;
 use crate::scripts::{self, HostScripts};
 use crate::transport::Accept;
 use crate::transport::socket_io::client;
+use crate::util::Secret;
 use crate::wire::{Info, Phase};
 
 pub use connecting::RegistrationError;
@@ -62,7 +63,7 @@ pub struct Options {
     /// What the checks of the server's health have found; absent where it is not checked.
     pub health: Option<watch::Receiver<supervised::Verdict>>,
     /// The token to register with.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The most requests under way to the master. Default 4096.
     pub pending: usize,
     /// How long the monitor waits for the answer to a registration. Default 5 s.

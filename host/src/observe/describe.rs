@@ -34,6 +34,15 @@ const COUNTERS: &[(&str, &str)] = &[
         "pomelo_output_lines_dropped_total",
         "Lines that were dropped, because the disk did not take them (`file`) or nobody read them (`print`).",
     ),
+    (
+        "pomelo_log_lines_left_out_total",
+        "Lines of the log that peers have caused and that were left out, because there were too many.",
+    ),
+    ("pomelo_admin_log_lost_total", "Records of the admin log that the disk could not take."),
+    (
+        "pomelo_admin_log_folded_total",
+        "Records of the admin log that have no line of their own, because there were many like them.",
+    ),
     ("pomelo_mass_losses_total", "How often a large part of the fleet vanished at once."),
     (
         "pomelo_health_failures_total",

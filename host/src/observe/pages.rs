@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq;
 use super::{Health, Host, Options, process};
 use crate::auth::Secret;
 use crate::transport::listener::Remote;
+use crate::util::visible::escaped;
 
 /// Headers by which a proxy says that it asks for somebody else.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
@@ -109,7 +110,10 @@ async fn healthz(State(pages): State<Pages>, Extension(Trusted(trusted)): Extens
         health.problems.clear();
         health.servers.clear();
     }
-    (code, [(header::CACHE_CONTROL, "no-store")], axum::Json(health)).into_response()
+    // People look at it with what shows it as it is, and peers have a part in the problems. Texts and numbers can always be written.
+    let body = escaped(&serde_json::to_string(&health).unwrap_or_default()).into_owned();
+    let format = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (code, format, body).into_response()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ wasmtime::component::bindgen!({
 });
 
 use crate::failure::Failure;
+use crate::util::cut;
 use pomelo::admin::types;
 
 impl From<Failure> for types::Failure {
@@ -51,7 +52,7 @@ impl From<Failure> for types::Failure {
 impl From<types::Failure> for Failure {
     fn from(types::Failure { mut code, mut message }: types::Failure) -> Self {
         code.truncate(code.floor_char_boundary(MAX_CODE));
-        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        cut(&mut message, MAX_MESSAGE);
         Failure::new(code, message)
     }
 }

@@ -1,11 +1,12 @@
 //! The descriptor: what a module says of itself, in JSON. Its members are described in `wit/callbacks.wit`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Handler, HostRole, Limits};
+use super::{Caller, Handler, HostRole, Limits};
+use crate::wire::{BadId, check_name, shown};
 
 /// What a module says of itself. Members that this host does not know are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -123,6 +124,9 @@ pub struct Operations {
     /// From operation to the highest user level that may ask for it; `*` for those that are not listed.
     #[serde(default)]
     pub levels: BTreeMap<String, u32>,
+    /// Operations of level 1 that only show something. Those that the module itself lets other levels ask for need not be named here.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reads: BTreeSet<String>,
 }
 
 /// Why a descriptor is refused.
@@ -138,21 +142,30 @@ pub enum DescriptorError {
     #[error("the descriptor names {0} module ids; a file answers to at most {max}", max = Descriptor::MAX_IDS)]
     TooManyIds(usize),
     /// An id cannot be used.
-    #[error("the module id `{0}` is empty, longer than {max} bytes or has characters that are not printable ASCII", max = Descriptor::MAX_ID)]
+    #[error("the module id `{id}` is empty, longer than {max} bytes or has characters that are not printable ASCII", id = shown(.0), max = Descriptor::MAX_ID)]
     BadId(String),
     /// An id stands twice.
-    #[error("the module id `{0}` stands twice in the descriptor")]
+    #[error("the module id `{}` stands twice in the descriptor", shown(.0))]
     Twice(String),
     /// `serial` has a name that is not a callback's.
     #[error(
-        "`serial` names `{0}`, which is none of master-handler, monitor-handler, client-handler, server-events, lifecycle"
+        "`serial` names `{}`, which is none of master-handler, monitor-handler, client-handler, server-events, lifecycle",
+        shown(.0)
     )]
     Serial(String),
+    /// An operation, or the member that names it, has no name that people can be shown.
+    #[error("`operations` has a name that cannot be one: {0}")]
+    Operation(BadId),
+    /// The module's name or version is too long.
+    #[error("`{0}` of the descriptor is longer than {max} bytes", max = Descriptor::MAX_TEXT)]
+    Long(&'static str),
 }
 
 impl Descriptor {
     /// Bytes that a module id may have.
     pub const MAX_ID: usize = 128;
+    /// Bytes that the module's name and its version may have.
+    pub const MAX_TEXT: usize = 256;
     /// Module ids that a file may answer to.
     pub const MAX_IDS: usize = 64;
 
@@ -175,6 +188,17 @@ impl Descriptor {
             }
             if !seen.insert(id) {
                 return Err(DescriptorError::Twice(id.clone()));
+            }
+        }
+        let operations = &descriptor.operations;
+        let names = operations.by.iter().chain(operations.levels.keys()).chain(&operations.reads);
+        // The empty name is that of a message that names no operation.
+        for name in names.filter(|name| !name.is_empty()) {
+            check_name(name).map_err(DescriptorError::Operation)?;
+        }
+        for (what, text) in [("name", &descriptor.name), ("version", &descriptor.version)] {
+            if text.len() > Self::MAX_TEXT {
+                return Err(DescriptorError::Long(what));
             }
         }
         if let Some(other) = descriptor.serial.iter().find(|name| !Handler::ALL.iter().any(|h| h.as_str() == *name)) {
@@ -222,6 +246,18 @@ impl Operations {
     /// The highest user level that may ask for an operation: 1 where none is given.
     pub fn level(&self, operation: &str) -> u32 {
         self.levels.get(operation).or_else(|| self.levels.get("*")).copied().unwrap_or(1)
+    }
+
+    /// Whether a client may ask for an operation. One without a level cannot have come through registration; it may do nothing.
+    pub fn permit(&self, caller: &Caller, operation: &str) -> bool {
+        let level = caller.level.unwrap_or(u32::MAX);
+        level <= 1 || level <= self.level(operation)
+    }
+
+    /// Whether an operation only shows something, by what the module declares. To be asked of what the descriptor says: a level that the configuration
+    /// gives says nothing of what an operation does.
+    pub fn is_read(&self, operation: &str) -> bool {
+        self.level(operation) > 1 || self.reads.contains(operation)
     }
 }
 
@@ -273,12 +309,19 @@ mod tests {
         check(r#"{"ids":[{"id":"a"},{"id":"a"}]}"#, "twice");
         check(r#"{"ids":[{"id":"a","roles":["boss"]}]}"#, "boss");
         check(r#"{"ids":[{"id":"a"}],"serial":["start"]}"#, "`start`");
+        check(r#"{"ids":[{"id":"a\n\u202e"}]}"#, r"`a\n\u202e` is empty, longer");
+        check(r#"{"ids":[{"id":"a"}],"operations":{"by":"s","levels":{"st\u200bop":2}}}"#, "U+200B");
+        check(r#"{"ids":[{"id":"a"}],"operations":{"by":" s"}}"#, "blank");
+        check(&format!(r#"{{"ids":[{{"id":"a"}}],"version":"{}"}}"#, "1".repeat(257)), "`version` of the descriptor");
     }
 
     #[test]
     fn a2_an_operation_needs_level_1_unless_declared_otherwise() {
         let operations: Operations = serde_json::from_str(r#"{"by":"signal","levels":{"list":2}}"#).unwrap();
         assert_eq!((operations.level("list"), operations.level("stop")), (2, 1));
+        assert_eq!((operations.is_read("list"), operations.is_read("stop")), (true, false));
+        let reads: Operations = serde_json::from_str(r#"{"by":"signal","reads":["jobs"]}"#).unwrap();
+        assert_eq!((reads.level("jobs"), reads.is_read("jobs")), (1, true));
         let all: Operations = serde_json::from_str(r#"{"levels":{"*":3,"secret":1}}"#).unwrap();
         assert_eq!((all.level(""), all.level("secret")), (3, 1));
     }

@@ -197,6 +197,7 @@ impl HostScripts {
         let call = Call {
             context,
             caller,
+            operations: None,
             msg: Some(args),
             wants_answer: true,
             depth,

@@ -6,12 +6,15 @@
 //! | `cut` | texts cut to a bound |
 //! | `in_words` | times in words, for sentences |
 //! | `lasting` | tasks that begin anew if they panic |
+//! | `line_budget` | lines of the log that others may cause |
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
 //! | `rotating` | a file of lines of bounded size, with older ones beside it |
+//! | `secret` | a text that no log shows |
 //! | `token_bucket` | how often something may happen |
+//! | `visible` | texts of others in a form that is safe to show |
 //! | `write_whole` | writes to streams that are non-blocking or full |
 //!
 //! Nothing here knows a server, a module or a socket: a tool that has to know one belongs to the part that uses it.
@@ -20,16 +23,20 @@ pub mod backoff;
 pub mod cut;
 pub mod in_words;
 pub mod lasting;
+pub mod line_budget;
 pub mod line_reader;
 pub mod outlet;
 pub mod proc;
 pub mod process_group;
 pub mod rotating;
+pub mod secret;
 pub mod token_bucket;
+pub mod visible;
 pub mod write_whole;
 
 pub use backoff::Backoff;
 pub use cut::cut;
 pub use in_words::in_words;
+pub use secret::Secret;
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

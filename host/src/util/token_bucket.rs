@@ -27,6 +27,19 @@ impl TokenBucket {
 
     /// Takes a token, where there is one.
     pub fn take(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let some = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        some
+    }
+
+    /// Whether all tokens are there: whoever takes them is as one who never has.
+    pub fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.left == self.burst
+    }
+
+    fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.filled).as_nanos() / self.interval.as_nanos();
         match u32::try_from(passed).ok().filter(|passed| *passed < self.burst - self.left) {
             Some(passed) => {
@@ -35,9 +48,6 @@ impl TokenBucket {
             }
             None => (self.left, self.filled) = (self.burst, self.filled.max(now)),
         }
-        let some = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        some
     }
 }
 

@@ -1,5 +1,6 @@
 // Shows the cluster, as an ordinary Socket.IO client of the master. Everything from servers, modules and users is put into the page as text, never
-// as HTML.
+// as HTML, and only by `element`, `title` and `write`. They escape what steers the text around it: controls, marks of bidirectional text, and what has
+// no width.
 import { io } from "./socket.io.esm.min.js";
 
 const REFRESH = 3000; // ms between two requests for the servers
@@ -15,9 +16,22 @@ let login = null; // what the page registers with, also when it connects again
 let lastEvent = 0;
 let turn = 0; // number of the connection; the loops of an earlier one end
 
+// As `util/visible.rs` has it.
+const STEERS = /(?![\n\t\ufe00-\ufe0f])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+const shown = (text) => String(text).replace(STEERS, (letter) =>
+  letter.split("").map((unit) => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0")).join(""));
+
+function write(element, text) {
+  element.textContent = shown(text);
+}
+
+function title(element, text) {
+  element.title = shown(text);
+}
+
 function element(name, text, className) {
   const made = document.createElement(name);
-  if (text !== undefined && text !== null) made.textContent = String(text);
+  if (text !== undefined && text !== null) write(made, text);
   if (className) made.className = className;
   return made;
 }
@@ -65,7 +79,7 @@ async function register() {
   $("password").value = "";
   $("login").hidden = true;
   $("cluster").hidden = false;
-  $("who").textContent = login.username;
+  write($("who"), login.username);
   state("connected", "good");
   lastEvent = 0;
   $("events").replaceChildren();
@@ -80,7 +94,7 @@ function refused(why) {
   $("cluster").hidden = true;
   $("login").hidden = false;
   $("login-button").disabled = false;
-  $("login-error").textContent = why;
+  write($("login-error"), why);
   $("password").focus();
 }
 
@@ -95,7 +109,7 @@ function away(why) {
 }
 
 function state(text, className) {
-  $("connection").textContent = text;
+  write($("connection"), text);
   $("connection").className = "badge " + className;
 }
 
@@ -180,13 +194,13 @@ function showServers(answered, missing, fleet) {
       const state = stateOf(server);
       const status = element("td", state, "dot " + (STATES[state] || "bad"));
       const last = known.exits?.at(-1) || figures.lastExit;
-      if (last) status.title = "last " + (typeof last === "string" ? last : [last.how, ...(last.lines || [])].join("\n"));
+      if (last) title(status, "last " + (typeof last === "string" ? last : [last.how, ...(last.lines || [])].join("\n")));
       const runs = ["running", "no answer"].includes(state);
       const why = known.why || (runs && server.missing) || (state !== "running" && last && last.how) || "";
       const since = element("td", known.since ? new Date(known.since).toLocaleTimeString() : "–");
       if (known.since) since.title = new Date(known.since).toLocaleString();
       const wanted = element("td", known.wanted || "–");
-      if (known.wantedBy) wanted.title = "by " + known.wantedBy;
+      if (known.wantedBy) title(wanted, "by " + known.wantedBy);
       row(body, id, [
         element("td", id), element("td", known.serverType || figures.serverType || "–"), status, element("td", figures.pid || "–", "n"),
         element("td", number(figures.rss, " MB"), "n"), element("td", number(figures.cpu, " %"), "n"),
@@ -212,7 +226,7 @@ function showJobs(jobs) {
       bar.max = Math.max(job.servers.length, 1);
       bar.value = over;
       progress.append(bar, `${over} of ${job.servers.length}`);
-      progress.title = job.servers.slice(0, KEPT).map((server) => `${server.id}: ${server.outcome || server.step}`).join("\n");
+      title(progress, job.servers.slice(0, KEPT).map((server) => `${server.id}: ${server.outcome || server.step}`).join("\n"));
       const failed = job.servers.filter((server) => server.why).map((server) => `${server.id}: ${server.why}`);
       const begun = element("td", new Date(job.created).toLocaleTimeString());
       begun.title = new Date(job.created).toLocaleString();
@@ -259,8 +273,8 @@ function minutes(value) {
 }
 
 async function act(action, id) {
-  $("confirm-text").textContent =
-    action === "stop" ? `Stop ${id}? It stays down until it is restarted.` : `Restart ${id}? Its connections are lost.`;
+  write($("confirm-text"),
+    action === "stop" ? `Stop ${id}? It stays down until it is restarted.` : `Restart ${id}? Its connections are lost.`);
   $("confirm-yes").textContent = action === "stop" ? "Stop" : "Restart";
   $("confirm").returnValue = "no";
   $("confirm").showModal();
@@ -316,7 +330,7 @@ function showEvent(event) {
   list.prepend(made);
   while (list.childElementCount > KEPT) list.lastElementChild.remove();
   if (event.kind === "alarm") {
-    $("alarm").textContent = event.message;
+    write($("alarm"), event.message);
     $("alarm").hidden = event.message.startsWith("over:");
   }
 }
@@ -328,7 +342,7 @@ $("filter").addEventListener("input", () => {
 
 let saying;
 function say(text) {
-  $("said").textContent = text;
+  write($("said"), text);
   $("said").hidden = false;
   clearTimeout(saying);
   saying = setTimeout(() => ($("said").hidden = true), 6000);

@@ -13,8 +13,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+pub use crate::util::visible::steers;
 pub use envelope::{Command, Message, Notify, ReqId, Request, Response, ResponseInError, WireError, null, raw};
-pub use id::{BadId, MAX_ID, check_id, shown};
+pub use id::{BadId, MAX_ID, check_id, check_name, sentence, shown};
 pub use phase::{Phase, PhaseExit, PhaseName};
 pub use register::{Capabilities, Register, Registered, Role};
 

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Info, Phase};
+use crate::util::Secret;
+use crate::util::visible::escaped;
 
 /// What a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,14 +44,14 @@ pub struct Register {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Info>,
     /// A monitor's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "Secret::exposed")]
+    pub token: Option<Secret>,
     /// A client's user name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// A client's password, or the md5 of it in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "Secret::exposed")]
+    pub password: Option<Secret>,
     /// Whether `password` is the md5.
     #[serde(default, skip_serializing_if = "is_false", deserialize_with = "truthy")]
     pub md5: bool,
@@ -170,10 +172,16 @@ impl Registered {
         }
     }
 
-    /// Refused, and why.
-    pub fn refused(why: impl Into<String>) -> Self {
+    /// Refused, and why. The sentence may repeat what the peer has said, so that it is escaped.
+    pub fn refused(why: impl AsRef<str>) -> Self {
         let capabilities = Capabilities::default();
-        Registered { code: -1, msg: why.into(), disabled: Vec::new(), version: None, capabilities }
+        Registered {
+            code: -1,
+            msg: escaped(why.as_ref()).into_owned(),
+            disabled: Vec::new(),
+            version: None,
+            capabilities,
+        }
     }
 }
 

@@ -1,18 +1,15 @@
 //! The master's side: finds the signal of a client's command.
 
-use std::collections::BTreeMap;
-
 use pomelo_sdk::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::answer::{Answer, ConsoleOptions};
+use crate::answer::Answer;
 use crate::arguments::{Arguments, bad};
-use crate::ask::{Reasons, ask, reason};
 use crate::logs::Since;
-use crate::message::{Message, Wanted, unknown};
+use crate::message::{Wanted, unknown};
 use crate::order::How;
-use crate::{add, blacklist, crons, logs, orders};
+use crate::{add, blacklist, crons, list, logs, orders};
 
 /// From a client.
 #[derive(Deserialize)]
@@ -59,7 +56,7 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
     let server_type = command.server_type;
     let how = How { options: command.options, queue: command.queue, wait: command.wait, progress: command.progress };
     match command.signal.as_str() {
-        "list" => list(agent),
+        "list" => list::list(agent),
         "stop" => orders::stop(agent, ids, server_type, &how),
         "kill" => orders::kill(agent, ids, server_type, &how),
         "restart" => orders::restart(agent, ids, server_type, &how),
@@ -93,29 +90,4 @@ pub fn handle(agent: &Agent, command: Command) -> Result<Answer> {
 
 fn job(job: Option<u64>) -> Result<u64> {
     job.ok_or_else(|| bad("The number of the job is missing: `job`."))
-}
-
-fn list(agent: &Agent) -> Result<Answer> {
-    /// The id in the answer is not read, because the host knows who answered.
-    #[derive(Deserialize)]
-    struct Listed {
-        body: Box<RawValue>,
-    }
-    let timeout = agent.options::<ConsoleOptions>()?.timeout;
-    let (mut msg, mut missing) = (BTreeMap::new(), Reasons::new());
-    for (id, answer) in ask::<Listed>(agent, &["*"], &Message::new("list"), timeout)? {
-        match answer {
-            // Whoever shows the list looks for members, and one row that has none must not cost the others.
-            Ok(listed) if !listed.body.get().starts_with('{') => {
-                drop(missing.insert(id, "What it says of its process is not an object.".to_owned()));
-            }
-            Ok(listed) => drop(msg.insert(id, listed.body)),
-            Err(failure) => drop(missing.insert(id, reason(&failure))),
-        }
-    }
-    let servers = match agent.starter().servers() {
-        Err(failure) if failure.code() == "not-available" => None,
-        servers => Some(servers?),
-    };
-    Ok(Answer::List { msg, missing, servers })
 }

@@ -2,7 +2,7 @@
 //!
 //! | signal | members | answer |
 //! |---|---|---|
-//! | `list` | | `{"msg": {id: figures}, "missing": {id: reason}}` |
+//! | `list` | | `{"msg": {id: figures}, "missing": {id: reason}}`; lines of programs are in it for those alone who may ask for `logs` |
 //! | `add` | `args`: `key=value` words of a server, or a list of such lists | `{"status", "done": [id], "failed": {id: reason}}` |
 //! | `stop` | `ids`, or `type`, or none for all | `{"status": "part" or "all", "stopped": [id], "failed": {id: reason}, "job"}` |
 //! | `kill` | as `stop` | `{"code": "ok"}` or `{"code": "remained", "serverIds": [id]}` |
@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `client`, `monitor` | the master's and a monitor's side: from a message to its signal |
 //! | `orders`, `order` | orders to the fleet: their answers, and how their jobs are followed |
-//! | `add`, `logs`, `crons`, `blacklist` | one signal each, or two |
+//! | `add`, `list`, `logs`, `crons`, `blacklist` | one signal each, or two |
 //! | `ask` | asking the monitors, and what their failures mean |
 //! | `message`, `answer`, `arguments`, `figures` | the forms of what is sent |
 
@@ -47,6 +47,7 @@ mod blacklist;
 mod client;
 mod crons;
 mod figures;
+mod list;
 mod logs;
 mod message;
 mod monitor;
@@ -59,7 +60,7 @@ use message::Message;
 
 struct Console;
 
-#[module(id = "__console__", operations(by = "signal", list = 2), limits(answer_kib = 4096, memory_mib = 48))]
+#[module(id = "__console__", operations(by = "signal", list = 2, reads("jobs", "job", "logs")), limits(answer_kib = 4096, memory_mib = 48))]
 impl Console {
     fn client_handler(agent: &Agent, command: client::Command) -> Result<answer::Answer> {
         client::handle(agent, command)

@@ -25,7 +25,7 @@ use proc_macro::TokenStream;
 /// | `interval = 5`, `delay = 1` | Seconds between two turns of the timer, at least 1; and before the first. |
 /// | `id("a", roles(…), pull, …)` | For a module with several ids: one for each, with the arguments above inside. |
 /// | `level = 2` | The highest level of a user who may ask `client_handler` for anything. Where this is absent, only level 1 may, which may do everything. |
-/// | `operations(by = "signal", list = 2)` | The operation is what the message's member `signal` says; level 2 may ask for `list`, level 1 for the rest. `"*" = 2` sets the level of the operations that are not listed. |
+/// | `operations(by = "signal", list = 2)` | The operation is what the message's member `signal` says; level 2 may ask for `list`, level 1 for the rest. `"*" = 2` sets the level of the operations that are not listed. `reads("jobs")` names operations of level 1 that only show something. |
 /// | `serial(master_handler, …)` | Calls of these callbacks run one at a time, in the order of their arrival, whichever of the callbacks they are for. With `start` among them, messages that come while `start` runs wait for it. |
 /// | `limits(wall_ms = 60000, …)` | Limits that the module needs where the common ones are too low: `cpu_ms`, `wall_ms`, `memory_mib`, `answer_kib`, `message_kib`, `store_kib`. Only the built-in modules get them without the operator's configuration. |
 /// | `durable("key", "prefix*")` | Keys of the store that outlive the host's process. A `*` at the end stands for any ending. |

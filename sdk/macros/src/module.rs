@@ -265,9 +265,12 @@ fn operations(argument: &Argument) -> Result<Json> {
     let mut members = Map::new();
     let mut levels = Map::new();
     for operation in argument.list()? {
-        // An operation of the name `by` can be written as a string.
+        // Operations of the names `by` and `reads` can be written as strings.
         if operation.name == "by" && !operation.quoted {
             members.insert("by".into(), operation.text()?.into());
+        } else if operation.name == "reads" && !operation.quoted {
+            let reads = operation.list()?.iter().map(Argument::string).collect::<Result<Vec<_>>>()?;
+            members.insert("reads".into(), reads.into());
         } else if levels.insert(operation.name.clone(), operation.level()?.into()).is_some() {
             return Err(operation.error(format!("the operation `{}` is there twice: leave one out", operation.name)));
         }

@@ -10,6 +10,7 @@ mod peers;
 mod support;
 mod target;
 mod users;
+mod words;
 
 use target::Target;
 

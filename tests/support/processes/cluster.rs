@@ -67,12 +67,15 @@ impl Cluster {
         self.path("data/master/admin.log")
     }
 
-    /// The whole lines of the admin log.
+    /// The whole lines of the admin log, and then those of what was only looked at.
     pub fn asked(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.admin_log()).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let lines = |path: PathBuf| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            // The last line may be half written.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+        };
+        [lines(self.admin_log()), lines(self.admin_log().with_file_name("admin-looks.log"))].concat()
     }
 
     /// Starts a command that stays, with this configuration.

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::fleet::State;
 use crate::fleet::job::Amount;
+use crate::util::Secret;
 
 /// Lines of a server's output that `logs` begins with, where nothing else is asked for.
 pub(in crate::cli) const LOG_LINES: u32 = 100;
@@ -173,6 +174,9 @@ pub(in crate::cli) enum AdminCommand {
         /// Show only lines that match this regular expression
         #[arg(long)]
         grep: Option<String>,
+        /// Print lines as the programs have written them, with colours and all else that may steer a terminal
+        #[arg(long)]
+        raw: bool,
     },
     /// Remove servers that are retained after a mass loss; without an id, all of these
     Forget {
@@ -279,7 +283,7 @@ pub(in crate::cli) struct AdminArgs {
     /// Password; safer in the environment, because `ps` shows arguments
     #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
     #[arg(hide_default_value = true)]
-    pub password: String,
+    pub password: Secret,
     /// Seconds to wait for the answer
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     pub timeout: u64,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::config::DEFAULT_ENVIRONMENT;
+use crate::util::Secret;
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum HostCommand {
@@ -87,7 +88,7 @@ pub(in crate::cli) struct MonitorArgs {
     pub modules: Option<PathBuf>,
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// How the program shows that it is ready, instead of the configured way
     #[arg(long, value_enum)]
     pub ready: Option<ReadyArg>,

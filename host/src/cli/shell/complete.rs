@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::commands::{self, Candidates};
 use super::connection::{Connection, Names};
 use super::line::Line;
+use crate::util::visible;
 
 /// The word before the cursor, and what may stand there.
 #[derive(Debug, PartialEq)]
@@ -57,7 +58,8 @@ fn candidates(typed: &str, of: &[Candidates], names: impl FnOnce() -> Names) -> 
             Candidates::Files => {}
         }
     }
-    words.retain(|word| word.starts_with(typed));
+    // The editor prints them as they are.
+    words.retain(|word| word.starts_with(typed) && !word.contains(visible::steers));
     words.sort_unstable();
     words.dedup();
     words

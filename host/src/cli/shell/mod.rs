@@ -97,7 +97,7 @@ impl Shell {
                 }
             };
             if let Err(error) = done {
-                print::note(exit::told(&error));
+                exit::tell("", &error);
             }
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Shell {
             number += 1;
             let Read::Line(line) = self.input.line(String::new()).await? else { break };
             if let Err(error) = self.execute(&line).await {
-                print::note(format!("pomelo: line {number}: {}", exit::told(&error)));
+                exit::tell(&format!("pomelo: line {number}: "), &error);
                 failed.get_or_insert((exit::code(&error), number));
             }
         }
@@ -156,5 +156,5 @@ fn unknown(word: &str) -> anyhow::Error {
         Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),
         _ => "`help` lists the commands".to_owned(),
     };
-    Exit::usage(format!("there is no command `{}`: {hint}", output::printable(word)))
+    Exit::usage(format!("there is no command `{}`: {hint}", word))
 }

@@ -1,7 +1,5 @@
 //! Answers for people: text as it is, objects and lists of objects as tables, nested values as indented JSON.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -14,7 +12,7 @@ const COLUMNS: usize = 8;
 /// Prints an answer, unchanged where `json` is set, otherwise for people.
 pub(super) fn answer(json: bool, answer: &RawValue) -> anyhow::Result<()> {
     if json {
-        print::line(answer)?;
+        print::json(answer)?;
     } else {
         value(&serde_json::from_str(answer.get())?)?;
     }
@@ -25,7 +23,7 @@ pub(super) fn answer(json: bool, answer: &RawValue) -> anyhow::Result<()> {
 pub(super) fn value(value: &Value) -> Result<(), Unprinted> {
     match value {
         Value::Object(members) if !members.is_empty() && members.values().all(is_flat) => {
-            let rows = members.iter().map(|(key, value)| vec![printable(key).into_owned(), cell(value)]).collect();
+            let rows = members.iter().map(|(key, value)| vec![key.clone(), cell(value)]).collect();
             table::print(&["key", "value"], sorted(rows))
         }
         Value::Array(items) if items.iter().all(is_scalar) => items.iter().try_for_each(|item| print::line(cell(item))),
@@ -35,17 +33,17 @@ pub(super) fn value(value: &Value) -> Result<(), Unprinted> {
                     |item: &Value| columns.iter().map(|column| item.get(column).map_or("-".into(), cell)).collect();
                 table::print(&columns, items.iter().map(row).collect())
             }
-            None => print::line(format!("{value:#}")),
+            None => print::lines(format!("{value:#}")),
         },
-        Value::Object(_) => print::line(format!("{value:#}")),
-        scalar => print::line(cell(scalar)),
+        Value::Object(_) => print::lines(format!("{value:#}")),
+        scalar => print::lines(cell(scalar)),
     }
 }
 
 /// Prints the objects of a map from id to object, ordered by id.
 pub(super) fn by_id(servers: &Map<String, Value>, columns: &[(&str, Column<'_>)]) -> Result<(), Unprinted> {
     let row = |(id, server): (&String, &Value)| {
-        let mut row = vec![printable(id).into_owned()];
+        let mut row = vec![id.clone()];
         row.extend(columns.iter().map(|(member, _)| server.get(member).map_or("-".into(), cell)));
         row
     };
@@ -92,21 +90,10 @@ fn is_flat(value: &Value) -> bool {
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => printable(text).into_owned(),
+        Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
-}
-
-/// A text whose control characters are escaped, because those that peers send could steer the terminal.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let shown =
-        text.chars().map(|letter| if steers(letter) { letter.escape_default().to_string() } else { letter.into() });
-    Cow::Owned(shown.collect())
 }
 
 #[cfg(test)]
@@ -116,8 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_steer_the_terminal_is_escaped() {
-        assert_eq!(printable("\u{1b}[2Jhello\n"), "\\u{1b}[2Jhello\n");
+    fn a_list_is_one_cell() {
         assert_eq!(cell(&json!(["a", 1, null])), "a, 1, -");
     }
 

@@ -8,7 +8,7 @@ use super::counted::{cluster_count, counted_members};
 use super::health::{self, Of};
 use super::server::{Master, Server};
 use super::taken::Taken;
-use super::values::{check_id, cpus, host, port, port_number, truthy};
+use super::values::{check_id, check_type, cpus, host, port, port_number, truthy};
 use crate::config::command;
 use crate::config::reader::{DAY_MS, Table};
 use crate::config::settings::Supervise;
@@ -83,6 +83,7 @@ pub(in crate::config) fn servers(table: &Table<'_>, taken: &mut Taken, defaults:
         if group.key == "master" {
             file.fault(group.at, "`master` is no type of server here", "the master stands in master.json");
         }
+        check_type(file, &group.key, group.at);
         let mut counted = taken.next_number(&group.key);
         for node in nodes {
             let Some(mut table) = file.table(node, format!("a server of type `{}`", group.key)) else { continue };

@@ -15,7 +15,18 @@ const MAX_CPUS: usize = 1024;
 pub(super) fn check_id(file: File<'_>, id: &str, at: usize) {
     if let Err(bad) = wire::check_id(id) {
         let hint = "ids have no `*`, no `@` and do not begin with `type:`; for example: \"chat-server-1\"";
-        file.fault(at, bad.to_string(), hint);
+        file.fault(at, format!("that cannot be an id: {bad}"), hint);
+    }
+}
+
+/// Keeps a fault if a text cannot be the type of servers.
+pub(super) fn check_type(file: File<'_>, server_type: &str, at: usize) {
+    if let Err(bad) = wire::check_name(server_type) {
+        file.fault(
+            at,
+            format!("that cannot be a type of servers: {bad}"),
+            "for example: \"chat\": [{\"id\": \"chat-server-1\"}]",
+        );
     }
 }
 
@@ -26,7 +37,9 @@ pub(super) fn host(table: &mut Table<'_>) -> String {
     let host = bare.unwrap_or(text);
     // An address may name its interface: `fe80::1%eth0`.
     let is_ipv6 = host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    if !is_ipv6 && text.contains([':', '[', ']']) {
+    if let Err(bad) = wire::check_name(host) {
+        table.file.fault(at, format!("`host`: {bad}"), r#"for example: "host": "127.0.0.1" or "host": "game.example""#);
+    } else if !is_ipv6 && text.contains([':', '[', ']']) {
         let hint =
             r#"for example: "host": "127.0.0.1", "host": "::1" or "host": "game.example"; a port has a key of its own"#;
         table.file.fault(at, format!("`host` must be a name or an address, not `{text}`"), hint);

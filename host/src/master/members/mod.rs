@@ -26,6 +26,7 @@ use crate::transport::Peer;
 use crate::wire::{Info, Phase, raw};
 
 pub use bounds::{IsNamed, TableBounds};
+use crate::util::line_budget;
 pub use loss::MassLoss;
 pub use member::{JoinError, Member};
 use member::{first, place, primary};
@@ -159,7 +160,7 @@ impl Members {
                 members.retain(|member| !member.retained);
                 if let Some(first) = first.filter(|_| members.len() > 1) {
                     let what = format!("the monitor at {address} stands behind the one at {first}");
-                    tracing::info!(server = %id, "{what}");
+                    line_budget::of_server(&id, || tracing::info!(server = %id, "{what}"));
                     self.journal.record(Event::new(kind::SLAVE, what).server(id.clone()));
                 }
                 Ok(None)
@@ -250,13 +251,13 @@ impl Members {
                     member.since = table.rev;
                     let (pid, address) = (member.info.get("pid").and_then(Value::as_u64), member.address());
                     let what = if before.is_some() { "joined in the place of the one before" } else { "joined" };
-                    tracing::info!(server = %id, pid, %address, "{what}");
+                    line_budget::of_server(id, || tracing::info!(server = %id, pid, %address, "{what}"));
                     let process = pid.map_or_else(String::new, |pid| format!(", process {pid}"));
                     let message = format!("{what}: {}{process}", address.trim_end_matches(':'));
                     record(Event::new(kind::JOIN, message).server(id));
                 }
                 None => {
-                    tracing::info!(server = %id, why = gone, "left");
+                    line_budget::of_server(id, || tracing::info!(server = %id, why = gone, "left"));
                     record(Event::new(kind::LEAVE, format!("left: {gone}")).server(id));
                 }
             }

@@ -1,5 +1,6 @@
 //! What a registered client says. Whatever it asks, allowed or refused, goes into the admin log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use super::super::MasterCore;
 use super::super::commands::Order;
 use super::{Connection, Registration, giving_back, unanswered};
 use crate::admin_log::{Kind, Record};
-use crate::console::{Inbound, Reply};
+use crate::console::{Inbound, Reply, is_read};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler};
@@ -31,7 +32,7 @@ impl Connection {
                 let inbound = Inbound { wants_answer, ..peer.says(Handler::Client, &module, body) };
                 let reply: Reply = match wants_answer {
                     true => Reply::new(peer.exchange.reply(None, ack)),
-                    false => Reply::new(unanswered(module.to_string(), peer.id.clone())),
+                    false => Reply::new(unanswered(module.to_string(), peer.id.clone(), peer.cause().to_owned())),
                 };
                 self.ask(inbound, reply);
             }
@@ -40,6 +41,7 @@ impl Connection {
                 let record = Record {
                     module: module.map(shown),
                     operation: Some(shown(&command)),
+                    reads: is_read(&command),
                     ..Record::new(Kind::Command, peer.caller.clone())
                 };
                 let asked = Logged::new(&self.master, record, module);
@@ -83,6 +85,8 @@ impl Connection {
             module: Some(shown(module)),
             operation: admitted.asked.operation.as_deref().map(shown),
             targets: admitted.asked.targets.iter().map(|target| shown(target)).collect(),
+            target_count: admitted.asked.target_count,
+            reads: admitted.asked.reads,
             ..Record::new(kind, caller)
         };
         let asked = Logged::new(&self.master, record, Some(module));
@@ -110,7 +114,11 @@ impl Logged {
             let failure = outcome.as_ref().err();
             note_refusal(&master, &record.caller, module, failure);
             // Only the code of a failure is logged, because its sentence may repeat parts of the message.
-            let failure = failure.map(|failure| failure.code.clone());
+            let failure = failure.map(|failure| match &failure.code {
+                Cow::Borrowed(code) => Cow::Borrowed(*code),
+                // A module may give any.
+                Cow::Owned(code) => Cow::Owned(shown(code)),
+            });
             master.options.admin_log.take(Record { failure, took: came.elapsed(), ..record });
             reply.send(outcome);
         })

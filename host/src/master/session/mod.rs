@@ -29,8 +29,8 @@ use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Handler};
 use crate::transport::{Accept, Ack, Closed, Peer, Session};
-use crate::util::TokenBucket;
-use crate::wire::{Message, Role, Topic};
+use crate::util::{TokenBucket, line_budget};
+use crate::wire::{Message, Role, Topic, sentence, shown};
 
 /// Makes the sessions of a master's connections.
 pub(super) struct Gate(pub Weak<MasterCore>);
@@ -84,6 +84,11 @@ struct Registration {
 }
 
 impl Registration {
+    /// What lines of the log that this peer causes are counted under. A client's id is of its own choice, its user is not.
+    fn cause(&self) -> &str {
+        self.caller.user.as_deref().unwrap_or(&self.id)
+    }
+
     /// A message of this peer to a module. It wants an answer, is nested in no call and carries no trace, unless the caller changes that.
     fn says<'a>(&self, handler: Handler, module: &'a str, body: Option<&'a RawValue>) -> Inbound<'a> {
         let caller = self.caller.clone();
@@ -210,6 +215,14 @@ impl Connection {
         self.peer.close(why);
     }
 
+    /// What lines of the log that this peer causes are counted under: its server or user, or where it is not registered, its address.
+    fn cause(&self) -> String {
+        if let ConnectionState::Registered(peer) = &*self.state.lock() {
+            return peer.cause().to_owned();
+        }
+        self.peer.remote().map_or_else(String::new, |remote| line_budget::address(remote.ip()))
+    }
+
     /// From now on the peer's messages reach modules.
     fn enter(&self, state: &mut ConnectionState, registration: Registration) -> Result<(), String> {
         if matches!(*state, ConnectionState::Over) {
@@ -258,7 +271,12 @@ impl Connection {
     }
 
     fn malformed(&self, error: impl std::fmt::Display) {
-        tracing::warn!(peer = ?self.peer, %error, "a peer sent a malformed message");
+        // An error of the parser repeats what it has found, which may be long.
+        let error = sentence(&error);
+        line_budget::caused(
+            &self.cause(),
+            || tracing::warn!(peer = ?self.peer, %error, "a peer sent a malformed message"),
+        );
         metrics::counter!("pomelo_peers_cut_total", "reason" => "malformed").increment(1);
         self.peer.close(format!("it sent a malformed message: {error}"));
     }
@@ -276,11 +294,14 @@ fn giving_back(call: budget::Call, reply: Reply) -> Reply {
     })
 }
 
-/// Takes what comes of a message that is not answered.
-fn unanswered(module: String, from: String) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send {
+/// Takes what comes of a message that is not answered. `cause` is what its line in the log is counted under.
+fn unanswered(module: String, from: String, cause: String) -> impl FnOnce(Result<Box<RawValue>, Failure>) + Send {
     move |outcome| {
         if let Err(failure) = outcome {
-            tracing::warn!(%module, %from, %failure, "a notify failed");
+            line_budget::caused(&cause, || {
+                let (module, failure) = (shown(&module), sentence(&failure));
+                tracing::warn!(module, %from, failure, "a notify failed");
+            });
         }
     }
 }

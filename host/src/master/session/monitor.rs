@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use super::registration::described;
+use super::registration::{check_info, described};
 use super::{Connection, Registration, giving_back, unanswered};
 use crate::console::{Inbound, Reply};
 use crate::journal::Report;
 use crate::plugin::Handler;
+use crate::util::line_budget;
 use crate::wire::{Message, Phase, Register, Registered, Topic};
 
 impl Connection {
@@ -28,7 +29,7 @@ impl Connection {
             Ok(Message::Notify { module, body }) => {
                 let inbound = Inbound { wants_answer: false, ..peer.says(Handler::Master, &module, body) };
                 let Some(call) = self.begin_notify(body) else { return };
-                let reply = unanswered(module.to_string(), peer.id.clone());
+                let reply = unanswered(module.to_string(), peer.id.clone(), peer.cause().to_owned());
                 self.master.console.dispatch(inbound, giving_back(call, Reply::new(reply)));
             }
             Ok(Message::Command { .. }) => {
@@ -41,6 +42,9 @@ impl Connection {
     pub(super) fn present(&self, peer: &Registration, payload: &RawValue) {
         match serde_json::from_str::<Register>(payload.get()) {
             Ok(register) => {
+                if let Err(why) = check_info(register.info.as_ref()) {
+                    return self.malformed(why);
+                }
                 let server_type = peer.caller.server_type.as_deref().unwrap_or_default();
                 let info = described(register.info, &peer.id, server_type, register.pid);
                 if let Err(refusal) = self.master.members.admits_info(&peer.id, self.peer.id(), &info) {
@@ -84,7 +88,9 @@ impl Connection {
             return;
         }
         let event = report.received(&peer.id);
-        tracing::info!(server = %peer.id, kind = %event.kind, module = event.module, "{}", event.message);
+        line_budget::of_server(&peer.id, || {
+            tracing::info!(server = %peer.id, kind = %event.kind, module = event.module, "{}", event.message);
+        });
         self.master.options.journal.record(event);
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::known_servers::{Comer, Trust};
@@ -18,7 +19,10 @@ use crate::journal::{Event, kind};
 use crate::master::fleet::{APPLY, Applier};
 use crate::plugin::{Caller, CallerRole, Progress};
 use crate::transport::{Ack, Transport};
-use crate::wire::{Capabilities, Info, MAX_ID, Register, Registered, Role, Topic, check_id, null, raw, shown};
+use crate::util::{Secret, line_budget};
+use crate::wire::{
+    Capabilities, Info, Register, Registered, Role, Topic, check_id, check_name, null, raw, sentence, shown,
+};
 
 impl Connection {
     /// Begins to check a registration.
@@ -27,7 +31,7 @@ impl Connection {
             Ok(register) => register,
             // A server of pomelo 2.x gives up for good if its `reconnect` is refused. If its connection ends, it tries again.
             Err(error) if topic == Topic::Reconnect => return self.malformed(error),
-            Err(error) => return self.refuse(topic, ack, format!("malformed registration: {error}")),
+            Err(error) => return self.refuse(topic, ack, format!("malformed registration: {}", sentence(&error))),
         };
         *self.state.lock() = ConnectionState::Registering;
         let Some(this) = self.this.upgrade() else { return };
@@ -37,7 +41,9 @@ impl Connection {
             let stranded = topic == Topic::Reconnect && register.is_pomelos();
             if let Err(refusal) = this.admit(topic, register, ack.clone()).await {
                 let RegistrationRefusal { code, why } = refusal;
-                tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
+                line_budget::caused(&this.cause(), || {
+                    tracing::warn!(peer = ?this.peer, id = who.id, %why, "a registration was refused");
+                });
                 metrics::counter!("pomelo_registrations_refused_total").increment(1);
                 let from = this.peer.remote().map_or_else(String::new, |remote| format!(" from {}", remote.ip()));
                 let id = who.id.as_deref().unwrap_or_default();
@@ -105,6 +111,7 @@ impl Connection {
         let (Some(username), Some(password)) = (username, password) else {
             return Err("a client needs `username` and `password`".to_owned().into());
         };
+        check_name(&username).map_err(|bad| format!("that cannot be a user's name: {bad}"))?;
         let came = Instant::now();
         let attempt = self.attempt(Guess::Password, &username)?;
         let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
@@ -157,9 +164,11 @@ impl Connection {
         ack: Option<Ack>,
     ) -> Result<(), RegistrationRefusal> {
         let pomelos = register.is_pomelos();
-        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control);
-        let server_type = register.server_type.filter(fits);
-        let Some(server_type) = server_type else { return Err("a monitor needs `serverType`".to_owned().into()) };
+        let Some(server_type) = register.server_type else {
+            return Err("a monitor needs `serverType`".to_owned().into());
+        };
+        check_name(&server_type).map_err(|bad| format!("that cannot be a `serverType`: {bad}"))?;
+        check_info(register.info.as_ref())?;
         // The connection inside this process is the master's own monitor's.
         let own = self.peer.transport() == Transport::Memory;
         let remote = self.peer.remote().map(|remote| remote.ip());
@@ -178,7 +187,7 @@ impl Connection {
                 );
             }
         } else if !own {
-            let token = register.token.as_deref();
+            let token = register.token.as_ref().map(Secret::expose);
             self.verify(&id, &server_type, token, remote).await?;
             self.check_type(&id, &server_type)?;
             trust = token.map(Trust::of);
@@ -299,6 +308,20 @@ async fn settle<T>(attempt: Option<Attempt<'_>>, outcome: Result<T, AccessRefuse
         tokio::time::sleep(attempt.answer_after(guessed_wrong, Instant::now())).await;
     }
     outcome
+}
+
+/// Checks what a monitor says of its server, as far as it becomes a name that others are shown: the host.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(super) fn check_info(info: Option<&Info>) -> Result<(), String> {
+    match info.and_then(|info| info.get("host")) {
+        Some(Value::String(host)) => {
+            check_name(host).map_err(|bad| format!("that cannot be the `host` of a server: {bad}"))
+        }
+        // pomelo's servers may have no host, and none that is no text is used.
+        _ => Ok(()),
+    }
 }
 
 /// What others are told about a server: what its monitor says, but with the id, type and process id of the registration.

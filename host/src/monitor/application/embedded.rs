@@ -75,7 +75,7 @@ impl Embedded {
     /// The token of its type, where the master's `adminServer.json` asks for one.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
-        self.options.token = Some(token.to_owned());
+        self.options.token = Some(token.into());
         self
     }
 

@@ -45,6 +45,10 @@ impl Host for InstanceState {
         self.call().map(|call| raw(&*call.caller).get().to_owned()).unwrap_or_else(|_| "{}".into())
     }
 
+    fn permits(&mut self, operation: String) -> bool {
+        self.call().is_ok_and(|call| call.permits(&operation))
+    }
+
     fn wants_answer(&mut self) -> bool {
         self.call().is_ok_and(|call| call.wants_answer)
     }

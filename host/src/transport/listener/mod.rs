@@ -36,6 +36,7 @@ use super::socket_io::connection::Connection;
 use super::socket_io::engine_session::EngineSession;
 use super::socket_io::server::{Server, is_socket_io, session_of};
 use super::socket_io::sessions::Sessions;
+use crate::util::line_budget;
 
 /// The address that a request came from. It stands in the extensions of every request that a mounted page is given.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +184,7 @@ impl Door {
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         connection.begin_request();
-        if let Err(why) = self.rule.check(connection.local.ip(), request.uri(), request.headers()) {
+        if let Err(why) = self.rule.check(connection.local, request.uri(), request.headers()) {
             metrics::counter!("pomelo_requests_refused_total", "reason" => "origin").increment(1);
             tracing::debug!(remote = %connection.remote, "a request of a foreign site was refused");
             return Ok((StatusCode::FORBIDDEN, why).into_response());
@@ -228,5 +229,8 @@ impl Door {
 
 fn refuse(remote: SocketAddr, reason: &'static str, why: &'static str) {
     metrics::counter!("pomelo_connections_refused_total", "reason" => reason).increment(1);
-    tracing::info!(%remote, "a connection was closed: {why}");
+    line_budget::caused(
+        &line_budget::address(remote.ip()),
+        || tracing::info!(%remote, "a connection was closed: {why}"),
+    );
 }

@@ -23,6 +23,7 @@ use super::output::Output;
 use super::reader::{Reader, Side};
 use crate::transport::options::Options;
 use crate::transport::{Accept, Peer, Transport};
+use crate::util::line_budget;
 
 /// Bytes that a CONNECT may have.
 const HELLO: usize = 1 << 10;
@@ -68,7 +69,9 @@ impl Server {
             Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive).await,
             Err(why) => {
                 metrics::counter!("pomelo_connections_refused_total", "reason" => "mqtt").increment(1);
-                tracing::info!(%remote, "a connection was closed: {why}");
+                line_budget::caused(&line_budget::address(remote.ip()), || {
+                    tracing::info!(%remote, "a connection was closed: {why}");
+                });
             }
         }
         metrics::gauge!("pomelo_connections").decrement(1);

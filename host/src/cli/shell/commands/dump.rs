@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::super::super::exit::Exit;
 use super::super::super::print;
+use super::super::Shell;
 use super::super::misuse::Misuse;
-use super::super::{Shell, output};
 use super::{Arguments, Candidates, Command};
 
 pub(super) const DUMP: Command = Command {
@@ -90,7 +90,6 @@ fn writable(file: &Path, force: bool) -> anyhow::Result<()> {
 /// Where the answer is a sentence instead of a profile, and where the file cannot be written.
 fn write(file: &Path, force: bool, answer: &RawValue) -> anyhow::Result<usize> {
     if let Value::String(words) = serde_json::from_str(answer.get())? {
-        let words = output::printable(&words).into_owned();
         return Err(Exit::failed(format!(
             "{} was not written, because the server answers in words: {words}",
             file.display()

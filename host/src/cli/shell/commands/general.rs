@@ -4,7 +4,6 @@ use super::super::super::exit::Exit;
 use super::super::super::{print, table};
 use super::super::context::Context;
 use super::super::misuse::Misuse;
-use super::super::output::printable;
 use super::super::{Shell, unknown};
 use super::{ALL, Arguments, Candidates, Command, find};
 
@@ -26,7 +25,7 @@ async fn choose(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<(
         return Ok(());
     }
     if !shell.connection.servers().await?.iter().any(|id| id == server) {
-        return Err(Exit::failed(format!("there is no server {} in the cluster", printable(server))));
+        return Err(Exit::failed(format!("there is no server {} in the cluster", server)));
     }
     shell.context = Context::Server((*server).to_owned());
     Ok(())
@@ -46,13 +45,13 @@ fn help(arguments: &Arguments<'_>) -> anyhow::Result<()> {
         [] => {
             let row = |command: &&Command| vec![command.name.to_owned(), command.summary.to_owned()];
             table::print(&["command", "what it does"], ALL.iter().map(row).collect())?;
-            print::line("\n`help <command>` says more.")?;
+            print::lines("\n`help <command>` says more.")?;
         }
         [word] => {
             let command = find(word).ok_or_else(|| unknown(word))?;
-            print::line(format!("{}: {}\n", command.name, command.summary))?;
+            print::lines(format!("{}: {}\n", command.name, command.summary))?;
             command.usage.lines().try_for_each(|form| print::line(format!("  {form}")))?;
-            print::line(format!("\n{}", command.help))?;
+            print::lines(format!("\n{}", command.help))?;
         }
         _ => return Err(Misuse::words("one command at most")),
     }

@@ -59,7 +59,7 @@ async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
         ["config", of] => ("config", of),
         ["config", ..] => return Err(Misuse::words("the configuration of which component?")),
         [topic] if TOPICS.contains(&topic) => (topic, ""),
-        [topic] => return Err(Misuse::words(format!("there is nothing called `{}`", output::printable(topic)))),
+        [topic] => return Err(Misuse::words(format!("there is nothing called `{}`", topic))),
         _ => return Err(Misuse::words("one topic")),
     };
     if OF_ONE.contains(&topic) || (topic == "config" && param != MASTER) {
@@ -67,7 +67,7 @@ async fn show(shell: &mut Shell, arguments: Arguments<'_>) -> anyhow::Result<()>
     }
     let answer = shell.watch_server(topic, param).await?;
     if shell.json {
-        print::line(&answer)?;
+        print::json(&answer)?;
     } else {
         print_answer(topic, &answer)?;
     }
@@ -121,7 +121,7 @@ fn with_states(answered: &Map<String, Value>, fleet: Option<&Value>) -> Map<Stri
 fn logins(id: &str, server: &Value) -> Result<(), Unprinted> {
     let count = |member| server.get(member).map_or("-".into(), output::cell);
     let (connections, users) = (count("totalConnCount"), count("loginedCount"));
-    print::line(format!("{}: {connections} connections, {users} logged in", output::printable(id)))?;
+    print::line(format!("{}: {connections} connections, {users} logged in", id))?;
     match server.get("loginedList") {
         Some(Value::Array(logins)) if !logins.is_empty() => {
             let cell = |login: &Value, member| login.get(member).map_or("-".into(), output::cell);

@@ -26,6 +26,7 @@ use crate::failure::code;
 use crate::monitor::application::Reach;
 use crate::supervise::SERVICE_MANAGER;
 use crate::util::process_group::ProcessGroup;
+use crate::util::visible::steers;
 use crate::util::{cut, in_words};
 use crate::wire::{raw, shown};
 
@@ -198,7 +199,7 @@ fn with(why: String, said: &[u8]) -> String {
 fn told(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let mut line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
-    line.retain(|letter| !letter.is_control());
+    line.retain(|letter| !steers(letter));
     cut(&mut line, MAX_TOLD);
     line
 }
