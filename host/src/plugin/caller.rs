@@ -91,9 +91,8 @@ impl Caller {
         match self.role {
             CallerRole::Client if self.level == Some(1) => Class::Operator,
             CallerRole::Client => Class::User,
-            CallerRole::Monitor if self.account.is_some() => Class::Monitor,
-            // The master's own monitor is part of this process.
-            CallerRole::Monitor | CallerRole::Timer | CallerRole::Host => Class::Host,
+            CallerRole::Monitor => Class::Monitor,
+            CallerRole::Timer | CallerRole::Host => Class::Host,
             CallerRole::Master => Class::Master,
         }
     }

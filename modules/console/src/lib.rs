@@ -60,7 +60,11 @@ use message::Message;
 
 struct Console;
 
-#[module(id = "__console__", operations(by = "signal", list = 2, reads("jobs", "job", "logs")), limits(answer_kib = 4096, memory_mib = 48))]
+#[module(
+    id = "__console__",
+    operations(by = "signal", list = 2, reads("jobs", "job", "logs")),
+    limits(answer_kib = 4096, memory_mib = 48)
+)]
 impl Console {
     fn client_handler(agent: &Agent, command: client::Command) -> Result<answer::Answer> {
         client::handle(agent, command)

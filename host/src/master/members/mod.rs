@@ -25,8 +25,8 @@ use crate::journal::{Event, Journal, kind};
 use crate::transport::Peer;
 use crate::wire::{Info, Phase, raw};
 
-pub use bounds::{IsNamed, TableBounds};
 use crate::util::line_budget;
+pub use bounds::{IsNamed, TableBounds};
 pub use loss::MassLoss;
 pub use member::{JoinError, Member};
 use member::{first, place, primary};
