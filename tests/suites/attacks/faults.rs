@@ -85,7 +85,7 @@ impl Raw {
     }
 
     /// Waits until the master has closed the connection.
-    async fn is_closed(mut self) {
+    async fn until_closed(mut self) {
         self.until(|(_, over)| over).await;
     }
 }
@@ -99,7 +99,7 @@ async fn come_and_go(target: &Target, number: usize) {
     // As long as an id may be.
     let id = format!("ghost-{number:0>120}");
     let mut ghost = Raw::register(target, &id, &json!({"port": number}), None).await;
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         ghost.peer.send(Topic::Deregister, raw(&json!({}))).unwrap();
     }
     ghost.ask_watchdog("subscribe").await;
@@ -127,7 +127,7 @@ fn monitors_that_come_and_go_leave_room_in_every_view() {
             let large = json!({"id": format!("swelling-{number}"), "type": "monitor", "serverType": "ghost",
                 "info": {"port": number, "fat": "x".repeat(60_000)}});
             swelling.peer.send(Topic::Reconnect, raw(&large)).unwrap();
-            swelling.is_closed().await;
+            swelling.until_closed().await;
         }
     });
     target.cluster.monitor(&["--id", "friend", "--type", "chat"]);
