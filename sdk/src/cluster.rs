@@ -79,7 +79,8 @@ impl<'a> Cluster<'a> {
     /// take. Returns one pair for each, in no order.
     ///
     /// A monitor that did not answer in time has the failure `timeout`; a target that names nobody is there under its own text with
-    /// `not-found`; an answer that is not of the expected form is `bad-answer`.
+    /// `not-found`; an answer that is not of the expected form, or too large, is `bad-answer`. All answers have together at most three quarters of the
+    /// module's limit `answer_kib`: if there is no room, the largest of them fail.
     pub fn request_many<T: DeserializeOwned>(
         &self,
         targets: &[impl AsRef<str>],

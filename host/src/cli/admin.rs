@@ -189,6 +189,10 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
                 print::line(format!("{} {what} {said}", text(module.get("id"))))?;
             }
         }
+        for aside in module.get("putAside").and_then(Value::as_array).into_iter().flatten() {
+            let (id, handler, of) = (text(module.get("id")), text(aside.get("handler")), text(aside.get("for")));
+            print::line(format!("{id} {handler} keeps trapping and is put aside for {of}"))?;
+        }
     }
     for (file, why) in refused {
         print::line(format!("{file}.wasm was refused: {why}"))?;

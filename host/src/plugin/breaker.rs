@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::caller::Caller;
 use crate::budget::Class;
 use crate::failure::{Failure, code};
+use crate::wire::shown;
 
 /// Traps in a row after which a handler is put aside.
 const TRAPS: u32 = 5;
@@ -70,8 +71,8 @@ impl std::fmt::Display for AsideFor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.caller, self.class) {
             (None, class) => f.write_str(class.peers()),
-            (Some(id), Class::Monitor) => write!(f, "the monitor `{id}`"),
-            (Some(user), _) => write!(f, "the user `{user}`"),
+            (Some(id), Class::Monitor) => write!(f, "the monitor `{}`", shown(id)),
+            (Some(user), _) => write!(f, "the user `{}`", shown(user)),
         }
     }
 }

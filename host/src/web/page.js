@@ -248,7 +248,8 @@ function showModules(modules, refused) {
         element("td", module.id), element("td", module.version),
         element("td", module.state, "dot " + (STATES[module.state] || "bad")), element("td", module.calls, "n"),
         element("td", module.failures, "n" + (module.failures ? " warn" : "")), element("td", source),
-        element("td", module.refused ? "refused: " + module.refused : module.lastError || "", "text"),
+        element("td", module.refused ? "refused: " + module.refused
+          : [...(module.putAside || []).map((aside) => `${aside.handler} is put aside for ${aside.for}`), module.lastError].filter(Boolean).join("; "), "text"),
       ]);
     }
     for (const [file, why] of Object.entries(refused)) {

@@ -55,17 +55,24 @@ fn alive(members: &[Member]) -> bool {
 }
 
 impl MemberTable {
+    /// The servers that count in a mass loss: where the configuration names servers, only those, because whoever may register could otherwise raise the alarm
+    /// with ids of its own.
+    fn fleet(&self) -> impl Iterator<Item = &Vec<Member>> {
+        // The master's own monitor lives and dies with this process.
+        let in_memory = |member: &Member| member.exchange.peer().transport() == Transport::Memory;
+        let is_there = move |members: &&Vec<Member>| primary(members).is_some_and(|member| !in_memory(member));
+        let is_named = |members: &Vec<Member>| members.iter().any(|member| member.named);
+        let any_named = self.servers.values().filter(is_there).any(is_named);
+        self.servers.values().filter(is_there).filter(move |members| !any_named || is_named(members))
+    }
+
     /// How many servers the others see, and how many of them are lost. Servers that were removed within the window count as both.
     fn figures(&mut self, window: Duration, now: Instant) -> (usize, usize) {
         let servers = &self.servers;
         self.losses.removed.retain(|(id, at)| *at + window > now && !servers.contains_key(id));
         let removed = self.losses.removed.len();
-        let fleet = servers.values().filter(|members| {
-            // The master's own monitor lives and dies with this process.
-            primary(members).is_some_and(|member| member.exchange.peer().transport() != Transport::Memory)
-        });
         let (mut all, mut lost) = (0, 0);
-        for members in fleet {
+        for members in self.fleet() {
             all += 1;
             lost += usize::from(!alive(members));
         }
@@ -83,7 +90,11 @@ impl Members {
             let Some(lost) = members.iter().find(|member| member.connection() == connection) else { return };
             // The others do not see the loss of a slave, or of a monitor whose server does not run.
             let seen = lost.present && !alive(members) && !table.losses.closing;
-            if seen && (table.losses.alarm.is_some() || self.raises_the_alarm(table)) {
+            let is_alarm = table.losses.alarm.is_some();
+            // While the alarm is on, this makes no difference, and need not be looked for among many.
+            let is_it = |members: &Vec<Member>| members.iter().any(|member| member.connection() == connection);
+            let counts = seen && !is_alarm && table.fleet().any(is_it);
+            if seen && is_alarm || counts && self.raises_the_alarm(table) {
                 for member in table.servers.get_mut(id).into_iter().flatten() {
                     member.retained |= member.connection() == connection;
                 }
@@ -93,7 +104,7 @@ impl Members {
                 self.phases.send_modify(|changes| *changes += 1);
                 return;
             }
-            if seen {
+            if counts {
                 table.losses.removed.push_back((id.to_owned(), Instant::now()));
             }
         }

@@ -333,3 +333,24 @@ async fn what_one_id_says_and_how_many_there_are_is_bounded() {
     members.leave("named-2", connection, false);
     members.join(saying("named-3", 350)).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_nobody_named_raise_no_alarm_where_others_are_named() {
+    let members = Members::new(Duration::from_millis(10), MassLoss::default(), Journal::new(100));
+    let members = Arc::new(members.bounded(TableBounds::default(), Arc::new(|id| id.starts_with("named"))));
+    let ids = ["named-1", "named-2", "named-3", "a", "b", "c", "d", "e", "f", "g"];
+    let monitors: Vec<_> = ids.into_iter().zip(1..).map(|(id, port)| member(id, port)).collect();
+    for (monitor, _) in &monitors {
+        members.join(monitor.clone()).unwrap();
+    }
+    for (monitor, _) in &monitors[3..] {
+        members.leave(&monitor.id, monitor.connection(), true);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((members.retained(), members.snapshot().servers.len()), (vec![], 3));
+    for (monitor, _) in &monitors[..3] {
+        members.leave(&monitor.id, monitor.connection(), true);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!members.retained().is_empty(), "those that are named do");
+}
