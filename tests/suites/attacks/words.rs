@@ -384,7 +384,8 @@ fn the_most_talkative_log_has_no_password_and_no_token() {
         let ask = |arguments: &[&str]| {
             let mut command = pomelo(arguments);
             command.arg(format!("--port={}", cluster.port)).env("POMELO_PASSWORD", password);
-            run(command.env("POMELO_LOG", "trace").env("POMELO_LOG_FORMAT", format))
+            command.env("POMELO_LOG", "trace").env("POMELO_LOG_FORMAT", format);
+            run(command)
         };
         eventually("both servers run", || {
             let listed: Value = serde_json::from_str(&ask(&["list", "--json"]).out).ok()?;
