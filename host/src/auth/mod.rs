@@ -11,6 +11,7 @@ mod password;
 mod reconnect;
 mod secret;
 mod tokens;
+mod turns;
 mod users;
 
 pub use access::Access;
@@ -21,4 +22,5 @@ pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
 pub use reconnect::Reconnect;
 pub use secret::Secret;
 pub use tokens::{MonitorToken, Tokens};
+pub use turns::WaitingLogins;
 pub use users::{AccessRefused, User, Users};

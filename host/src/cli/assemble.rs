@@ -173,7 +173,10 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         Ok(()) => {}
     }
     let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
-    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
+    let network = &config.settings.network;
+    let waiting =
+        WaitingLogins { all: network.logins, per_address: network.logins_per_address, time: network.login_wait };
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)).waiting(waiting))
 }
 
 /// The users and tokens of changed files, for a running master.
@@ -274,6 +277,16 @@ pub(super) fn master_options(
     allowed_hosts.push(config.master.host.clone());
     let listener = listener::Options {
         max_connections: connections(network.max_connections, open_files()),
+        connections_per_address: network.connections_per_address.unwrap_or(usize::MAX),
+        strangers: network.strangers,
+        strangers_per_address: network.strangers_per_address,
+        strangers_held: network.strangers_held,
+        polling: network.polling,
+        polling_sessions: network.polling_sessions,
+        polling_per_address: network.polling_per_address,
+        body_time: network.body_time,
+        request_time: network.request_time,
+        frame_time: network.frame_time,
         ping_interval: network.ping_interval,
         ping_timeout: network.ping_timeout,
         outbox: network.outbox,

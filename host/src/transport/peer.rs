@@ -1,8 +1,8 @@
 //! The sending side of a connection: a bounded outbox, and the way to end it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Frame;
+use super::places::{Place, Standing};
 use crate::wire::Topic;
 
 /// What carries a connection.
@@ -49,6 +50,9 @@ pub enum Outgoing {
 #[derive(Clone)]
 pub struct Peer(Arc<PeerState>);
 
+/// Connections of a peer that count as its own: one that asks, one that sends, one that it changes to, and one that is about to close.
+const MAX_CARRIERS: usize = 4;
+
 /// What the handles of a peer share.
 struct PeerState {
     id: u64,
@@ -60,6 +64,10 @@ struct PeerState {
     closing: AtomicBool,
     why: Mutex<Option<String>>,
     frame_limit: AtomicUsize,
+    /// Whole frames that it has sent.
+    heard: AtomicU64,
+    /// How far it has come, and the places of the connections that carry it.
+    carriers: Mutex<(Standing, Vec<Weak<Place>>)>,
 }
 
 /// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
@@ -97,6 +105,8 @@ impl Peer {
             closing: AtomicBool::new(false),
             why: Mutex::new(None),
             frame_limit: AtomicUsize::new(frame_limit),
+            heard: AtomicU64::new(0),
+            carriers: Mutex::new((Standing::Joined, Vec::new())),
         }));
         (peer, Outbox { frames, cut })
     }
@@ -202,6 +212,48 @@ impl Peer {
     /// Sets the largest frame in bytes: low before registration, higher after it.
     pub fn set_frame_limit(&self, bytes: usize) {
         self.0.frame_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Its registration is being checked from now on.
+    pub fn checking(&self) {
+        self.stands(Standing::Checking);
+    }
+
+    /// It has registered: its connections are no longer a stranger's.
+    pub fn registered(&self) {
+        self.stands(Standing::Registered);
+    }
+
+    fn stands(&self, standing: Standing) {
+        let mut carriers = self.0.carriers.lock();
+        carriers.0 = carriers.0.max(standing);
+        for place in carriers.1.iter().filter_map(Weak::upgrade) {
+            place.stands(carriers.0);
+        }
+    }
+
+    /// A connection carries the peer from now on. Further connections than a peer needs stay strangers, so that nobody can hold many with one peer.
+    pub(super) fn carried_by(&self, place: &Arc<Place>) {
+        let mut carriers = self.0.carriers.lock();
+        let (standing, places) = &mut *carriers;
+        if !places.iter().any(|carrier| std::ptr::eq(carrier.as_ptr(), Arc::as_ptr(place))) {
+            places.retain(|carrier| carrier.strong_count() > 0);
+            if places.len() >= MAX_CARRIERS {
+                return;
+            }
+            places.push(Arc::downgrade(place));
+        }
+        place.stands(*standing);
+    }
+
+    /// A whole frame has come.
+    pub(super) fn hear(&self) {
+        self.0.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many whole frames have come.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.heard.load(Ordering::Relaxed)
     }
 
     /// The way to give the acknowledgement of that id.

@@ -6,6 +6,7 @@
 //! | `cut` | texts cut to a bound |
 //! | `in_words` | times in words, for sentences |
 //! | `line_reader` | lines of bounded length from a stream |
+//! | `network` | the part of an address by which peers are counted |
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
@@ -19,6 +20,7 @@ pub mod backoff;
 pub mod cut;
 pub mod in_words;
 pub mod line_reader;
+pub mod network;
 pub mod outlet;
 pub mod proc;
 pub mod process_group;
@@ -29,5 +31,6 @@ pub mod write_whole;
 pub use backoff::Backoff;
 pub use cut::cut;
 pub use in_words::in_words;
+pub use network::network;
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

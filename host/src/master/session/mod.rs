@@ -207,6 +207,7 @@ impl Connection {
             return Err("the connection is over".into());
         }
         self.peer.set_frame_limit(self.master.options.max_frame);
+        self.peer.registered();
         *state = ConnectionState::Registered(Arc::new(registration));
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! What is known of a TCP connection that speaks HTTP, and so may carry a Socket.IO session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 use tokio_util::sync::CancellationToken;
 
+use super::unfinished::Unfinished;
 use crate::transport::Peer;
+use crate::transport::places::{Place, Stage};
 
 /// What is known of one TCP connection.
 pub(in crate::transport) struct Connection {
@@ -19,12 +22,18 @@ pub(in crate::transport) struct Connection {
     pub local: SocketAddr,
     /// Makes reads and writes fail.
     pub cut: CancellationToken,
+    /// Its place among the listener's connections.
+    pub place: Arc<Place>,
     /// Cancelled when the socket has been closed.
     pub gone: CancellationToken,
     /// The Socket.IO session that it carries, and its peer once there is one.
     carried: Mutex<Option<(Sid, Option<Peer>)>>,
     /// Bytes that were read since the last request began.
     read: AtomicUsize,
+    /// All bytes that were read.
+    total: AtomicU64,
+    /// What is known of a message that has begun.
+    pub unfinished: Mutex<Unfinished>,
     /// The most of them while the peer has not registered.
     limit: usize,
     /// The frame limit of a peer that has not registered.
@@ -34,6 +43,7 @@ pub(in crate::transport) struct Connection {
 impl Connection {
     /// A connection that may send `limit` bytes a request until its peer's frame limit is above `first_frame_limit`.
     pub(in crate::transport) fn new(
+        place: Arc<Place>,
         remote: SocketAddr,
         local: SocketAddr,
         limit: usize,
@@ -44,22 +54,42 @@ impl Connection {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             remote,
             local,
-            cut: CancellationToken::new(),
+            cut: place.cut().clone(),
+            place,
             gone: CancellationToken::new(),
             carried: Mutex::new(None),
             read: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            unfinished: Mutex::default(),
             limit,
             first_frame_limit,
         }
     }
 
+    /// Ends the connection because of a limit, counted under a fixed word.
+    pub(in crate::transport) fn end(&self, reason: &'static str) {
+        tracing::debug!(remote = %self.remote, reason, "a connection was ended");
+        metrics::counter!("pomelo_connections_ended_total", "reason" => reason).increment(1);
+        self.cut.cancel();
+    }
+
     /// A request begins.
     pub(in crate::transport) fn begin_request(&self) {
         self.read.store(0, Ordering::Relaxed);
+        self.place.holds(0);
+        self.place.reach(Stage::Request);
+    }
+
+    /// The connection has become a WebSocket.
+    pub(in crate::transport) fn upgraded(&self) {
+        self.place.reach(Stage::Session);
     }
 
     /// From now on the connection carries this session.
     pub(super) fn carries(&self, session: Sid, peer: Option<Peer>) {
+        if let Some(peer) = &peer {
+            peer.carried_by(&self.place);
+        }
         *self.carried.lock() = Some((session, peer));
     }
 
@@ -76,10 +106,18 @@ impl Connection {
     /// Counts bytes that were read. False if a peer that has not registered has sent more than it may. The layers above collect a message up to their own,
     /// high limit before they hand it on, and a stranger must not fill memory with that.
     pub(in crate::transport) fn count(&self, bytes: usize) -> bool {
-        if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
+        self.total.fetch_add(bytes as u64, Ordering::Relaxed);
+        let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.place.holds(read);
+        if read <= self.limit {
             return true;
         }
         let carried = self.carried.lock();
         matches!(&*carried, Some((_, Some(peer))) if peer.frame_limit() > self.first_frame_limit)
+    }
+
+    /// All bytes that were read.
+    pub(in crate::transport) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 }

@@ -39,6 +39,11 @@ pub(in crate::transport) fn session_of(uri: &Uri) -> Option<Sid> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))?.parse().ok()
 }
 
+/// Whether a request wants a WebSocket.
+pub(in crate::transport) fn wants_websocket(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"))
+}
+
 /// The Socket.IO layer on top of the mounted pages.
 pub(in crate::transport) struct Server {
     // In a lock, because the service is not `Sync`. Its clones share the sessions.
@@ -164,6 +169,7 @@ impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
         match packet::event(&data) {
             Ok((name, payload)) => {
                 received.increment(1);
+                peer.hear();
                 session.frame(&name, payload, ack.map(|id| peer.ack(id)));
             }
             Err(why) => peer.cut_counted("malformed", format!("it sent a malformed event: {why}")),
