@@ -13,7 +13,10 @@ async fn logins_beyond_the_bound_are_refused_at_once_and_memory_is_used_again() 
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     assert_eq!(count(Err(AccessRefused::BusyAddress)), 30 - 20 - RUNNING);
     assert_eq!(count(Ok(Level(2))), 20 + RUNNING);
-    assert!(access.memories.lock().len() <= RUNNING, "each is given back, and no more are made than are used at a time");
+    assert!(
+        access.memories.lock().len() <= RUNNING,
+        "each is given back, and no more are made than are used at a time"
+    );
     assert_eq!(login("wrong").await, Err(AccessRefused::Wrong));
     assert!(access.has_logged_in(here.unwrap(), "ann") && !access.has_logged_in(here.unwrap(), "bob"));
 

@@ -122,7 +122,9 @@ pub(super) fn verify_hash(hash: &str, md5: &str, memory: &mut Memory) -> bool {
         }
         let mut output = vec![0; stored.len()];
         let argon2 = Argon2::new(algorithm, version, params);
-        argon2.hash_password_into_with_memory(md5.as_bytes(), salt.as_ref(), &mut output, &mut memory.0[..blocks]).ok()?;
+        argon2
+            .hash_password_into_with_memory(md5.as_bytes(), salt.as_ref(), &mut output, &mut memory.0[..blocks])
+            .ok()?;
         Some(output.ct_eq(stored.as_bytes()).into())
     };
     computed().unwrap_or(false)

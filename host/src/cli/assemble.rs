@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::arguments::{HostArgs, MonitorArgs};
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
-use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
+use crate::auth::{Access, Exposure, External, Tokens, Users, WaitingLogins, Way};
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};

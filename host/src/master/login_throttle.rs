@@ -77,14 +77,7 @@ pub(super) struct Attempt<'a> {
 impl LoginThrottle {
     /// A login begins. Absent if too many of that address and name wait already: the password or token must not be looked at then.
     /// `known` says that this name has logged in from there: guesses for other names do not slow it down.
-    pub fn begin(
-        &self,
-        address: IpAddr,
-        guess: Guess,
-        name: &str,
-        known: bool,
-        now: Instant,
-    ) -> Option<Attempt<'_>> {
+    pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, known: bool, now: Instant) -> Option<Attempt<'_>> {
         let hash = self.hasher.hash_one(name);
         let guesser = (network(address), guess, known, if known { hash } else { hash % NAMES });
         let mut guessers = self.guessers.lock();

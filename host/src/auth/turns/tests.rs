@@ -16,14 +16,13 @@ fn bounds(all: usize, per_address: usize) -> WaitingLogins {
 async fn order(turns: &Turns, waiting: &[(u8, &'static str)]) -> Vec<(u8, &'static str)> {
     let first = turns.turn(address(200), "first").await.unwrap();
     let (served, mut in_order) = tokio::sync::mpsc::unbounded_channel();
-    let mut tasks = Vec::new();
     for (count, who) in waiting.iter().enumerate() {
-        let (turns, served, who) = (turns.clone(), served.clone(), *who);
-        tasks.push(tokio::spawn(async move {
-            let turn = turns.turn(address(who.0), who.1).await.unwrap();
+        let (own, served, who) = (turns.clone(), served.clone(), *who);
+        tokio::spawn(async move {
+            let turn = own.turn(address(who.0), who.1).await.unwrap();
             served.send(who).unwrap();
             drop(turn);
-        }));
+        });
         while turns.waiting() <= count {
             tokio::task::yield_now().await;
         }
