@@ -3,6 +3,7 @@
 //! Each test is a short form of an attack program, with a fixed amount of work. It looks at what the attack must not do: take the master's memory, keep
 //! level 1 from stopping a server, or displace others. `docs/security.md` has the table of all of them.
 
+mod strangers;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 mod target;
