@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::external::{External, Question};
 use super::password::Memory;
-use super::turns::{Turn, Turns, WaitingLogins};
+use super::turns::{LoginBounds, Turn, Turns};
 use super::{AccessRefused, Level, Tokens, Users};
 
 /// Passwords that are checked at the same time. Few may, because each takes a core and some 19 MiB for tens of milliseconds.
@@ -25,6 +25,7 @@ pub struct Access {
     /// Turns at checking a user, and a monitor where the operator's own check does that.
     logins: Turns,
     joins: Turns,
+    clients_per_user: usize,
     /// What the passwords that are checked now do not use: at most as many as are checked at a time.
     memories: Arc<Mutex<Vec<Memory>>>,
 }
@@ -38,8 +39,9 @@ impl Access {
             generation: AtomicU64::new(0),
             user_check: None,
             server_check: None,
-            logins: Turns::new(RUNNING, WaitingLogins::default()),
-            joins: Turns::new(RUNNING, WaitingLogins::default()),
+            logins: Turns::new(RUNNING, LoginBounds::default()),
+            joins: Turns::new(RUNNING, LoginBounds::default()),
+            clients_per_user: LoginBounds::default().clients_per_user,
             memories: Arc::default(),
         }
     }
@@ -50,11 +52,21 @@ impl Access {
         Access { user_check: users, server_check: servers, ..self }
     }
 
-    /// Bounds the logins that wait. To be called before the first one.
+    /// Bounds the logins. To be called before the first one.
     #[must_use]
-    pub fn waiting(self, bounds: WaitingLogins) -> Self {
+    pub fn bounded(self, bounds: LoginBounds) -> Self {
         let turns = |check: &Option<External>| Turns::new(check.as_ref().map_or(RUNNING, External::concurrent), bounds);
-        Access { logins: turns(&self.user_check), joins: turns(&self.server_check), ..self }
+        Access {
+            logins: turns(&self.user_check),
+            joins: turns(&self.server_check),
+            clients_per_user: bounds.clients_per_user,
+            ..self
+        }
+    }
+
+    /// How many clients of a user of that level may be connected at a time.
+    pub fn clients_per_user(&self, level: Level) -> usize {
+        if level == Level::ADMIN { usize::MAX } else { self.clients_per_user }
     }
 
     /// Whether that user has logged in from that address since this process has begun.

@@ -5,8 +5,8 @@ use crate::auth::{StoredPassword, User, hash_password};
 async fn logins_beyond_the_bound_are_refused_at_once_and_memory_is_used_again() {
     let password = StoredPassword::parse(&hash_password("s3cret").unwrap()).unwrap();
     let users = Users::new(vec![User { username: "ann".into(), password, level: Level(2) }]);
-    let bounds = WaitingLogins { all: 100, per_address: 20, ..WaitingLogins::default() };
-    let access = Access::new(users, Tokens::new(None)).waiting(bounds);
+    let bounds = LoginBounds { all: 100, per_address: 20, ..LoginBounds::default() };
+    let access = Access::new(users, Tokens::new(None)).bounded(bounds);
     let (here, stays) = (Some([127, 0, 0, 1].into()), CancellationToken::new());
     let login = |password: &str| access.login("cli", "ann", password.to_owned(), false, here, &stays);
     let outcomes = futures_util::future::join_all((0..30).map(|_| login("s3cret"))).await;

@@ -22,5 +22,5 @@ pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
 pub use reconnect::Reconnect;
 pub use secret::Secret;
 pub use tokens::{MonitorToken, Tokens};
-pub use turns::WaitingLogins;
+pub use turns::LoginBounds;
 pub use users::{AccessRefused, User, Users};

@@ -150,9 +150,10 @@ impl Users {
     /// Names of users whose password anybody would guess: pomelo's defaults, and passwords that are the user's name.
     pub fn with_default_passwords(&self) -> Vec<&str> {
         let mut memory = Memory::default();
-        let users = self.0.users.iter().filter(|user| {
-            guesses(&user.username).any(|guess| user.password.matches(&md5_hex(guess), &mut memory))
-        });
+        let users =
+            self.0.users.iter().filter(|user| {
+                guesses(&user.username).any(|guess| user.password.matches(&md5_hex(guess), &mut memory))
+            });
         users.map(|user| user.username.as_str()).collect()
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::arguments::{HostArgs, MonitorArgs};
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
-use crate::auth::{Access, Exposure, External, Tokens, Users, WaitingLogins, Way};
+use crate::auth::{Access, Exposure, External, LoginBounds, Tokens, Users, Way};
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
@@ -174,9 +174,13 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
     }
     let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
     let network = &config.settings.network;
-    let waiting =
-        WaitingLogins { all: network.logins, per_address: network.logins_per_address, time: network.login_wait };
-    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)).waiting(waiting))
+    let bounds = LoginBounds {
+        all: network.logins,
+        per_address: network.logins_per_address,
+        time: network.login_wait,
+        clients_per_user: network.clients_per_user,
+    };
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)).bounded(bounds))
 }
 
 /// The users and tokens of changed files, for a running master.

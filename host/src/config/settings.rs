@@ -200,6 +200,8 @@ pub struct Network {
     pub logins: usize,
     /// `logins_per_address` = 64: the most of one address and, apart from these, of one user who has logged in from that address before.
     pub logins_per_address: usize,
+    /// `clients_per_user` = 256: the most clients of one user that are connected at a time. Level 1 is not bounded.
+    pub clients_per_user: usize,
     /// `login_wait_ms` = 5000: a login that has waited for so long is refused.
     pub login_wait: Duration,
     /// `outbox` = 4096: the most frames that wait to be sent to one peer.
@@ -233,6 +235,7 @@ impl Default for Network {
             frame_time: Duration::from_secs(30),
             logins: 512,
             logins_per_address: 64,
+            clients_per_user: 256,
             login_wait: Duration::from_secs(5),
             outbox: 4096,
             pending: 4096,

@@ -26,6 +26,9 @@ const CONNECTIONS: usize = 400;
 /// Connections that attackers want to hold at a time.
 const FLOOD: usize = CONNECTIONS + 50;
 
+/// How long an attacker waits before it comes again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How many times larger an attack is than with the test command: for measuring it with as many connections as a master serves by default.
 fn scale() -> usize {
     std::env::var("POMELO_ATTACK_SCALE").map_or(1, |scale| scale.parse().unwrap())
@@ -65,7 +68,7 @@ impl Flood {
                 for round in 0.. {
                     let _ = attack(number + round * count).await;
                     done.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
             });
         }

@@ -31,20 +31,22 @@ const CLASSES: u64 = 16;
 /// Addresses with users that are remembered because they have logged in; the one that has not for the longest time is forgotten.
 const KNOWN: usize = 1024;
 
-/// The bounds on logins that wait.
+/// The bounds on logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitingLogins {
-    /// The most in all. 512.
+pub struct LoginBounds {
+    /// The most that wait in all. 512.
     pub all: usize,
-    /// The most of one address, and apart from these of one user who has logged in from that address before. 64.
+    /// The most that wait of one address, and apart from these of one user who has logged in from that address before. 64.
     pub per_address: usize,
     /// How long one waits. 5 s.
     pub time: Duration,
+    /// Clients of one user that may be connected at a time. Level 1 is not bounded. 256.
+    pub clients_per_user: usize,
 }
 
-impl Default for WaitingLogins {
+impl Default for LoginBounds {
     fn default() -> Self {
-        WaitingLogins { all: 512, per_address: 64, time: Duration::from_secs(5) }
+        LoginBounds { all: 512, per_address: 64, time: Duration::from_secs(5), clients_per_user: 256 }
     }
 }
 
@@ -54,7 +56,7 @@ pub(super) struct Turns(Arc<Shared>);
 
 struct Shared {
     slots: usize,
-    bounds: WaitingLogins,
+    bounds: LoginBounds,
     state: Mutex<State>,
     hasher: RandomState,
 }
@@ -76,7 +78,7 @@ struct Waiting<'a> {
 
 impl Turns {
     /// `slots` turns at a time.
-    pub fn new(slots: usize, bounds: WaitingLogins) -> Self {
+    pub fn new(slots: usize, bounds: LoginBounds) -> Self {
         let state = State { running: 0, queue: Queue::default(), known: VecDeque::new() };
         let hasher = RandomState::new();
         Turns(Arc::new(Shared { slots: slots.max(1), bounds, state: Mutex::new(state), hasher }))

@@ -8,8 +8,8 @@ fn address(last: u8) -> Option<IpAddr> {
     Some([10, 0, 0, last].into())
 }
 
-fn bounds(all: usize, per_address: usize) -> WaitingLogins {
-    WaitingLogins { all, per_address, time: Duration::from_secs(60) }
+fn bounds(all: usize, per_address: usize) -> LoginBounds {
+    LoginBounds { all, per_address, time: Duration::from_secs(60), ..LoginBounds::default() }
 }
 
 /// Has names wait behind a turn, in the order given; who is served in which order.
@@ -89,7 +89,7 @@ async fn who_waits_is_bounded_by_address_and_in_all_and_nothing_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_login_that_waits_too_long_is_refused() {
-    let turns = Turns::new(1, WaitingLogins::default());
+    let turns = Turns::new(1, LoginBounds::default());
     let turn = turns.turn(address(1), "a").await.unwrap();
     assert_eq!(turns.turn(address(1), "b").await.err(), Some(AccessRefused::Late));
     drop(turn);
@@ -98,7 +98,7 @@ async fn a_login_that_waits_too_long_is_refused() {
 
 #[tokio::test]
 async fn only_so_many_are_remembered() {
-    let turns = Turns::new(1, WaitingLogins::default());
+    let turns = Turns::new(1, LoginBounds::default());
     turns.remember(address(1), "ann");
     for number in 0..KNOWN {
         turns.remember(address(2), &format!("user-{number}"));

@@ -37,6 +37,7 @@ pub(super) fn network(mut table: Table<'_>) -> Network {
         frame_time: table.millis("frame_time_ms", default.frame_time, 100..=600_000),
         logins: table.size("logins", default.logins, 1, 1..=10_000),
         logins_per_address: table.size("logins_per_address", default.logins_per_address, 1, 1..=10_000),
+        clients_per_user: table.size("clients_per_user", default.clients_per_user, 1, 1..=1_000_000),
         login_wait: table.millis("login_wait_ms", default.login_wait, 100..=600_000),
         outbox: table.size("outbox", default.outbox, 1, 16..=1_000_000),
         pending: table.size("pending", default.pending, 1, 1..=1_000_000),

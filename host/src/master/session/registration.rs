@@ -112,7 +112,8 @@ impl Connection {
         let generation = master.access.generation();
         let level = master.access.login(&id, &username, password, md5, address, &self.over).await;
         let level = settle(attempt, level).await?;
-        master.members.client_joins(&id, &self.peer, &username).map_err(|refusal| refusal.to_string())?;
+        let at_most = master.access.clients_per_user(level);
+        master.members.client_joins(&id, &self.peer, &username, at_most).map_err(|refusal| refusal.to_string())?;
         // From now on this client is cut when its user changes. A change during the login was not noticed, and is looked for here.
         if master.access.generation() != generation {
             master.members.client_leaves(&id, self.peer.id());
