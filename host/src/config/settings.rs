@@ -180,7 +180,7 @@ pub struct Network {
     pub connections_per_address: Option<usize>,
     /// `strangers` = 2048: the most connections whose peers have not registered, and never more than half of `max_connections`.
     pub strangers: usize,
-    /// `strangers_per_address` = 512: the same of one address.
+    /// `strangers_per_address` = 1024: the same of one address.
     pub strangers_per_address: usize,
     /// `strangers_held_mib` = 16: what all such connections may have sent of requests and messages that are not complete, bytes.
     pub strangers_held: usize,
@@ -225,7 +225,7 @@ impl Default for Network {
             max_connections: 4096,
             connections_per_address: None,
             strangers: 2048,
-            strangers_per_address: 512,
+            strangers_per_address: 1024,
             strangers_held: 16 * MIB,
             polling: true,
             polling_sessions: 256,

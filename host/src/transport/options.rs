@@ -11,7 +11,7 @@ pub struct Options {
     pub connections_per_address: usize,
     /// Connections at a time whose peers have not registered, at most half of `max_connections`. 2048. A further one takes the place of another.
     pub strangers: usize,
-    /// The same of one address. 512.
+    /// The same of one address. 1024.
     pub strangers_per_address: usize,
     /// Bytes that all such connections together may have sent of requests and messages that are not complete. 16 MiB. Above it, the one that has sent most
     /// is closed.
@@ -67,7 +67,7 @@ impl Default for Options {
             max_connections: 4096,
             connections_per_address: usize::MAX,
             strangers: 2048,
-            strangers_per_address: 512,
+            strangers_per_address: 1024,
             strangers_held: 16 << 20,
             polling: true,
             polling_sessions: 256,
