@@ -12,8 +12,11 @@ use super::password::Memory;
 use super::turns::{LoginBounds, Turn, Turns};
 use super::{AccessRefused, Level, Tokens, Users};
 
-/// Passwords that are checked at the same time. Few may, because each takes a core and some 19 MiB for tens of milliseconds.
-const RUNNING: usize = 2;
+/// Passwords that are checked at the same time: two, or one on a machine with fewer than four processors. Each takes a processor and some 19 MiB for tens of
+/// milliseconds, and the master needs processors for those who are let in.
+fn running() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2).clamp(1, 2)
+}
 
 /// Who may connect. Users and tokens can be replaced while peers come and go.
 pub struct Access {
@@ -39,8 +42,8 @@ impl Access {
             generation: AtomicU64::new(0),
             user_check: None,
             server_check: None,
-            logins: Turns::new(RUNNING, LoginBounds::default()),
-            joins: Turns::new(RUNNING, LoginBounds::default()),
+            logins: Turns::new(running(), LoginBounds::default()),
+            joins: Turns::new(running(), LoginBounds::default()),
             clients_per_user: LoginBounds::default().clients_per_user,
             memories: Arc::default(),
         }
@@ -55,7 +58,8 @@ impl Access {
     /// Bounds the logins. To be called before the first one.
     #[must_use]
     pub fn bounded(self, bounds: LoginBounds) -> Self {
-        let turns = |check: &Option<External>| Turns::new(check.as_ref().map_or(RUNNING, External::concurrent), bounds);
+        let turns =
+            |check: &Option<External>| Turns::new(check.as_ref().map_or_else(running, External::concurrent), bounds);
         Access {
             logins: turns(&self.user_check),
             joins: turns(&self.server_check),

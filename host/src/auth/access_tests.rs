@@ -11,10 +11,10 @@ async fn logins_beyond_the_bound_are_refused_at_once_and_memory_is_used_again() 
     let login = |password: &str| access.login("cli", "ann", password.to_owned(), false, here, &stays);
     let outcomes = futures_util::future::join_all((0..30).map(|_| login("s3cret"))).await;
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
-    assert_eq!(count(Err(AccessRefused::BusyAddress)), 30 - 20 - RUNNING);
-    assert_eq!(count(Ok(Level(2))), 20 + RUNNING);
+    assert_eq!(count(Err(AccessRefused::BusyAddress)), 30 - 20 - running());
+    assert_eq!(count(Ok(Level(2))), 20 + running());
     assert!(
-        access.memories.lock().len() <= RUNNING,
+        access.memories.lock().len() <= running(),
         "each is given back, and no more are made than are used at a time"
     );
     assert_eq!(login("wrong").await, Err(AccessRefused::Wrong));
