@@ -24,10 +24,13 @@ pub(super) struct Ticket {
 /// What tells somebody that it is their turn.
 type Tell = oneshot::Sender<Turn>;
 
+/// Those of one address, by user or class of users.
+type Users = Round<u64, VecDeque<(u64, Tell)>>;
+
 /// All that wait.
 #[derive(Default)]
 pub(super) struct Queue {
-    lanes: [Round<Option<IpAddr>, Round<u64, VecDeque<(u64, Tell)>>>; 2],
+    lanes: [Round<Option<IpAddr>, Users>; 2],
     length: usize,
     last: u64,
     /// Counts turns, for the share of each lane.
