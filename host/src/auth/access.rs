@@ -1,12 +1,22 @@
 //! Who may connect: the configured users and tokens, or the operator's own checks in their place.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 use super::external::{External, Question};
+use super::password::Memory;
+use super::turns::{LoginBounds, Turn, Turns};
 use super::{AccessRefused, Level, Secret, Tokens, Users};
+
+/// Passwords that are checked at the same time: two, or one on a machine with fewer than four processors. Each takes a processor and some 19 MiB for tens of
+/// milliseconds, and the master needs processors for those who are let in.
+fn running() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2).clamp(1, 2)
+}
 
 /// Who may connect. Users and tokens can be replaced while peers come and go.
 pub struct Access {
@@ -15,6 +25,12 @@ pub struct Access {
     generation: AtomicU64,
     user_check: Option<External>,
     server_check: Option<External>,
+    /// Turns at checking a user, and a monitor where the operator's own check does that.
+    logins: Turns,
+    joins: Turns,
+    clients_per_user: usize,
+    /// What the passwords that are checked now do not use: at most as many as are checked at a time.
+    memories: Arc<Mutex<Vec<Memory>>>,
 }
 
 impl Access {
@@ -26,6 +42,10 @@ impl Access {
             generation: AtomicU64::new(0),
             user_check: None,
             server_check: None,
+            logins: Turns::new(running(), LoginBounds::default()),
+            joins: Turns::new(running(), LoginBounds::default()),
+            clients_per_user: LoginBounds::default().clients_per_user,
+            memories: Arc::default(),
         }
     }
 
@@ -35,12 +55,52 @@ impl Access {
         Access { user_check: users, server_check: servers, ..self }
     }
 
-    /// Returns the level of a user who is let in. With `md5`, `password` is the md5 of the password.
+    /// Bounds the logins. To be called before the first one.
+    #[must_use]
+    pub fn bounded(self, bounds: LoginBounds) -> Self {
+        let turns =
+            |check: &Option<External>| Turns::new(check.as_ref().map_or_else(running, External::concurrent), bounds);
+        Access {
+            logins: turns(&self.user_check),
+            joins: turns(&self.server_check),
+            clients_per_user: bounds.clients_per_user,
+            ..self
+        }
+    }
+
+    /// How many clients of a user of that level may be connected at a time.
+    pub fn clients_per_user(&self, level: Level) -> usize {
+        if level == Level::ADMIN { usize::MAX } else { self.clients_per_user }
+    }
+
+    /// Whether that user has logged in from that address since this process has begun.
+    pub fn has_logged_in(&self, address: IpAddr, username: &str) -> bool {
+        self.logins.knows(address, username)
+    }
+
+    /// Returns the level of a user who is let in. With `md5`, `password` is the md5 of the password. A login that waits for its turn is given up when
+    /// `gone` is cancelled; one that is being checked is not.
     ///
     /// # Errors
     /// [`AccessRefused`].
     pub async fn login(
         &self,
+        id: &str,
+        username: &str,
+        password: Secret,
+        md5: bool,
+        address: Option<IpAddr>,
+        gone: &CancellationToken,
+    ) -> Result<Level, AccessRefused> {
+        let turn = turn(&self.logins, address, username, gone).await?;
+        let level = self.check(turn, id, username, password, md5, address).await?;
+        self.logins.remember(address, username);
+        Ok(level)
+    }
+
+    async fn check(
+        &self,
+        turn: Turn,
         id: &str,
         username: &str,
         password: Secret,
@@ -52,7 +112,16 @@ impl Access {
             return check.level(&question).await;
         }
         let users = self.credentials.read().0.clone();
-        users.login(username.to_owned(), password, md5).await
+        let (memories, username) = (self.memories.clone(), username.to_owned());
+        // The turn belongs to the work and not to the caller, because the work goes on when the caller gives up.
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut memory = memories.lock().pop().unwrap_or_default();
+            let level = users.verify_in(&username, password.expose(), md5, &mut memory);
+            memories.lock().push(memory);
+            level
+        });
+        work.await.unwrap_or(Err(AccessRefused::Busy))
     }
 
     /// Whether monitors are checked, against tokens or by the operator's own check.
@@ -80,9 +149,14 @@ impl Access {
         server_type: &str,
         token: Option<&str>,
         address: Option<IpAddr>,
+        gone: &CancellationToken,
     ) -> Result<(), AccessRefused> {
         if let Some(check) = &self.server_check {
+            let _turn = turn(&self.joins, address, id, gone).await?;
             let asked = check.permits(&Question::Monitor { id, server_type, token, address }).await;
+            if asked.is_ok() {
+                self.joins.remember(address, id);
+            }
             return asked
                 .map_err(|refused| if refused == AccessRefused::Wrong { AccessRefused::Token } else { refused });
         }
@@ -105,3 +179,21 @@ impl Access {
         move |name| !own_check && before.get(name) != after.get(name)
     }
 }
+
+/// Waits for a turn, or until the peer has gone.
+async fn turn(
+    turns: &Turns,
+    address: Option<IpAddr>,
+    name: &str,
+    gone: &CancellationToken,
+) -> Result<Turn, AccessRefused> {
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => Err(AccessRefused::Left),
+        turn = turns.turn(address, name) => turn,
+    }
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

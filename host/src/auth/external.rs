@@ -151,6 +151,11 @@ impl External {
         }))
     }
 
+    /// How many checks run at the same time.
+    pub(super) fn concurrent(&self) -> usize {
+        self.0.bounds.concurrent.max(1)
+    }
+
     /// The level of the user that the question is about.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod level;
 mod password;
 mod reconnect;
 mod tokens;
+mod turns;
 mod users;
 
 pub use crate::util::Secret;
@@ -20,4 +21,5 @@ pub use level::Level;
 pub use password::{BadStoredPassword, HashError, StoredPassword, hash_password};
 pub use reconnect::Reconnect;
 pub use tokens::{MonitorToken, Tokens};
+pub use turns::LoginBounds;
 pub use users::{AccessRefused, User, Users};

@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use argon2::Argon2;
+use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use md5::{Digest, Md5};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -79,10 +79,10 @@ impl StoredPassword {
     }
 
     /// Compares with the md5 of a password, in time that depends on the form alone.
-    pub(super) fn matches(&self, md5: &str) -> bool {
+    pub(super) fn matches(&self, md5: &str, memory: &mut Memory) -> bool {
         match &self.0 {
             Form::Plain { md5: stored } => same(stored, md5).into(),
-            Form::Argon2(hash) => verify_hash(hash, md5),
+            Form::Argon2(hash) => verify_hash(hash, md5, memory),
         }
     }
 }
@@ -103,9 +103,31 @@ pub fn hash_password(password: &str) -> Result<String, HashError> {
     Ok(hash.to_string())
 }
 
-/// Verifies the md5 of a password against a hash.
-pub(super) fn verify_hash(hash: &str, md5: &str) -> bool {
-    PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(md5.as_bytes(), &hash).is_ok())
+/// The memory that a verification works in. It grows to what the costliest hash asks for (19 MiB for those of [`hash_password`]), and is used again,
+/// because memory that is asked for anew each time is scattered over the allocator's arenas and never given back.
+#[derive(Default)]
+pub(super) struct Memory(Vec<Block>);
+
+/// Verifies the md5 of a password against a hash, in time that depends on the hash alone.
+pub(super) fn verify_hash(hash: &str, md5: &str, memory: &mut Memory) -> bool {
+    let mut computed = || -> Option<bool> {
+        let hash = PasswordHash::new(hash).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+        let params = Params::try_from(&hash).ok()?;
+        let (salt, stored) = (hash.salt?, hash.hash?);
+        let blocks = params.block_count();
+        if memory.0.len() < blocks {
+            memory.0.resize(blocks, Block::new());
+        }
+        let mut output = vec![0; stored.len()];
+        let argon2 = Argon2::new(algorithm, version, params);
+        argon2
+            .hash_password_into_with_memory(md5.as_bytes(), salt.as_ref(), &mut output, &mut memory.0[..blocks])
+            .ok()?;
+        Some(output.ct_eq(stored.as_bytes()).into())
+    };
+    computed().unwrap_or(false)
 }
 
 /// The md5 of a text in hexadecimal, lower case.

@@ -2,16 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::password::{hash_password, md5_hex, verify_hash};
-use super::{Level, Secret, StoredPassword};
+use super::password::{Memory, hash_password, md5_hex, verify_hash};
+use super::{Level, StoredPassword};
 use crate::failure::{Failure, code};
-
-/// Verifications that run at the same time. Few may, because each takes a core and some 19 MiB for tens of milliseconds.
-const RUNNING: usize = 2;
-/// Verifications that run or wait; one more is refused.
-const WAITING: usize = 256;
 
 /// A user of `adminUser.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +24,17 @@ pub enum AccessRefused {
     #[error("unknown user or wrong password")]
     Wrong,
     /// Too many verifications are under way.
-    #[error("too many logins are under way, try again later")]
+    #[error("too many logins wait to be checked (`[network] logins`, `[auth] concurrent`), try again later")]
     Busy,
+    /// Too many logins of this address, or of this user from it, wait to be checked.
+    #[error("too many logins of this address wait to be checked (`[network] logins_per_address`), try again later")]
+    BusyAddress,
+    /// The login has waited for too long to be checked.
+    #[error("the login has waited for too long to be checked (`[network] login_wait_ms`), try again later")]
+    Late,
+    /// The peer has left before its login was checked.
+    #[error("it has left before it was checked")]
+    Left,
     /// A monitor's token is not that of its type.
     #[error("the token is not that of servers of this type")]
     Token,
@@ -51,7 +53,8 @@ impl AccessRefused {
     pub fn code(self) -> &'static str {
         match self {
             AccessRefused::Wrong | AccessRefused::Token => code::FORBIDDEN,
-            AccessRefused::Busy => code::BUSY,
+            AccessRefused::Busy | AccessRefused::BusyAddress | AccessRefused::Late => code::BUSY,
+            AccessRefused::Left => code::DISCONNECTED,
             AccessRefused::Unavailable => code::NOT_AVAILABLE,
         }
     }
@@ -63,7 +66,7 @@ impl From<AccessRefused> for Failure {
     }
 }
 
-/// The users, ready to be verified. Clones share the same bounds on work.
+/// The users, ready to be verified.
 #[derive(Clone, Debug)]
 pub struct Users(Arc<UserTable>);
 
@@ -73,8 +76,6 @@ struct UserTable {
     /// A hash that is no user's. It is verified for unknown users and for users with a password in clear, so that they take as long as users with a
     /// hash. Absent if no user has a hash.
     decoy: Option<String>,
-    running: Semaphore,
-    waiting: Arc<Semaphore>,
 }
 
 impl Users {
@@ -83,53 +84,40 @@ impl Users {
         let hashed = users.iter().find_map(|user| user.password.hash());
         // If there is no random salt, a user's own hash serves, because the result is not used.
         let decoy = hashed.map(|hash| hash_password("").unwrap_or_else(|_| hash.to_owned()));
-        Users(Arc::new(UserTable {
-            users,
-            decoy,
-            running: Semaphore::new(RUNNING),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-        }))
+        Users(Arc::new(UserTable { users, decoy }))
     }
 
     /// Verifies a password, or with `md5` the md5 of one, and gives the user's level.
     ///
-    /// This blocks the thread while the hash is computed. Use [`Users::login`] in asynchronous code.
+    /// This blocks the thread while the hash is computed. Use [`Access::login`](super::Access::login) in asynchronous code.
     ///
     /// # Errors
     /// [`AccessRefused::Wrong`].
     pub fn verify(&self, username: &str, password: &str, md5: bool) -> Result<Level, AccessRefused> {
+        self.verify_in(username, password, md5, &mut Memory::default())
+    }
+
+    /// [`Users::verify`] in memory that is used again.
+    pub(super) fn verify_in(
+        &self,
+        username: &str,
+        password: &str,
+        md5: bool,
+        memory: &mut Memory,
+    ) -> Result<Level, AccessRefused> {
         let table = &self.0;
         let md5 = if md5 { password.to_ascii_lowercase() } else { md5_hex(password) };
         let user = table.users.iter().find(|user| user.username == username);
-        let matches = user.is_some_and(|user| user.password.matches(&md5));
+        let matches = user.is_some_and(|user| user.password.matches(&md5, memory));
         if let Some(decoy) = &table.decoy
             && user.is_none_or(|user| user.password.is_plain())
         {
-            std::hint::black_box(verify_hash(decoy, &md5));
+            std::hint::black_box(verify_hash(decoy, &md5, memory));
         }
         match user {
             Some(user) if matches => Ok(user.level),
             _ => Err(AccessRefused::Wrong),
         }
-    }
-
-    /// As [`Users::verify`], on a thread for blocking work. The number of verifications at a time is bounded.
-    ///
-    /// # Errors
-    /// [`AccessRefused::Wrong`], or [`AccessRefused::Busy`] where too many verifications run and wait already.
-    pub async fn login(&self, username: String, password: Secret, md5: bool) -> Result<Level, AccessRefused> {
-        let table = &self.0;
-        // The permits belong to the work and not to the caller, because the work goes on when the caller gives up.
-        let waiting = table.waiting.clone().try_acquire_owned().map_err(|_| AccessRefused::Busy)?;
-        let running = table.running.acquire().await.map_err(|_| AccessRefused::Busy)?;
-        let users = self.clone();
-        running.forget();
-        let work = tokio::task::spawn_blocking(move || {
-            let _waiting = waiting;
-            let _running = Running(&users.0.running);
-            users.verify(&username, password.expose(), md5)
-        });
-        work.await.unwrap_or(Err(AccessRefused::Busy))
     }
 
     /// The user of that name.
@@ -161,23 +149,18 @@ impl Users {
 
     /// Names of users whose password anybody would guess: pomelo's defaults, and passwords that are the user's name.
     pub fn with_default_passwords(&self) -> Vec<&str> {
-        let guessed = |user: &&User| guesses(&user.username).any(|guess| user.password.matches(&md5_hex(guess)));
-        self.0.users.iter().filter(guessed).map(|user| user.username.as_str()).collect()
+        let mut memory = Memory::default();
+        let users =
+            self.0.users.iter().filter(|user| {
+                guesses(&user.username).any(|guess| user.password.matches(&md5_hex(guess), &mut memory))
+            });
+        users.map(|user| user.username.as_str()).collect()
     }
 }
 
 /// The passwords that anybody would try for that user.
 fn guesses(username: &str) -> impl Iterator<Item = &str> {
     [username, "admin", "monitor", "test", "password", "pomelo"].into_iter()
-}
-
-/// Gives a permit back when it is dropped, also if the work panics.
-struct Running<'a>(&'a Semaphore);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.add_permits(1);
-    }
 }
 
 #[cfg(test)]
@@ -226,17 +209,6 @@ mod tests {
         check(&costly, BadStoredPassword::TooCostly);
         let other = hash_password("x").unwrap().replace("argon2id", "argon2i");
         check(&other, BadStoredPassword::Malformed);
-    }
-
-    #[tokio::test]
-    async fn logins_beyond_the_bound_are_refused_at_once_and_leave_no_trace() {
-        let users = users();
-        let logins = (0..WAITING + 10).map(|_| users.login("admin".into(), "admin".into(), false));
-        let outcomes = futures_util::future::join_all(logins).await;
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(AccessRefused::Busy)).count(), 10);
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(Level(1))).count(), WAITING);
-        assert_eq!(users.login("admin".into(), "admin".into(), false).await, Ok(Level(1)));
-        assert_eq!(users.0.running.available_permits(), RUNNING);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::arguments::{HostArgs, MonitorArgs};
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
-use crate::auth::{Access, Exposure, External, Tokens, Users, Way};
+use crate::auth::{Access, Exposure, External, LoginBounds, Tokens, Users, Way};
 use crate::budget::Budget;
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
@@ -205,7 +205,14 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         Ok(()) => {}
     }
     let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
-    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
+    let network = &config.settings.network;
+    let bounds = LoginBounds {
+        all: network.logins,
+        per_address: network.logins_per_address,
+        time: network.login_wait,
+        clients_per_user: network.clients_per_user,
+    };
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)).bounded(bounds))
 }
 
 /// The users and tokens of changed files, for a running master.
@@ -308,6 +315,16 @@ pub(super) fn master_options(
     allowed_hosts.push(config.master.address());
     let listener = listener::Options {
         max_connections: connections(network.max_connections, open_files()),
+        connections_per_address: network.connections_per_address.unwrap_or(usize::MAX),
+        strangers: network.strangers,
+        strangers_per_address: network.strangers_per_address,
+        strangers_held: network.strangers_held,
+        polling: network.polling,
+        polling_sessions: network.polling_sessions,
+        polling_per_address: network.polling_per_address,
+        body_time: network.body_time,
+        request_time: network.request_time,
+        frame_time: network.frame_time,
         ping_interval: network.ping_interval,
         ping_timeout: network.ping_timeout,
         outbox: network.outbox,

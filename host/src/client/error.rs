@@ -66,6 +66,9 @@ fn connect_text(addr: &str, why: &ConnectError) -> String {
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
             format!("{addr} does not seem to be a master ({why}): check host and port")
         }
+        ConnectError::Closed(_) => {
+            format!("{addr} closes connections ({why}): is it a master's port, and has it room for one more?")
+        }
         ConnectError::Address(_) => format!("{addr} is no address of a master: {why}"),
         ConnectError::Refused(why) => format!("the master at {addr} refuses the connection: {why}"),
     }
@@ -93,6 +96,7 @@ mod tests {
             refused(ConnectError::TimedOut(Duration::from_secs(1))),
             refused(ConnectError::Status(403)),
             refused(ConnectError::Status(500)),
+            refused(ConnectError::Closed(why.clone())),
             ClientError::Refused { addr: addr.clone(), why: why.clone() },
             ClientError::Timeout { addr: addr.clone(), what: "the answer".into(), after: Duration::from_secs(1) },
             ClientError::Disconnected { addr: addr.clone(), why },

@@ -21,9 +21,12 @@ pub use session::Push;
 use self::session::ClientSession;
 use crate::exchange::{Exchange, Sent};
 use crate::failure::{Failure, code};
-use crate::transport::socket_io::client::connect;
+use crate::transport::socket_io::client::{ConnectError, connect};
 use crate::transport::{Peer, Session};
 use crate::wire::{Capabilities, Register, Role, Topic, VERSION, raw};
+
+/// How long a client waits before it tries again, milliseconds, if its connection was closed before it had registered.
+const AGAIN: [u64; 5] = [50, 100, 150, 200, 250];
 
 /// A registered client.
 pub struct AdminClient {
@@ -32,12 +35,24 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
-    /// Connects to a master and registers.
+    /// Connects to a master and registers. A master that has too many connections may close one before it has registered. Then this tries again a few times.
     ///
     /// # Errors
     /// [`ClientError::Connect`] where there is no master, [`ClientError::Refused`] where it does not accept the user,
     /// [`ClientError::Timeout`] and [`ClientError::Disconnected`].
     pub async fn connect(options: Options) -> Result<AdminClient, ClientError> {
+        for wait in AGAIN {
+            match AdminClient::try_connect(options.clone()).await {
+                Err(ClientError::Connect { why: ConnectError::Closed(_), .. } | ClientError::Disconnected { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                other => return other,
+            }
+        }
+        AdminClient::try_connect(options).await
+    }
+
+    async fn try_connect(options: Options) -> Result<AdminClient, ClientError> {
         let addr = options.address();
         let mut made = None;
         let accept = |peer: Peer| {

@@ -183,6 +183,35 @@ pub struct Network {
     pub max_joined: Option<usize>,
     /// `max_connections` = 4096, or fewer: as many as the process may have files open, less 256.
     pub max_connections: usize,
+    /// `connections_per_address`: the most connections of one address (of IPv6 the first 64 bits), those of registered peers among them; by default no
+    /// fewer than `max_connections`, because a whole fleet may come from one address.
+    pub connections_per_address: Option<usize>,
+    /// `strangers` = 2048: the most connections whose peers have not registered, and never more than half of `max_connections`.
+    pub strangers: usize,
+    /// `strangers_per_address` = 1024: the same of one address.
+    pub strangers_per_address: usize,
+    /// `strangers_held_mib` = 16: what all such connections may have sent of requests and messages that are not complete, bytes.
+    pub strangers_held: usize,
+    /// `polling` = true: whether a Socket.IO session may begin with polling. This project's own clients never poll.
+    pub polling: bool,
+    /// `polling_sessions` = 256: the most sessions that poll. One that has changed to a WebSocket does not count.
+    pub polling_sessions: usize,
+    /// `polling_per_address` = 32: the same of one address.
+    pub polling_per_address: usize,
+    /// `body_time_ms` = 10000: how long the body of a request may take, and a second more for each 64 KiB of it.
+    pub body_time: Duration,
+    /// `request_time_ms` = 30000: how long a request of a peer that has not registered may take, with its answer.
+    pub request_time: Duration,
+    /// `frame_time_ms` = 30000: how long a message may take that has begun, and a second more for each 64 KiB of it.
+    pub frame_time: Duration,
+    /// `logins` = 512: the most logins that wait to be checked.
+    pub logins: usize,
+    /// `logins_per_address` = 64: the most of one address and, apart from these, of one user who has logged in from that address before.
+    pub logins_per_address: usize,
+    /// `clients_per_user` = 256: the most clients of one user that are connected at a time. Level 1 is not bounded.
+    pub clients_per_user: usize,
+    /// `login_wait_ms` = 5000: a login that has waited for so long is refused.
+    pub login_wait: Duration,
     /// `outbox` = 4096: the most frames that wait to be sent to one peer.
     pub outbox: usize,
     /// `pending` = 4096: the most requests under way to one peer.
@@ -204,6 +233,20 @@ impl Default for Network {
             info: 8 * KIB,
             max_joined: None,
             max_connections: 4096,
+            connections_per_address: None,
+            strangers: 2048,
+            strangers_per_address: 1024,
+            strangers_held: 16 * MIB,
+            polling: true,
+            polling_sessions: 256,
+            polling_per_address: 32,
+            body_time: Duration::from_secs(10),
+            request_time: Duration::from_secs(30),
+            frame_time: Duration::from_secs(30),
+            logins: 512,
+            logins_per_address: 64,
+            clients_per_user: 256,
+            login_wait: Duration::from_secs(5),
             outbox: 4096,
             pending: 4096,
             request_deadline: Duration::from_secs(10),

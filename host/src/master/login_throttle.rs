@@ -7,15 +7,18 @@
 //! - An operator at another address is not locked out by a stranger's guesses. Nor, as a rule, is a user by guesses for another user.
 //! - A right token does not wait, because tokens cannot be guessed and another server of the same machine may be set up wrongly. For the same reason
 //!   servers and users are counted apart.
-//! - Names are told apart by a hash of a few bits, under a key that no peer knows. So an address can neither fill the table nor gain much by trying
+//! - A name that has logged in from an address is counted by itself there.
+//! - Other names are told apart by a hash of a few bits, under a key that no peer knows. So an address can neither fill the table nor gain much by trying
 //!   many names.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::util::network;
 
 /// How long the first wrong password's answer waits; twice as long with each further one.
 const FIRST: Duration = Duration::from_millis(250);
@@ -46,8 +49,8 @@ pub(super) enum Guess {
     Token,
 }
 
-/// An address, what it guesses, and the hash of the name that it tries.
-type Guesser = (IpAddr, Guess, u64);
+/// An address, what it guesses, whether the name has logged in from there, and the hash of the name that it tries.
+type Guesser = (IpAddr, Guess, bool, u64);
 
 struct Failures {
     count: u32,
@@ -73,8 +76,10 @@ pub(super) struct Attempt<'a> {
 
 impl LoginThrottle {
     /// A login begins. Absent if too many of that address and name wait already: the password or token must not be looked at then.
-    pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, now: Instant) -> Option<Attempt<'_>> {
-        let guesser = (network(address), guess, self.hasher.hash_one(name) % NAMES);
+    /// `known` says that this name has logged in from there: guesses for other names do not slow it down.
+    pub fn begin(&self, address: IpAddr, guess: Guess, name: &str, known: bool, now: Instant) -> Option<Attempt<'_>> {
+        let hash = self.hasher.hash_one(name);
+        let guesser = (network(address), guess, known, if known { hash } else { hash % NAMES });
         let mut guessers = self.guessers.lock();
         if guessers.len() >= MAX_GUESSERS && !guessers.contains_key(&guesser) {
             guessers.retain(|_, failures| failures.under_way > 0 || failures.answered + FORGOTTEN > now);
@@ -123,14 +128,6 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// The part of an address that one guesser has: an IPv4 address, or the 64 bits of an IPv6 network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +138,7 @@ mod tests {
 
     /// A login that is answered at once, as far as the test is concerned.
     fn wait(throttle: &LoginThrottle, address: IpAddr, name: &str, wrong: bool, now: Instant) -> u128 {
-        throttle.begin(address, Guess::Password, name, now).expect("room").answer_after(wrong, now).as_millis()
+        throttle.begin(address, Guess::Password, name, false, now).expect("room").answer_after(wrong, now).as_millis()
     }
 
     #[test]
@@ -188,19 +185,19 @@ mod tests {
         let (throttle, now) = (LoginThrottle::default(), Instant::now());
         // As long as nobody guesses, any number may log in at once.
         let crowd: Vec<Attempt<'_>> =
-            (0..100).map(|_| throttle.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
+            (0..100).map(|_| throttle.begin(v4(1), Guess::Password, "admin", false, now).unwrap()).collect();
         assert!(crowd.iter().all(|attempt| attempt.answer_after(false, now).is_zero()));
         drop(crowd);
         assert!(throttle.guessers.lock().is_empty(), "nothing is remembered of them");
 
         wait(&throttle, v4(1), "admin", true, now);
         let mut waiting: Vec<_> =
-            (0..MAX_WAITING).map(|_| throttle.begin(v4(1), Guess::Password, "admin", now).unwrap()).collect();
-        assert!(throttle.begin(v4(1), Guess::Password, "admin", now).is_none());
-        assert!(throttle.begin(v4(2), Guess::Password, "admin", now).is_some());
-        assert!(throttle.begin(v4(1), Guess::Token, "admin", now).is_some(), "servers are counted apart");
+            (0..MAX_WAITING).map(|_| throttle.begin(v4(1), Guess::Password, "admin", false, now).unwrap()).collect();
+        assert!(throttle.begin(v4(1), Guess::Password, "admin", false, now).is_none());
+        assert!(throttle.begin(v4(2), Guess::Password, "admin", false, now).is_some());
+        assert!(throttle.begin(v4(1), Guess::Token, "admin", false, now).is_some(), "servers are counted apart");
         waiting.pop();
-        assert!(throttle.begin(v4(1), Guess::Password, "admin", now).is_some(), "one has been answered");
+        assert!(throttle.begin(v4(1), Guess::Password, "admin", false, now).is_some(), "one has been answered");
     }
 
     #[test]
@@ -212,7 +209,7 @@ mod tests {
         }
         assert_eq!(throttle.guessers.lock().len(), MAX_GUESSERS);
         assert_eq!(wait(&throttle, v4(0), "admin", true, now + FIRST), 250, "the oldest went first");
-        let held = throttle.begin(v4(7), Guess::Password, "admin", now).unwrap();
+        let held = throttle.begin(v4(7), Guess::Password, "admin", false, now).unwrap();
         drop(throttle.guessers.lock().drain());
         assert_eq!(held.answer_after(true, now), FIRST, "one that was pushed out begins anew");
     }

@@ -23,6 +23,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("pomelo_frames_total", "Frames of peers, by transport and direction."),
     ("pomelo_peers_cut_total", "Peers that this side disconnected, by reason."),
     ("pomelo_connections_refused_total", "Connections that were closed at once, by reason."),
+    (
+        "pomelo_strangers_closed_total",
+        "Connections closed before their peers had registered, by reason and by how far they had come.",
+    ),
     ("pomelo_connections_ended_total", "Connections that this side ended because of a limit, by reason."),
     ("pomelo_requests_refused_total", "HTTP requests that were refused, by reason."),
     ("pomelo_registrations_refused_total", "Registrations of monitors and clients that were refused."),

@@ -3,19 +3,18 @@
 //! socketioxide takes what it is given into a buffer that is bounded by a number of packets, and tells nobody how full it is. Therefore what goes into it
 //! is counted here, and what comes out at the socket. Frames beyond a window wait in the peer's outbox, where their bytes are charged to the peer.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
 /// Bytes that may be between the outbox and the socket, and one frame more.
 const WINDOW: usize = 64 << 10;
 
-/// What one peer has between its outbox and its socket, and the frames that came of it.
+/// What one peer has between its outbox and its socket.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     unsent: AtomicUsize,
     changed: Notify,
-    received: AtomicU64,
 }
 
 impl Flow {
@@ -48,16 +47,6 @@ impl Flow {
     /// Wakes whoever waits for room.
     pub fn look(&self) {
         self.changed.notify_one();
-    }
-
-    /// A frame of the peer was received whole.
-    pub fn received(&self) {
-        self.received.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many frames were received.
-    pub fn frames(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod mqtt;
 mod options;
 mod peer;
+mod places;
 pub mod socket_io;
 
 use std::sync::Arc;

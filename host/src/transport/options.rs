@@ -7,12 +7,33 @@ use crate::budget::Budget;
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// TCP connections at a time. Further ones are closed at once. 4096.
+    /// TCP connections at a time. 4096. A further one takes the place of one whose peer has not registered, and is closed where there is none.
     pub max_connections: usize,
+    /// Connections of one address (of IPv6 the first 64 bits) at a time, also those whose peers have registered. As many as there may be.
+    pub connections_per_address: usize,
+    /// Connections at a time whose peers have not registered, at most half of `max_connections`. 2048. A further one takes the place of another.
+    pub strangers: usize,
+    /// The same of one address. 1024.
+    pub strangers_per_address: usize,
+    /// Bytes that all such connections together may have sent of requests and messages that are not complete. 16 MiB. Above it, the one that has sent most
+    /// is closed.
+    pub strangers_held: usize,
+    /// Whether a Socket.IO session may begin with polling. It may.
+    pub polling: bool,
+    /// Socket.IO sessions at a time that poll. 256. They count until they end or have changed to a WebSocket.
+    pub polling_sessions: usize,
+    /// The same of one address. 32.
+    pub polling_per_address: usize,
     /// How long a new connection may take to send its first byte. 10 s.
     pub first_byte_time: Duration,
     /// How long the head of a request may take, and how long an idle HTTP connection is kept open. 10 s.
     pub header_time: Duration,
+    /// How long the body of a request may take, and a second more for each 64 KiB of it. 10 s.
+    pub body_time: Duration,
+    /// How long a peer that has not registered may take for one request, with its answer. 30 s.
+    pub request_time: Duration,
+    /// How long a message may take that has begun, and a second more for each 64 KiB of it. 30 s.
+    pub frame_time: Duration,
     /// The largest head of a request; at least 8 KiB. 16 KiB.
     pub header_bytes: usize,
     /// How long a Socket.IO connection may take to join its namespace, and one of pomelo-admin's wire to introduce itself. 10 s.
@@ -48,8 +69,18 @@ impl Default for Options {
         let seconds = Duration::from_secs;
         Options {
             max_connections: 4096,
+            connections_per_address: usize::MAX,
+            strangers: 2048,
+            strangers_per_address: 1024,
+            strangers_held: 16 << 20,
+            polling: true,
+            polling_sessions: 256,
+            polling_per_address: 32,
             first_byte_time: seconds(10),
             header_time: seconds(10),
+            body_time: seconds(10),
+            request_time: seconds(30),
+            frame_time: seconds(30),
             header_bytes: 16 << 10,
             handshake_time: seconds(10),
             ping_interval: seconds(25),
@@ -65,4 +96,11 @@ impl Default for Options {
             allowed_hosts: Vec::new(),
         }
     }
+}
+
+/// How long something may take of which `bytes` have come: a time for it, and a second more for each 64 KiB. So a large message over a slow line is waited
+/// for, and one that does not move is not.
+pub(super) fn allowed(time: Duration, bytes: usize) -> Duration {
+    let milli_kib = u64::try_from(bytes / 64).unwrap_or(u64::MAX / 2);
+    time + Duration::from_millis(milli_kib.saturating_mul(1000) / 1024)
 }

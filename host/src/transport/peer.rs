@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Frame;
 use super::flow::Flow;
+use super::places::{Place, Standing};
 use crate::budget::{Account, Budget, Charge, Over};
 use crate::wire::Topic;
 
@@ -73,6 +74,9 @@ pub struct Waiting {
 #[derive(Clone)]
 pub struct Peer(Arc<PeerState>);
 
+/// Connections of a peer that count as its own: one that asks, one that sends, one that it changes to, and one that is about to close.
+const MAX_CARRIERS: usize = 4;
+
 /// What the handles of a peer share.
 struct PeerState {
     id: u64,
@@ -89,6 +93,10 @@ struct PeerState {
     /// Whether no more may be held for the peer.
     turned_away: AtomicBool,
     frame_limit: AtomicUsize,
+    /// Whole frames that it has sent.
+    heard: AtomicU64,
+    /// How far it has come, and the places of the connections that carry it.
+    carriers: Mutex<(Standing, Vec<Weak<Place>>)>,
 }
 
 /// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
@@ -159,6 +167,8 @@ impl Peer {
             why: Mutex::new(None),
             turned_away: AtomicBool::new(false),
             frame_limit: AtomicUsize::new(frame_limit),
+            heard: AtomicU64::new(0),
+            carriers: Mutex::new((Standing::Joined, Vec::new())),
         }));
         (peer, Outbox { frames, cut })
     }
@@ -295,6 +305,48 @@ impl Peer {
     /// Sets the largest frame in bytes: low before registration, higher after it.
     pub fn set_frame_limit(&self, bytes: usize) {
         self.0.frame_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Its registration is being checked from now on.
+    pub fn checking(&self) {
+        self.stands(Standing::Checking);
+    }
+
+    /// It has registered: its connections are no longer a stranger's.
+    pub fn registered(&self) {
+        self.stands(Standing::Registered);
+    }
+
+    fn stands(&self, standing: Standing) {
+        let mut carriers = self.0.carriers.lock();
+        carriers.0 = carriers.0.max(standing);
+        for place in carriers.1.iter().filter_map(Weak::upgrade) {
+            place.stands(carriers.0);
+        }
+    }
+
+    /// A connection carries the peer from now on. Further connections than a peer needs stay strangers, so that nobody can hold many with one peer.
+    pub(super) fn carried_by(&self, place: &Arc<Place>) {
+        let mut carriers = self.0.carriers.lock();
+        let (standing, places) = &mut *carriers;
+        if !places.iter().any(|carrier| std::ptr::eq(carrier.as_ptr(), Arc::as_ptr(place))) {
+            places.retain(|carrier| carrier.strong_count() > 0);
+            if places.len() >= MAX_CARRIERS {
+                return;
+            }
+            places.push(Arc::downgrade(place));
+        }
+        place.stands(*standing);
+    }
+
+    /// A whole frame has come.
+    pub(super) fn hear(&self) {
+        self.0.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many whole frames have come.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.heard.load(Ordering::Relaxed)
     }
 
     /// The way to give the acknowledgement of that id.

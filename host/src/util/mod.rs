@@ -8,6 +8,7 @@
 //! | `lasting` | tasks that begin anew if they panic |
 //! | `line_budget` | lines of the log that others may cause |
 //! | `line_reader` | lines of bounded length from a stream |
+//! | `network` | the part of an address by which peers are counted |
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
@@ -25,6 +26,7 @@ pub mod in_words;
 pub mod lasting;
 pub mod line_budget;
 pub mod line_reader;
+pub mod network;
 pub mod outlet;
 pub mod proc;
 pub mod process_group;
@@ -37,6 +39,7 @@ pub mod write_whole;
 pub use backoff::Backoff;
 pub use cut::cut;
 pub use in_words::in_words;
+pub use network::network;
 pub use secret::Secret;
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

@@ -6,6 +6,7 @@
 mod faults;
 mod monitors;
 mod peers;
+mod strangers;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 mod target;

@@ -230,7 +230,7 @@ fn a1_a_client_whose_user_is_changed_or_removed_is_disconnected_and_others_stay(
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let connect = |name: &str| {
         let (username, password) = (name.to_owned(), name.to_owned());
-        let options = Options { port: cluster.port, username, password, ..Options::default() };
+        let options = Options { port: cluster.port, username, password: password.into(), ..Options::default() };
         runtime.block_on(AdminClient::connect(options)).unwrap()
     };
     let list = |client: &AdminClient| runtime.block_on(client.request("__console__", json!({"signal": "list"})));

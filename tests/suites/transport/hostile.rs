@@ -89,7 +89,8 @@ async fn pages_are_served_to_us_and_refused_to_foreign_sites() {
 async fn connections_above_the_limit_are_closed() {
     let mut server = Server::start(Options { max_connections: 1, ..Options::default() }).await;
     let (client, mut at_client) = connect(server.address, client::Options::default()).await;
-    let (_, mut at_server) = server.peer().await;
+    let (peer, mut at_server) = server.peer().await;
+    peer.registered();
     assert_eq!(talk(server.address, b"").await, "");
     client.close("done");
     closed(&mut at_client).await;

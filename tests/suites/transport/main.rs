@@ -7,4 +7,5 @@ mod memory;
 mod mqtt_client;
 mod ours;
 mod reference;
+mod strangers;
 mod support;

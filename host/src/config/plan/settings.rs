@@ -168,7 +168,12 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     }
     let network = differing!(Network, network, &after.network, {
         ping_interval: "ping_interval_ms", ping_timeout: "ping_timeout_ms", register_deadline: "register_deadline_ms",
-        max_frame: "max_frame_kib", max_unregistered_frame: "max_unregistered_frame_kib", info: "info_kib", max_joined: "max_joined", max_connections: "max_connections",
+        max_frame: "max_frame_kib", max_unregistered_frame: "max_unregistered_frame_kib", info: "info_kib", max_joined: "max_joined",
+        max_connections: "max_connections",
+        connections_per_address: "connections_per_address", strangers: "strangers", strangers_per_address: "strangers_per_address",
+        strangers_held: "strangers_held_mib", polling: "polling", polling_sessions: "polling_sessions",
+        polling_per_address: "polling_per_address", body_time: "body_time_ms", request_time: "request_time_ms", frame_time: "frame_time_ms",
+        logins: "logins", logins_per_address: "logins_per_address", clients_per_user: "clients_per_user", login_wait: "login_wait_ms",
         outbox: "outbox", pending: "pending", request_deadline: "request_deadline_ms", allowed_hosts: "allowed_hosts",
     });
     say("[network]", network, NewMaster);

@@ -27,6 +27,23 @@ pub(super) fn network(mut table: Table<'_>) -> Network {
         info: table.size("info_kib", default.info, KIB, 1..=1024),
         max_joined: table.get("max_joined").is_some().then(|| table.size("max_joined", MAX_JOINED, 1, 0..=1_000_000)),
         max_connections: table.size("max_connections", default.max_connections, 1, 1..=1_000_000),
+        connections_per_address: table
+            .get("connections_per_address")
+            .is_some()
+            .then(|| table.size("connections_per_address", default.max_connections, 1, 1..=1_000_000)),
+        strangers: table.size("strangers", default.strangers, 1, 1..=1_000_000),
+        strangers_per_address: table.size("strangers_per_address", default.strangers_per_address, 1, 1..=1_000_000),
+        strangers_held: table.size("strangers_held_mib", default.strangers_held, MIB, 1..=1024),
+        polling: table.flag("polling", default.polling),
+        polling_sessions: table.size("polling_sessions", default.polling_sessions, 1, 0..=1_000_000),
+        polling_per_address: table.size("polling_per_address", default.polling_per_address, 1, 0..=1_000_000),
+        body_time: table.millis("body_time_ms", default.body_time, 100..=600_000),
+        request_time: table.millis("request_time_ms", default.request_time, 100..=600_000),
+        frame_time: table.millis("frame_time_ms", default.frame_time, 100..=600_000),
+        logins: table.size("logins", default.logins, 1, 1..=10_000),
+        logins_per_address: table.size("logins_per_address", default.logins_per_address, 1, 1..=10_000),
+        clients_per_user: table.size("clients_per_user", default.clients_per_user, 1, 1..=1_000_000),
+        login_wait: table.millis("login_wait_ms", default.login_wait, 100..=600_000),
         outbox: table.size("outbox", default.outbox, 1, 16..=1_000_000),
         pending: table.size("pending", default.pending, 1, 1..=1_000_000),
         request_deadline: table.millis("request_deadline_ms", default.request_deadline, 1..=DAY_MS),

@@ -45,6 +45,9 @@ pub enum JoinError {
     /// A client chose an id that is taken.
     #[error("a client of this id is connected already")]
     ClientId,
+    /// Too many clients of one user.
+    #[error("so many clients of this user are connected as there may be, {0} (`[network] clients_per_user`)")]
+    User(usize),
     /// Too many monitors under one id.
     #[error("too many monitors are registered under this server id")]
     Slaves,
@@ -86,6 +89,7 @@ impl JoinError {
     pub(in crate::master) fn label(&self) -> &'static str {
         match self {
             JoinError::ClientId => "client-id",
+            JoinError::User(_) => "user",
             JoinError::Slaves => "slaves",
             JoinError::Type(_) => "type",
             JoinError::Info { .. } => "info",

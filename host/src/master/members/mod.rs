@@ -292,9 +292,12 @@ impl Members {
     /// Takes an id for a client's connection.
     ///
     /// # Errors
-    /// [`JoinError::ClientId`].
-    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str) -> Result<(), JoinError> {
+    /// [`JoinError::ClientId`], [`JoinError::User`] where there are `at_most` of that user.
+    pub fn client_joins(&self, id: &str, peer: &Peer, user: &str, at_most: usize) -> Result<(), JoinError> {
         let mut table = self.table.lock();
+        if table.clients.values().filter(|client| client.user == user).count() >= at_most {
+            return Err(JoinError::User(at_most));
+        }
         if table.clients.contains_key(id) {
             return Err(JoinError::ClientId);
         }

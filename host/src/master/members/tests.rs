@@ -123,6 +123,19 @@ async fn w5_a_slave_that_comes_back_takes_the_place_of_a_first_one_that_is_only_
 }
 
 #[test]
+fn clients_of_one_user_are_bounded() {
+    let members = nobody(Duration::ZERO);
+    let (peer, _outbox) = Peer::new(Transport::SocketIo, None, 8, usize::MAX);
+    members.client_joins("a", &peer, "ann", 1).unwrap();
+    assert_eq!(members.client_joins("b", &peer, "ann", 1), Err(JoinError::User(1)));
+    members.client_joins("b", &peer, "bob", 1).unwrap();
+    members.client_joins("c", &peer, "ann", usize::MAX).unwrap();
+    members.client_leaves("a", peer.id());
+    members.client_leaves("c", peer.id());
+    members.client_joins("b2", &peer, "ann", 1).unwrap();
+}
+
+#[test]
 fn targets_name_ids_types_and_all() {
     let members = nobody(Duration::ZERO);
     let (a, _a) = member("a", 1);

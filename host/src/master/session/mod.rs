@@ -230,6 +230,7 @@ impl Connection {
         }
         self.peer.set_frame_limit(self.master.options.max_frame);
         self.peer.account().belongs_to(registration.caller.class());
+        self.peer.registered();
         *state = ConnectionState::Registered(Arc::new(registration));
         Ok(())
     }

@@ -34,6 +34,7 @@ impl Connection {
             Err(error) => return self.refuse(topic, ack, format!("malformed registration: {}", sentence(&error))),
         };
         *self.state.lock() = ConnectionState::Registering;
+        self.peer.checking();
         let Some(this) = self.this.upgrade() else { return };
         // Checking a password takes tens of milliseconds; meanwhile nothing else of this peer is accepted.
         tokio::spawn(async move {
@@ -116,9 +117,10 @@ impl Connection {
         let attempt = self.attempt(Guess::Password, &username)?;
         let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
         let generation = master.access.generation();
-        let level = master.access.login(&id, &username, password, md5, address).await;
+        let level = master.access.login(&id, &username, password, md5, address, &self.over).await;
         let level = settle(attempt, level).await?;
-        master.members.client_joins(&id, &self.peer, &username).map_err(|refusal| refusal.to_string())?;
+        let at_most = master.access.clients_per_user(level);
+        master.members.client_joins(&id, &self.peer, &username, at_most).map_err(|refusal| refusal.to_string())?;
         // From now on this client is cut when its user changes. A change during the login was not noticed, and is looked for here.
         if master.access.generation() != generation {
             master.members.client_leaves(&id, self.peer.id());
@@ -149,7 +151,9 @@ impl Connection {
     /// Begins an attempt under a user's name or a server's id. A peer inside this process has no address and needs none, because it does not guess.
     fn attempt(&self, guess: Guess, name: &str) -> Result<Option<Attempt<'_>>, RegistrationRefusal> {
         let Some(remote) = self.peer.remote() else { return Ok(None) };
-        let attempt = self.master.login_throttle.begin(remote.ip(), guess, name, Instant::now());
+        // Who has logged in from there is not slowed down by guesses for others.
+        let known = guess == Guess::Password && self.master.access.has_logged_in(remote.ip(), name);
+        let attempt = self.master.login_throttle.begin(remote.ip(), guess, name, known, Instant::now());
         let busy = || RegistrationRefusal {
             code: code::BUSY,
             why: "too many wrong logins from this address, try again later".into(),
@@ -256,7 +260,7 @@ impl Connection {
         let (attempt, access) = (self.attempt(Guess::Token, id), &self.master.access);
         // Comparing a token is cheap. The operator's own check is not, so an address with too many wrong logins must not reach it.
         let attempt = if access.has_server_check() { Ok(attempt?) } else { attempt };
-        let Err(refused) = access.monitor(id, server_type, token, remote).await else { return Ok(()) };
+        let Err(refused) = access.monitor(id, server_type, token, remote, &self.over).await else { return Ok(()) };
         settle(attempt?, Err::<(), _>(refused)).await.map_err(|refused| match refused {
             AccessRefused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
             other => RegistrationRefusal::from(other),

@@ -1,26 +1,26 @@
 //! One port for everything that reaches a master: HTTP, Socket.IO and pomelo-admin's wire. A connection's first byte tells the last from the others.
 //!
-//! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. It counts the connections, and can end any of
-//! them at any moment. It does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
+//! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. [`places`](super::places) counts the
+//! connections, and has any of them ended at any moment. It does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
 mod origin;
 mod stream;
+mod timed_body;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,13 +30,18 @@ pub use super::options::Options;
 
 use self::origin::OriginRule;
 use self::stream::Stream;
+use self::timed_body::TimedBody;
 use super::Accept;
 use super::mqtt;
+use super::places::{NoPlace, Place, Places, PollingPermit, Stage};
 use super::socket_io::connection::Connection;
 use super::socket_io::engine_session::EngineSession;
-use super::socket_io::server::{Server, is_socket_io, session_of};
+use super::socket_io::server::{Server, is_socket_io, session_of, wants_websocket};
 use super::socket_io::sessions::Sessions;
 use crate::util::line_budget;
+
+/// How often it is looked for connections that take too long.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The address that a request came from. It stands in the extensions of every request that a mounted page is given.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +61,7 @@ struct Door {
     server: Server,
     mqtt: mqtt::server::Server,
     sessions: Arc<Sessions>,
+    places: Arc<Places>,
     tasks: TaskTracker,
 }
 
@@ -77,7 +83,12 @@ impl Listener {
         let tasks = TaskTracker::new();
         let mqtt = mqtt::server::Server::new(&options, accept.clone());
         let server = Server::new(&options, accept, sessions.clone(), tasks.clone(), pages);
-        Ok(Listener { socket, address, door: Arc::new(Door { options, rule, server, mqtt, sessions, tasks }) })
+        let places = Places::new(&options);
+        Ok(Listener {
+            socket,
+            address,
+            door: Arc::new(Door { options, rule, server, mqtt, sessions, places, tasks }),
+        })
     }
 
     /// The bound address: with its real port where 0 was asked for.
@@ -89,7 +100,8 @@ impl Listener {
     /// [`Options::shutdown_time`]. Every session has been told of its end when this returns.
     pub async fn serve(self, shutdown: CancellationToken) {
         let Listener { socket, address, door } = self;
-        let places = Arc::new(Semaphore::new(door.options.max_connections));
+        let (looking, late) = (shutdown.clone(), door.clone());
+        tokio::spawn(async move { looking.run_until_cancelled_owned(late.look()).await });
         tracing::debug!(%address, "listening");
         loop {
             let accepted = tokio::select! {
@@ -97,12 +109,22 @@ impl Listener {
                 accepted = socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, remote)) => match places.clone().try_acquire_owned() {
+                Ok((stream, remote)) => match door.places.enter(remote.ip(), Instant::now()) {
                     Ok(place) => {
                         let (door, shutdown) = (door.clone(), shutdown.clone());
                         door.tasks.clone().spawn(async move { door.admit(stream, remote, place, shutdown).await });
                     }
-                    Err(_) => refuse(remote, "limit", "no more connections are allowed at a time (`max_connections`)"),
+                    Err(NoPlace::All) => {
+                        refuse(
+                            remote,
+                            "limit",
+                            "no more connections are allowed at a time (`[network] max_connections`)",
+                        );
+                    }
+                    Err(NoPlace::Address) => {
+                        let why = "no more connections of one address are allowed at a time (`[network] connections_per_address`)";
+                        refuse(remote, "address", why);
+                    }
                 },
                 Err(error) => {
                     // Mostly out of file descriptors. Trying again at once would only burn the CPU.
@@ -123,13 +145,14 @@ impl Door {
         self: Arc<Self>,
         socket: TcpStream,
         remote: SocketAddr,
-        place: OwnedSemaphorePermit,
+        place: Arc<Place>,
         shutdown: CancellationToken,
     ) {
         let Ok(local) = socket.local_addr() else { return };
         let mut first = [0];
         let peeked = tokio::select! {
             () = shutdown.cancelled() => return,
+            () = place.cut().cancelled() => return,
             peeked = timeout(self.options.first_byte_time, socket.peek(&mut first)) => peeked,
         };
         match peeked {
@@ -137,6 +160,7 @@ impl Door {
             Ok(Err(_) | Ok(0)) => return,
             Ok(Ok(_)) => {}
         }
+        place.reach(Stage::Request);
         match first[0] {
             // An MQTT CONNECT: pomelo-admin 1.x.
             0x10 => self.mqtt.serve(socket, remote, place, shutdown).await,
@@ -150,14 +174,14 @@ impl Door {
         socket: TcpStream,
         remote: SocketAddr,
         local: SocketAddr,
-        place: OwnedSemaphorePermit,
+        place: Arc<Place>,
         shutdown: CancellationToken,
     ) {
         // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
         let _ = socket.set_nodelay(true);
-        let connection = Connection::new(remote, local, &self.options);
-        let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time, place);
-        let door = self.clone();
+        let connection = Connection::new(place, remote, local, &self.options);
+        let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time);
+        let (door, cut) = (self.clone(), connection.cut.clone());
         let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -166,6 +190,8 @@ impl Door {
         let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let served = tokio::select! {
             served = serving.as_mut() => served,
+            // Whatever is under way: a request that waits is dropped with the connection.
+            () = cut.cancelled() => return,
             () = shutdown.cancelled() => {
                 // A request under way is still answered. A connection without one ends here.
                 serving.as_mut().graceful_shutdown();
@@ -190,20 +216,65 @@ impl Door {
             return Ok((StatusCode::FORBIDDEN, why).into_response());
         }
         request.extensions_mut().insert(Remote(connection.remote));
+        let body_time = self.options.body_time;
+        let carrier = connection.clone();
         if is_socket_io(request.uri()) {
-            if let Some(session) = session_of(request.uri())
+            let (session, websocket) = (session_of(request.uri()), wants_websocket(request.uri()));
+            if let Some(session) = session
                 && !self.sessions.request(&connection, session)
             {
-                return Ok((StatusCode::BAD_REQUEST, r#"{"code":1,"message":"Session ID unknown"}"#).into_response());
+                return Ok(engine_error(StatusCode::BAD_REQUEST, 1, "Session ID unknown"));
             }
-            let session = EngineSession::new(connection.clone(), request.uri());
+            let polling = match self.polling(&connection, session.is_none() && !websocket) {
+                Ok(permit) => permit,
+                Err((status, why)) => return Ok(engine_error(status, 4, &why)),
+            };
+            let session = EngineSession::new(connection, websocket, polling);
             request.extensions_mut().insert(Arc::new(session));
         }
+        let request = request.map(|body| TimedBody::new(body, carrier.clone(), body_time));
         let response = self.server.service().oneshot(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            connection.is_upgraded();
+            carrier.upgraded();
         }
         Ok(response.map(Body::new))
+    }
+
+    /// Whether a request may poll; with a permit if it begins a session.
+    fn polling(&self, connection: &Connection, begins: bool) -> Result<Option<PollingPermit>, (StatusCode, String)> {
+        if !begins {
+            return Ok(None);
+        }
+        let refused = |status, reason: &'static str, why: String| {
+            metrics::counter!("pomelo_requests_refused_total", "reason" => reason).increment(1);
+            (status, why)
+        };
+        if !self.options.polling {
+            let why =
+                "this server does not poll (`[network] polling`); connect with a WebSocket: transports: ['websocket']";
+            return Err(refused(StatusCode::FORBIDDEN, "polling", why.into()));
+        }
+        let permit = self.places.polling(connection.remote.ip());
+        permit.map(Some).map_err(|full| refused(StatusCode::SERVICE_UNAVAILABLE, "polling-sessions", full.to_string()))
+    }
+
+    /// Looks from time to time for connections that take too long.
+    async fn look(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(LOOK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let now = Instant::now();
+            self.places.end_late(Stage::Request, self.options.request_time, now);
+            for connection in self.sessions.connections() {
+                let Some(peer) = connection.peer() else { continue };
+                let mut unfinished = connection.unfinished.lock();
+                if unfinished.look(connection.total(), peer.heard(), self.options.frame_time, now) {
+                    peer.cut_counted("slow-frame", "a message was begun and not completed in time");
+                    connection.cut.cancel();
+                }
+            }
+        }
     }
 
     /// Ends everything that is still open, within the time for it.
@@ -233,4 +304,10 @@ fn refuse(remote: SocketAddr, reason: &'static str, why: &'static str) {
         &line_budget::address(remote.ip()),
         || tracing::info!(%remote, "a connection was closed: {why}"),
     );
+}
+
+/// A refusal in the form that Engine.IO gives it.
+fn engine_error(status: StatusCode, code: u8, message: &str) -> Response<Body> {
+    let body = serde_json::json!({"code": code, "message": message}).to_string();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

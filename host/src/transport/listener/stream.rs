@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::transport::socket_io::connection::{Connection, Refused};
 use crate::transport::socket_io::sessions::Sessions;
 
-/// The wrapped socket. Dropping it closes the connection and gives its permit back.
+/// The wrapped socket. Dropping it closes the connection and gives its place back.
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
@@ -26,7 +25,6 @@ pub(super) struct Stream {
     /// Runs while a write waits for the peer.
     stalled: Option<Pin<Box<Sleep>>>,
     send_time: Duration,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Stream {
@@ -36,7 +34,6 @@ impl Stream {
         connection: Arc<Connection>,
         sessions: Arc<Sessions>,
         send_time: Duration,
-        place: OwnedSemaphorePermit,
     ) -> Self {
         sessions.add(connection.clone());
         metrics::gauge!("pomelo_connections").increment(1);
@@ -48,7 +45,6 @@ impl Stream {
             sessions,
             stalled: None,
             send_time,
-            _place: place,
         }
     }
 
@@ -72,16 +68,10 @@ impl Stream {
         let send_time = self.send_time;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(send_time)));
         if stalled.as_mut().poll(context).is_ready() {
-            self.end("stalled");
+            self.connection.end("stalled");
             return Poll::Ready(Err(aborted("the peer takes nothing that it is sent")));
         }
         Poll::Pending
-    }
-
-    fn end(&self, reason: &'static str) {
-        tracing::debug!(remote = %self.connection.remote, reason, "a connection was ended");
-        metrics::counter!("pomelo_connections_ended_total", "reason" => reason).increment(1);
-        self.connection.cut.cancel();
     }
 }
 
@@ -129,7 +119,7 @@ impl AsyncRead for Stream {
                     Refused::Over(over) => peer.turn_away(over),
                     Refused::Unregistered => peer.cut_counted(refused.reason(), refused.to_string()),
                 },
-                None => self.end(refused.reason()),
+                None => self.connection.end(refused.reason()),
             }
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refused.to_string())));
         }
@@ -167,6 +157,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.sessions.remove(self.connection.id);
         self.connection.gone.cancel();
+        self.connection.place.leave();
         metrics::gauge!("pomelo_connections").decrement(1);
     }
 }

@@ -22,6 +22,9 @@ use crate::transport::{Outbox, Peer, Session, Transport, socket_io};
 /// Bytes that a CONNACK may have.
 const HELLO: usize = 16;
 
+/// How long it may take, once it has begun.
+const HELLO_TIME: Duration = Duration::from_secs(60);
+
 /// Limits of one connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -103,7 +106,7 @@ async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), 
     write.write_all(&hello).await.map_err(ConnectError::Unreachable)?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| odd(error.to_string()))?;
+    let (packet, length) = input.packet(|| HELLO, HELLO_TIME).await.map_err(|error| odd(error.to_string()))?;
     match codec::decode(&packet, length) {
         Ok(Packet::Connack(0)) => Ok((input, write)),
         Ok(Packet::Connack(code)) => Err(ConnectError::Refused(code)),
@@ -141,8 +144,9 @@ async fn carry(
         }
     });
     let (received, side) = (frames("in"), Side::Monitor);
-    let how =
-        Reader { input, peer: peer.clone(), session: &*session, side, idle: options.silence, received }.run(cut).await;
+    let (peer_of_reader, idle) = (peer.clone(), options.silence);
+    let reader = Reader { input, peer: peer_of_reader, session: &*session, side, idle, frame_time: idle, received };
+    let how = reader.run(cut).await;
     gone.cancel();
     peer.ended();
     session.closed(how);

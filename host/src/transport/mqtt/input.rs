@@ -1,12 +1,15 @@
 //! The receiving half of a connection: collects bytes until a packet is whole.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout_at};
 
 use super::codec::{self, Bad, Length};
 use crate::budget::{Account, Charge, Over};
+use crate::transport::options::allowed;
 
 /// Bytes that are read at a time, and that the buffer of an idle connection keeps.
 const CHUNK: usize = 4 << 10;
@@ -19,6 +22,9 @@ pub(super) enum ReadError {
     /// The other side closed the connection.
     #[error("the connection was closed")]
     Eof,
+    /// A packet has begun and was not completed in time.
+    #[error("a packet was begun and not completed in time")]
+    Slow,
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] io::Error),
@@ -36,11 +42,13 @@ pub(super) struct Input<R> {
     buffer: BytesMut,
     /// What is in the buffer, once the peer has an account.
     charge: Option<Charge>,
+    /// When the packet in the buffer has begun.
+    begun: Option<Instant>,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
     pub fn new(stream: R) -> Self {
-        Input { stream, buffer: BytesMut::new(), charge: None }
+        Input { stream, buffer: BytesMut::new(), charge: None, begun: None }
     }
 
     /// From now on what is received and not yet taken is charged to an account.
@@ -48,23 +56,36 @@ impl<R: AsyncRead + Unpin> Input<R> {
         self.charge = Some(Charge::nothing(account));
     }
 
-    /// The next packet, of at most `limit` bytes of payload. Dropping the future while it waits loses nothing.
-    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), ReadError> {
+    /// The next packet, of at most `limit` bytes of payload. One that has begun may take `time`, and a second more for each 64 KiB that have come. Dropping
+    /// the future while it waits loses nothing.
+    pub async fn packet(&mut self, limit: impl Fn() -> usize, time: Duration) -> Result<(BytesMut, Length), ReadError> {
         loop {
             let wanted = match codec::length(&self.buffer, limit())? {
                 Some(length) if self.buffer.len() >= length.total => {
                     let packet = self.buffer.split_to(length.total);
+                    self.begun = None;
                     self.charge()?;
                     return Ok((packet, length));
                 }
                 Some(length) => length.total - self.buffer.len(),
                 None => CHUNK,
             };
-            if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
-                self.buffer = BytesMut::new();
+            if self.buffer.is_empty() {
+                self.begun = None;
+                if self.buffer.capacity() > KEPT {
+                    self.buffer = BytesMut::new();
+                }
+            } else {
+                self.begun.get_or_insert_with(Instant::now);
             }
             self.buffer.reserve(wanted.min(CHUNK.max(self.buffer.len())));
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            let (begun, held) = (self.begun, self.buffer.len());
+            let read = self.stream.read_buf(&mut self.buffer);
+            let read = match begun {
+                None => read.await,
+                Some(begun) => timeout_at(begun + allowed(time, held), read).await.map_err(|_| ReadError::Slow)?,
+            };
+            if read? == 0 {
                 return Err(ReadError::Eof);
             }
             self.charge()?;
@@ -116,7 +137,7 @@ mod tests {
         let read = async {
             let (mut input, mut packets, mut room) = (Input::new(reading), Vec::new(), 0);
             loop {
-                let packet = input.packet(|| limit).await;
+                let packet = input.packet(|| limit, Duration::from_secs(60)).await;
                 room = room.max(input.buffer.capacity());
                 match packet {
                     Ok((packet, _)) => packets.push(packet.to_vec()),
@@ -149,7 +170,7 @@ mod tests {
             sizes in proptest::collection::vec(1usize..9000, 1..6),
             limit in prop_oneof![Just(300usize), Just(30_000)],
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let (packets, refused, room) = runtime.block_on(in_pieces(&bytes, &sizes, limit));
             prop_assert_eq!((packets, refused), whole(&bytes, limit));
             prop_assert!(room <= 2 * (limit + codec::OVERHEAD + 5) + KEPT, "room for {} bytes", room);

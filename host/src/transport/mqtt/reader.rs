@@ -30,6 +30,8 @@ pub(super) struct Reader<'a, R> {
     pub side: Side,
     /// How long the other side may be silent.
     pub idle: Duration,
+    /// How long a packet may take that has begun, and a second more for each 64 KiB of it.
+    pub frame_time: Duration,
     pub received: Counter,
 }
 
@@ -48,13 +50,17 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             let packet = tokio::select! {
                 biased;
                 () = cut.as_mut() => break self.closed_by_us(),
-                packet = timeout(self.idle, self.input.packet(limit)) => packet,
+                packet = timeout(self.idle, self.input.packet(limit, self.frame_time)) => packet,
             };
             let (packet, length) = match packet {
                 Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
                 Ok(Err(ReadError::Bad(bad))) => break self.refuse(&bad),
                 Ok(Err(ReadError::Over(over))) => {
                     self.peer.turn_away(&over);
+                    break self.closed_by_us();
+                }
+                Ok(Err(ReadError::Slow)) => {
+                    self.peer.cut_counted("slow-frame", ReadError::Slow.to_string());
                     break self.closed_by_us();
                 }
                 Ok(Err(error)) => break Closed::Lost(error.to_string()),

@@ -4,6 +4,7 @@
 //! gone.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,8 @@ use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
 use crate::transport::options::Options;
-use crate::transport::{Accept, Peer, Transport};
+use crate::transport::places::Place;
+use crate::transport::{Accept, Closed, Peer, Transport};
 use crate::util::line_budget;
 
 /// Bytes that a CONNECT may have.
@@ -51,7 +53,7 @@ impl Server {
         &self,
         socket: TcpStream,
         remote: SocketAddr,
-        place: OwnedSemaphorePermit,
+        place: Arc<Place>,
         shutdown: CancellationToken,
     ) {
         // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
@@ -61,12 +63,13 @@ impl Server {
         metrics::gauge!("pomelo_connections").increment(1);
         let greeted = tokio::select! {
             () = shutdown.cancelled() => Err("the server is shutting down".into()),
-            greeted = timeout(self.options.handshake_time, greet(&mut input, write)) => {
+            () = place.cut().cancelled() => Err("others have taken its place".into()),
+            greeted = timeout(self.options.handshake_time, greet(&mut input, write, self.options.handshake_time)) => {
                 greeted.unwrap_or_else(|_| Err("it did not introduce itself in time".into()))
             }
         };
         match greeted {
-            Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive).await,
+            Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive, &place).await,
             Err(why) => {
                 metrics::counter!("pomelo_connections_refused_total", "reason" => "mqtt").increment(1);
                 line_budget::caused(&line_budget::address(remote.ip()), || {
@@ -75,7 +78,8 @@ impl Server {
             }
         }
         metrics::gauge!("pomelo_connections").decrement(1);
-        drop(place);
+        // Both halves of the socket are dropped.
+        place.leave();
     }
 
     async fn serve_peer(
@@ -84,12 +88,14 @@ impl Server {
         write: OwnedWriteHalf,
         remote: SocketAddr,
         keep_alive: u16,
+        place: &Arc<Place>,
     ) {
         let options = &self.options;
         let (peer, outbox) =
             Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
         input.charge_to(peer.account());
         self.peers.lock().insert(peer.id(), peer.clone());
+        peer.carried_by(place);
         let session = self.accept.accept(peer.clone());
         let (ping, gone) = (Arc::new(Notify::new()), CancellationToken::new());
         let cut = outbox.cut.clone();
@@ -110,8 +116,24 @@ impl Server {
             seconds => (Duration::from_secs(seconds.into()) * 3 / 2).min(options.mqtt_idle),
         };
         let (peer_of_reader, side) = (peer.clone(), Side::Master(ping));
-        let reader = Reader { input, peer: peer_of_reader, session: &*session, side, idle, received: frames("in") };
-        let how = reader.run(cut).await;
+        let reader = Reader {
+            input,
+            peer: peer_of_reader,
+            session: &*session,
+            side,
+            idle,
+            frame_time: options.frame_time,
+            received: frames("in"),
+        };
+        let displaced = async {
+            place.cut().cancelled().await;
+            peer.cut("others have taken its place");
+            pending::<Closed>().await
+        };
+        let how = tokio::select! {
+            how = reader.run(cut) => how,
+            how = displaced => how,
+        };
         gone.cancel();
         peer.ended();
         self.peers.lock().remove(&peer.id());
@@ -127,8 +149,12 @@ fn frames(direction: &'static str) -> Counter {
 }
 
 /// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good.
-async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> Result<(OwnedWriteHalf, u16), String> {
-    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| error.to_string())?;
+async fn greet(
+    input: &mut Input<OwnedReadHalf>,
+    mut write: OwnedWriteHalf,
+    time: Duration,
+) -> Result<(OwnedWriteHalf, u16), String> {
+    let (packet, length) = input.packet(|| HELLO, time).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
         Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
         Ok(_) => Err(Bad::Header(packet[0]).to_string()),

@@ -11,8 +11,10 @@ use socketioxide::socket::Sid;
 use tokio_util::sync::CancellationToken;
 
 use super::super::options::Options;
+use super::unfinished::Unfinished;
 use crate::budget::{Account, Charge, Over};
 use crate::transport::Peer;
+use crate::transport::places::{Place, Stage};
 
 /// What is known of one TCP connection.
 pub(in crate::transport) struct Connection {
@@ -24,6 +26,8 @@ pub(in crate::transport) struct Connection {
     pub local: SocketAddr,
     /// Makes reads and writes fail.
     pub cut: CancellationToken,
+    /// Its place among the listener's connections.
+    pub place: Arc<Place>,
     /// Cancelled when the socket has been closed.
     pub gone: CancellationToken,
     /// The Socket.IO session that it carries, and its peer once there is one.
@@ -34,6 +38,10 @@ pub(in crate::transport) struct Connection {
     receiving: Mutex<Receiving>,
     /// Bytes that were read since the last request began.
     read: AtomicUsize,
+    /// All bytes that were read.
+    total: AtomicU64,
+    /// What is known of a message that has begun.
+    pub unfinished: Mutex<Unfinished>,
     /// The most of them while the peer has not registered.
     limit: usize,
     /// The frame limit of a peer that has not registered.
@@ -59,7 +67,7 @@ struct Receiving {
 impl Receiving {
     fn read(&mut self, bytes: usize, peer: Option<&Peer>) -> Result<(), Over> {
         if let Some(peer) = peer {
-            let frames = peer.flow().frames();
+            let frames = peer.heard();
             if !self.account.is(peer.account()) || frames != self.frames {
                 self.account = peer.account().clone();
                 self.frames = frames;
@@ -82,7 +90,12 @@ impl Receiving {
 
 impl Connection {
     /// A connection. What it may send before its peer's frame limit is raised is limited for each request, however it is cut into frames.
-    pub(in crate::transport) fn new(remote: SocketAddr, local: SocketAddr, options: &Options) -> Arc<Self> {
+    pub(in crate::transport) fn new(
+        place: Arc<Place>,
+        remote: SocketAddr,
+        local: SocketAddr,
+        options: &Options,
+    ) -> Arc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Arc::new_cyclic(|this: &std::sync::Weak<Connection>| {
             let connection = this.clone();
@@ -99,21 +112,19 @@ impl Connection {
                 id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
                 remote,
                 local,
-                cut: CancellationToken::new(),
+                cut: place.cut().clone(),
+                place,
                 gone: CancellationToken::new(),
                 carried: Mutex::new(None),
                 upgraded: AtomicBool::new(false),
                 receiving: Mutex::new(receiving),
                 read: AtomicUsize::new(0),
+                total: AtomicU64::new(0),
+                unfinished: Mutex::default(),
                 limit: 4 * options.first_frame_limit,
                 first_frame_limit: options.first_frame_limit,
             }
         })
-    }
-
-    /// From now on it is a WebSocket.
-    pub(in crate::transport) fn is_upgraded(&self) {
-        self.upgraded.store(true, Ordering::Release);
     }
 
     /// Waits until more may be read. A WebSocket is not read from while enough messages of its peer are under way, so that a flood waits at its sender. A
@@ -129,7 +140,7 @@ impl Connection {
     pub(super) fn received_frame(&self, peer: &Peer) {
         let mut receiving = self.receiving.lock();
         if receiving.account.is(peer.account()) {
-            receiving.frames = peer.flow().frames();
+            receiving.frames = peer.heard();
             receiving.handed_on();
         }
     }
@@ -143,14 +154,32 @@ impl Connection {
         }
     }
 
+    /// Ends the connection because of a limit, counted under a fixed word.
+    pub(in crate::transport) fn end(&self, reason: &'static str) {
+        tracing::debug!(remote = %self.remote, reason, "a connection was ended");
+        metrics::counter!("pomelo_connections_ended_total", "reason" => reason).increment(1);
+        self.cut.cancel();
+    }
+
     /// A request begins.
     pub(in crate::transport) fn begin_request(&self) {
         self.read.store(0, Ordering::Relaxed);
         self.receiving.lock().handed_on();
+        self.place.holds(0);
+        self.place.reach(Stage::Request);
+    }
+
+    /// The connection has become a WebSocket.
+    pub(in crate::transport) fn upgraded(&self) {
+        self.upgraded.store(true, Ordering::Release);
+        self.place.reach(Stage::Session);
     }
 
     /// From now on the connection carries this session.
     pub(super) fn carries(&self, session: Sid, peer: Option<Peer>) {
+        if let Some(peer) = &peer {
+            peer.carried_by(&self.place);
+        }
         *self.carried.lock() = Some((session, peer));
     }
 
@@ -172,10 +201,18 @@ impl Connection {
         let peer = self.peer();
         let registered = peer.as_ref().is_some_and(|peer| peer.frame_limit() > self.first_frame_limit);
         // The layers above collect a message up to their own, high limit before they hand it on, and a stranger must not fill memory with that.
-        if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit && !registered {
+        self.total.fetch_add(bytes as u64, Ordering::Relaxed);
+        let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.place.holds(read);
+        if read > self.limit && !registered {
             return Err(Refused::Unregistered);
         }
         self.receiving.lock().read(bytes, peer.as_ref()).map_err(Refused::Over)
+    }
+
+    /// All bytes that were read.
+    pub(in crate::transport) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::http::Uri;
 use metrics::Counter;
 use parking_lot::Mutex;
 use socketioxide::socket::{DisconnectReason, Socket};
@@ -13,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::Connection;
 use super::sessions::Sessions;
 use crate::transport::options::Options;
+use crate::transport::places::PollingPermit;
 use crate::transport::{Accept, Peer, Session};
 
 /// What all sessions of a server share.
@@ -28,6 +28,8 @@ pub(in crate::transport) struct EngineSession {
     pub(super) connection: Arc<Connection>,
     /// Whether the session keeps this one connection. It does if it begins with a WebSocket.
     pub(super) stays: bool,
+    /// Counts the session while it polls. It goes with the session, at the latest.
+    polling: Mutex<Option<PollingPermit>>,
     /// Made when the session has become a peer.
     pub(super) receiver: OnceLock<Receiver>,
     /// Notified when the socket may send.
@@ -48,16 +50,22 @@ pub(super) struct Receiver {
 }
 
 impl EngineSession {
-    /// A session for a first request that came over that connection.
-    pub(in crate::transport) fn new(connection: Arc<Connection>, uri: &Uri) -> Self {
+    /// A session for a first request that came over that connection; with a permit if the session begins with polling.
+    pub(in crate::transport) fn new(connection: Arc<Connection>, stays: bool, polling: Option<PollingPermit>) -> Self {
         EngineSession {
             connection,
-            stays: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket")),
+            stays,
+            polling: Mutex::new(polling),
             receiver: OnceLock::new(),
             ready: Notify::new(),
             left: OnceLock::new(),
             over: CancellationToken::new(),
         }
+    }
+
+    /// The session polls no more.
+    pub(super) fn has_upgraded(&self) {
+        drop(self.polling.lock().take());
     }
 
     /// From now on no frame is handed to the session.

@@ -33,6 +33,9 @@ pub enum ConnectError {
     /// There was no answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// The connection was closed before it was admitted: the server has too many, or has begun to end.
+    #[error("it closed the connection: {0}")]
+    Closed(String),
     /// What answered does not speak Socket.IO (protocol 5).
     #[error("what answers there does not speak Socket.IO: {0}")]
     NotSocketIo(String),
@@ -86,8 +89,7 @@ pub(super) async fn handshake(
     let (mut socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(
         |error| match error {
             tungstenite::Error::Http(response) => ConnectError::Status(response.status().as_u16()),
-            tungstenite::Error::Io(error) => ConnectError::Unreachable(error),
-            error => ConnectError::NotSocketIo(error.to_string()),
+            error => broken(error),
         },
     )?;
     let odd = |what: &str| ConnectError::NotSocketIo(what.to_owned());
@@ -134,15 +136,28 @@ async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-            Some(Ok(Message::Close(_))) | None => return Err(ConnectError::Refused("it closes the connection".into())),
+            Some(Ok(Message::Close(_))) | None => return Err(ConnectError::Closed("it says goodbye".into())),
             Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(ConnectError::NotSocketIo(error.to_string())),
+            Some(Err(error)) => return Err(broken(error)),
         }
     }
 }
 
 async fn send(socket: &mut Socket, text: String) -> Result<(), ConnectError> {
-    socket.send(Message::text(text)).await.map_err(|error| ConnectError::NotSocketIo(error.to_string()))
+    socket.send(Message::text(text)).await.map_err(broken)
+}
+
+/// Tells a connection that was closed from one that does not speak Socket.IO.
+fn broken(error: tungstenite::Error) -> ConnectError {
+    use tungstenite::error::ProtocolError::{HandshakeIncomplete, ResetWithoutClosingHandshake};
+    match error {
+        tungstenite::Error::Io(_)
+        | tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::Protocol(HandshakeIncomplete | ResetWithoutClosingHandshake) => {
+            ConnectError::Closed(error.to_string())
+        }
+        error => ConnectError::NotSocketIo(error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! | `engine_session` | one Engine.IO session of the server, with the receiving side of its peer |
 //! | `writer` | the sending side of a server's peer, and its end |
 //! | `sessions`, `connection` | which TCP connections carry which session |
+//! | `unfinished` | whether a peer holds a message that it does not complete |
 //! | `client`, `handshake` | our client, and how it connects |
 //! | `packet` | the text of events and packets |
 
@@ -19,4 +20,5 @@ mod handshake;
 mod packet;
 pub(super) mod server;
 pub(super) mod sessions;
+mod unfinished;
 mod writer;

@@ -39,6 +39,11 @@ pub(in crate::transport) fn session_of(uri: &Uri) -> Option<Sid> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))?.parse().ok()
 }
 
+/// Whether a request wants a WebSocket.
+pub(in crate::transport) fn wants_websocket(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "transport=websocket"))
+}
+
 /// The Socket.IO layer on top of the mounted pages.
 pub(in crate::transport) struct Server {
     // In a lock, because the service is not `Sync`. Its clones share the sessions.
@@ -154,10 +159,6 @@ impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
     fn call(&self, socket: Arc<Socket>, data: Value, ack: Option<i64>) {
         let Receiver { peer, session, open, received } = receiver(&self.engine, &socket, &self.context);
         let open = open.lock();
-        peer.flow().received();
-        if self.engine.stays {
-            self.engine.connection.received_frame(peer);
-        }
         if !*open || peer.is_closing() {
             return;
         }
@@ -169,6 +170,10 @@ impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
         match packet::event(&data) {
             Ok((name, payload)) => {
                 received.increment(1);
+                peer.hear();
+                if self.engine.stays {
+                    self.engine.connection.received_frame(peer);
+                }
                 session.frame(&name, payload, ack.map(|id| peer.ack(id)));
             }
             Err(why) => peer.cut_counted("malformed", format!("it sent a malformed event: {why}")),

@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Counter;
 use serde_json::value::RawValue;
@@ -16,6 +17,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::engine_session::{EngineSession, ServerContext};
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
+
+/// How often it is looked whether a session that began with polling has changed to a WebSocket.
+const UPGRADE_LOOK: Duration = Duration::from_secs(1);
 
 /// The sending side of a peer, and its end.
 pub(super) struct Writer {
@@ -68,6 +72,7 @@ impl Writer {
         let Outbox { frames, cut } = outbox;
         let mut cut = pin!(cut.cancelled());
         let mut over = pin!(self.over());
+        let mut upgraded = pin!(self.upgraded());
         tokio::select! {
             biased;
             () = cut.as_mut() => return false,
@@ -99,6 +104,7 @@ impl Writer {
                 () = over.as_mut() => return self.left(),
                 // This task itself holds a handle to the outbox, so that there is always more to come.
                 Some(waiting) = frames.recv() => waiting,
+                () = upgraded.as_mut() => continue,
             };
             charge = Some(waiting.charge);
             let sent = match waiting.outgoing {
@@ -121,6 +127,16 @@ impl Writer {
                 Err(error) => tracing::trace!(peer = ?self.peer, %error, "a frame was not sent"),
             }
         }
+    }
+
+    /// Notices that a session which began with polling has changed to a WebSocket. socketioxide does not tell of it, so it is looked at once a second. Never
+    /// ends, because nothing is to be done then.
+    async fn upgraded(&self) {
+        while !self.engine.stays && self.socket.transport_type() == TransportType::Polling {
+            tokio::time::sleep(UPGRADE_LOOK).await;
+        }
+        self.engine.has_upgraded();
+        std::future::pending().await
     }
 
     fn acknowledge(&self, id: i64, payload: &RawValue) -> Result<(), SendError> {
