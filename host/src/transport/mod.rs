@@ -3,11 +3,13 @@
 //! A transport hands frames up in the order in which they came, and takes the frames to be sent from a bounded outbox. It never looks into a payload.
 //! Only [`Peer::transport`] tells the layers above which transport a peer uses.
 
+mod dial;
 pub mod listener;
 pub mod memory;
 pub mod mqtt;
 mod options;
 mod peer;
+mod socket;
 pub mod socket_io;
 
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::tls::{ClearText, ServerTls};
+
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -37,6 +39,10 @@ pub struct Options {
     pub shutdown_time: Duration,
     /// Names, without port, under which browsers may reach this server, besides loopback names and its own addresses. None.
     pub allowed_hosts: Vec<String>,
+    /// The certificate of this port. None: it speaks clear text only.
+    pub tls: Option<ServerTls>,
+    /// From where clear text is let in. From everywhere.
+    pub clear: ClearText,
 }
 
 impl Default for Options {
@@ -58,6 +64,8 @@ impl Default for Options {
             flush_time: seconds(1),
             shutdown_time: seconds(5),
             allowed_hosts: Vec::new(),
+            tls: None,
+            clear: ClearText::default(),
         }
     }
 }

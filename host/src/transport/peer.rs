@@ -1,7 +1,7 @@
 //! The sending side of a connection: a bounded outbox, and the way to end it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Frame;
+use crate::tls::Certificate;
 use crate::wire::Topic;
 
 /// What carries a connection.
@@ -60,6 +61,7 @@ struct PeerState {
     closing: AtomicBool,
     why: Mutex<Option<String>>,
     frame_limit: AtomicUsize,
+    certificate: OnceLock<Arc<Certificate>>,
 }
 
 /// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
@@ -97,6 +99,7 @@ impl Peer {
             closing: AtomicBool::new(false),
             why: Mutex::new(None),
             frame_limit: AtomicUsize::new(frame_limit),
+            certificate: OnceLock::new(),
         }));
         (peer, Outbox { frames, cut })
     }
@@ -114,6 +117,18 @@ impl Peer {
     /// The peer's address; absent inside this process.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.0.remote
+    }
+
+    /// Remembers the certificate that the peer has shown. Only the first one counts.
+    pub(super) fn shows(&self, certificate: Option<Arc<Certificate>>) {
+        if let Some(certificate) = certificate {
+            let _ = self.0.certificate.set(certificate);
+        }
+    }
+
+    /// The certificate that the peer has shown, whose authority has been checked. Absent if it has shown none, or one that says of nobody whose it is.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.0.certificate.get().map(|certificate| &**certificate)
     }
 
     /// Frames that wait in the outbox.

@@ -17,6 +17,7 @@ use crate::failure::code;
 use crate::journal::{Event, kind};
 use crate::master::fleet::{APPLY, Applier};
 use crate::plugin::{Caller, CallerRole, Progress};
+use crate::tls::ServerTls;
 use crate::transport::{Ack, Transport};
 use crate::wire::{Capabilities, Info, MAX_ID, Register, Registered, Role, Topic, check_id, null, raw, shown};
 
@@ -78,7 +79,10 @@ impl Connection {
         };
         Caller {
             id: Some(shown(&register.id)),
-            user: register.username.as_deref().map(shown),
+            user: register.username.as_deref().map(shown).or_else(|| {
+                let certificate = self.peer.certificate().filter(|_| register.role == Role::Client)?;
+                certificate.user(None).ok().map(|name| shown(&name))
+            }),
             server_type: register.server_type.as_deref().map(shown),
             address: self.peer.remote().map(|remote| remote.to_string()),
             ..Caller::of(role)
@@ -102,15 +106,23 @@ impl Connection {
 
     async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), RegistrationRefusal> {
         let Register { id, username, password, md5, .. } = register;
-        let (Some(username), Some(password)) = (username, password) else {
-            return Err("a client needs `username` and `password`".to_owned().into());
-        };
         let came = Instant::now();
-        let attempt = self.attempt(Guess::Password, &username)?;
         let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
         let generation = master.access.generation();
-        let level = master.access.login(&id, &username, password, md5, address).await;
-        let level = settle(attempt, level).await?;
+        let (username, level) = match (self.peer.certificate(), username, password) {
+            // Whoever shows a certificate is whom it says, and nobody else.
+            (Some(certificate), username, _) => {
+                let username = certificate.user(username.as_deref())?;
+                let level = master.access.certified(&username)?;
+                (username, level)
+            }
+            (None, Some(username), Some(password)) => {
+                let attempt = self.attempt(Guess::Password, &username)?;
+                let level = master.access.login(&id, &username, password, md5, address).await;
+                (username, settle(attempt, level).await?)
+            }
+            (None, ..) => return Err("a client needs `username` and `password`".to_owned().into()),
+        };
         master.members.client_joins(&id, &self.peer, &username).map_err(|refusal| refusal.to_string())?;
         // From now on this client is cut when its user changes. A change during the login was not noticed, and is looked for here.
         if master.access.generation() != generation {
@@ -167,7 +179,8 @@ impl Connection {
         // pomelo's servers show no token when they come back.
         let generation = self.master.access.generation();
         let mut trust = None;
-        let tokenless = pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
+        let certificate = self.peer.certificate();
+        let tokenless = certificate.is_none() && pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
             trust = self.master.known_servers.admits(comer, SystemTime::now());
@@ -176,7 +189,11 @@ impl Connection {
                     format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
                 );
             }
+        } else if let Some(certificate) = certificate {
+            certificate.server(&server_type, &id)?;
+            self.check_type(&id, &server_type)?;
         } else if !own {
+            self.check_shown(remote)?;
             let token = register.token.as_deref();
             self.verify(&id, &server_type, token, remote).await?;
             self.check_type(&id, &server_type)?;
@@ -247,6 +264,18 @@ impl Connection {
             AccessRefused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
             other => RegistrationRefusal::from(other),
         })
+    }
+
+    /// Where there are no tokens, but certificates of servers, a monitor from another machine needs one.
+    fn check_shown(&self, remote: Option<IpAddr>) -> Result<(), String> {
+        let takes_certificates = self.master.options.listener.tls.as_ref().is_some_and(ServerTls::takes_certificates);
+        let near = remote.is_some_and(|remote| remote.to_canonical().is_loopback());
+        if takes_certificates && !near && !self.master.access.checks_servers() {
+            return Err("there is no adminServer.json with tokens, so that a monitor from another machine needs a certificate: \
+                        `pomelo cert server ID TYPE` makes one"
+                .into());
+        }
+        Ok(())
     }
 
     /// Whether a monitor from the network may stand for that id. It may not stand for the master, nor for a configured server of another type.

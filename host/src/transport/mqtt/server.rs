@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,9 @@ use super::codec::{self, Bad, Packet};
 use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
+use crate::tls::Certificate;
 use crate::transport::options::Options;
+use crate::transport::socket::Socket;
 use crate::transport::{Accept, Peer, Transport};
 
 /// Bytes that a CONNECT may have.
@@ -48,24 +48,24 @@ impl Server {
     /// Serves one connection to its end. `shutdown` ends one that has not introduced itself yet.
     pub(in crate::transport) async fn serve(
         &self,
-        socket: TcpStream,
+        socket: Socket,
         remote: SocketAddr,
         place: OwnedSemaphorePermit,
         shutdown: CancellationToken,
     ) {
-        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-        let _ = socket.set_nodelay(true);
-        let (read, write) = socket.into_split();
+        let let_in = socket.is_tls() || self.options.clear.is_let_in(remote.ip());
+        let certificate = socket.certificate();
+        let (read, write) = tokio::io::split(socket);
         let mut input = Input::new(read);
         metrics::gauge!("pomelo_connections").increment(1);
         let greeted = tokio::select! {
             () = shutdown.cancelled() => Err("the server is shutting down".into()),
-            greeted = timeout(self.options.handshake_time, greet(&mut input, write)) => {
+            greeted = timeout(self.options.handshake_time, greet(&mut input, write, let_in)) => {
                 greeted.unwrap_or_else(|_| Err("it did not introduce itself in time".into()))
             }
         };
         match greeted {
-            Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive).await,
+            Ok((write, keep_alive)) => self.serve_peer(input, write, (remote, certificate), keep_alive).await,
             Err(why) => {
                 metrics::counter!("pomelo_connections_refused_total", "reason" => "mqtt").increment(1);
                 tracing::info!(%remote, "a connection was closed: {why}");
@@ -77,13 +77,14 @@ impl Server {
 
     async fn serve_peer(
         &self,
-        input: Input<OwnedReadHalf>,
-        write: OwnedWriteHalf,
-        remote: SocketAddr,
+        input: Input<ReadHalf<Socket>>,
+        write: WriteHalf<Socket>,
+        (remote, certificate): (SocketAddr, Option<Arc<Certificate>>),
         keep_alive: u16,
     ) {
         let options = &self.options;
         let (peer, outbox) = Peer::new(Transport::Mqtt, Some(remote), options.outbox, options.first_frame_limit);
+        peer.shows(certificate);
         self.peers.lock().insert(peer.id(), peer.clone());
         let session = self.accept.accept(peer.clone());
         let (ping, gone) = (Arc::new(Notify::new()), CancellationToken::new());
@@ -121,10 +122,21 @@ fn frames(direction: &'static str) -> Counter {
     metrics::counter!("pomelo_frames_total", "transport" => "mqtt", "direction" => direction)
 }
 
-/// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good.
-async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> Result<(OwnedWriteHalf, u16), String> {
+/// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good. A peer that is not let in is
+/// told so.
+async fn greet(
+    input: &mut Input<ReadHalf<Socket>>,
+    mut write: WriteHalf<Socket>,
+    let_in: bool,
+) -> Result<(WriteHalf<Socket>, u16), String> {
     let (packet, length) = input.packet(|| HELLO).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
+        Ok(Packet::Connect { .. }) if !let_in => {
+            // An error means that the peer has gone already.
+            let _ = write.write_all(&codec::NOT_AUTHORIZED).await;
+            let _ = write.shutdown().await;
+            Err("it speaks clear text, and [tls] requires TLS (`clear_networks` lets clear text in)".into())
+        }
         Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
         Ok(_) => Err(Bad::Header(packet[0]).to_string()),
         Err(Bad::Protocol) => {
@@ -136,5 +148,6 @@ async fn greet(input: &mut Input<OwnedReadHalf>, mut write: OwnedWriteHalf) -> R
     };
     let keep_alive = answer?;
     write.write_all(&codec::ACCEPTED).await.map_err(|error| error.to_string())?;
+    write.flush().await.map_err(|error| error.to_string())?;
     Ok((write, keep_alive))
 }

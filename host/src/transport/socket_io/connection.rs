@@ -1,13 +1,16 @@
 //! What is known of a TCP connection that speaks HTTP, and so may carry a Socket.IO session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use socketioxide::socket::Sid;
 use tokio_util::sync::CancellationToken;
 
+use crate::tls::Certificate;
 use crate::transport::Peer;
+use crate::transport::socket::Socket;
 
 /// What is known of one TCP connection.
 pub(in crate::transport) struct Connection {
@@ -17,6 +20,10 @@ pub(in crate::transport) struct Connection {
     pub remote: SocketAddr,
     /// The address of this host that was connected to.
     pub local: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// The certificate that the other end has shown.
+    pub certificate: Option<Arc<Certificate>>,
     /// Makes reads and writes fail.
     pub cut: CancellationToken,
     /// Cancelled when the socket has been closed.
@@ -44,6 +51,8 @@ impl Connection {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             remote,
             local,
+            tls: false,
+            certificate: None,
             cut: CancellationToken::new(),
             gone: CancellationToken::new(),
             carried: Mutex::new(None),
@@ -51,6 +60,11 @@ impl Connection {
             limit,
             first_frame_limit,
         }
+    }
+
+    /// The same connection, which is that of a socket.
+    pub(in crate::transport) fn of(self, socket: &Socket) -> Self {
+        Connection { tls: socket.is_tls(), certificate: socket.certificate(), ..self }
     }
 
     /// A request begins.

@@ -89,6 +89,7 @@ fn receiver<'a>(engine: &'a Arc<EngineSession>, socket: &Arc<Socket>, context: &
         let options = &context.options;
         let remote = Some(engine.connection.remote);
         let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
+        peer.shows(engine.connection.certificate.clone());
         let carrier = engine.stays.then_some(&*engine.connection);
         context.sessions.open(socket.id, &peer, carrier);
         let session = context.accept.accept(peer.clone());
