@@ -20,6 +20,7 @@ use crate::master::{self, MassLoss};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::state_db::StateDb;
+use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
 
@@ -172,8 +173,11 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         Err(exposed) => tracing::warn!(%exposed, "listening nevertheless, because of --allow-exposed"),
         Ok(()) => {}
     }
-    let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
-    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)))
+    let check = |way: &Option<Way>| {
+        let check = way.clone().map(|way| External::new(way, auth.bounds, auth.ca.clone()));
+        check.transpose().map_err(|bad| Exit::usage(format!("`ca` in [auth] of pomelo.toml: {bad}")))
+    };
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user)?, check(&auth.server)?))
 }
 
 /// The users and tokens of changed files, for a running master.
@@ -204,7 +208,8 @@ pub(super) fn credentials(
 fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a Tokens) -> Exposure<'a> {
     let auth = &config.settings.auth;
     let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
-    Exposure { address, tls: false, users, tokens, users_checked, servers_checked }
+    let certificates = config.settings.tls.takes_certificates();
+    Exposure { address, certificates, users, tokens, users_checked, servers_checked }
 }
 
 /// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so its
@@ -224,6 +229,24 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
         .await
         .with_context(|| format!("the master's host `{host}` cannot be resolved"))?;
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
+}
+
+/// The certificate of the master's port; absent if it speaks clear text only.
+///
+/// # Errors
+/// If a file of [tls] cannot be used.
+pub(super) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    let files = config.settings.tls.server.clone();
+    files.map(ServerTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))
+}
+
+/// How the monitor of a server reaches the master of its configuration; absent if it does so in clear text.
+///
+/// # Errors
+/// If a file of [tls] cannot be used.
+pub(super) fn monitor_tls(settings: &config::Settings, id: &str) -> anyhow::Result<Option<ClientTls>> {
+    let files = settings.tls.is_on().then(|| settings.tls.monitor(id));
+    files.map(ClientTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))
 }
 
 /// Begins to collect metrics. Returns the recorder, and the token for asking it.
@@ -267,6 +290,7 @@ pub(super) fn master_options(
     observe: observe::Options,
     admin_log: AdminLog,
     events: Option<Arc<dyn Archive>>,
+    tls: Option<ServerTls>,
 ) -> master::Options {
     let network = &config.settings.network;
     // Monitors connect to the host name in the configuration. The listener does not know that name if it listens on a loopback address.
@@ -281,6 +305,8 @@ pub(super) fn master_options(
         max_frame: network.max_frame,
         allowed_hosts,
         mqtt_idle: config.settings.pomelo.idle,
+        tls,
+        clear: config.settings.tls.clear.clone(),
         ..listener::Options::default()
     };
     let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
@@ -328,7 +354,7 @@ mod tests {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
         let options =
-            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None);
+            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None, None);
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
     }
 

@@ -80,6 +80,11 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// Whether monitors without a token need a certificate.
+    pub fn takes_certificates(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.client_ca.is_some())
+    }
+
     /// Whether monitors of this configuration reach the master over TLS.
     pub fn is_on(&self) -> bool {
         self.server.is_some() || self.ca.is_some()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use super::MasterCore;
+use crate::tls;
 use crate::fleet::{ServerRecord, State, Wanted, now};
 use crate::observe::{Family, Health, Observed, Type};
 use crate::reload::ConfigDifference;
@@ -89,6 +90,11 @@ impl MasterCore {
         }
         if !health.problems.is_empty() {
             health.status = "degraded";
+        }
+        if let Some(tls) = &self.options.listener.tls
+            && tls.until() - tls::now() <= tls::WARN_DAYS * tls::DAY
+        {
+            health.problems.push(format!("the certificate ends on {}", tls::when(tls.until())));
         }
         // No degradation: what runs goes on as it is.
         let difference = self.options.files.as_ref().and_then(|files| files.in_force.difference());

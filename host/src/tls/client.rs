@@ -17,6 +17,9 @@ use super::holder::Holder;
 use super::provider;
 use super::server::unusable;
 
+/// Variables by which commands of a terminal are told their files.
+pub const VARIABLES: [&str; 3] = ["POMELO_CA", "POMELO_CERT", "POMELO_KEY"];
+
 /// The files of a side that connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFiles {

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::RootCertStore;
+use rustls::client::verify_server_name;
+use rustls::server::ParsedCertificate;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -19,7 +21,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// What is wrong with a file of certificates or of a key, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{}: {what}; {hint}", path.display(), line.map_or_else(String::new, |line| format!(":{line}")))]
+#[error("{}; {hint}", self.place_and_reason())]
 pub struct BadFile {
     /// The file.
     pub path: PathBuf,
@@ -34,6 +36,12 @@ pub struct BadFile {
 impl BadFile {
     pub(super) fn new(path: &Path, what: impl Into<String>, hint: impl Into<String>) -> Self {
         BadFile { path: path.to_owned(), line: None, what: what.into(), hint: hint.into() }
+    }
+
+    /// Place and reason, without how to mend it.
+    pub fn place_and_reason(&self) -> String {
+        let line = self.line.map_or_else(String::new, |line| format!(":{line}"));
+        format!("{}{line}: {}", self.path.display(), self.what)
     }
 
     fn at(self, line: Option<usize>) -> Self {
@@ -54,6 +62,8 @@ pub struct Described {
     pub holders: Vec<Holder>,
     /// Whether it is an authority's.
     pub authority: bool,
+    /// Its subject, and that of the authority which has signed it, as texts.
+    pub names: (String, String),
 }
 
 impl Described {
@@ -73,6 +83,7 @@ impl Described {
             hosts: hosts.unwrap_or_default(),
             holders: holders(&parsed),
             authority: parsed.is_ca(),
+            names: (parsed.subject().to_string(), parsed.issuer().to_string()),
         })
     }
 }
@@ -90,6 +101,19 @@ fn address(bytes: &[u8]) -> Option<String> {
 /// [`BadFile`].
 pub fn describe_file(path: &Path) -> Result<Described, BadFile> {
     certificates(path).map(|(_, described)| described)
+}
+
+/// Whether the first certificate of a file is for a host of that name or address.
+///
+/// # Errors
+/// [`BadFile`].
+pub fn is_for_host(path: &Path, host: &str) -> Result<bool, BadFile> {
+    let (chain, _) = certificates(path)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (Ok(name), Ok(parsed)) = (ServerName::try_from(host), ParsedCertificate::try_from(&chain[0])) else {
+        return Ok(false);
+    };
+    Ok(verify_server_name(&parsed, &name).is_ok())
 }
 
 /// The certificates of a file, of which there is at least one, and what the first says of itself.
@@ -161,11 +185,12 @@ pub(super) fn system_authorities() -> Result<RootCertStore, BadFile> {
 }
 
 /// What files look like from outside: length and time of the last change; absent where one is not there.
-pub(super) type Look = Vec<Option<(u64, Option<SystemTime>)>>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look(Vec<Option<(u64, Option<SystemTime>)>>);
 
 pub(super) fn look(paths: &[&Path]) -> Look {
     let outside = |path: &&Path| fs::metadata(path).ok().map(|file| (file.len(), file.modified().ok()));
-    paths.iter().map(outside).collect()
+    Look(paths.iter().map(outside).collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BadFile> {

@@ -8,7 +8,7 @@ use rcgen::{
     date_time_ymd,
 };
 
-use super::files::{BadFile, certificates};
+use super::files::{BadFile, Described, certificates};
 use super::holder::Holder;
 use super::{DAY, now};
 
@@ -58,6 +58,8 @@ pub struct Issued {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     until: i64,
+    /// Its subject, as certificates name who has signed them.
+    subject: String,
 }
 
 impl Authority {
@@ -73,7 +75,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
         let issued = Issued { certificate: certificate.pem(), key: key.serialize_pem() };
-        Ok((Authority { issuer: Issuer::new(params, key), until: lifetime.until }, issued))
+        let subject = Described::of(certificate.der()).map_or_else(|_| String::new(), |described| described.names.0);
+        Ok((Authority { issuer: Issuer::new(params, key), until: lifetime.until, subject }, issued))
     }
 
     /// The authority of these files.
@@ -90,7 +93,12 @@ impl Authority {
         let text = std::fs::read_to_string(key)
             .map_err(|error| BadFile::new(key, format!("it cannot be read: {error}"), "it must be a PEM file"))?;
         let issuer = Issuer::from_ca_cert_der(&chain[0], KeyPair::from_pem(&text)?)?;
-        Ok(Authority { issuer, until: described.until })
+        Ok(Authority { issuer, until: described.until, subject: described.names.0 })
+    }
+
+    /// Whether it has signed a certificate, by its name.
+    pub fn has_signed(&self, certificate: &Described) -> bool {
+        certificate.names.1 == self.subject
     }
 
     /// A certificate of a host with these names and addresses.
@@ -149,7 +157,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tls::{ClientFiles, ClientTls, ServerFiles, ServerTls, describe_file};
+    use crate::tls::{ClientFiles, ClientTls, ServerFiles, ServerTls, describe_file, is_for_host};
 
     #[test]
     fn what_an_authority_makes_is_read_again_and_none_outlives_it() {
@@ -169,7 +177,11 @@ mod tests {
 
         let (ca, master) = (describe_file(&at("ca.pem")).unwrap(), describe_file(&at("master.pem")).unwrap());
         assert!(ca.authority && !master.authority && master.until <= ca.until);
+        assert!(authority.has_signed(&master) && !Authority::make("another").unwrap().0.has_signed(&master));
         assert_eq!(master.hosts, names);
+        for (host, good) in [("localhost", true), ("127.0.0.1", true), ("[::1]", true), ("example.org", false), ("", false)] {
+            assert_eq!(is_for_host(&at("master.pem"), host), Ok(good), "{host}");
+        }
         assert_eq!(describe_file(&at("chat-1.pem")).unwrap().holders, [holder.clone()]);
 
         let files = ServerFiles { certificate: at("master.pem"), key: at("master.key"), client_ca: Some(at("ca.pem")) };

@@ -26,9 +26,9 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use clear::{ClearText, Network, TLS_REQUIRED};
-pub use client::{ClientFiles, ClientTls};
+pub use client::{ClientFiles, ClientTls, VARIABLES};
 pub use fault::{Side, TlsFault, refused_handshake};
-pub use files::{BadFile, Described, describe_file};
+pub use files::{BadFile, Described, Look, describe_file, is_for_host};
 pub use holder::{Certificate, Holder};
 pub use issue::{Authority, IssueError, Issued, Lifetime, SERVER_DAYS};
 pub use server::{ServerFiles, ServerTls};

@@ -75,7 +75,7 @@ impl ServerTls {
     }
 
     /// What the files look like now. Two equal looks mean that nobody has written meanwhile.
-    pub fn look(&self) -> impl PartialEq + Send + use<> {
+    pub fn look(&self) -> Look {
         self.0.files.look()
     }
 

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use crate::cli::secure::TlsArgs;
 use crate::fleet::State;
 use crate::fleet::job::Amount;
 
@@ -267,19 +268,20 @@ fn state(text: &str) -> Result<String, String> {
 /// What the commands that ask a master share.
 #[derive(Args, Clone)]
 pub(in crate::cli) struct AdminArgs {
-    /// Host of the master
+    /// Host of the master; https://HOST or https://HOST:PORT speaks TLS
     #[arg(long, short = 'H', env = "POMELO_HOST", default_value = "127.0.0.1", global = true)]
     pub host: String,
     /// Port of the master
     #[arg(long, short = 'P', env = "POMELO_PORT", default_value = "3005", value_parser = port, global = true)]
     pub port: u16,
-    /// User name
-    #[arg(long, short = 'u', env = "POMELO_USERNAME", default_value = "admin", global = true)]
-    pub username: String,
-    /// Password; safer in the environment, because `ps` shows arguments
-    #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
-    #[arg(hide_default_value = true)]
-    pub password: String,
+    /// User name [default: that of the certificate, otherwise admin]
+    #[arg(long, short = 'u', env = "POMELO_USERNAME", global = true)]
+    pub username: Option<String>,
+    /// Password; safer in the environment, because `ps` shows arguments. A user's certificate needs none
+    #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, global = true)]
+    pub password: Option<String>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Seconds to wait for the answer
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     pub timeout: u64,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::secure::TlsArgs;
 use crate::config::DEFAULT_ENVIRONMENT;
 
 #[derive(Subcommand)]
@@ -76,7 +77,7 @@ pub(in crate::cli) struct MonitorArgs {
     /// Use the demo cluster's configuration
     #[arg(long)]
     pub demo: bool,
-    /// The master's host:port, instead of the configured one
+    /// The master's host:port, instead of the configured one; https://HOST:PORT speaks TLS
     #[arg(long, short = 'm')]
     pub master: Option<String>,
     /// host:port of a master of pomelo 2.x, to join it instead of one of this program
@@ -88,6 +89,8 @@ pub(in crate::cli) struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// How the program shows that it is ready, instead of the configured way
     #[arg(long, value_enum)]
     pub ready: Option<ReadyArg>,

@@ -123,6 +123,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         supervise,
         master,
         ssh,
+        tls,
         auth,
         command_levels,
         admin_log,
