@@ -353,8 +353,14 @@ mod tests {
     fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
-        let options =
-            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None, None);
+        let options = master_options(
+            &config,
+            ([127, 0, 0, 1], 0).into(),
+            observe::Options::default(),
+            AdminLog::default(),
+            None,
+            None,
+        );
         assert_eq!(options.listener.allowed_hosts, ["master.example"]);
     }
 

@@ -270,7 +270,10 @@ mod tests {
         let files = first("master.example", &[holder, Holder::User("admin".into())]).unwrap();
         let names: Vec<&str> = files.iter().map(|(name, ..)| name.as_str()).collect();
         let expected = ["ca", "master", "server-a%2Fb", "user-admin"];
-        assert_eq!(names, expected.iter().flat_map(|name| [format!("{name}.pem"), format!("{name}.key")]).collect::<Vec<_>>());
+        assert_eq!(
+            names,
+            expected.iter().flat_map(|name| [format!("{name}.pem"), format!("{name}.key")]).collect::<Vec<_>>()
+        );
         for (name, text, mode) in &files {
             assert_eq!(*mode == 0o600, name.ends_with(".key"), "{name}");
             assert_eq!(text.contains("PRIVATE KEY"), name.ends_with(".key"), "{name}");

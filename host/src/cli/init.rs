@@ -10,8 +10,8 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Exit, cert};
 use super::print::{self, Unprinted};
+use super::{Exit, cert};
 use crate::auth::hash_password;
 use crate::config::{Config, DEFAULT_ENVIRONMENT};
 use crate::tls::Holder;
@@ -125,7 +125,8 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
         let made = cert::first("127.0.0.1", &holders()?)?;
         files.extend(made.into_iter().map(|(name, text, mode)| (format!("tls/{name}"), text, mode)));
     }
-    let there: Vec<&str> = files.iter().map(|(name, ..)| name.as_str()).filter(|name| dir.join(name).exists()).collect();
+    let there: Vec<&str> =
+        files.iter().map(|(name, ..)| name.as_str()).filter(|name| dir.join(name).exists()).collect();
     if !there.is_empty() {
         let names = there.join(", ");
         return Err(Exit::usage(format!("{} has {names} already; nothing was written", dir.display())));
@@ -167,8 +168,10 @@ fn say(dir: &Path, port: u16, password: &str, tls: bool) -> Result<(), Unprinted
         false => String::new(),
     };
     let about = match tls {
-        true => "\n\nFrom other machines the master takes TLS only. tls/ca.key signs certificates: keep it from others. Certificates end after a \
-                 year; `pomelo cert renew` makes new ones.",
+        true => {
+            "\n\nFrom other machines the master takes TLS only. tls/ca.key signs certificates: keep it from others. Certificates end after a \
+                 year; `pomelo cert renew` makes new ones."
+        }
         false => "",
     };
     let at = if port == 3005 { String::new() } else { format!(" --port {port}") };

@@ -9,8 +9,8 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::service_manager::ServiceManager;
 use super::secure::Scheme;
+use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
 use crate::auth::{Secret, Tokens};
@@ -93,7 +93,8 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings = assemble::settings(&config.settings, &config.environment, keeper("master"));
     let events = state.as_ref().map(|state| state.events());
-    let mut options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events, tls.clone());
+    let mut options =
+        assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events, tls.clone());
     let journal = options.journal.clone();
     let store: Arc<dyn Store> = match &state {
         Some(state) => Arc::new(Kept::new(state.clone())),

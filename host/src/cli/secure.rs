@@ -43,12 +43,8 @@ impl Scheme {
 
     /// The scheme of an address, and the rest.
     fn split(address: &str) -> (Scheme, &str) {
-        const SCHEMES: [(&str, Scheme); 4] = [
-            ("http://", Scheme::Clear),
-            ("ws://", Scheme::Clear),
-            ("https://", Scheme::Tls),
-            ("wss://", Scheme::Tls),
-        ];
+        const SCHEMES: [(&str, Scheme); 4] =
+            [("http://", Scheme::Clear), ("ws://", Scheme::Clear), ("https://", Scheme::Tls), ("wss://", Scheme::Tls)];
         let found = SCHEMES.iter().find_map(|(scheme, means)| Some((*means, address.strip_prefix(scheme)?)));
         found.unwrap_or((Scheme::Unsaid, address))
     }

@@ -191,7 +191,9 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -
     exposed(config, &users, &tokens, &file("master.json"), faults);
     for (key, way) in [("user", &auth.user), ("server", &auth.server)] {
         match way {
-            Some(Way::Url(address)) if address.scheme_str() != Some("https") && !address.host().is_some_and(is_loopback) => {
+            Some(Way::Url(address))
+                if address.scheme_str() != Some("https") && !address.host().is_some_and(is_loopback) =>
+            {
                 let what =
                     format!("`{key}_url` sends what peers show to {} in clear", address.host().unwrap_or_default());
                 faults.warn_whole(
@@ -300,7 +302,14 @@ fn exposed(config: &Config, users: &Users, tokens: &Tokens, path: &Path, faults:
     let Ok(address) = config.master.host.parse::<IpAddr>() else { return };
     let auth = &config.settings.auth;
     let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
-    let exposure = Exposure { address, certificates: config.settings.tls.takes_certificates(), users, tokens, users_checked, servers_checked };
+    let exposure = Exposure {
+        address,
+        certificates: config.settings.tls.takes_certificates(),
+        users,
+        tokens,
+        users_checked,
+        servers_checked,
+    };
     if let Err(exposed) = exposure.check() {
         faults.warn_whole(path, format!("the master would not start: {exposed}"), "--allow-exposed overrides this");
     }

@@ -13,8 +13,8 @@ use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::kept_output;
-use crate::tls::{ClearText, ClientFiles, ServerFiles};
 use crate::supervise::{KEPT_LINES, Policy, Restart};
+use crate::tls::{ClearText, ClientFiles, ServerFiles};
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use metrics::gauge;
 
 use super::MasterCore;
-use crate::tls;
 use crate::fleet::{ServerRecord, State, Wanted, now};
 use crate::observe::{Family, Health, Observed, Type};
 use crate::reload::ConfigDifference;
+use crate::tls;
 use crate::util::proc::{ProcessUsage, process_usage};
 
 /// How long a server may be there without being ready before that is a problem.

@@ -60,7 +60,10 @@ impl CertificateFiles {
         let Ok(read) = read else { return Ok(()) };
         let file = self.tls.certificate().display();
         let message = match &read {
-            Ok(()) => format!("the certificate {file} was read again and counts for new connections; it ends on {}", when(self.tls.until())),
+            Ok(()) => format!(
+                "the certificate {file} was read again and counts for new connections; it ends on {}",
+                when(self.tls.until())
+            ),
             Err(bad) => format!("the changed certificate is not taken, and the one before stays in force: {bad}"),
         };
         match &read {
@@ -85,7 +88,9 @@ impl CertificateFiles {
         }
         let (file, when) = (self.tls.certificate().display(), when(until));
         let message = match left {
-            ..=0 => format!("the certificate {file} has expired on {when}: nobody who checks it connects; `pomelo cert renew` makes a new one"),
+            ..=0 => format!(
+                "the certificate {file} has expired on {when}: nobody who checks it connects; `pomelo cert renew` makes a new one"
+            ),
             _ => format!("the certificate {file} ends on {when}: `pomelo cert renew` makes a new one"),
         };
         tracing::warn!("{message}");

@@ -41,8 +41,7 @@ pub struct ClearText {
 }
 
 /// What is said to those who speak clear text where TLS is required.
-pub const TLS_REQUIRED: &str =
-    "this master takes TLS only from other machines: give it as https://HOST:PORT, or with --tls or --ca FILE; \
+pub const TLS_REQUIRED: &str = "this master takes TLS only from other machines: give it as https://HOST:PORT, or with --tls or --ca FILE; \
      `clear_networks` in [tls] of pomelo.toml lets clear text in from a network";
 
 impl ClearText {

@@ -46,7 +46,9 @@ pub enum TlsFault {
     #[error("its certificate cannot be used for this: {0}")]
     Unfit(String),
     /// The other side does not speak TLS.
-    #[error("it does not speak TLS: give its address without https:// and leave out --tls, --ca and POMELO_CA, or give it a [tls] section")]
+    #[error(
+        "it does not speak TLS: give its address without https:// and leave out --tls, --ca and POMELO_CA, or give it a [tls] section"
+    )]
     NotTls,
     /// The name that was connected to can stand in no certificate.
     #[error("`{0}` can stand in no certificate: give a host name or an address")]
@@ -69,7 +71,9 @@ impl TlsFault {
         match of_rustls(error) {
             Some(error) => TlsFault::of_tls(error, side),
             // An end in place of an answer, as from a port that has closed the connection because it does not know TLS.
-            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => TlsFault::NotTls,
+            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                TlsFault::NotTls
+            }
             None => TlsFault::Other(error.to_string()),
         }
     }
@@ -152,7 +156,8 @@ pub fn refused_handshake(error: &io::Error) -> (&'static str, String) {
     let fault = TlsFault::of(error, Side::Accepting);
     let why = match &fault {
         TlsFault::UnknownAuthority => {
-            "its certificate is of an authority that is not trusted here (`client_ca` in [tls] of pomelo.toml)".to_owned()
+            "its certificate is of an authority that is not trusted here (`client_ca` in [tls] of pomelo.toml)"
+                .to_owned()
         }
         TlsFault::NotTls => "it ended the handshake, or spoke something else than TLS".to_owned(),
         TlsFault::OwnRefused(why) => format!("it does not accept this host's certificate: {why}"),

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::client::verify_server_name;
-use rustls::server::ParsedCertificate;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
 };
 
 use super::files::{BadFile, Described, certificates};
@@ -86,7 +86,9 @@ impl Authority {
     pub fn read(certificate: &Path, key: &Path) -> Result<Authority, IssueError> {
         let (chain, described) = certificates(certificate)?;
         if !described.authority {
-            return Err(BadFile::new(certificate, "it is no authority's certificate", "`pomelo init --tls` makes one").into());
+            return Err(
+                BadFile::new(certificate, "it is no authority's certificate", "`pomelo init --tls` makes one").into()
+            );
         }
         // It checks that there is a key, and names the file and line if not.
         super::files::key(key)?;
@@ -179,7 +181,9 @@ mod tests {
         assert!(ca.authority && !master.authority && master.until <= ca.until);
         assert!(authority.has_signed(&master) && !Authority::make("another").unwrap().0.has_signed(&master));
         assert_eq!(master.hosts, names);
-        for (host, good) in [("localhost", true), ("127.0.0.1", true), ("[::1]", true), ("example.org", false), ("", false)] {
+        for (host, good) in
+            [("localhost", true), ("127.0.0.1", true), ("[::1]", true), ("example.org", false), ("", false)]
+        {
             assert_eq!(is_for_host(&at("master.pem"), host), Ok(good), "{host}");
         }
         assert_eq!(describe_file(&at("chat-1.pem")).unwrap().holders, [holder.clone()]);
@@ -204,7 +208,8 @@ mod tests {
         assert!(tls.reload().unwrap_err().what.contains("has expired"), "an expired one takes the place of none");
         assert!(ServerTls::load(files).unwrap().until() < now(), "a host starts with it all the same");
 
-        let files = ClientFiles { ca: Some(at("ca.pem")), certificate: Some(at("chat-1.pem")), key: Some(at("chat-1.key")) };
+        let files =
+            ClientFiles { ca: Some(at("ca.pem")), certificate: Some(at("chat-1.pem")), key: Some(at("chat-1.key")) };
         assert_eq!(ClientTls::load(files.clone()).unwrap().holders(), [holder]);
         let bad = ClientTls::load(ClientFiles { key: None, ..files }).unwrap_err();
         assert!(bad.path.ends_with("chat-1.pem") && bad.what.contains("no private key"), "{bad}");

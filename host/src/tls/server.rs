@@ -108,8 +108,11 @@ impl fmt::Debug for ServerTls {
 
 impl ServerFiles {
     fn look(&self) -> Look {
-        let paths: Vec<&Path> =
-            [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+        let paths: Vec<&Path> = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
         look(&paths)
     }
 

@@ -37,8 +37,7 @@ pub(super) struct Address<'a> {
 impl<'a> Address<'a> {
     /// Reads `host:port`, or a URL of which only scheme, host and port count.
     pub fn parse(address: &'a str) -> Option<Address<'a>> {
-        const SCHEMES: [(&str, bool); 4] =
-            [("http://", false), ("ws://", false), ("https://", true), ("wss://", true)];
+        const SCHEMES: [(&str, bool); 4] = [("http://", false), ("ws://", false), ("https://", true), ("wss://", true)];
         let scheme = SCHEMES.iter().find_map(|(scheme, tls)| Some((address.strip_prefix(scheme)?, *tls)));
         let (rest, tls) = scheme.map_or((address, None), |(rest, tls)| (rest, Some(tls)));
         let authority = rest.split('/').next()?;
@@ -90,7 +89,9 @@ mod tests {
             assert_eq!(read(tls), Some(("localhost:3005", "localhost", Some(true))), "{tls}");
         }
         assert_eq!(read("[::1]:3005"), Some(("[::1]:3005", "[::1]", None)));
-        for wrong in ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost", "ftp://localhost:1"] {
+        for wrong in
+            ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost", "ftp://localhost:1"]
+        {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

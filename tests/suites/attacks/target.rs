@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use procfs::process::Process;
 use crate::support::{Cluster, Done, SETTINGS, two_chats};
+use procfs::process::Process;
 
 /// Resident memory that a master may reach under any attack, MiB.
 pub const MAX_RSS_MIB: u64 = 300;

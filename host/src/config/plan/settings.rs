@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use super::{ChangedModule, ChangedSetting, Taken};
 use crate::config::cluster::Config;
 use crate::config::settings::{
-    AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Tls, Watch,
+    AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Tls,
+    Watch,
 };
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::kept_output::Options as KeptOutput;

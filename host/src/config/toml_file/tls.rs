@@ -27,7 +27,9 @@ pub(super) fn tls(mut table: Table<'_>, base: &Path) -> Tls {
     }
     let one_is_missing = match (certificate, key) {
         (Some((_, at)), None) => Some((at, "`certificate` is given without its `key`", "key = \"tls/master.key\"")),
-        (None, Some((_, at))) => Some((at, "`key` is given without its `certificate`", "certificate = \"tls/master.pem\"")),
+        (None, Some((_, at))) => {
+            Some((at, "`key` is given without its `certificate`", "certificate = \"tls/master.pem\""))
+        }
         _ => None,
     };
     if let Some((at, what, example)) = one_is_missing {
@@ -65,7 +67,10 @@ fn networks(table: &mut Table<'_>, required: bool) -> Vec<Network> {
         match Network::parse(text) {
             Some(network) => networks.push(network),
             None => {
-                let what = format!("`{}` is no network: an address, or the first one with the length of its prefix", text.escape_debug());
+                let what = format!(
+                    "`{}` is no network: an address, or the first one with the length of its prefix",
+                    text.escape_debug()
+                );
                 table.file.fault(at, what, format!("for example: {EXAMPLE}"));
             }
         }

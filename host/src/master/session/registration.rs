@@ -180,7 +180,11 @@ impl Connection {
         let generation = self.master.access.generation();
         let mut trust = None;
         let certificate = self.peer.certificate();
-        let tokenless = certificate.is_none() && pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
+        let tokenless = certificate.is_none()
+            && pomelos
+            && returned
+            && register.token.is_none()
+            && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
             trust = self.master.known_servers.admits(comer, SystemTime::now());

@@ -54,7 +54,8 @@ impl Default for Options {
 /// The limits of a connection to a master of our own kind, as far as they are the same.
 impl From<&socket_io::client::Options> for Options {
     fn from(options: &socket_io::client::Options) -> Self {
-        let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, ref tls, .. } = options;
+        let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, ref tls, .. } =
+            options;
         let tls = tls.clone();
         let (ping, silence) = (Duration::from_secs(60), Duration::from_secs(130));
         Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence, tls }
@@ -143,7 +144,9 @@ async fn greet(
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
     let (packet, length) = input.packet(|| HELLO).await.map_err(|error| match &error {
-        ReadError::Broken(broken) => TlsFault::of_later(broken).map_or_else(|| odd(error.to_string()), ConnectError::Tls),
+        ReadError::Broken(broken) => {
+            TlsFault::of_later(broken).map_or_else(|| odd(error.to_string()), ConnectError::Tls)
+        }
         _ => odd(error.to_string()),
     })?;
     match codec::decode(&packet, length) {

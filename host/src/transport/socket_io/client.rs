@@ -69,9 +69,10 @@ pub async fn connect(
     options: Options,
     make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
 ) -> Result<Peer, ConnectError> {
-    let (socket, remote, open) = timeout(options.connect_time, handshake(address, options.max_frame, options.tls.as_ref()))
-        .await
-        .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
+    let (socket, remote, open) =
+        timeout(options.connect_time, handshake(address, options.max_frame, options.tls.as_ref()))
+            .await
+            .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
     let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.max_frame);
     let session = make_session(peer.clone());
     let (sink, stream) = socket.split();
