@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -139,7 +139,7 @@ impl Store {
         Ok(read.collect())
     }
 
-    /// Writes a certificate and its key. Each takes the place of the one before at once; the key comes first, so that a host which reads both in between
+    /// Writes a certificate and its key. Each takes the place of the one before at once, with its owner and mode; the key comes first, so that a host which reads both in between
     /// finds that they do not belong together, and reads them again.
     fn write(&self, pem: &Path, issued: &Issued) -> anyhow::Result<()> {
         let key = pem.with_extension("key");
@@ -147,6 +147,15 @@ impl Store {
             let write = || {
                 let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
                 file.write_all(text.as_bytes())?;
+                let mut mode = mode;
+                if let Ok(before) = fs::metadata(path) {
+                    let own = file.as_file().metadata()?;
+                    if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+                        // The owner stays, because a master that runs as that user must be able to read the file.
+                        chown(file.path(), Some(before.uid()), Some(before.gid()))?;
+                    }
+                    mode = before.mode() & 0o777;
+                }
                 file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
                 file.as_file().sync_all()?;
                 file.persist(path).map_err(|error| error.error).map(drop)

@@ -8,3 +8,4 @@ mod mqtt_client;
 mod ours;
 mod reference;
 mod support;
+mod tls;
