@@ -45,9 +45,10 @@ pub enum TlsFault {
     /// Its certificate is none for this purpose.
     #[error("its certificate cannot be used for this: {0}")]
     Unfit(String),
-    /// The other side does not speak TLS.
+    /// The other side does not speak TLS, or closed the connection instead.
     #[error(
-        "it does not speak TLS: give its address without https:// and leave out --tls, --ca and POMELO_CA, or give it a [tls] section"
+        "it does not speak TLS, or takes no more connections: give its address without https:// and leave out --tls, --ca and POMELO_CA \
+         if it speaks clear text"
     )]
     NotTls,
     /// The name that was connected to can stand in no certificate.
@@ -71,7 +72,11 @@ impl TlsFault {
         match of_rustls(error) {
             Some(error) => TlsFault::of_tls(error, side),
             // An end in place of an answer, as from a port that has closed the connection because it does not know TLS.
-            None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            None if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+            {
                 TlsFault::NotTls
             }
             None => TlsFault::Other(error.to_string()),
