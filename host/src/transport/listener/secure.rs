@@ -1,10 +1,12 @@
 //! TLS at the listener: the handshake, and what is said to those who speak clear text where TLS is required.
 
+use std::io;
 use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,8 @@ use crate::tls::{TLS_REQUIRED, refused_handshake};
 
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
+/// Bytes that are read of a peer whose handshake has failed.
+const MAX_UNREAD: u64 = 64 << 10;
 
 impl Door {
     /// The connection, and the first byte of what its peer says. If the peer's first byte begins a TLS handshake, the connection is that of the handshake
@@ -32,7 +36,7 @@ impl Door {
             refuse(remote, "tls", "it speaks TLS, which is not configured ([tls] in pomelo.toml)");
             return None;
         };
-        let handshake = tls.acceptor().accept(socket);
+        let handshake = tls.acceptor().accept(socket).into_fallible();
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return None,
             accepted = timeout(self.options.header_time, handshake) => accepted,
@@ -42,10 +46,14 @@ impl Door {
                 refuse(remote, "tls", "its TLS handshake took too long");
                 return None;
             }
-            Ok(Err(error)) => {
-                let (reason, why) = refused_handshake(&error);
-                metrics::counter!("pomelo_tls_handshakes_failed_total", "reason" => reason).increment(1);
-                tracing::info!(%remote, "a TLS handshake failed: {why}");
+            Ok(Err((error, mut socket))) => {
+                failed(remote, &error);
+                // The peer may have sent more by now. Closing a socket with unread data would lose what was sent, and with it why it was refused.
+                let taken = async {
+                    socket.shutdown().await?;
+                    tokio::io::copy(&mut (&mut socket).take(MAX_UNREAD), &mut tokio::io::sink()).await
+                };
+                let _ = timeout(self.options.flush_time, taken).await;
                 return None;
             }
             Ok(Ok(stream)) => Socket::tls(tokio_rustls::TlsStream::Server(stream)),
@@ -60,14 +68,18 @@ impl Door {
             Ok(Ok(Some(first))) => return Some((first, socket)),
             // A client that does not take this host's certificate may say so only now.
             Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                let (reason, why) = refused_handshake(&error);
-                metrics::counter!("pomelo_tls_handshakes_failed_total", "reason" => reason).increment(1);
-                tracing::info!(%remote, "a TLS handshake failed: {why}");
+                failed(remote, &error)
             }
             Ok(Ok(None) | Err(_)) => {}
         }
         None
     }
+}
+
+fn failed(remote: SocketAddr, error: &io::Error) {
+    let (reason, why) = refused_handshake(error);
+    metrics::counter!("pomelo_tls_handshakes_failed_total", "reason" => reason).increment(1);
+    tracing::info!(%remote, "a TLS handshake failed: {why}");
 }
 
 /// The answer to a request in clear text where TLS is required.
