@@ -9,7 +9,7 @@ use super::{Tokens, Users};
 pub struct Exposure<'a> {
     /// The address that it would listen on.
     pub address: IpAddr,
-    /// Whether monitors without a token need a certificate: `client_ca` in [tls].
+    /// Whether monitors without a token need a certificate: `client_ca` in `[tls]`.
     pub certificates: bool,
     /// Who may log in.
     pub users: &'a Users,

@@ -234,7 +234,7 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
 /// The certificate of the master's port; absent if it speaks clear text only.
 ///
 /// # Errors
-/// If a file of [tls] cannot be used.
+/// If a file of `[tls]` cannot be used.
 pub(super) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     let files = config.settings.tls.server.clone();
     files.map(ServerTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))
@@ -243,7 +243,7 @@ pub(super) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
 /// How the monitor of a server reaches the master of its configuration; absent if it does so in clear text.
 ///
 /// # Errors
-/// If a file of [tls] cannot be used.
+/// If a file of `[tls]` cannot be used.
 pub(super) fn monitor_tls(settings: &config::Settings, id: &str) -> anyhow::Result<Option<ClientTls>> {
     let files = settings.tls.is_on().then(|| settings.tls.monitor(id));
     files.map(ClientTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))

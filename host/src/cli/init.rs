@@ -23,7 +23,7 @@ pub(super) struct InitArgs {
     /// Port of the master
     #[arg(long, short = 'P', default_value_t = 3005, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Make an authority, certificates of the master, the servers and the user, and a [tls] section: from other machines TLS is required then
+    /// Make an authority, certificates of the master, the servers and the user, and `[tls]` in pomelo.toml: from other machines TLS is required then
     #[arg(long)]
     tls: bool,
 }

@@ -79,7 +79,6 @@ impl CertificateFiles {
     async fn tell_of_its_end(&self) {
         let until = self.tls.until();
         let left = until - now();
-        #[expect(clippy::cast_precision_loss, reason = "a metric is a floating-point number")]
         metrics::gauge!("pomelo_tls_certificate_end_seconds").set(left as f64);
         let Some(days) = TOLD.into_iter().rfind(|days| left <= days * DAY) else { return };
         let mut told = self.told.lock().await;
