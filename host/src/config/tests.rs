@@ -11,6 +11,7 @@ use crate::plugin::Limits;
 use crate::supervise::Restart;
 
 mod health;
+mod tls;
 
 const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#;
 
