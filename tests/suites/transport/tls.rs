@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pomelo_host::tls::{Authority, ClientFiles, ClientTls, Holder, Issued, Lifetime, ServerFiles, ServerTls};
 use pomelo_host::transport::socket_io::client::{self, ConnectError};
-use pomelo_host::transport::{Closed, Peer, Transport, listener, mqtt};
+use pomelo_host::transport::{Closed, Peer, Session, Transport, listener, mqtt};
 use pomelo_host::wire::Topic;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,10 +55,10 @@ impl Files {
 /// Connects by one of the wires.
 async fn connect(server: &Server, transport: Transport, tls: ClientTls) -> (Peer, mpsc::UnboundedReceiver<Told>) {
     let (mut told, address) = (None, server.address.to_string());
-    let make = |peer| {
+    let make = |peer: Peer| -> Arc<dyn Session> {
         let (probe, receiver) = Probe::new(peer, false);
         told = Some(receiver);
-        probe as _
+        probe
     };
     let options = client::Options { tls: Some(tls), ..client::Options::default() };
     let peer = match transport {
@@ -140,7 +141,7 @@ async fn an_address_says_whether_tls_is_spoken() {
     let server = Server::start(files.options()).await;
     let attempt = async |address: String, tls: Option<ClientTls>| {
         let options = client::Options { tls, ..client::Options::default() };
-        client::connect(&address, options, |peer| Probe::new(peer, false).0 as _).await
+        client::connect(&address, options, |peer| Probe::new(peer, false).0).await
     };
     let address = server.address;
     for good in [format!("https://{address}"), format!("wss://{address}"), address.to_string()] {
