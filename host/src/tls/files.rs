@@ -214,10 +214,11 @@ fn malformed(path: &Path, text: &[u8], error: &pem::Error, hint: &str) -> BadFil
     let find = |wanted: &[u8]| lines().position(|line| line.trim_ascii() == wanted.trim_ascii()).map(|line| line + 1);
     let last_begin = || lines().enumerate().filter(|(_, line)| line.starts_with(b"-----BEGIN")).last();
     let (what, line) = match error {
-        pem::Error::MissingSectionEnd { end_marker } => (
-            format!("`{}` is missing", shown(String::from_utf8_lossy(end_marker).trim())),
-            last_begin().map(|(line, _)| line + 1),
-        ),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            // The library keeps the label alone.
+            let label = String::from_utf8_lossy(end_marker);
+            (format!("`-----END {}-----` is missing", shown(label.trim())), last_begin().map(|(line, _)| line + 1))
+        }
         pem::Error::IllegalSectionStart { line } => ("this line begins no section of PEM".to_owned(), find(line)),
         pem::Error::Base64Decode(_) => ("what is between BEGIN and END is not base64".to_owned(), undecodable(text)),
         error => (error.to_string(), None),
