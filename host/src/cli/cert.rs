@@ -139,13 +139,20 @@ impl Store {
         Ok(read.collect())
     }
 
-    /// Writes a certificate and its key. Each takes the place of the one before at once, with its owner and mode; the key comes first, so that a host which reads both in between
-    /// finds that they do not belong together, and reads them again.
+    /// Where the key of a certificate is: for the master's where `[tls]` says, for others beside it.
+    fn key_of(&self, pem: &Path) -> PathBuf {
+        let master = self.config.settings.tls.server.as_ref().filter(|server| server.certificate == pem);
+        master.map_or_else(|| pem.with_extension("key"), |server| server.key.clone())
+    }
+
+    /// Writes a certificate and its key. Each takes the place of the one before at once, with its owner and mode. The key comes first, so that a host
+    /// which reads both in between finds that they do not belong together, and reads them again.
     fn write(&self, pem: &Path, issued: &Issued) -> anyhow::Result<()> {
-        let key = pem.with_extension("key");
+        let key = self.key_of(pem);
         for (path, text, mode) in [(key.as_path(), &issued.key, 0o600), (pem, &issued.certificate, 0o644)] {
             let write = || {
-                let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+                let beside = path.parent().unwrap_or(&self.dir);
+                let mut file = tempfile::NamedTempFile::new_in(beside)?;
                 file.write_all(text.as_bytes())?;
                 let mut mode = mode;
                 if let Ok(before) = fs::metadata(path) {
@@ -170,7 +177,7 @@ impl Store {
         let pem = self.dir.join(format!("{}.pem", name_of(holder)));
         self.write(&pem, &issued)?;
         let until = when(describe_file(&pem)?.until);
-        let (cert, key) = (pem.display(), pem.with_extension("key"));
+        let (cert, key) = (pem.display(), self.key_of(&pem));
         print::line(format!("{cert} and {} are the certificate of {holder}, until {until}", key.display()))?;
         Ok(())
     }
@@ -231,9 +238,9 @@ fn renew(store: &Store, all: bool) -> anyhow::Result<()> {
             continue;
         }
         let lifetime = Lifetime::days(SERVER_DAYS);
-        let issued = match described.holders.first() {
-            Some(holder) => authority.holder(holder, lifetime)?,
-            None => {
+        let issued = match &described.holders[..] {
+            holders @ [_, ..] => authority.holders(holders, lifetime)?,
+            [] => {
                 let (host, network) = (&store.config.master.host, &store.config.settings.network);
                 authority.host(&hosts(host, &network.allowed_hosts), lifetime)?
             }

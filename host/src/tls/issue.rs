@@ -118,11 +118,21 @@ impl Authority {
     /// # Errors
     /// [`IssueError::Make`].
     pub fn holder(&self, holder: &Holder, lifetime: Lifetime) -> Result<Issued, IssueError> {
-        let name = match holder {
-            Holder::Server { id, .. } => id,
-            Holder::User(name) => name,
+        self.holders(std::slice::from_ref(holder), lifetime)
+    }
+
+    /// One client certificate of several servers and users. It is named after the first.
+    ///
+    /// # Errors
+    /// [`IssueError::Make`].
+    pub fn holders(&self, holders: &[Holder], lifetime: Lifetime) -> Result<Issued, IssueError> {
+        let name = match holders.first() {
+            Some(Holder::Server { id, .. }) => id,
+            Some(Holder::User(name)) => name,
+            None => "nobody",
         };
-        let alternatives = vec![SanType::URI(holder.uri().try_into()?)];
+        let uris = holders.iter().map(|holder| Ok(SanType::URI(holder.uri().try_into()?)));
+        let alternatives = uris.collect::<Result<Vec<_>, rcgen::Error>>()?;
         self.issue(name, alternatives, ExtendedKeyUsagePurpose::ClientAuth, lifetime)
     }
 
