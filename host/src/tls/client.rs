@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -85,7 +85,10 @@ impl ClientTls {
     ///
     /// # Errors
     /// [`TlsFault`].
-    pub async fn connect(&self, host: &str, socket: TcpStream) -> Result<TlsStream<TcpStream>, TlsFault> {
+    pub async fn connect<S>(&self, host: &str, socket: S) -> Result<TlsStream<S>, TlsFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).map_err(|_| TlsFault::NoName(host))?;
         let connected = TlsConnector::from(self.config()).connect(name, socket).await;

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::socket::Socket;
+use super::socket::{Carrier, Socket};
 use crate::tls::{BadFile, ClientFiles, ClientTls, TlsFault};
+
+/// Bytes that a handshake of the other side may have.
+const MAX_HANDSHAKE: usize = 64 << 10;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -67,7 +70,8 @@ pub(super) async fn dial(
     let socket = match tls {
         None => Socket::Clear(stream),
         Some(tls) => {
-            let stream = tls.connect(address.host, stream).await.map_err(DialError::Tls)?;
+            let carrier = Carrier::new(stream, MAX_HANDSHAKE);
+            let stream = tls.connect(address.host, carrier).await.map_err(DialError::Tls)?;
             Socket::tls(tokio_rustls::TlsStream::Client(stream))
         }
     };

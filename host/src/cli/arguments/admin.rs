@@ -338,7 +338,11 @@ mod tests {
     #[test]
     fn a_time_is_so_long_ago_or_written_out() {
         assert_eq!(since("2026-01-31T12:00:00.5Z"), Ok(1_769_860_800_500));
-        let ago = |text| u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap() - since(text).unwrap();
+        // The time is read before now, so that it is at least as long ago.
+        let ago = |text| {
+            let then = since(text).unwrap();
+            u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap() - then
+        };
         for (text, seconds) in [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
             assert!((seconds * 1000..seconds * 1000 + 60_000).contains(&ago(text)), "{text}");
         }

@@ -13,9 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Door, Socket, refuse};
 use crate::tls::{TLS_REQUIRED, refused_handshake};
+use crate::transport::socket::Carrier;
 
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
+/// Bytes that a peer's handshake may have. A chain of certificates has a few thousand.
+const MAX_HANDSHAKE: usize = 24 << 10;
 /// Bytes that are read of a peer whose handshake has failed.
 const MAX_UNREAD: u64 = 64 << 10;
 
@@ -36,7 +39,7 @@ impl Door {
             refuse(remote, "tls", "it speaks TLS, which is not configured ([tls] in pomelo.toml)");
             return None;
         };
-        let handshake = tls.acceptor().accept(socket).into_fallible();
+        let handshake = tls.acceptor().accept(Carrier::new(socket, MAX_HANDSHAKE)).into_fallible();
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return None,
             accepted = timeout(self.options.header_time, handshake) => accepted,
