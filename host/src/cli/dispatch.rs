@@ -26,7 +26,7 @@ async fn of_a_host(command: HostCommand) -> anyhow::Result<()> {
             run::start(host, server_type, id, allow_exposed).await
         }
         HostCommand::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
-        HostCommand::Monitor(arguments) => run::monitor(arguments).await,
+        HostCommand::Monitor(arguments) => run::monitor(*arguments).await,
         HostCommand::DemoServer { port } => Ok(crate::demo::server(port).await?),
     }
 }

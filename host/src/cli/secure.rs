@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn hosts_may_have_a_scheme_and_a_port() {
-        let read = |text| Scheme::host(text).map(|(scheme, host, port)| (scheme, host, port));
+        let read = Scheme::host;
         assert_eq!(read("master"), Ok((Scheme::Unsaid, "master".into(), None)));
         assert_eq!(read("::1"), Ok((Scheme::Unsaid, "::1".into(), None)));
         assert_eq!(read("https://master"), Ok((Scheme::Tls, "master".into(), None)));

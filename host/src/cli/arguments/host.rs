@@ -33,7 +33,7 @@ pub(in crate::cli) enum HostCommand {
         allow_exposed: bool,
     },
     /// Run the program of one server, and join the master for it
-    Monitor(MonitorArgs),
+    Monitor(Box<MonitorArgs>),
     /// The demo cluster's server program
     #[command(hide = true)]
     DemoServer {
