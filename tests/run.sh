@@ -23,6 +23,9 @@ if ! [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; then
     debian chromium || { echo "chromium is needed: install it, or name it in CHROMIUM" >&2 && exit 1; }
 fi
 
+step "OpenSSL"
+command -v openssl >/dev/null || debian openssl || { echo "openssl is needed: install it" >&2 && exit 1; }
+
 step "OpenSSH"
 if ! { [ -x /usr/sbin/sshd ] && command -v ssh ssh-keygen >/dev/null; }; then
     debian openssh-server openssh-client || { echo "sshd, ssh and ssh-keygen are needed: install OpenSSH" >&2 && exit 1; }

@@ -1,7 +1,8 @@
 //! What a cluster costs as it grows: joins 1, 10, 100 and 1000 monitors to one master over loopback sockets. The master has a process of its
 //! own, because its memory and CPU time are measured. The monitors share another process and one engine.
 //!
-//! `cargo run --release --example scale` measures all four; `-- 100` one of them. A thousand monitors need 1,100 file descriptors a process
+//! `cargo run --release --example scale` measures all four; `-- 100` one of them; `-- --tls` all over TLS. The process with the monitors is given the
+//! authority's file (`--ca FILE`). A thousand monitors need 1,100 file descriptors a process
 //! (`ulimit -n 4096`). `RUST_LOG=warn` shows what goes wrong.
 
 #[path = "../../tests/support/fleet/mod.rs"]
@@ -10,12 +11,14 @@ mod fleet;
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fleet::{Fleet, MemoryApplication};
 use futures_util::future::join_all;
 use pomelo_host::client::AdminClient;
+use pomelo_host::tls::{Authority, ClientFiles, ClientTls, Lifetime, ServerFiles, ServerTls};
 use serde_json::json;
 
 /// How often `list` is asked for.
@@ -27,18 +30,25 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let count = |text: &String| text.parse().expect("a number of monitors");
-    match &arguments[..] {
+    let tls = arguments.first().is_some_and(|first| first == "--tls");
+    match &arguments[usize::from(tls)..] {
         [] => {
             say(
                 "monitors | all know all | a view's changes: all, most | list p50 | master's RSS: alone, all, peak | its CPU",
             );
             for monitors in ["1", "10", "100", "1000"] {
-                let ended = Command::new(program()).arg(monitors).status();
+                let ended = Command::new(program()).args(tls.then_some("--tls")).arg(monitors).status();
                 assert!(ended.is_ok_and(|ended| ended.success()), "the measurement of {monitors} monitors failed");
             }
         }
-        [monitors] => runtime.block_on(measure(count(monitors))),
-        [monitors, master, ..] => runtime.block_on(join(count(monitors), master.parse().expect("an address"))),
+        [monitors] => runtime.block_on(measure(count(monitors), tls)),
+        [monitors, master, more @ ..] => {
+            let ca = match more {
+                [option, file] if option == "--ca" => Some(file.into()),
+                _ => None,
+            };
+            runtime.block_on(join(count(monitors), master.parse().expect("an address"), ca));
+        }
     }
 }
 
@@ -55,11 +65,15 @@ fn program() -> std::path::PathBuf {
 }
 
 /// The master's side.
-async fn measure(monitors: usize) {
-    let (master, _own) = Fleet::new(16).master(0).await;
+async fn measure(monitors: usize, tls: bool) {
+    let mut fleet = Fleet::new(16);
+    let authority = tls.then(Secured::new);
+    fleet.server_tls = authority.as_ref().map(Secured::server);
+    let (master, _own) = fleet.master(0).await;
     let alone = memory("VmRSS");
     let mut child = Command::new(program())
         .args([monitors.to_string(), master.address().to_string()])
+        .args(authority.iter().flat_map(|authority| ["--ca".into(), authority.ca().into_os_string()]))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -82,9 +96,13 @@ async fn measure(monitors: usize) {
 }
 
 /// The monitors' side: says how it went, and stays until its input ends.
-async fn join(monitors: usize, master: SocketAddr) {
+async fn join(monitors: usize, master: SocketAddr, ca: Option<PathBuf>) {
     // Each monitor keeps a warm instance of two modules, and may have more under way.
-    let fleet = Fleet::new(u32::try_from(2 * monitors).unwrap_or(u32::MAX).clamp(256, 3000));
+    let mut fleet = Fleet::new(u32::try_from(2 * monitors).unwrap_or(u32::MAX).clamp(256, 3000));
+    fleet.client_tls = ca.map(|ca| {
+        let files = ClientFiles { ca: Some(ca), ..ClientFiles::default() };
+        ClientTls::load(files).expect("the authority's file")
+    });
     // The code is compiled once, and before the clock runs.
     let first = fleet.monitor("chat-server-0", "chat", 5000, master).await;
     first.monitor.registered().await;
@@ -110,6 +128,33 @@ async fn join(monitors: usize, master: SocketAddr) {
     let wait = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     wait.await.expect("a thread").expect("the end of the input");
     std::process::exit(0);
+}
+
+/// An authority in a directory, and the master's certificate.
+struct Secured(tempfile::TempDir);
+
+impl Secured {
+    fn new() -> Secured {
+        let secured = Secured(tempfile::tempdir().expect("a directory"));
+        let (authority, own) = Authority::make("scale").expect("an authority");
+        let master = authority.host(&["127.0.0.1".to_owned()], Lifetime::days(1)).expect("a certificate");
+        for (name, text) in
+            [("ca.pem", own.certificate), ("master.pem", master.certificate), ("master.key", master.key)]
+        {
+            std::fs::write(secured.0.path().join(name), text).expect("a file");
+        }
+        secured
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.0.path().join("ca.pem")
+    }
+
+    fn server(&self) -> ServerTls {
+        let at = |name: &str| self.0.path().join(name);
+        let files = ServerFiles { certificate: at("master.pem"), key: at("master.key"), client_ca: None };
+        ServerTls::load(files).expect("the certificate")
+    }
 }
 
 /// The median time of a `list`.

@@ -23,6 +23,7 @@ pub mod reload;
 pub mod scripts;
 pub mod state_db;
 pub mod supervise;
+pub mod tls;
 pub mod trace;
 pub mod transport;
 mod util;

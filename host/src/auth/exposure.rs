@@ -9,8 +9,8 @@ use super::{Tokens, Users};
 pub struct Exposure<'a> {
     /// The address that it would listen on.
     pub address: IpAddr,
-    /// Whether it speaks TLS.
-    pub tls: bool,
+    /// Whether monitors without a token need a certificate: `client_ca` in `[tls]`.
+    pub certificates: bool,
     /// Who may log in.
     pub users: &'a Users,
     /// Which monitors may register.
@@ -36,19 +36,20 @@ pub enum Exposed {
         /// Whose passwords they are.
         users: Vec<String>,
     },
-    /// Anybody could join as a monitor, because there is neither TLS nor a token.
+    /// Anybody could join as a monitor, because monitors need neither a token nor a certificate.
     #[error(
-        "refused to listen on {address}: there is no adminServer.json with tokens, so anybody could join as a monitor. \
-         Write that file, or listen on 127.0.0.1 and let others in through a tunnel"
+        "refused to listen on {address}: there is no adminServer.json with tokens, and [tls] has no `client_ca`, so anybody could \
+         join as a monitor. Write that file, let `pomelo init --tls` show how certificates are made, or listen on 127.0.0.1 and let \
+         others in through a tunnel"
     )]
-    NeitherTlsNorTokens {
+    NeitherCertificatesNorTokens {
         /// The address.
         address: IpAddr,
     },
 }
 
 impl Exposure<'_> {
-    /// On an address that others can reach, refuses guessable passwords, and the lack of both TLS and tokens. It may take some 100 ms for each user
+    /// On an address that others can reach, refuses guessable passwords, and the lack of both certificates and tokens. It may take some 100 ms for each user
     /// with a hashed password.
     ///
     /// # Errors
@@ -63,8 +64,8 @@ impl Exposure<'_> {
         if !users.is_empty() {
             return Err(Exposed::DefaultPasswords { address, users });
         }
-        if !self.tls && !self.tokens.required() && !self.servers_checked {
-            return Err(Exposed::NeitherTlsNorTokens { address });
+        if !self.certificates && !self.tokens.required() && !self.servers_checked {
+            return Err(Exposed::NeitherCertificatesNorTokens { address });
         }
         Ok(())
     }
@@ -81,12 +82,12 @@ mod tests {
             let password = StoredPassword::parse(password).unwrap();
             Users::new(vec![User { username: "admin".into(), password, level: Level::ADMIN }])
         };
-        let check = |address: &str, password: &str, tls, tokens: bool| {
+        let check = |address: &str, password: &str, certificates, tokens: bool| {
             let tokens = Tokens::new(tokens.then(Vec::new));
             let users = users(password);
             let exposure = Exposure {
                 address: address.parse().unwrap(),
-                tls,
+                certificates,
                 users: &users,
                 tokens: &tokens,
                 users_checked: false,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -23,6 +24,7 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 use super::{AccessRefused, Level};
+use crate::tls::{BadFile, ClientFiles, ClientTls};
 use crate::util::line_budget;
 use crate::util::process_group::ProcessGroup;
 
@@ -40,7 +42,7 @@ const REFUSED: i32 = 1;
 pub enum Way {
     /// A program and its arguments, never empty, and the directory that it runs in. No shell is involved.
     Command(Vec<String>, PathBuf),
-    /// An `http` address to which the question is posted.
+    /// An `http` or `https` address to which the question is posted.
     Url(Uri),
 }
 
@@ -131,24 +133,37 @@ pub struct External(Arc<ExternalCheck>);
 struct ExternalCheck {
     way: Way,
     bounds: Bounds,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     running: Semaphore,
     waiting: Semaphore,
 }
 
 impl External {
-    /// A check by that command or endpoint.
-    pub fn new(way: Way, bounds: Bounds) -> Self {
+    /// A check by that command or endpoint. Where the endpoint's address is `https`, its certificate must be of the authority of `ca`, or if none is given of
+    /// one that this system trusts.
+    ///
+    /// # Errors
+    /// [`BadFile`] if the authorities cannot be read.
+    pub fn new(way: Way, bounds: Bounds, ca: Option<PathBuf>) -> Result<Self, BadFile> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(bounds.timeout));
-        External(Arc::new(ExternalCheck {
+        // The connector above it knows both schemes.
+        connector.enforce_http(false);
+        let is_https = matches!(&way, Way::Url(address) if address.scheme_str() == Some("https"));
+        let tls = match is_https {
+            true => (*ClientTls::load(ClientFiles { ca, ..ClientFiles::default() })?.config()).clone(),
+            false => ClientTls::trusting_nobody(),
+        };
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+        Ok(External(Arc::new(ExternalCheck {
             way,
             bounds,
             // Each check has a connection of its own, because the endpoint may close a kept one at the moment in which it is used.
             client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector),
             running: Semaphore::new(bounds.concurrent.max(1)),
             waiting: Semaphore::new(WAITING.max(bounds.concurrent)),
-        }))
+        })))
     }
 
     /// How many checks run at the same time.

@@ -10,7 +10,7 @@ use super::*;
 /// A command that is a shell script.
 fn script(text: &str, timeout: Duration) -> External {
     let words = ["sh", "-c", text].map(str::to_owned).to_vec();
-    External::new(Way::Command(words, std::env::temp_dir()), Bounds { timeout, ..Bounds::default() })
+    External::new(Way::Command(words, std::env::temp_dir()), Bounds { timeout, ..Bounds::default() }, None).unwrap()
 }
 
 fn client<'a>(username: &'a str, password: &'a str) -> Question<'a> {
@@ -64,7 +64,7 @@ async fn a1_whatever_a_command_does_wrong_lets_nobody_in() {
     check("kill -9 $$", AccessRefused::Unavailable).await;
     check("head -c 100000 /dev/zero", AccessRefused::Unavailable).await;
     let missing = Way::Command(vec!["./is-not-there".into()], std::env::temp_dir());
-    let missing = External::new(missing, Bounds::default());
+    let missing = External::new(missing, Bounds::default(), None).unwrap();
     assert_eq!(missing.level(&client("ann", "x")).await, Err(AccessRefused::Unavailable));
 }
 
@@ -129,7 +129,7 @@ async fn endpoint() -> String {
 #[tokio::test]
 async fn a1_a3_an_endpoint_is_asked_and_anything_but_a_clear_yes_is_no() {
     let bounds = Bounds { timeout: Duration::from_secs(2), ..Bounds::default() };
-    let check = External::new(Way::Url(endpoint().await.parse().unwrap()), bounds);
+    let check = External::new(Way::Url(endpoint().await.parse().unwrap()), bounds, None).unwrap();
     let level = async |name: &str, password: &str| check.level(&client(name, password)).await;
     assert_eq!(level("ann", "right").await, Ok(Level(2)));
     assert_eq!(level("ann", "wrong").await, Err(AccessRefused::Wrong));
@@ -142,6 +142,6 @@ async fn a1_a3_an_endpoint_is_asked_and_anything_but_a_clear_yes_is_no() {
     assert_eq!(check.permits(&monitor("wrong")).await, Err(AccessRefused::Wrong));
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = External::new(Way::Url(format!("http://{nobody}/").parse().unwrap()), bounds);
+    let nobody = External::new(Way::Url(format!("http://{nobody}/").parse().unwrap()), bounds, None).unwrap();
     assert_eq!(nobody.level(&client("ann", "right")).await, Err(AccessRefused::Unavailable));
 }

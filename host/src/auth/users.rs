@@ -38,6 +38,9 @@ pub enum AccessRefused {
     /// A monitor's token is not that of its type.
     #[error("the token is not that of servers of this type")]
     Token,
+    /// A certificate's user is not among the users.
+    #[error("the certificate is that of a user who is not in adminUser.json")]
+    NoUser,
     /// The operator's own check gave no usable answer.
     #[error("logins cannot be checked now; the master's log says why")]
     Unavailable,
@@ -52,7 +55,7 @@ impl AccessRefused {
     /// The code of the failure that the peer is sent.
     pub fn code(self) -> &'static str {
         match self {
-            AccessRefused::Wrong | AccessRefused::Token => code::FORBIDDEN,
+            AccessRefused::Wrong | AccessRefused::Token | AccessRefused::NoUser => code::FORBIDDEN,
             AccessRefused::Busy | AccessRefused::BusyAddress | AccessRefused::Late => code::BUSY,
             AccessRefused::Left => code::DISCONNECTED,
             AccessRefused::Unavailable => code::NOT_AVAILABLE,

@@ -15,8 +15,10 @@ use tokio::sync::mpsc;
 use super::arguments::{AdminArgs, ModulesAction};
 use super::exit::Exit;
 use super::print;
+use super::secure::{Scheme, login};
 use super::table::{self, Column};
 use crate::client::{AdminClient, Options, Push};
+use crate::transport::socket_io::client;
 
 /// The module that answers these commands.
 pub(super) const CONSOLE: &str = "__console__";
@@ -28,6 +30,8 @@ const PUSHES: usize = 256;
 pub(super) struct Session {
     /// The registered client.
     pub client: AdminClient,
+    /// The name of the user.
+    pub user: String,
     /// Print the answers unchanged, as JSON.
     pub json: bool,
     /// How long the master may take to answer.
@@ -40,17 +44,22 @@ impl Session {
     pub async fn connect(admin: &AdminArgs) -> anyhow::Result<Session> {
         let time = Duration::from_secs(admin.timeout);
         let (sender, pushes) = mpsc::channel(PUSHES);
+        let (scheme, host, port) = Scheme::host(&admin.host).map_err(Exit::usage)?;
+        let tls = admin.tls.client(scheme)?;
+        let (username, password) = login(admin.username.as_deref(), admin.password.as_ref(), tls.as_ref());
         let options = Options {
-            host: admin.host.clone(),
-            port: admin.port,
-            username: admin.username.clone(),
-            password: admin.password.clone(),
+            host,
+            port: port.unwrap_or(admin.port),
+            username,
+            password,
+            connection: client::Options { tls, ..client::Options::default() },
             request_time: time,
             pushes: Some(sender),
             ..Options::default()
         };
         let pushes = tokio::sync::Mutex::new(pushes);
-        Ok(Session { client: AdminClient::connect(options).await?, json: admin.json, time, pushes })
+        let user = options.username.clone();
+        Ok(Session { client: AdminClient::connect(options).await?, user, json: admin.json, time, pushes })
     }
 
     /// Asks the console module; prints the answer where JSON is wanted.

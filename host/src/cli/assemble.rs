@@ -21,6 +21,7 @@ use crate::master::{self, MassLoss, TableBounds};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::state_db::StateDb;
+use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
 
@@ -204,7 +205,10 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         Err(exposed) => tracing::warn!(%exposed, "listening nevertheless, because of --allow-exposed"),
         Ok(()) => {}
     }
-    let check = |way: &Option<Way>| way.clone().map(|way| External::new(way, auth.bounds));
+    let check = |way: &Option<Way>| {
+        let check = way.clone().map(|way| External::new(way, auth.bounds, auth.ca.clone()));
+        check.transpose().map_err(|bad| Exit::usage(format!("`ca` in [auth] of pomelo.toml: {bad}")))
+    };
     let network = &config.settings.network;
     let bounds = LoginBounds {
         all: network.logins,
@@ -212,7 +216,7 @@ pub(super) fn access(config: &Config, address: IpAddr, allow_exposed: bool) -> a
         time: network.login_wait,
         clients_per_user: network.clients_per_user,
     };
-    Ok(Access::new(users, tokens).checked_by(check(&auth.user), check(&auth.server)).bounded(bounds))
+    Ok(Access::new(users, tokens).checked_by(check(&auth.user)?, check(&auth.server)?).bounded(bounds))
 }
 
 /// The users and tokens of changed files, for a running master.
@@ -243,7 +247,8 @@ pub(super) fn credentials(
 fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a Tokens) -> Exposure<'a> {
     let auth = &config.settings.auth;
     let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
-    Exposure { address, tls: false, users, tokens, users_checked, servers_checked }
+    let certificates = config.settings.tls.takes_certificates();
+    Exposure { address, certificates, users, tokens, users_checked, servers_checked }
 }
 
 /// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so its
@@ -263,6 +268,24 @@ pub(super) async fn address(config: &Config) -> anyhow::Result<SocketAddr> {
         .await
         .with_context(|| format!("the master's host `{host}` cannot be resolved"))?;
     found.next().with_context(|| format!("the master's host `{host}` has no address"))
+}
+
+/// The certificate of the master's port; absent if it speaks clear text only.
+///
+/// # Errors
+/// If a file of `[tls]` cannot be used.
+pub(super) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    let files = config.settings.tls.server.clone();
+    files.map(ServerTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))
+}
+
+/// How the monitor of a server reaches the master of its configuration; absent if it does so in clear text.
+///
+/// # Errors
+/// If a file of `[tls]` cannot be used.
+pub(super) fn monitor_tls(settings: &config::Settings, id: &str) -> anyhow::Result<Option<ClientTls>> {
+    let files = settings.tls.is_on().then(|| settings.tls.monitor(id));
+    files.map(ClientTls::load).transpose().map_err(|bad| Exit::usage(format!("[tls] of pomelo.toml: {bad}")))
 }
 
 /// Begins to collect metrics. Returns the recorder, and the token for asking it.
@@ -306,6 +329,7 @@ pub(super) fn master_options(
     observe: observe::Options,
     admin_log: AdminLog,
     events: Option<Arc<dyn Archive>>,
+    tls: Option<ServerTls>,
 ) -> master::Options {
     let network = &config.settings.network;
     let (named, joined) = servers(Some(config));
@@ -333,6 +357,8 @@ pub(super) fn master_options(
         allowed_hosts,
         mqtt_idle: config.settings.pomelo.idle,
         budget: Budget::new(config.settings.peers.clone()),
+        tls,
+        clear: config.settings.tls.clear.clone(),
         ..listener::Options::default()
     };
     let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
@@ -380,8 +406,14 @@ mod tests {
     fn a_master_knows_itself_under_the_name_that_monitors_are_given() {
         let mut config = Config::demo().unwrap();
         config.master.host = "master.example".into();
-        let options =
-            master_options(&config, ([127, 0, 0, 1], 0).into(), observe::Options::default(), AdminLog::default(), None);
+        let options = master_options(
+            &config,
+            ([127, 0, 0, 1], 0).into(),
+            observe::Options::default(),
+            AdminLog::default(),
+            None,
+            None,
+        );
         assert_eq!(options.listener.allowed_hosts, ["master.example:3005"]);
     }
 

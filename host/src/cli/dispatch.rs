@@ -6,7 +6,7 @@ use super::everything::chosen;
 use super::jobs::{self, JobAction};
 use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, check, init, orders, plan, run, shell, user, watch};
+use super::{admit, cert, check, init, orders, plan, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -14,6 +14,7 @@ pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Host(command) => of_a_host(command).await,
         Command::Admin(command) => of_an_admin(command).await,
         Command::User(arguments) => user::run(arguments),
+        Command::Cert(arguments) => cert::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
     }
@@ -25,7 +26,7 @@ async fn of_a_host(command: HostCommand) -> anyhow::Result<()> {
             run::start(host, server_type, id, allow_exposed).await
         }
         HostCommand::Master { host, allow_exposed } => run::master(host, allow_exposed).await,
-        HostCommand::Monitor(arguments) => run::monitor(arguments).await,
+        HostCommand::Monitor(arguments) => run::monitor(*arguments).await,
         HostCommand::DemoServer { port } => Ok(crate::demo::server(port).await?),
     }
 }

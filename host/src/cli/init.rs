@@ -1,5 +1,6 @@
 //! `init`: writes a first configuration.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Exit;
 use super::print::{self, Unprinted};
+use super::{Exit, cert};
 use crate::auth::hash_password;
 use crate::config::{Config, DEFAULT_ENVIRONMENT};
+use crate::tls::Holder;
 
 #[derive(Args)]
 pub(super) struct InitArgs {
@@ -21,6 +23,9 @@ pub(super) struct InitArgs {
     /// Port of the master
     #[arg(long, short = 'P', default_value_t = 3005, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// Make an authority, certificates of the master, the servers and the user, and `[tls]` in pomelo.toml: from other machines TLS is required then
+    #[arg(long)]
+    tls: bool,
 }
 
 const SERVERS: &str = r#"{
@@ -61,6 +66,11 @@ dir = "data"                        # what outlives the processes; admin.log is 
 # timeout_ms = 5000
 # concurrent = 4
 
+[tls]                               # `pomelo init --tls` makes certificates, `pomelo cert` further ones
+# dir = "tls"                       # where monitors find certificates of their own: server-ID.pem and server-ID.key
+# required = false                  # must others than this machine speak TLS?
+# clear_networks = []               # from here they need not, such as ["10.0.0.0/8"] for servers of pomelo 2.x
+
 [supervise]                         # the servers' programs
 # restart = "always"                # or "on-failure", "never"
 # stop_deadline_ms = 10000
@@ -85,21 +95,39 @@ dir = "data"                        # what outlives the processes; admin.log is 
 # interval = 5                      # seconds
 "#;
 
+/// What stands in the settings without certificates, and what in its place with them.
+const TLS: (&str, &str) = (
+    "# dir = \"tls\"                       # where monitors find certificates of their own: server-ID.pem and server-ID.key\n\
+     # required = false                  # must others than this machine speak TLS?\n",
+    "certificate = \"tls/master.pem\"\n\
+     key = \"tls/master.key\"\n\
+     ca = \"tls/ca.pem\"                  # with which monitors check the master\n\
+     client_ca = \"tls/ca.pem\"           # which signs the certificates of servers and users\n\
+     # dir = \"tls\"                       # where monitors find certificates of their own: server-ID.pem and server-ID.key\n\
+     required = true                     # others than this machine must speak TLS\n",
+);
+
 pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
-    let InitArgs { dir, port } = arguments;
+    let InitArgs { dir, port, tls } = arguments;
     let password = random_password();
     let user = json!([{ "id": "user-1", "username": "admin", "password": hash_password(&password)?, "level": 1 }]);
     let tokens = TYPES.map(|name| json!({ "type": name, "token": hex::encode(rand::random::<[u8; 24]>()) }));
     let master = json!({ "id": "master-server-1", "host": "127.0.0.1", "port": port });
+    let settings = if *tls { SETTINGS.replacen(TLS.0, TLS.1, 1) } else { SETTINGS.to_owned() };
     // Only their owner can read the files with secrets.
-    let files = [
-        ("master.json", format!("{master:#}\n"), 0o644),
-        ("servers.json", SERVERS.to_owned(), 0o644),
-        ("adminUser.json", format!("{user:#}\n"), 0o600),
-        ("adminServer.json", format!("{:#}\n", json!(tokens)), 0o600),
-        ("pomelo.toml", SETTINGS.to_owned(), 0o644),
+    let mut files = vec![
+        ("master.json".to_owned(), format!("{master:#}\n"), 0o644),
+        ("servers.json".into(), SERVERS.to_owned(), 0o644),
+        ("adminUser.json".into(), format!("{user:#}\n"), 0o600),
+        ("adminServer.json".into(), format!("{:#}\n", json!(tokens)), 0o600),
+        ("pomelo.toml".into(), settings, 0o644),
     ];
-    let there: Vec<&str> = files.iter().map(|(name, ..)| *name).filter(|name| dir.join(name).exists()).collect();
+    if *tls {
+        let made = cert::first("127.0.0.1", &holders()?)?;
+        files.extend(made.into_iter().map(|(name, text, mode)| (format!("tls/{name}"), text, mode)));
+    }
+    let there: Vec<&str> =
+        files.iter().map(|(name, ..)| name.as_str()).filter(|name| dir.join(name).exists()).collect();
     if !there.is_empty() {
         let names = there.join(", ");
         return Err(Exit::usage(format!("{} has {names} already; nothing was written", dir.display())));
@@ -108,19 +136,45 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
     made.directory(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let modules = dir.join("modules");
     made.directory(&modules).with_context(|| format!("{} cannot be made", modules.display()))?;
+    if *tls {
+        let certificates = dir.join("tls");
+        made.directory(&certificates).with_context(|| format!("{} cannot be made", certificates.display()))?;
+    }
     for (name, text, mode) in &files {
         made.file(&dir.join(name), text, *mode).with_context(|| format!("{name} cannot be written"))?;
     }
     // A configuration that does not load is removed again, for example if a port is used twice.
     Config::load(dir, DEFAULT_ENVIRONMENT)?;
     // If the password cannot be shown, everything is removed again, because nobody could log in.
-    say(dir, *port, &password)?;
+    say(dir, *port, &password, *tls)?;
     made.keep();
     Ok(())
 }
 
-fn say(dir: &Path, port: u16, password: &str) -> Result<(), Unprinted> {
+/// Who gets a certificate: the user, and the monitors of the servers.
+fn holders() -> anyhow::Result<Vec<Holder>> {
+    let servers: BTreeMap<String, Vec<Value>> = serde_json::from_str(SERVERS)?;
+    let servers = servers.into_iter().flat_map(|(server_type, servers)| {
+        servers.into_iter().filter_map(move |server| {
+            Some(Holder::Server { server_type: server_type.clone(), id: server["id"].as_str()?.to_owned() })
+        })
+    });
+    Ok(std::iter::once(Holder::User("admin".into())).chain(servers).collect())
+}
+
+fn say(dir: &Path, port: u16, password: &str, tls: bool) -> Result<(), Unprinted> {
     let program = std::env::args().next().unwrap_or_else(|| "pomelo".into());
+    let secure = match tls {
+        true => format!("  export POMELO_CA={}\n", dir.join("tls/ca.pem").display()),
+        false => String::new(),
+    };
+    let about = match tls {
+        true => {
+            "\n\nFrom other machines the master takes TLS only. tls/ca.key signs certificates: keep it from others. Certificates end after a \
+                 year; `pomelo cert renew` makes new ones."
+        }
+        false => "",
+    };
     let at = if port == 3005 { String::new() } else { format!(" --port {port}") };
     print::lines(format!(
         "A configuration was written to {dir}.\n\n\
@@ -130,9 +184,10 @@ fn say(dir: &Path, port: u16, password: &str) -> Result<(), Unprinted> {
          {program} check {dir}\n  \
          {program} start --config {dir}\n\
          and in another terminal:\n  \
-         export POMELO_PASSWORD={password}\n  \
+         export POMELO_PASSWORD={password}\n\
+         {secure}  \
          {program} list{at}\n\n\
-         servers.json runs the demo's server program: put the commands of your own servers in its place.",
+         servers.json runs the demo's server program: put the commands of your own servers in its place.{about}",
         dir = dir.display(),
     ))
 }
@@ -206,6 +261,9 @@ mod tests {
         all.module.clear();
         all.command_levels.clear();
         assert_eq!(all, plain);
+
+        let tls = load(&SETTINGS.replacen(TLS.0, TLS.1, 1)).tls;
+        assert!(tls.clear.tls_required && tls.takes_certificates() && tls.is_on());
     }
 
     #[test]

@@ -15,7 +15,9 @@
 //! | `watch` | `events`, `logs`, `forget` |
 //! | `shell/` | `shell`: the same commands and others, from a prompt or a pipe |
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
+//! | `cert` | `cert server`, `user`, `renew`, `list` |
 //! | `check`, `init` | `check`, `init` |
+//! | `secure` | how commands reach a master over TLS |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `everything` | whether a command means the whole cluster |
 //! | `first_process` | a host as process 1 of a container |
@@ -30,6 +32,7 @@ mod admin;
 mod admit;
 mod arguments;
 mod assemble;
+mod cert;
 mod check;
 mod dispatch;
 mod everything;
@@ -45,6 +48,7 @@ mod plan;
 mod print;
 mod progress;
 mod run;
+mod secure;
 mod service_manager;
 mod shell;
 mod signals;

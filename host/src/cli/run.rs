@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::secure::Scheme;
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
@@ -22,7 +23,7 @@ use crate::master::starter::{ServerStarter, Which};
 use crate::master::{Master, Own};
 use crate::monitor::Monitor;
 use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
-use crate::reload::{ConfigFiles, CredentialFiles, Load, Modules};
+use crate::reload::{CertificateFiles, ConfigFiles, CredentialFiles, Load, Modules};
 use crate::state_db::{StateDb, StateError};
 use crate::supervise::print_lines;
 
@@ -84,6 +85,7 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let manager = Arc::new(ServiceManager::of_environment());
     let address = assemble::address(&config).await?;
     let access = assemble::access(&config, address.ip(), allow_exposed)?;
+    let tls = assemble::tls(&config)?;
     // The recorder comes first, because it misses everything that is counted before it is installed.
     let observe = assemble::observe(&config.settings);
     let engine = assemble::engine(&config.settings, 1, assemble::scale(Some(&config)))?;
@@ -92,7 +94,8 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let settings =
         assemble::settings(&config.settings, assemble::scale(Some(&config)), &config.environment, keeper("master"));
     let events = state.as_ref().map(|state| state.events());
-    let mut options = assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events);
+    let mut options =
+        assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events, tls.clone());
     let journal = options.journal.clone();
     let store: Arc<dyn Store> = match &state {
         Some(state) => Arc::new(Kept::new(state.clone())),
@@ -142,6 +145,10 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
         let modules = Modules::open(directory, master.consoles().into(), options).await?;
         let directory = modules.directory().to_owned();
         let following = modules.follow(stop.clone());
+        let certificates = tls.map(|tls| CertificateFiles::new(tls, journal.clone()));
+        if let Some(certificates) = certificates.clone() {
+            tokio::spawn(certificates.follow(stop.clone()));
+        }
         if let Some(files) = files {
             let (in_force, manager) = (files.in_force(), manager.clone());
             tokio::spawn(files.follow(stop.clone()));
@@ -150,6 +157,10 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
                     look_again.notified().await;
                     manager.reloading();
                     in_force.look().await;
+                    if let Some(certificates) = &certificates {
+                        // What was not taken has been told.
+                        let _ = certificates.read().await;
+                    }
                     manager.reloaded();
                 }
             }));
@@ -331,6 +342,12 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let scale = assemble::scale(config.as_ref());
     let mut options = assemble::monitor_options(&settings.network, scale);
     (options.id, options.server_type, options.info, options.token) = (arguments.id.clone(), server_type, info, token);
+    options.connection.tls = match arguments.tls.client(Scheme::of(&master))? {
+        None if arguments.pomelo_master.is_none() && Scheme::of(&master) != Scheme::Clear => {
+            assemble::monitor_tls(settings, &arguments.id)?
+        }
+        tls => tls,
+    };
     options.told = beside.told.clone();
     options.health = beside.health.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);

@@ -62,7 +62,9 @@ fn connect_text(addr: &str, why: &ConnectError) -> String {
                 "{addr} gave no answer within {after:?}: is it a master's port, and does a firewall let it through?"
             )
         }
-        ConnectError::Status(403) => format!("{addr}: {why}"),
+        ConnectError::Tls(fault) => format!("there is no TLS connection to the master at {addr}: {fault}"),
+        ConnectError::Clear(_) | ConnectError::Authorities(_) => format!("{addr}: {why}"),
+        ConnectError::Status(403 | 426) => format!("{addr}: {why}"),
         ConnectError::NotSocketIo(_) | ConnectError::Status(_) => {
             format!("{addr} does not seem to be a master ({why}): check host and port")
         }

@@ -17,9 +17,10 @@ pub struct Options {
     pub host: String,
     /// The master's port. 3005.
     pub port: u16,
-    /// User name. `admin`.
+    /// User name. Empty: the one that the client certificate in [`Options::connection`] is for. `admin`.
     pub username: String,
-    /// Password in clear; what is sent is its MD5, as pomelo's tools do. `admin`.
+    /// Password in clear; what is sent is its MD5, as pomelo's tools do. Empty: none is sent, because a client certificate needs
+    /// none. `admin`.
     pub password: Secret,
     /// The client's name, unique in the cluster. `pomelo-` with the process id and random digits.
     pub id: String,

@@ -19,6 +19,7 @@ use super::toml_file;
 use super::tree::Source;
 use crate::auth::{Exposure, Tokens, Users, Way};
 use crate::supervise::has_cpu;
+use crate::tls::{BadFile, DAY, ServerTls, WARN_DAYS, is_for_host, now, when};
 
 /// A fault or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -190,13 +191,15 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -
     exposed(config, &users, &tokens, &file("master.json"), faults);
     for (key, way) in [("user", &auth.user), ("server", &auth.server)] {
         match way {
-            Some(Way::Url(address)) if !address.host().is_some_and(is_loopback) => {
+            Some(Way::Url(address))
+                if address.scheme_str() != Some("https") && !address.host().is_some_and(is_loopback) =>
+            {
                 let what =
                     format!("`{key}_url` sends what peers show to {} in clear", address.host().unwrap_or_default());
                 faults.warn_whole(
                     file("pomelo.toml"),
                     what,
-                    "name a proxy on this machine that speaks TLS, or a command",
+                    "give an https address (`ca` in [auth] names its authority), or a command",
                 );
             }
             Some(Way::Command(words, base)) => {
@@ -215,6 +218,7 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path) -
         }
     }
     missing_cpus(config, faults);
+    look_at_certificates(config, faults);
     look_at_modules(config, &file("pomelo.toml"), faults, modules);
 }
 
@@ -248,6 +252,42 @@ fn missing_tokens(config: &Config, path: &Path, faults: &Faults) {
     }
 }
 
+/// Finds what keeps the master from speaking TLS, and warns of a certificate that ends soon or is for other hosts.
+fn look_at_certificates(config: &Config, faults: &Faults) {
+    let Some(files) = &config.settings.tls.server else { return };
+    let bad = |bad: BadFile| {
+        let place = match &bad.path {
+            path if *path == files.key && files.key != files.certificate => "tls key",
+            path if Some(path) == files.client_ca.as_ref() => "tls client_ca",
+            _ => "tls certificate",
+        };
+        faults.fault_at(place, bad.place_and_reason(), bad.hint);
+    };
+    let tls = match ServerTls::load(files.clone()) {
+        Ok(tls) => tls,
+        Err(error) => return bad(error),
+    };
+    let left = tls.until() - now();
+    let what = match left {
+        ..=0 => Some(format!("the certificate has expired on {}: nobody who checks it connects", when(tls.until()))),
+        _ if left <= WARN_DAYS * DAY => Some(format!("the certificate ends on {}", when(tls.until()))),
+        _ => None,
+    };
+    if let Some(what) = what {
+        faults.warn_at("tls certificate", what, "`pomelo cert renew` makes a new one");
+    }
+    let host = &config.master.host;
+    match is_for_host(&files.certificate, host) {
+        Ok(true) => {}
+        Ok(false) => {
+            let what = format!("the certificate is not for `{host}`, by which master.json lets monitors connect");
+            faults.warn_at("tls certificate", what, "`pomelo cert renew --all` makes one for the host of master.json");
+        }
+        Err(error) => bad(error),
+    }
+    readable(&files.key, true, faults);
+}
+
 /// Warns if others on this machine can read secrets.
 fn readable(path: &Path, secret: bool, faults: &Faults) {
     let Ok(mode) = fs::metadata(path).map(|metadata| metadata.permissions().mode()) else { return };
@@ -262,7 +302,14 @@ fn exposed(config: &Config, users: &Users, tokens: &Tokens, path: &Path, faults:
     let Ok(address) = config.master.host.parse::<IpAddr>() else { return };
     let auth = &config.settings.auth;
     let (users_checked, servers_checked) = (auth.user.is_some(), auth.server.is_some());
-    let exposure = Exposure { address, tls: false, users, tokens, users_checked, servers_checked };
+    let exposure = Exposure {
+        address,
+        certificates: config.settings.tls.takes_certificates(),
+        users,
+        tokens,
+        users_checked,
+        servers_checked,
+    };
     if let Err(exposed) = exposure.check() {
         faults.warn_whole(path, format!("the master would not start: {exposed}"), "--allow-exposed overrides this");
     }

@@ -77,6 +77,14 @@ impl Faults {
         }
     }
 
+    /// Adds a fault at a remembered place, if there is one of that name.
+    pub(super) fn fault_at(&self, name: &str, what: impl Into<String>, hint: impl Into<String>) {
+        let place = self.places.borrow().get(name).cloned();
+        if let Some(place) = place {
+            self.push(Fault { what: what.into(), hint: hint.into(), ..place });
+        }
+    }
+
     /// Adds a warning about a file as a whole.
     pub(super) fn warn_whole(&self, file: impl Into<PathBuf>, what: impl Into<String>, hint: impl Into<String>) {
         self.warn(Fault { file: file.into(), line: 0, column: 0, what: what.into(), hint: hint.into() });

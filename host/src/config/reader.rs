@@ -198,6 +198,16 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A text that need not be there, but must not be empty.
+    pub(super) fn optional(&mut self, key: &'static str, example: &str) -> Option<(&'a str, usize)> {
+        let (text, at) = self.text(key, example)?;
+        if text.is_empty() {
+            self.file.fault(at, format!("`{key}` is empty"), format!("for example: {example}"));
+            return None;
+        }
+        Some((text, at))
+    }
+
     /// A list of texts with their places.
     pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Vec<(&'a str, usize)> {
         let Some(node) = self.get(key) else { return Vec::new() };

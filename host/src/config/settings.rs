@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::cluster::file_name;
 use super::words::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
@@ -14,6 +15,7 @@ use crate::budget;
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
+use crate::tls::{ClearText, ClientFiles, ServerFiles};
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub master: MasterTimes,
     /// `[ssh]`: servers on other machines. If absent, the master does not start them.
     pub ssh: Option<Ssh>,
+    /// `[tls]`: certificates, and from where clear text is let in.
+    pub tls: Tls,
     /// `[auth]`: the operator's own checks.
     pub auth: Auth,
     /// `[commands] levels`: from a command of the host (`list`, `enable`, …) to the highest level that may give it, in place of the default.
@@ -64,6 +68,42 @@ pub struct Settings {
     pub data: Option<PathBuf>,
 }
 
+/// `[tls]`. Relative paths begin at the configuration directory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// `certificate` and `key`: what the master's port shows, and `client_ca`: which authority signs the certificates of servers and users. If absent,
+    /// the port speaks clear text only.
+    pub server: Option<ServerFiles>,
+    /// `ca`: the authority with which monitors check the master's certificate. If absent, those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// `dir` = `"tls"`: a monitor shows the certificate `server-ID.pem` with `server-ID.key` from there, if it is there.
+    pub dir: PathBuf,
+    /// `required` = false: whether others than this machine must speak TLS; and `clear_networks` = []: from here they need not.
+    pub clear: ClearText,
+}
+
+impl Tls {
+    /// Whether monitors without a token need a certificate.
+    pub fn takes_certificates(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.client_ca.is_some())
+    }
+
+    /// Whether monitors of this configuration reach the master over TLS.
+    pub fn is_on(&self) -> bool {
+        self.server.is_some() || self.ca.is_some()
+    }
+
+    /// The files with which the monitor of a server connects to the master. It shows a certificate if it has one of its own.
+    pub fn monitor(&self, id: &str) -> ClientFiles {
+        let named = |ending: &str| self.dir.join(format!("server-{}.{ending}", file_name(id)));
+        let (certificate, key) = (named("pem"), named("key"));
+        match certificate.exists() {
+            true => ClientFiles { ca: self.ca.clone(), certificate: Some(certificate), key: Some(key) },
+            false => ClientFiles { ca: self.ca.clone(), ..ClientFiles::default() },
+        }
+    }
+}
+
 /// `[auth]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Auth {
@@ -71,6 +111,8 @@ pub struct Auth {
     pub user: Option<Way>,
     /// `server_command` or `server_url`: checks monitors in place of `adminServer.json`.
     pub server: Option<Way>,
+    /// `ca`: the authority that is trusted where an address is `https`. If absent, those that the system trusts.
+    pub ca: Option<PathBuf>,
     /// `timeout_ms` = 5000: how long a check may take, and `concurrent` = 4: how many run at the same time.
     pub bounds: Bounds,
 }

@@ -12,6 +12,7 @@ use crate::supervise::Restart;
 
 mod added;
 mod health;
+mod tls;
 
 const MASTER: &str = r#"{"id": "master-server-1", "host": "127.0.0.1", "port": 3005}"#;
 

@@ -49,9 +49,11 @@ pub mod kind {
     pub const HEALTH_RESTART: &str = "health-restart";
     /// The files of the configuration differ from what runs, cannot be read, or are what runs again.
     pub const FILES: &str = "files";
+    /// The host's certificate was read again, could not be, or ends soon.
+    pub const CERTIFICATE: &str = "certificate";
 
     /// All of them.
-    const ALL: [&str; 19] = [
+    const ALL: [&str; 20] = [
         JOIN,
         LEAVE,
         SLAVE,
@@ -71,6 +73,7 @@ pub mod kind {
         HEALTHY,
         HEALTH_RESTART,
         FILES,
+        CERTIFICATE,
     ];
 
     /// The kind as a metric's label. A kind that is not listed here is `other`.

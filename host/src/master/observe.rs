@@ -10,6 +10,7 @@ use crate::budget::Class;
 use crate::fleet::{ServerRecord, State, Wanted, now};
 use crate::observe::{Family, Health, Observed, Type};
 use crate::reload::ConfigDifference;
+use crate::tls;
 use crate::util::proc::{ProcessUsage, process_usage};
 
 /// How long a server may be there without being ready before that is a problem.
@@ -94,6 +95,11 @@ impl MasterCore {
         }
         if !health.problems.is_empty() {
             health.status = "degraded";
+        }
+        if let Some(tls) = &self.options.listener.tls
+            && tls.until() - tls::now() <= tls::WARN_DAYS * tls::DAY
+        {
+            health.problems.push(format!("the certificate ends on {}", tls::when(tls.until())));
         }
         // No degradation: what runs goes on as it is.
         let difference = self.options.files.as_ref().and_then(|files| files.in_force.difference());

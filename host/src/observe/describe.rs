@@ -29,6 +29,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("pomelo_connections_ended_total", "Connections that this side ended because of a limit, by reason."),
     ("pomelo_requests_refused_total", "HTTP requests that were refused, by reason."),
+    ("pomelo_tls_handshakes_failed_total", "TLS handshakes of peers that failed, by reason."),
     ("pomelo_registrations_refused_total", "Registrations of monitors and clients that were refused."),
     ("pomelo_unknown_answers_total", "Answers that nobody waited for: their request had timed out, or there was none."),
     ("pomelo_client_pushes_dropped_total", "Messages to a client that were dropped because it did not keep up."),
@@ -74,6 +75,10 @@ const GAUGES: &[(&str, &str)] = &[
     ),
     ("pomelo_modules", "Module ids in force."),
     ("pomelo_connections", "TCP connections that are open."),
+    (
+        "pomelo_tls_certificate_end_seconds",
+        "Seconds until this host's certificate ends; negative when it has ended. Only where the port speaks TLS.",
+    ),
     ("pomelo_servers", "Servers in the table."),
     ("pomelo_monitors", "Monitors that are connected, slaves and those of servers that do not run among them."),
     ("pomelo_clients", "Clients that are connected."),

@@ -1,4 +1,4 @@
-//! What changes on disk while a host runs: here the modules' directory, in `credentials` users and tokens, in `files` the rest of the configuration.
+//! What changes on disk while a host runs: here the modules' directory, in `credentials` users and tokens, in `certificates` what `[tls]` names, in `files` the rest of the configuration.
 //!
 //! A module file that appears is installed. One that changes replaces its earlier version. One that goes is removed.
 //!
@@ -6,6 +6,7 @@
 //! read at once. A file that only changes is read when its size and time have stayed the same for the settle time. This part does not know whether a
 //! file is a good module: the console service decides.
 
+mod certificates;
 mod credentials;
 mod files;
 mod poll;
@@ -28,6 +29,7 @@ use crate::util::Backoff;
 
 use watch::{Change, Changes};
 
+pub use certificates::CertificateFiles;
 pub use credentials::CredentialFiles;
 pub use files::{ConfigDifference, ConfigFiles, Difference, InForce, Load};
 

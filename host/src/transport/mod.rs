@@ -3,6 +3,7 @@
 //! A transport hands frames up in the order in which they came, and takes the frames to be sent from a bounded outbox. It never looks into a payload.
 //! Only [`Peer::transport`] tells the layers above which transport a peer uses.
 
+mod dial;
 mod flow;
 pub mod listener;
 pub mod memory;
@@ -10,6 +11,7 @@ pub mod mqtt;
 mod options;
 mod peer;
 mod places;
+mod socket;
 pub mod socket_io;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::tls::{ClearText, ServerTls};
 
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
 #[derive(Clone, Debug)]
@@ -62,6 +63,10 @@ pub struct Options {
     pub budget: Budget,
     /// Names, without port, under which browsers may reach this server, besides loopback names and its own addresses. None.
     pub allowed_hosts: Vec<String>,
+    /// The certificate of this port. None: it speaks clear text only.
+    pub tls: Option<ServerTls>,
+    /// From where clear text is let in. From everywhere.
+    pub clear: ClearText,
 }
 
 impl Default for Options {
@@ -94,6 +99,8 @@ impl Default for Options {
             shutdown_time: seconds(5),
             budget: Budget::new(crate::budget::Limits::default()),
             allowed_hosts: Vec::new(),
+            tls: None,
+            clear: ClearText::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -13,6 +13,7 @@ use super::Frame;
 use super::flow::Flow;
 use super::places::{Place, Standing};
 use crate::budget::{Account, Budget, Charge, Over};
+use crate::tls::Certificate;
 use crate::wire::Topic;
 
 /// What carries a connection.
@@ -97,6 +98,7 @@ struct PeerState {
     heard: AtomicU64,
     /// How far it has come, and the places of the connections that carry it.
     carriers: Mutex<(Standing, Vec<Weak<Place>>)>,
+    certificate: OnceLock<Arc<Certificate>>,
 }
 
 /// What a transport keeps of a new connection: the frames to send, and the token that tells it to stop.
@@ -169,6 +171,7 @@ impl Peer {
             frame_limit: AtomicUsize::new(frame_limit),
             heard: AtomicU64::new(0),
             carriers: Mutex::new((Standing::Joined, Vec::new())),
+            certificate: OnceLock::new(),
         }));
         (peer, Outbox { frames, cut })
     }
@@ -196,6 +199,18 @@ impl Peer {
     /// What it has between its outbox and its socket.
     pub(super) fn flow(&self) -> &Flow {
         &self.0.flow
+    }
+
+    /// Remembers the certificate that the peer has shown. Only the first one counts.
+    pub(super) fn shows(&self, certificate: Option<Arc<Certificate>>) {
+        if let Some(certificate) = certificate {
+            let _ = self.0.certificate.set(certificate);
+        }
+    }
+
+    /// The certificate that the peer has shown, whose authority has been checked. Absent if it has shown none, or one that says of nobody whose it is.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.0.certificate.get().map(|certificate| &**certificate)
     }
 
     /// Frames that wait in the outbox.

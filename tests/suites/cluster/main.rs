@@ -34,6 +34,7 @@ mod slow;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]
 mod support;
+mod tls;
 mod turns;
 mod twenty;
 mod two_starts;

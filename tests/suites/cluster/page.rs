@@ -9,7 +9,7 @@ use crate::clients::script;
 use crate::support::*;
 
 /// Sees to it that what drives the browser is there: it came to `package.json` later than the Socket.IO client did.
-fn driver() {
+pub fn driver() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/js");
     if folder.join("node_modules/playwright-core").exists() {
         return;

@@ -9,3 +9,4 @@ mod ours;
 mod reference;
 mod strangers;
 mod support;
+mod tls;

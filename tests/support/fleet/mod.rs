@@ -22,6 +22,7 @@ use pomelo_host::master::{MassLoss, Master, Options, Own};
 use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits};
+use pomelo_host::tls::{ClientTls, ServerTls};
 use pomelo_host::transport::listener;
 use pomelo_host::wire::{Info, Phase};
 use serde_json::json;
@@ -50,6 +51,10 @@ pub struct Fleet {
     /// When lost servers are retained: never, unless a test says otherwise.
     pub mass_loss: MassLoss,
     pub journal: Journal,
+    /// The certificate of masters. None: clear text only.
+    pub server_tls: Option<ServerTls>,
+    /// How monitors reach their master. None: in clear text.
+    pub client_tls: Option<ClientTls>,
 }
 
 impl Fleet {
@@ -68,6 +73,8 @@ impl Fleet {
             event_window: Duration::from_millis(50),
             mass_loss: MassLoss { share: 1.0, ..MassLoss::default() },
             journal: Journal::new(1000),
+            server_tls: None,
+            client_tls: None,
         }
     }
 
@@ -95,7 +102,7 @@ impl Fleet {
             id: MASTER.into(),
             info: info(MASTER, "master", port),
             address,
-            listener: listener::Options::default(),
+            listener: listener::Options { tls: self.server_tls.clone(), ..listener::Options::default() },
             register_deadline: Duration::from_secs(30),
             max_frame: 4 << 20,
             pending: 4096,
@@ -137,6 +144,8 @@ impl Fleet {
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
             ..monitor::Options::default()
         };
+        let mut options = options;
+        options.connection.tls.clone_from(&self.client_tls);
         let application = Arc::new(MemoryApplication::new(u32::from(port)));
         let services = Services {
             application: Some(application.clone()),

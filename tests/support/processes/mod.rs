@@ -54,7 +54,7 @@ pub fn pomelo(arguments: &[&str]) -> Command {
     // Compiled once for all tests: a debug build compiles slowly.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-modules");
     command.args(arguments).env("POMELO_CACHE", cache).stdin(Stdio::null());
-    for name in ["POMELO_LOG", "POMELO_PASSWORD", "POMELO_TOKEN"] {
+    for name in ["POMELO_LOG", "POMELO_PASSWORD", "POMELO_TOKEN", "POMELO_CA", "POMELO_CERT", "POMELO_KEY"] {
         command.env_remove(name);
     }
     command

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use crate::cli::secure::TlsArgs;
 use crate::fleet::State;
 use crate::fleet::job::Amount;
 use crate::util::Secret;
@@ -271,19 +272,20 @@ fn state(text: &str) -> Result<String, String> {
 /// What the commands that ask a master share.
 #[derive(Args, Clone)]
 pub(in crate::cli) struct AdminArgs {
-    /// Host of the master
+    /// Host of the master; https://HOST or https://HOST:PORT speaks TLS
     #[arg(long, short = 'H', env = "POMELO_HOST", default_value = "127.0.0.1", global = true)]
     pub host: String,
     /// Port of the master
     #[arg(long, short = 'P', env = "POMELO_PORT", default_value = "3005", value_parser = port, global = true)]
     pub port: u16,
-    /// User name
-    #[arg(long, short = 'u', env = "POMELO_USERNAME", default_value = "admin", global = true)]
-    pub username: String,
-    /// Password; safer in the environment, because `ps` shows arguments
-    #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, default_value = "admin", global = true)]
-    #[arg(hide_default_value = true)]
-    pub password: Secret,
+    /// User name [default: that of the certificate, otherwise admin]
+    #[arg(long, short = 'u', env = "POMELO_USERNAME", global = true)]
+    pub username: Option<String>,
+    /// Password; safer in the environment, because `ps` shows arguments. A user's certificate needs none
+    #[arg(long, short = 'p', env = "POMELO_PASSWORD", hide_env_values = true, global = true)]
+    pub password: Option<Secret>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Seconds to wait for the answer
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     pub timeout: u64,
@@ -340,7 +342,11 @@ mod tests {
     #[test]
     fn a_time_is_so_long_ago_or_written_out() {
         assert_eq!(since("2026-01-31T12:00:00.5Z"), Ok(1_769_860_800_500));
-        let ago = |text| u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap() - since(text).unwrap();
+        // The time is read before now, so that it is at least as long ago.
+        let ago = |text| {
+            let then = since(text).unwrap();
+            u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap() - then
+        };
         for (text, seconds) in [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
             assert!((seconds * 1000..seconds * 1000 + 60_000).contains(&ago(text)), "{text}");
         }

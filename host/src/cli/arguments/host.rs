@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::secure::TlsArgs;
 use crate::config::DEFAULT_ENVIRONMENT;
 use crate::util::Secret;
 
@@ -33,7 +34,7 @@ pub(in crate::cli) enum HostCommand {
         allow_exposed: bool,
     },
     /// Run the program of one server, and join the master for it
-    Monitor(MonitorArgs),
+    Monitor(Box<MonitorArgs>),
     /// The demo cluster's server program
     #[command(hide = true)]
     DemoServer {
@@ -77,7 +78,7 @@ pub(in crate::cli) struct MonitorArgs {
     /// Use the demo cluster's configuration
     #[arg(long)]
     pub demo: bool,
-    /// The master's host:port, instead of the configured one
+    /// The master's host:port, instead of the configured one; https://HOST:PORT speaks TLS
     #[arg(long, short = 'm')]
     pub master: Option<String>,
     /// host:port of a master of pomelo 2.x, to join it instead of one of this program
@@ -89,6 +90,8 @@ pub(in crate::cli) struct MonitorArgs {
     /// The token to register with, instead of adminServer.json's
     #[arg(long, env = "POMELO_TOKEN", hide_env_values = true)]
     pub token: Option<Secret>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// How the program shows that it is ready, instead of the configured way
     #[arg(long, value_enum)]
     pub ready: Option<ReadyArg>,

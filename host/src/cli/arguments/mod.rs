@@ -5,7 +5,7 @@
 //! | `host` | `start`, `master`, `monitor` |
 //! | `admin` | those that ask a running master: `list` to `shell` |
 //!
-//! The arguments of `user`, `check` and `init` are in the files of these names beside this folder.
+//! The arguments of `user`, `cert`, `check` and `init` are in the files of these names beside this folder.
 
 mod admin;
 mod host;
@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub(super) use self::admin::{AdminArgs, AdminCommand, Following, LOG_LINES, ModulesAction, Pace, Rolling, Targets};
 pub(super) use self::host::{HostArgs, HostCommand, MonitorArgs, ReadyArg};
+use super::cert::CertArgs;
 use super::check::CheckArgs;
 use super::init::InitArgs;
 use super::user::UserArgs;
@@ -34,6 +35,7 @@ Exit codes:
   130  Ctrl-C ended the command, and an order that the master has taken goes on;
        or a second SIGTERM or SIGINT ended a host at once
 
+POMELO_CA, POMELO_CERT and POMELO_KEY name the files of --ca, --cert and --key.
 POMELO_LOG sets what is logged: error, warn, info, debug, trace, or tracing's filters.
 POMELO_LOG=info,pomelo::call=debug shows every call of a handler.
 POMELO_LOG_FORMAT=json logs a JSON object a line.
@@ -55,6 +57,8 @@ pub(super) enum Command {
     Admin(AdminCommand),
     /// Say who may log in: add, remove and list users, change passwords
     User(UserArgs),
+    /// Make certificates of the cluster's own authority, and renew them
+    Cert(CertArgs),
     /// Report every fault of a configuration at once, and warn of what may be one
     Check(CheckArgs),
     /// Write a working configuration with secrets of its own

@@ -59,9 +59,9 @@ struct Shell {
 /// # Errors
 /// Where there is no master at the beginning; and from a pipe, the first command that failed, when all have been run.
 pub(super) async fn run(admin: AdminArgs, yes: bool) -> anyhow::Result<()> {
-    let (user, json) = (admin.username.clone(), admin.json);
+    let json = admin.json;
     let connection = Arc::new(Connection::new(admin));
-    connection.session().await?;
+    let user = connection.session().await?.user.clone();
     let input = Input::open(&connection)?;
     let mut shell = Shell { connection, context: Context::All, input, asks: !yes, json, follows: false, over: false };
     let outcome = match &shell.input {

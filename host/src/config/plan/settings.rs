@@ -8,7 +8,8 @@ use super::{ChangedModule, ChangedSetting, Taken};
 use crate::budget::Limits as PeerLimits;
 use crate::config::cluster::Config;
 use crate::config::settings::{
-    AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Watch,
+    AdminLog, Auth, MasterTimes, ModuleSettings, Modules, Network, Pomelo, Scripts, Settings, Ssh, Supervise, Tls,
+    Watch,
 };
 use crate::plugin::{EngineLimits, Limits};
 use crate::supervise::kept_output::Options as KeptOutput;
@@ -125,6 +126,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         supervise,
         master,
         ssh,
+        tls,
         auth,
         command_levels,
         admin_log,
@@ -208,8 +210,16 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         keys.push(if ssh.is_some() { "(gone)" } else { "(new)" });
     }
     say("[ssh]", keys, NewMaster);
-    let auth =
-        differing!(Auth, auth, &after.auth, { user: "user", server: "server", bounds: "timeout_ms and concurrent" });
+    let tls = differing!(Tls, tls, &after.tls, {
+        server: "certificate, key or client_ca", ca: "ca", dir: "dir", clear: "required or clear_networks",
+    });
+    // Monitors read them when they start. The files that they name are read again whenever they change.
+    let (of_monitors, tls) = tls.into_iter().partition(|key| ["ca", "dir"].contains(key));
+    say("[tls]", tls, NewMaster);
+    say("[tls]", of_monitors, NextStart);
+    let auth = differing!(Auth, auth, &after.auth, {
+        user: "user", server: "server", ca: "ca", bounds: "timeout_ms and concurrent",
+    });
     say("[auth]", auth, NewMaster);
     let admin_log = differing!(AdminLog, admin_log, &after.admin_log, {
         file: "file", max_bytes: "max_mib", keep: "keep",
@@ -262,6 +272,8 @@ pub(super) fn applied(in_force: &Settings, files: &Settings) -> Settings {
     settings.modules.allow_replace_builtin = files.modules.allow_replace_builtin;
     settings.watch.drain = files.watch.drain;
     settings.supervise = Supervise { starts_per_s: in_force.supervise.starts_per_s, ..files.supervise.clone() };
+    settings.tls.ca.clone_from(&files.tls.ca);
+    settings.tls.dir.clone_from(&files.tls.dir);
     settings.logs = files.logs;
     settings.monitor_http = files.monitor_http;
     settings.command_levels.clone_from(&files.command_levels);

@@ -39,6 +39,7 @@ impl Files {
         let mut config = Config::load(self.0.path(), "development").unwrap_or_else(|faults| panic!("{faults}"));
         config.settings.modules.dir = Path::new("/modules").into();
         config.settings.data = None;
+        config.settings.tls.dir = Path::new("/tls").into();
         config
     }
 }

@@ -14,6 +14,7 @@ pub(super) fn auth(mut table: Table<'_>, base: &Path) -> Auth {
     let auth = Auth {
         user: way(&mut table, "user_command", "user_url", base),
         server: way(&mut table, "server_command", "server_url", base),
+        ca: table.optional("ca", "ca = \"tls/ca.pem\"").map(|(path, _)| base.join(path)),
         bounds: Bounds {
             timeout: table.millis("timeout_ms", default.timeout, 10..=60_000),
             concurrent: table.size("concurrent", default.concurrent, 1, 1..=64),
@@ -45,15 +46,11 @@ fn way(table: &mut Table<'_>, command: &'static str, url: &'static str, base: &P
     let (text, at) = address?;
     let parsed = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
     let (what, hint) = match parsed.as_ref().map(|uri| (uri.scheme_str(), uri.authority())) {
-        Some((Some("http"), Some(authority))) if authority.as_str().contains('@') => (
+        Some((Some("http" | "https"), Some(authority))) if authority.as_str().contains('@') => (
             format!("`{url}` holds a user or a password"),
             "the endpoint must know this master by its address".to_owned(),
         ),
-        Some((Some("http"), _)) => return parsed.map(Way::Url),
-        Some((Some("https"), _)) => (
-            format!("`{url}` cannot be https"),
-            format!("name a proxy on this machine that speaks TLS, or let `{command}` ask"),
-        ),
+        Some((Some("http" | "https"), _)) => return parsed.map(Way::Url),
         _ => (format!("`{url}` is no address"), format!("for example: {url} = \"http://127.0.0.1:8080/login\"")),
     };
     table.file.fault(at, what, hint);

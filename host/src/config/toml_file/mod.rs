@@ -3,17 +3,18 @@
 mod auth;
 mod host;
 mod modules;
+mod tls;
 
 pub use host::MAX_JOINED;
 
 use std::path::{Path, PathBuf};
 
 use super::reader::{File, Table, did_you_mean};
-use super::settings::{Scripts, Settings};
+use super::settings::{Scripts, Settings, Tls};
 use super::tree::{Member, Node, Tree};
 
 /// A file with one of these sections at the top is for all environments.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "limits",
     "modules",
     "module",
@@ -26,6 +27,7 @@ const SECTIONS: [&str; 12] = [
     "commands",
     "admin_log",
     "logs",
+    "tls",
 ];
 
 /// The part of the file that is for an environment. If its tables are environments, as in pomelo's files, this is the table of that name, otherwise
@@ -78,6 +80,10 @@ pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
         watch: section(&mut root, "watch", host::watch),
         supervise: section(&mut root, "supervise", host::supervise),
         master: section(&mut root, "master", host::master),
+        tls: root
+            .as_mut()
+            .and_then(|root| root.table("tls"))
+            .map_or_else(|| Tls { dir: base.join(tls::DIR), ..Tls::default() }, |table| tls::tls(table, base)),
         auth: section(&mut root, "auth", |table| auth::auth(table, base)),
         command_levels: section(&mut root, "commands", host::commands),
         admin_log: section(&mut root, "admin_log", host::admin_log),

@@ -18,6 +18,7 @@ use crate::failure::code;
 use crate::journal::{Event, kind};
 use crate::master::fleet::{APPLY, Applier};
 use crate::plugin::{Caller, CallerRole, Progress};
+use crate::tls::ServerTls;
 use crate::transport::{Ack, Transport};
 use crate::util::{Secret, line_budget};
 use crate::wire::{
@@ -85,7 +86,10 @@ impl Connection {
         };
         Caller {
             id: Some(shown(&register.id)),
-            user: register.username.as_deref().map(shown),
+            user: register.username.as_deref().map(shown).or_else(|| {
+                let certificate = self.peer.certificate().filter(|_| register.role == Role::Client)?;
+                certificate.user(None).ok().map(|name| shown(&name))
+            }),
             server_type: register.server_type.as_deref().map(shown),
             address: self.peer.remote().map(|remote| remote.to_string()),
             ..Caller::of(role)
@@ -109,16 +113,24 @@ impl Connection {
 
     async fn admit_client(&self, register: Register, ack: Option<Ack>) -> Result<(), RegistrationRefusal> {
         let Register { id, username, password, md5, .. } = register;
-        let (Some(username), Some(password)) = (username, password) else {
-            return Err("a client needs `username` and `password`".to_owned().into());
-        };
-        check_name(&username).map_err(|bad| format!("that cannot be a user's name: {bad}"))?;
         let came = Instant::now();
-        let attempt = self.attempt(Guess::Password, &username)?;
         let (master, address) = (&self.master, self.peer.remote().map(|remote| remote.ip()));
         let generation = master.access.generation();
-        let level = master.access.login(&id, &username, password, md5, address, &self.over).await;
-        let level = settle(attempt, level).await?;
+        let (username, level) = match (self.peer.certificate(), username, password) {
+            // Whoever shows a certificate is whom it says, and nobody else.
+            (Some(certificate), username, _) => {
+                let username = certificate.user(username.as_deref())?;
+                let level = master.access.certified(&username)?;
+                (username, level)
+            }
+            (None, Some(username), Some(password)) => {
+                check_name(&username).map_err(|bad| format!("that cannot be a user's name: {bad}"))?;
+                let attempt = self.attempt(Guess::Password, &username)?;
+                let level = master.access.login(&id, &username, password, md5, address, &self.over).await;
+                (username, settle(attempt, level).await?)
+            }
+            (None, ..) => return Err("a client needs `username` and `password`".to_owned().into()),
+        };
         let at_most = master.access.clients_per_user(level);
         master.members.client_joins(&id, &self.peer, &username, at_most).map_err(|refusal| refusal.to_string())?;
         // From now on this client is cut when its user changes. A change during the login was not noticed, and is looked for here.
@@ -181,7 +193,12 @@ impl Connection {
         // pomelo's servers show no token when they come back.
         let generation = self.master.access.generation();
         let mut trust = None;
-        let tokenless = pomelos && returned && register.token.is_none() && self.master.access.checks_servers();
+        let certificate = self.peer.certificate();
+        let tokenless = certificate.is_none()
+            && pomelos
+            && returned
+            && register.token.is_none()
+            && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
             trust = self.master.known_servers.admits(comer, SystemTime::now());
@@ -190,7 +207,11 @@ impl Connection {
                     format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
                 );
             }
+        } else if let Some(certificate) = certificate {
+            certificate.server(&server_type, &id)?;
+            self.check_type(&id, &server_type)?;
         } else if !own {
+            self.check_shown(remote)?;
             let token = register.token.as_ref().map(Secret::expose);
             self.verify(&id, &server_type, token, remote).await?;
             self.check_type(&id, &server_type)?;
@@ -265,6 +286,18 @@ impl Connection {
             AccessRefused::Token => format!("the token is not that of servers of type `{server_type}`").into(),
             other => RegistrationRefusal::from(other),
         })
+    }
+
+    /// Where there are no tokens, but certificates of servers, a monitor from another machine needs one.
+    fn check_shown(&self, remote: Option<IpAddr>) -> Result<(), String> {
+        let takes_certificates = self.master.options.listener.tls.as_ref().is_some_and(ServerTls::takes_certificates);
+        let near = remote.is_some_and(|remote| remote.to_canonical().is_loopback());
+        if takes_certificates && !near && !self.master.access.checks_servers() {
+            return Err("there is no adminServer.json with tokens, so that a monitor from another machine needs a certificate: \
+                        `pomelo cert server ID TYPE` makes one"
+                .into());
+        }
+        Ok(())
     }
 
     /// Whether a monitor from the network may stand for that id. It may not stand for the master, nor for a configured server of another type.

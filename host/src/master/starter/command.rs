@@ -16,6 +16,7 @@ use crate::failure::{Failure, code};
 use crate::journal::Journal;
 use crate::monitor;
 use crate::supervise::{Input, Output, Policy, Spec, Starts};
+use crate::tls;
 use crate::wire::raw;
 
 /// How long a monitor may take beyond its program's deadline, to tell its master and end.
@@ -157,7 +158,8 @@ impl Commands {
             command,
             cwd: None,
             env: if by_ssh { BTreeMap::new() } else { self.env.clone() },
-            env_remove: Vec::new(),
+            // What its configuration says of TLS counts, and not what was meant for the commands of a terminal.
+            env_remove: tls::VARIABLES.map(str::to_owned).to_vec(),
             // Longer than its program's own, so that the monitor can end the program and tell how.
             policy: Policy {
                 stop_deadline: self.policy.stop_deadline.max(server.ending_deadline() + MARGIN),

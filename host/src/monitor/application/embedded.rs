@@ -15,6 +15,7 @@ use crate::monitor::supervised::OwnProcess;
 use crate::monitor::{Monitor, Options};
 use crate::plugin::capability::{Application, Process, Services};
 use crate::plugin::{Engine, EngineLimits};
+use crate::tls::ClientTls;
 use crate::wire::{Info, Phase};
 
 /// Calls of modules that may be under way at a time. A monitor needs few.
@@ -69,6 +70,13 @@ impl Embedded {
     #[must_use]
     pub fn info(mut self, info: Info) -> Self {
         self.options.info = info;
+        self
+    }
+
+    /// Reaches the master over TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.options.connection.tls = Some(tls);
         self
     }
 

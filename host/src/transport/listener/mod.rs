@@ -1,9 +1,11 @@
-//! One port for everything that reaches a master: HTTP, Socket.IO and pomelo-admin's wire. A connection's first byte tells the last from the others.
+//! One port for everything that reaches a master: HTTP, Socket.IO and pomelo-admin's wire, in clear text or over TLS. A connection's first byte tells TLS
+//! from clear text, and the first byte of the text tells pomelo-admin's wire from HTTP.
 //!
 //! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. [`places`](super::places) counts the
 //! connections, and has any of them ended at any moment. It does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
 mod origin;
+mod secure;
 mod stream;
 mod timed_body;
 
@@ -34,6 +36,7 @@ use self::timed_body::TimedBody;
 use super::Accept;
 use super::mqtt;
 use super::places::{NoPlace, Place, Places, PollingPermit, Stage};
+use super::socket::Socket;
 use super::socket_io::connection::Connection;
 use super::socket_io::engine_session::EngineSession;
 use super::socket_io::server::{Server, is_socket_io, session_of, wants_websocket};
@@ -84,11 +87,7 @@ impl Listener {
         let mqtt = mqtt::server::Server::new(&options, accept.clone());
         let server = Server::new(&options, accept, sessions.clone(), tasks.clone(), pages);
         let places = Places::new(&options);
-        Ok(Listener {
-            socket,
-            address,
-            door: Arc::new(Door { options, rule, server, mqtt, sessions, places, tasks }),
-        })
+        Ok(Listener { socket, address, door: Arc::new(Door { options, rule, server, mqtt, sessions, places, tasks }) })
     }
 
     /// The bound address: with its real port where 0 was asked for.
@@ -160,26 +159,26 @@ impl Door {
             Ok(Err(_) | Ok(0)) => return,
             Ok(Ok(_)) => {}
         }
+        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
+        let _ = socket.set_nodelay(true);
+        let Some((first, socket)) = self.secured(first[0], socket, remote, &place, &shutdown).await else { return };
         place.reach(Stage::Request);
-        match first[0] {
+        match first {
             // An MQTT CONNECT: pomelo-admin 1.x.
             0x10 => self.mqtt.serve(socket, remote, place, shutdown).await,
-            0x16 => refuse(remote, "tls", "it speaks TLS, which is not configured"),
             _ => self.serve_http(socket, remote, local, place, shutdown).await,
         }
     }
 
     async fn serve_http(
         self: Arc<Self>,
-        socket: TcpStream,
+        socket: Socket,
         remote: SocketAddr,
         local: SocketAddr,
         place: Arc<Place>,
         shutdown: CancellationToken,
     ) {
-        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-        let _ = socket.set_nodelay(true);
-        let connection = Connection::new(place, remote, local, &self.options);
+        let connection = Connection::new(place, remote, local, &socket, &self.options);
         let stream = Stream::new(socket, connection.clone(), self.sessions.clone(), self.options.send_time);
         let (door, cut) = (self.clone(), connection.cut.clone());
         let service = hyper::service::service_fn(move |request| door.clone().answer(connection.clone(), request));
@@ -210,6 +209,13 @@ impl Door {
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         connection.begin_request();
+        if !connection.tls && !self.options.clear.is_let_in(connection.remote.ip()) {
+            metrics::counter!("pomelo_requests_refused_total", "reason" => "clear-text").increment(1);
+            line_budget::caused(&line_budget::address(connection.remote.ip()), || {
+                tracing::info!(remote = %connection.remote, "a request in clear text was refused, because [tls] requires TLS");
+            });
+            return Ok(secure::upgrade_required());
+        }
         if let Err(why) = self.rule.check(connection.local, request.uri(), request.headers()) {
             metrics::counter!("pomelo_requests_refused_total", "reason" => "origin").increment(1);
             tracing::debug!(remote = %connection.remote, "a request of a foreign site was refused");

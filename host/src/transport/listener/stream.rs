@@ -7,16 +7,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::transport::socket::Socket;
 use crate::transport::socket_io::connection::{Connection, Refused};
 use crate::transport::socket_io::sessions::Sessions;
 
 /// The wrapped socket. Dropping it closes the connection and gives its place back.
 pub(super) struct Stream {
-    socket: TcpStream,
+    socket: Socket,
     connection: Arc<Connection>,
     sessions: Arc<Sessions>,
     // Two, because reading and writing are polled by different tasks and a future wakes only one task.
@@ -30,7 +30,7 @@ pub(super) struct Stream {
 impl Stream {
     /// Wraps a socket. A write that makes no progress for `send_time` ends the connection.
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Socket,
         connection: Arc<Connection>,
         sessions: Arc<Sessions>,
         send_time: Duration,
@@ -52,7 +52,7 @@ impl Stream {
     fn watch_write<T: Written>(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut Socket>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.cut_write.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(aborted("the connection was ended")));

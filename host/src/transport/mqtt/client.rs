@@ -3,20 +3,22 @@
 //! It does not connect again by itself, because only the caller knows what has to be said after that.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::{self, Packet};
-use super::input::Input;
+use super::input::{Input, ReadError};
 use super::output::Output;
 use super::reader::{Reader, Side};
+use crate::tls::{BadFile, ClientTls, TlsFault};
+use crate::transport::dial::{Address, DialError, dial};
+use crate::transport::socket::Socket;
 use crate::transport::{Outbox, Peer, Session, Transport, socket_io};
 
 /// Bytes that a CONNACK may have.
@@ -42,6 +44,8 @@ pub struct Options {
     pub ping: Duration,
     /// How long the master may be silent. 130 s, because it answers pings.
     pub silence: Duration,
+    /// Speaks TLS. None: clear text, unless the address says otherwise.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for Options {
@@ -53,15 +57,29 @@ impl Default for Options {
 /// The limits of a connection to a master of our own kind, as far as they are the same.
 impl From<&socket_io::client::Options> for Options {
     fn from(options: &socket_io::client::Options) -> Self {
-        let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, .. } = options;
+        let &socket_io::client::Options { connect_time, outbox, max_frame, send_time, flush_time, ref tls, .. } =
+            options;
+        let tls = tls.clone();
         let (ping, silence) = (Duration::from_secs(60), Duration::from_secs(130));
-        Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence }
+        Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence, tls }
     }
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The address is not `host:port` or a URL with a port.
+    #[error("`{0}` is no address: give HOST:PORT")]
+    Address(String),
+    /// The address says clear text, and TLS was asked for.
+    #[error("`{0}` is an address of clear text, and TLS was asked for: give https://HOST:PORT")]
+    Clear(String),
+    /// There is no TLS connection.
+    #[error("{0}")]
+    Tls(TlsFault),
+    /// TLS is asked for, and no authority can be trusted.
+    #[error(transparent)]
+    Authorities(BadFile),
     /// Nobody listens there, or the name or network cannot be reached.
     #[error("{0}")]
     Unreachable(io::Error),
@@ -72,8 +90,27 @@ pub enum ConnectError {
     #[error("what answers there does not speak pomelo-admin's wire: {0}")]
     NotPomelo(String),
     /// The master does not take the connection.
-    #[error("the master refuses the connection with code {0}")]
+    #[error("the master refuses the connection with code {0}{hint}", hint = hint(*.0))]
     Refused(u8),
+}
+
+fn hint(code: u8) -> &'static str {
+    match code {
+        5 => ": a master of ours may take TLS only; `clear_networks` in [tls] of its pomelo.toml lets clear text in",
+        _ => "",
+    }
+}
+
+impl ConnectError {
+    fn of(error: DialError, address: &str) -> Self {
+        match error {
+            DialError::Address => ConnectError::Address(address.to_owned()),
+            DialError::Clear => ConnectError::Clear(address.to_owned()),
+            DialError::Unreachable(error) => ConnectError::Unreachable(error),
+            DialError::Tls(fault) => ConnectError::Tls(fault),
+            DialError::Authorities(bad) => ConnectError::Authorities(bad),
+        }
+    }
 }
 
 /// Connects to a master at `address`, `host:port`. The session is made when the master has accepted the connection, and is told of the end exactly once.
@@ -85,30 +122,38 @@ pub async fn connect(
     options: Options,
     make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
 ) -> Result<Peer, ConnectError> {
-    let (input, write) = timeout(options.connect_time, greet(address))
+    let (input, write, remote) = timeout(options.connect_time, greet(address, options.tls.as_ref()))
         .await
         .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
-    let remote = write.peer_addr().ok();
     let (peer, outbox) = Peer::new(Transport::Mqtt, remote, options.outbox, options.max_frame);
     tokio::spawn(carry(input, write, peer.clone(), outbox, make_session(peer.clone()), options));
     Ok(peer)
 }
 
 /// Introduces this side as pomelo's servers do, and waits to be accepted.
-async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), ConnectError> {
-    let socket = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
-    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-    let _ = socket.set_nodelay(true);
-    let (read, mut write) = socket.into_split();
+async fn greet(
+    address: &str,
+    tls: Option<&ClientTls>,
+) -> Result<(Input<ReadHalf<Socket>>, WriteHalf<Socket>, Option<SocketAddr>), ConnectError> {
+    let failed = |error| ConnectError::of(error, address);
+    let read = Address::parse(address).ok_or_else(|| failed(DialError::Address))?;
+    let (socket, remote) = dial(&read, tls).await.map_err(failed)?;
+    let (read, mut write) = tokio::io::split(socket);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let mut hello = Vec::new();
     codec::put_connect(&mut hello, &format!("MQTT_ADMIN_{millis}"));
     write.write_all(&hello).await.map_err(ConnectError::Unreachable)?;
+    write.flush().await.map_err(ConnectError::Unreachable)?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
-    let (packet, length) = input.packet(|| HELLO, HELLO_TIME).await.map_err(|error| odd(error.to_string()))?;
+    let (packet, length) = input.packet(|| HELLO, HELLO_TIME).await.map_err(|error| match &error {
+        ReadError::Broken(broken) => {
+            TlsFault::of_later(broken).map_or_else(|| odd(error.to_string()), ConnectError::Tls)
+        }
+        _ => odd(error.to_string()),
+    })?;
     match codec::decode(&packet, length) {
-        Ok(Packet::Connack(0)) => Ok((input, write)),
+        Ok(Packet::Connack(0)) => Ok((input, write, remote)),
         Ok(Packet::Connack(code)) => Err(ConnectError::Refused(code)),
         Ok(_) => Err(odd("it does not answer CONNECT".into())),
         Err(bad) => Err(odd(bad.to_string())),
@@ -117,8 +162,8 @@ async fn greet(address: &str) -> Result<(Input<OwnedReadHalf>, OwnedWriteHalf), 
 
 /// Serves a connection to its end.
 async fn carry(
-    input: Input<OwnedReadHalf>,
-    write: OwnedWriteHalf,
+    input: Input<ReadHalf<Socket>>,
+    write: WriteHalf<Socket>,
     peer: Peer,
     outbox: Outbox,
     session: Arc<dyn Session>,

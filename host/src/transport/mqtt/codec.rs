@@ -12,6 +12,8 @@ const MAX_REMAINING: usize = 268_435_455;
 pub const ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
 /// CONNACK, unacceptable protocol version.
 pub const WRONG_PROTOCOL: [u8; 4] = [0x20, 2, 0, 1];
+/// CONNACK, not authorized.
+pub const NOT_AUTHORIZED: [u8; 4] = [0x20, 2, 0, 5];
 /// PINGREQ.
 pub const PINGREQ: [u8; 2] = [0xc0, 0];
 /// PINGRESP.

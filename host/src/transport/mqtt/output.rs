@@ -106,7 +106,12 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 Ok(Ok(count)) => bytes = &bytes[count..],
             }
         }
-        Written::All
+        // TLS may keep a part of what was written until it is flushed.
+        match timeout(self.send_time, self.stream.flush()).await {
+            Err(_) => Written::Stalled,
+            Ok(Err(_)) => Written::Broken,
+            Ok(Ok(())) => Written::All,
+        }
     }
 
     /// Lets the other side take what was sent before, because closing a socket with unread data loses what was sent.

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +20,10 @@ use super::codec::{self, Bad, Packet};
 use super::input::Input;
 use super::output::Output;
 use super::reader::{Reader, Side};
+use crate::tls::Certificate;
 use crate::transport::options::Options;
 use crate::transport::places::Place;
+use crate::transport::socket::Socket;
 use crate::transport::{Accept, Closed, Peer, Transport};
 use crate::util::line_budget;
 
@@ -51,25 +51,25 @@ impl Server {
     /// Serves one connection to its end. `shutdown` ends one that has not introduced itself yet.
     pub(in crate::transport) async fn serve(
         &self,
-        socket: TcpStream,
+        socket: Socket,
         remote: SocketAddr,
         place: Arc<Place>,
         shutdown: CancellationToken,
     ) {
-        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-        let _ = socket.set_nodelay(true);
-        let (read, write) = socket.into_split();
+        let let_in = socket.is_tls() || self.options.clear.is_let_in(remote.ip());
+        let certificate = socket.certificate();
+        let (read, write) = tokio::io::split(socket);
         let mut input = Input::new(read);
         metrics::gauge!("pomelo_connections").increment(1);
         let greeted = tokio::select! {
             () = shutdown.cancelled() => Err("the server is shutting down".into()),
             () = place.cut().cancelled() => Err("others have taken its place".into()),
-            greeted = timeout(self.options.handshake_time, greet(&mut input, write, self.options.handshake_time)) => {
+            greeted = timeout(self.options.handshake_time, greet(&mut input, write, let_in, self.options.handshake_time)) => {
                 greeted.unwrap_or_else(|_| Err("it did not introduce itself in time".into()))
             }
         };
         match greeted {
-            Ok((write, keep_alive)) => self.serve_peer(input, write, remote, keep_alive, &place).await,
+            Ok((write, keep_alive)) => self.serve_peer(input, write, (remote, certificate), keep_alive, &place).await,
             Err(why) => {
                 metrics::counter!("pomelo_connections_refused_total", "reason" => "mqtt").increment(1);
                 line_budget::caused(&line_budget::address(remote.ip()), || {
@@ -84,9 +84,9 @@ impl Server {
 
     async fn serve_peer(
         &self,
-        mut input: Input<OwnedReadHalf>,
-        write: OwnedWriteHalf,
-        remote: SocketAddr,
+        mut input: Input<ReadHalf<Socket>>,
+        write: WriteHalf<Socket>,
+        (remote, certificate): (SocketAddr, Option<Arc<Certificate>>),
         keep_alive: u16,
         place: &Arc<Place>,
     ) {
@@ -94,6 +94,7 @@ impl Server {
         let (peer, outbox) =
             Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
         input.charge_to(peer.account());
+        peer.shows(certificate);
         self.peers.lock().insert(peer.id(), peer.clone());
         peer.carried_by(place);
         let session = self.accept.accept(peer.clone());
@@ -148,14 +149,22 @@ fn frames(direction: &'static str) -> Counter {
     metrics::counter!("pomelo_frames_total", "transport" => "mqtt", "direction" => direction)
 }
 
-/// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good.
+/// Reads CONNECT and answers it at once, because a pomelo server whose first connection is not answered gives up for good. A peer that is not let in is
+/// told so.
 async fn greet(
-    input: &mut Input<OwnedReadHalf>,
-    mut write: OwnedWriteHalf,
+    input: &mut Input<ReadHalf<Socket>>,
+    mut write: WriteHalf<Socket>,
+    let_in: bool,
     time: Duration,
-) -> Result<(OwnedWriteHalf, u16), String> {
+) -> Result<(WriteHalf<Socket>, u16), String> {
     let (packet, length) = input.packet(|| HELLO, time).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
+        Ok(Packet::Connect { .. }) if !let_in => {
+            // An error means that the peer has gone already.
+            let _ = write.write_all(&codec::NOT_AUTHORIZED).await;
+            let _ = write.shutdown().await;
+            Err("it speaks clear text, and [tls] requires TLS (`clear_networks` lets clear text in)".into())
+        }
         Ok(Packet::Connect { keep_alive }) => Ok(keep_alive),
         Ok(_) => Err(Bad::Header(packet[0]).to_string()),
         Err(Bad::Protocol) => {
@@ -167,5 +176,6 @@ async fn greet(
     };
     let keep_alive = answer?;
     write.write_all(&codec::ACCEPTED).await.map_err(|error| error.to_string())?;
+    write.flush().await.map_err(|error| error.to_string())?;
     Ok((write, keep_alive))
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::handshake::ConnectError;
 use super::handshake::{Socket, handshake};
 use super::packet;
+use crate::tls::ClientTls;
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session, Transport};
 
 /// Limits of one connection.
@@ -40,6 +41,8 @@ pub struct Options {
     pub send_time: Duration,
     /// How long the server may take to receive what was sent before a close. 1 s.
     pub flush_time: Duration,
+    /// Speaks TLS. None: clear text, unless the address says otherwise; then the authorities of this system are trusted.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for Options {
@@ -51,11 +54,12 @@ impl Default for Options {
             max_frame: 16 << 20,
             send_time: Duration::from_secs(10),
             flush_time: Duration::from_secs(1),
+            tls: None,
         }
     }
 }
 
-/// Connects to a Socket.IO server. `address` is `host:port`, or a URL of which only host and port count. The session is made when the server has admitted
+/// Connects to a Socket.IO server. `address` is `host:port`, or a URL of which only scheme, host and port count. The session is made when the server has admitted
 /// us, and is told of the end exactly once.
 ///
 /// # Errors
@@ -65,9 +69,10 @@ pub async fn connect(
     options: Options,
     make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
 ) -> Result<Peer, ConnectError> {
-    let (socket, remote, open) = timeout(options.connect_time, handshake(address, options.max_frame))
-        .await
-        .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
+    let (socket, remote, open) =
+        timeout(options.connect_time, handshake(address, options.max_frame, options.tls.as_ref()))
+            .await
+            .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
     let (peer, outbox) = Peer::new(Transport::SocketIo, remote, options.outbox, options.max_frame);
     let session = make_session(peer.clone());
     let (sink, stream) = socket.split();

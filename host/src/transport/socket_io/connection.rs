@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::super::options::Options;
 use super::unfinished::Unfinished;
 use crate::budget::{Account, Charge, Over};
+use crate::tls::Certificate;
 use crate::transport::Peer;
 use crate::transport::places::{Place, Stage};
+use crate::transport::socket::Socket;
 
 /// What is known of one TCP connection.
 pub(in crate::transport) struct Connection {
@@ -24,6 +26,10 @@ pub(in crate::transport) struct Connection {
     pub remote: SocketAddr,
     /// The address of this host that was connected to.
     pub local: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// The certificate that the other end has shown.
+    pub certificate: Option<Arc<Certificate>>,
     /// Makes reads and writes fail.
     pub cut: CancellationToken,
     /// Its place among the listener's connections.
@@ -94,6 +100,7 @@ impl Connection {
         place: Arc<Place>,
         remote: SocketAddr,
         local: SocketAddr,
+        socket: &Socket,
         options: &Options,
     ) -> Arc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -112,6 +119,8 @@ impl Connection {
                 id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
                 remote,
                 local,
+                tls: socket.is_tls(),
+                certificate: socket.certificate(),
                 cut: place.cut().clone(),
                 place,
                 gone: CancellationToken::new(),

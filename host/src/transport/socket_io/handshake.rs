@@ -7,26 +7,37 @@ use std::time::Duration;
 use engineioxide_core::Packet as EnginePacket;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::packet;
+use crate::tls::{BadFile, ClientTls, TlsFault};
+use crate::transport::dial::{Address, DialError, dial};
+use crate::transport::socket;
 
 /// Bytes that are read at a time. The WebSocket's own default, 128 KiB, is filled with zeros before every read.
 const READ_BUFFER: usize = 16 << 10;
 
 /// A WebSocket of our own.
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<socket::Socket>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address is not `host:port` or an `http://` or `ws://` URL with a port.
+    /// The address is not `host:port` or a URL with a port.
     #[error("`{0}` is no address: give HOST:PORT")]
     Address(String),
+    /// The address says clear text, and TLS was asked for.
+    #[error("`{0}` is an address of clear text, and TLS was asked for: give https://HOST:PORT")]
+    Clear(String),
+    /// There is no TLS connection.
+    #[error("{0}")]
+    Tls(TlsFault),
+    /// TLS is asked for, and no authority can be trusted.
+    #[error(transparent)]
+    Authorities(BadFile),
     /// Nobody listens there, or the name or network cannot be reached.
     #[error("{0}")]
     Unreachable(io::Error),
@@ -49,6 +60,8 @@ pub enum ConnectError {
 
 fn hint(status: u16) -> &'static str {
     match status {
+        400 => ": if it speaks TLS, give its address as https://HOST:PORT or with --tls or --ca FILE",
+        426 => ": it takes TLS only: give its address as https://HOST:PORT, or with --tls or --ca FILE",
         403 => ": the master does not know itself under this name: `allowed_hosts` in [network] of pomelo.toml",
         _ => "",
     }
@@ -75,13 +88,19 @@ impl Open {
 pub(super) async fn handshake(
     address: &str,
     max_frame: usize,
+    tls: Option<&ClientTls>,
 ) -> Result<(Socket, Option<SocketAddr>, Open), ConnectError> {
-    let address = host_and_port(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
-    let stream = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
-    let remote = stream.peer_addr().ok();
-    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-    let _ = stream.set_nodelay(true);
-    let request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket")
+    let failed = |error| match error {
+        DialError::Address => ConnectError::Address(address.to_owned()),
+        DialError::Clear => ConnectError::Clear(address.to_owned()),
+        DialError::Unreachable(error) => ConnectError::Unreachable(error),
+        DialError::Tls(fault) => ConnectError::Tls(fault),
+        DialError::Authorities(bad) => ConnectError::Authorities(bad),
+    };
+    let read = Address::parse(address).ok_or_else(|| failed(DialError::Address))?;
+    let (stream, remote) = dial(&read, tls).await.map_err(failed)?;
+    // The scheme stands in no header, and the stream speaks TLS already where it does.
+    let request = format!("ws://{}/socket.io/?EIO=4&transport=websocket", read.authority)
         .into_client_request()
         .map_err(|_| ConnectError::Address(address.to_owned()))?;
     let size = Some(max_frame.saturating_add(1 << 10));
@@ -115,14 +134,6 @@ pub(super) async fn handshake(
     }
 }
 
-/// The `host:port` of an address.
-fn host_and_port(address: &str) -> Option<&str> {
-    let rest = ["http://", "ws://"].iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
-    let rest = rest.split('/').next()?;
-    let (host, port) = rest.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then_some(rest)
-}
-
 /// The sentence of a refusal. It is `{"message": …}`; other servers may send other forms, which are shown as they are.
 fn refusal_text(json: &str) -> String {
     #[derive(Deserialize)]
@@ -151,8 +162,11 @@ async fn send(socket: &mut Socket, text: String) -> Result<(), ConnectError> {
 fn broken(error: tungstenite::Error) -> ConnectError {
     use tungstenite::error::ProtocolError::{HandshakeIncomplete, ResetWithoutClosingHandshake};
     match error {
-        tungstenite::Error::Io(_)
-        | tungstenite::Error::ConnectionClosed
+        // The other side may have refused this side's certificate.
+        tungstenite::Error::Io(error) => {
+            TlsFault::of_later(&error).map_or_else(|| ConnectError::Closed(error.to_string()), ConnectError::Tls)
+        }
+        tungstenite::Error::ConnectionClosed
         | tungstenite::Error::Protocol(HandshakeIncomplete | ResetWithoutClosingHandshake) => {
             ConnectError::Closed(error.to_string())
         }
@@ -163,17 +177,6 @@ fn broken(error: tungstenite::Error) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for good in ["localhost:3005", "http://localhost:3005/x", "ws://localhost:3005"] {
-            assert_eq!(host_and_port(good), Some("localhost:3005"));
-        }
-        assert_eq!(host_and_port("[::1]:3005"), Some("[::1]:3005"));
-        for wrong in ["localhost", "", ":3005", "localhost:", "localhost:http", "https://localhost"] {
-            assert_eq!(host_and_port(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn refusals_of_any_form_are_shown() {

@@ -95,6 +95,7 @@ fn receiver<'a>(engine: &'a Arc<EngineSession>, socket: &Arc<Socket>, context: &
         let (budget, remote) = (&options.budget, engine.connection.remote);
         let (peer, outbox) =
             Peer::charged(budget, Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
+        peer.shows(engine.connection.certificate.clone());
         let carrier = engine.stays.then_some(&*engine.connection);
         context.sessions.open(socket.id, &peer, carrier);
         let session = context.accept.accept(peer.clone());
