@@ -122,13 +122,10 @@ impl Failure {
             | code::BAD_MESSAGE
             | code::TOO_DEEP
             | code::NOT_REGISTERED => Whose::Caller,
-            code::DISABLED
-            | code::BUSY
-            | code::RELOADED
-            | code::DISCONNECTED
-            | code::UNREACHABLE
-            | code::NOT_AVAILABLE
-            | code::PUT_ASIDE => Whose::Host,
+            code::DISABLED | code::BUSY | code::RELOADED | code::DISCONNECTED | code::UNREACHABLE | code::PUT_ASIDE => {
+                Whose::Host
+            }
+            // Also `not-available`: a module knows when a function may be called.
             _ => Whose::Module,
         }
     }

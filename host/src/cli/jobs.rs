@@ -76,7 +76,7 @@ fn show(session: &Session, answer: &RawValue) -> anyhow::Result<()> {
     }
     let job: Job = parse(answer)?;
     print::line(headline(&job))?;
-    job.notes.iter().try_for_each(|note| print::line(note))?;
+    job.notes.iter().try_for_each(print::line)?;
     let row = |server: &super::progress::Server| {
         let why = if server.why.is_empty() { "-" } else { &server.why };
         let state = server.outcome.as_deref().unwrap_or(&server.step);

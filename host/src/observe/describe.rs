@@ -83,6 +83,18 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_monitors", "Monitors that are connected, slaves and those of servers that do not run among them."),
     ("pomelo_clients", "Clients that are connected."),
     ("pomelo_servers_held", "Servers that vanished together with many others and are retained in the table."),
+    (
+        "pomelo_peers_bytes",
+        "Bytes that are held for peers, by their class: what is being received, messages under way, what waits to be sent.",
+    ),
+    (
+        "pomelo_peers_turned_away_total",
+        "Connections that were ended because theirs held most when a share of peers_mib was used up.",
+    ),
+    (
+        "pomelo_messages_refused_total",
+        "Requests that were refused because too many messages of their connection, or of its class, are under way.",
+    ),
     ("pomelo_outbox_frames", "Frames that wait to be sent, over all monitors (on a monitor: to the master)."),
     ("pomelo_outbox_frames_max", "Frames that wait to be sent to the monitor that is furthest behind."),
     ("pomelo_requests_under_way", "Requests to monitors (on a monitor: to the master) that have not been answered."),

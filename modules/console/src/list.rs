@@ -31,7 +31,7 @@ pub fn list(agent: &Agent) -> Result<Answer> {
             Ok(Listed { body }) if !body.get().starts_with('{') => {
                 drop(missing.insert(id, "What it says of its process is not an object.".to_owned()));
             }
-            Ok(Listed { body }) => drop(msg.insert(id, if with_lines { body } else { figures_without_lines(body) })),
+            Ok(Listed { body }) => drop(msg.insert(id, if with_lines { body } else { figures_without_lines(&body) })),
             Err(failure) => drop(missing.insert(id, reason(&failure))),
         }
     }
@@ -39,12 +39,13 @@ pub fn list(agent: &Agent) -> Result<Answer> {
         Err(failure) if failure.code() == "not-available" => None,
         servers => Some(servers?),
     };
-    let servers = if with_lines { servers } else { servers.map(records_without_lines) };
+    let servers =
+        if with_lines { servers } else { servers.map(|records: Box<RawValue>| records_without_lines(&records)) };
     Ok(Answer::List { msg, missing, servers })
 }
 
 /// Figures whose `lastExit` has no lines. What is no object, which a server may answer, is left out as a whole.
-fn figures_without_lines(figures: Box<RawValue>) -> Box<RawValue> {
+fn figures_without_lines(figures: &RawValue) -> Box<RawValue> {
     let Ok(mut members) = serde_json::from_str::<Members>(figures.get()) else { return RawValue::NULL.to_owned() };
     if let Some(exit) = members.get_mut("lastExit") {
         *exit = exit_without_lines(exit);
@@ -53,7 +54,7 @@ fn figures_without_lines(figures: Box<RawValue>) -> Box<RawValue> {
 }
 
 /// Records of the fleet whose `exits` have no lines.
-fn records_without_lines(records: Box<RawValue>) -> Box<RawValue> {
+fn records_without_lines(records: &RawValue) -> Box<RawValue> {
     let Ok(mut records) = serde_json::from_str::<Vec<Members>>(records.get()) else { return RawValue::NULL.to_owned() };
     for exits in records.iter_mut().filter_map(|record| record.get_mut("exits")) {
         let each = serde_json::from_str::<Vec<Box<RawValue>>>(exits.get()).unwrap_or_default();
@@ -81,14 +82,14 @@ mod tests {
     fn whoever_may_not_ask_for_logs_is_shown_how_a_program_ended_and_no_line_of_it() {
         let given = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let figures =
-            figures_without_lines(given(r#"{"pid":7,"lastExit":{"how":"code 1","lines":["secret"],"time":5}}"#));
+            figures_without_lines(&given(r#"{"pid":7,"lastExit":{"how":"code 1","lines":["secret"],"time":5}}"#));
         assert_eq!(figures.get(), r#"{"lastExit":{"how":"code 1","time":5},"pid":7}"#);
         for other in [r#""secret""#, r#"["secret"]"#, r#"{"lastExit":"secret"}"#, r#"{"lastExit":["secret"]}"#] {
-            assert!(!figures_without_lines(given(other)).get().contains("secret"), "{other}");
+            assert!(!figures_without_lines(&given(other)).get().contains("secret"), "{other}");
         }
         let records =
             r#"[{"id":"a","exits":[{"how":"code 1","time":1,"lines":["secret"]},{"how":"code 2"}]},{"id":"b"}]"#;
-        let shown = records_without_lines(given(records));
+        let shown = records_without_lines(&given(records));
         assert_eq!(shown.get(), r#"[{"exits":[{"how":"code 1","time":1},{"how":"code 2"}],"id":"a"},{"id":"b"}]"#);
     }
 }

@@ -40,12 +40,14 @@ fn target() -> Target {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let settings = format!("{SETTINGS}[network]\nmax_connections = {}\n", CONNECTIONS * scale());
-    let mut cluster = Cluster::configured(two_chats(), &settings);
     let user = |name: &str, level| json!({"id": name, "username": name, "password": hash_password(name).unwrap(), "level": level});
-    cluster.write("adminUser.json", &json!([user("admin", 1), user("monitor", 2)]).to_string());
-    cluster.host("start", &[]);
-    cluster.wait_for(&["chat-1", "chat-2"]);
-    Target { cluster }
+    let users = json!([user("admin", 1), user("monitor", 2)]).to_string();
+    Target::of(|| {
+        let mut cluster = Cluster::configured(two_chats(), &settings);
+        cluster.write("adminUser.json", &users);
+        cluster.host("start", &[]);
+        cluster
+    })
 }
 
 /// Attackers, until it is dropped.

@@ -2,23 +2,34 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Cluster, Done, SETTINGS, two_chats};
+use parking_lot::{Mutex, MutexGuard};
 use procfs::process::Process;
+
+use crate::support::{Cluster, Done, SETTINGS, two_chats};
 
 /// Resident memory that a master may reach under any attack, MiB.
 pub const MAX_RSS_MIB: u64 = 300;
 
-/// A master with two chat servers, in processes of their own.
+/// A master with two chat servers, in processes of their own. There is one at a time, because what is looked at is what one attacker takes.
 pub struct Target {
     pub cluster: Cluster,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Target {
     /// A cluster that runs. `settings` is further text of pomelo.toml.
     pub fn start(settings: &str) -> Target {
-        let cluster = Cluster::start(two_chats(), &format!("{SETTINGS}{settings}"));
+        Target::of(|| Cluster::start(two_chats(), &format!("{SETTINGS}{settings}")))
+    }
+
+    /// A cluster of two chat servers that is started when no other is attacked.
+    pub fn of(start: impl FnOnce() -> Cluster) -> Target {
+        let alone = ALONE.lock();
+        let cluster = start();
         cluster.wait_for(&["chat-1", "chat-2"]);
-        Target { cluster }
+        Target { cluster, _alone: alone }
     }
 
     /// The master's port.
