@@ -19,6 +19,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::util::network;
+
 pub use account::{Account, Call, Charge, Over};
 pub use class::Class;
 
@@ -172,12 +174,4 @@ enum UsedUp {
     Share(Class),
     /// The whole.
     All,
-}
-
-/// The network of an address: the address itself, or the first 64 bits of an IPv6 address, because one machine may use all that follow.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-    }
 }

@@ -12,7 +12,7 @@ use super::arguments::{HostArgs, MonitorArgs};
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, LoginBounds, Tokens, Users, Way};
-use crate::budget::Budget;
+use crate::budget::{self, Budget};
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
@@ -165,6 +165,15 @@ fn frame(network: &config::Network, scale: usize) -> usize {
         0..=1 => network.max_frame,
         _ => network.max_frame.max(TABLE_FRAME.saturating_mul(scale)),
     }
+}
+
+/// What peers may use. Where more servers are expected than the limits are made for, it is as many times as much, unless the configuration says
+/// something else. Two of the largest frames always fit into one connection, because otherwise it could not be sent what it is to be sent.
+fn peers(settings: &config::Settings, scale: usize) -> budget::Limits {
+    let (peers, default) = (&settings.peers, budget::Limits::default());
+    let connection = peers.connection.max(frame(&settings.network, scale).saturating_mul(2));
+    let total = if peers.total == default.total { peers.total.saturating_mul(scale) } else { peers.total };
+    budget::Limits { total: total.max(connection), connection, calls: peers.calls }
 }
 
 /// The settings of scripts on a server. Saved scripts are kept in the server's data directory.
@@ -356,7 +365,7 @@ pub(super) fn master_options(
         max_frame: network.max_frame,
         allowed_hosts,
         mqtt_idle: config.settings.pomelo.idle,
-        budget: Budget::new(config.settings.peers.clone()),
+        budget: Budget::new(peers(&config.settings, scale(Some(config)))),
         tls,
         clear: config.settings.tls.clear.clone(),
         ..listener::Options::default()
@@ -415,6 +424,18 @@ mod tests {
             None,
         );
         assert_eq!(options.listener.allowed_hosts, ["master.example:3005"]);
+    }
+
+    #[test]
+    fn what_peers_may_use_grows_with_the_servers_and_the_frames() {
+        let mut settings = config::Settings::default();
+        assert_eq!(peers(&settings, 1), budget::Limits::default());
+        let of_three = peers(&settings, 3);
+        assert_eq!((of_three.total, of_three.connection), (768 << 20, 32 << 20));
+        settings.peers.total = 64 << 20;
+        settings.network.max_frame = 40 << 20;
+        let limits = peers(&settings, 3);
+        assert_eq!((limits.total, limits.connection), (80 << 20, 80 << 20));
     }
 
     #[test]
