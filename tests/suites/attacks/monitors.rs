@@ -1,9 +1,12 @@
 //! A monitor, or somebody with the token of any type of server.
 
+use std::fs;
+
 use pomelo_host::wire::Topic;
 use serde_json::json;
 
 use crate::peers::Registered;
+use crate::support::{Cluster, SETTINGS, eventually, two_chats};
 use crate::target::Target;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,5 +19,35 @@ async fn notifies_without_pause_do_not_take_the_memory() {
     }
     let stopped = target.stop("chat-1");
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    target.held();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifies_whose_calls_wait_stay_at_their_sender() {
+    // A module whose handler asks another server.
+    let relay = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/modules/fixtures/relay.wasm")).unwrap();
+    let target = Target::of(|| {
+        let settings = format!("{SETTINGS}[module.relay]\ngrants = [\"cluster\", \"uplink\"]\n");
+        let mut cluster = Cluster::configured(two_chats(), &settings);
+        fs::create_dir_all(cluster.path("modules")).unwrap();
+        fs::write(cluster.path("modules/relay.wasm"), relay).unwrap();
+        cluster.host("start", &[]);
+        cluster
+    });
+    eventually("the module is in force", || {
+        target.cluster.ask(&["modules", "--json"]).out.contains("\"relay\"").then_some(())
+    });
+    let silent = Registered::monitor(target.address(), "chat-silent").await;
+    let monitor = Registered::monitor(target.address(), "chat-9").await;
+    let body = json!({"target": "chat-silent", "depth": 1, "padding": "x".repeat(4 << 10)});
+    for _ in 0..4000 {
+        assert!(monitor.notify(Topic::Monitor, "relay", &body));
+    }
+    silent.seen.at_least(2).await;
+    let stopped = target.stop("chat-1");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    // None was taken in and then refused: what the master has not read costs it nothing.
+    assert!(!target.cluster.hosts[0].log().contains("(busy)"));
+    assert!(!monitor.seen.is_closed());
     target.held();
 }

@@ -24,9 +24,6 @@ use crate::transport::{Outbox, Peer, Session, Transport, socket_io};
 /// Bytes that a CONNACK may have.
 const HELLO: usize = 16;
 
-/// How long it may take, once it has begun.
-const HELLO_TIME: Duration = Duration::from_secs(60);
-
 /// Limits of one connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -146,7 +143,7 @@ async fn greet(
     write.flush().await.map_err(ConnectError::Unreachable)?;
     let mut input = Input::new(read);
     let odd = |what: String| ConnectError::NotPomelo(what);
-    let (packet, length) = input.packet(|| HELLO, HELLO_TIME).await.map_err(|error| match &error {
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| match &error {
         ReadError::Broken(broken) => {
             TlsFault::of_later(broken).map_or_else(|| odd(error.to_string()), ConnectError::Tls)
         }

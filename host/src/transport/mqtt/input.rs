@@ -1,15 +1,11 @@
 //! The receiving half of a connection: collects bytes until a packet is whole.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::{Instant, timeout_at};
 
 use super::codec::{self, Bad, Length};
-use crate::budget::{Account, Charge, Over};
-use crate::transport::options::allowed;
 
 /// Bytes that are read at a time, and that the buffer of an idle connection keeps.
 const CHUNK: usize = 4 << 10;
@@ -22,78 +18,64 @@ pub(super) enum ReadError {
     /// The other side closed the connection.
     #[error("the connection was closed")]
     Eof,
-    /// A packet has begun and was not completed in time.
-    #[error("a packet was begun and not completed in time")]
-    Slow,
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] io::Error),
     /// What came is no packet that is accepted here.
     #[error(transparent)]
     Bad(#[from] Bad),
-    /// No more may be held for the peer.
-    #[error(transparent)]
-    Over(#[from] Over),
 }
 
 /// A stream, and the bytes of it that were received and not yet taken. The buffer grows only with what was received.
 pub(super) struct Input<R> {
     stream: R,
     buffer: BytesMut,
-    /// What is in the buffer, once the peer has an account.
-    charge: Option<Charge>,
-    /// When the packet in the buffer has begun.
-    begun: Option<Instant>,
+    /// Bytes that are missing for a packet, as far as that is known.
+    missing: usize,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
     pub fn new(stream: R) -> Self {
-        Input { stream, buffer: BytesMut::new(), charge: None, begun: None }
+        Input { stream, buffer: BytesMut::new(), missing: CHUNK }
     }
 
-    /// From now on what is received and not yet taken is charged to an account.
-    pub fn charge_to(&mut self, account: &Account) {
-        self.charge = Some(Charge::nothing(account));
-    }
-
-    /// The next packet, of at most `limit` bytes of payload. One that has begun may take `time`, and a second more for each 64 KiB that have come. Dropping
-    /// the future while it waits loses nothing.
-    pub async fn packet(&mut self, limit: impl Fn() -> usize, time: Duration) -> Result<(BytesMut, Length), ReadError> {
+    /// The next packet, of at most `limit` bytes of payload. Dropping the future while it waits loses nothing.
+    pub async fn packet(&mut self, limit: impl Fn() -> usize) -> Result<(BytesMut, Length), ReadError> {
         loop {
-            let wanted = match codec::length(&self.buffer, limit())? {
-                Some(length) if self.buffer.len() >= length.total => {
-                    let packet = self.buffer.split_to(length.total);
-                    self.begun = None;
-                    self.charge()?;
-                    return Ok((packet, length));
-                }
-                Some(length) => length.total - self.buffer.len(),
-                None => CHUNK,
-            };
-            if self.buffer.is_empty() {
-                self.begun = None;
-                if self.buffer.capacity() > KEPT {
-                    self.buffer = BytesMut::new();
-                }
-            } else {
-                self.begun.get_or_insert_with(Instant::now);
+            if let Some(packet) = self.take(limit())? {
+                return Ok(packet);
             }
-            self.buffer.reserve(wanted.min(CHUNK.max(self.buffer.len())));
-            let (begun, held) = (self.begun, self.buffer.len());
-            let read = self.stream.read_buf(&mut self.buffer);
-            let read = match begun {
-                None => read.await,
-                Some(begun) => timeout_at(begun + allowed(time, held), read).await.map_err(|_| ReadError::Slow)?,
-            };
-            if read? == 0 {
-                return Err(ReadError::Eof);
-            }
-            self.charge()?;
+            self.more().await?;
         }
     }
 
-    fn charge(&mut self) -> Result<(), Over> {
-        self.charge.as_mut().map_or(Ok(()), |charge| charge.resize(self.buffer.len()))
+    /// The next packet, if it was received whole.
+    pub fn take(&mut self, limit: usize) -> Result<Option<(BytesMut, Length)>, Bad> {
+        self.missing = match codec::length(&self.buffer, limit)? {
+            Some(length) if self.buffer.len() >= length.total => {
+                return Ok(Some((self.buffer.split_to(length.total), length)));
+            }
+            Some(length) => length.total - self.buffer.len(),
+            None => CHUNK,
+        };
+        Ok(None)
+    }
+
+    /// Waits until more has been received. Dropping the future while it waits loses nothing.
+    pub async fn more(&mut self) -> Result<(), ReadError> {
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.reserve(self.missing.min(CHUNK.max(self.buffer.len())));
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(ReadError::Eof),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that were received and not yet taken.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
     }
 }
 
@@ -137,7 +119,7 @@ mod tests {
         let read = async {
             let (mut input, mut packets, mut room) = (Input::new(reading), Vec::new(), 0);
             loop {
-                let packet = input.packet(|| limit, Duration::from_secs(60)).await;
+                let packet = input.packet(|| limit).await;
                 room = room.max(input.buffer.capacity());
                 match packet {
                     Ok((packet, _)) => packets.push(packet.to_vec()),

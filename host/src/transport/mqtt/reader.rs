@@ -4,14 +4,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use metrics::Counter;
 use tokio::io::AsyncRead;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{self, Bad, Packet, Payload};
+use super::codec::{self, Bad, Length, Packet, Payload};
 use super::input::{Input, ReadError};
+use crate::budget::{Charge, Over};
+use crate::transport::options::allowed;
 use crate::transport::{Closed, Peer, Session};
 
 /// Which end of the connection this is.
@@ -39,6 +42,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
     /// Reads until the connection ends, and says how.
     pub async fn run(mut self, cut: CancellationToken) -> Closed {
         let mut cut = pin!(cut.cancelled());
+        let mut held = Held { begun: None, charge: Charge::nothing(self.peer.account()) };
         let how = loop {
             let limit = || self.peer.frame_limit();
             // Nothing more is read while enough of this peer's messages are under way, so that a flood waits at its sender.
@@ -50,20 +54,20 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             let packet = tokio::select! {
                 biased;
                 () = cut.as_mut() => break self.closed_by_us(),
-                packet = timeout(self.idle, self.input.packet(limit, self.frame_time)) => packet,
+                packet = timeout(self.idle, held.packet(&mut self.input, limit, self.frame_time)) => packet,
             };
             let (packet, length) = match packet {
                 Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
-                Ok(Err(ReadError::Bad(bad))) => break self.refuse(&bad),
-                Ok(Err(ReadError::Over(over))) => {
+                Ok(Err(NoPacket::Read(ReadError::Bad(bad)))) => break self.refuse(&bad),
+                Ok(Err(NoPacket::Read(error))) => break Closed::Lost(error.to_string()),
+                Ok(Err(NoPacket::Over(over))) => {
                     self.peer.turn_away(&over);
                     break self.closed_by_us();
                 }
-                Ok(Err(ReadError::Slow)) => {
-                    self.peer.cut_counted("slow-frame", ReadError::Slow.to_string());
+                Ok(Err(slow @ NoPacket::Slow)) => {
+                    self.peer.cut_counted("slow-frame", slow.to_string());
                     break self.closed_by_us();
                 }
-                Ok(Err(error)) => break Closed::Lost(error.to_string()),
                 Ok(Ok(packet)) => packet,
             };
             match (codec::decode(&packet, length), &self.side) {
@@ -106,5 +110,53 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
 
     fn closed_by_us(&self) -> Closed {
         Closed::Ours(self.peer.closed_because().unwrap_or_default())
+    }
+}
+
+/// What is held of a packet that has begun: since when, and what is charged to the peer for it.
+struct Held {
+    begun: Option<Instant>,
+    charge: Charge,
+}
+
+/// Why no packet comes.
+#[derive(Debug, thiserror::Error)]
+enum NoPacket {
+    /// A packet has begun and was not completed in time.
+    #[error("a packet was begun and not completed in time")]
+    Slow,
+    /// No more may be held for the peer.
+    #[error(transparent)]
+    Over(#[from] Over),
+    /// The stream has ended, or what came is no packet.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Held {
+    /// The next packet, of at most `limit` bytes of payload. One that has begun may take `time`, and a second more for each 64 KiB that have come. Dropping
+    /// the future while it waits loses nothing.
+    async fn packet<R: AsyncRead + Unpin>(
+        &mut self,
+        input: &mut Input<R>,
+        limit: impl Fn() -> usize,
+        time: Duration,
+    ) -> Result<(BytesMut, Length), NoPacket> {
+        loop {
+            if let Some(packet) = input.take(limit()).map_err(ReadError::Bad)? {
+                self.begun = None;
+                self.charge.resize(input.held())?;
+                return Ok(packet);
+            }
+            self.begun = (input.held() > 0).then(|| self.begun.unwrap_or_else(Instant::now));
+            match self.begun {
+                None => input.more().await?,
+                Some(begun) => {
+                    let by = begun + allowed(time, input.held());
+                    timeout_at(by, input.more()).await.map_err(|_| NoPacket::Slow)??;
+                }
+            }
+            self.charge.resize(input.held())?;
+        }
     }
 }

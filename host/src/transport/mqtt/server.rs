@@ -64,7 +64,7 @@ impl Server {
         let greeted = tokio::select! {
             () = shutdown.cancelled() => Err("the server is shutting down".into()),
             () = place.cut().cancelled() => Err("others have taken its place".into()),
-            greeted = timeout(self.options.handshake_time, greet(&mut input, write, let_in, self.options.handshake_time)) => {
+            greeted = timeout(self.options.handshake_time, greet(&mut input, write, let_in)) => {
                 greeted.unwrap_or_else(|_| Err("it did not introduce itself in time".into()))
             }
         };
@@ -84,7 +84,7 @@ impl Server {
 
     async fn serve_peer(
         &self,
-        mut input: Input<ReadHalf<Socket>>,
+        input: Input<ReadHalf<Socket>>,
         write: WriteHalf<Socket>,
         (remote, certificate): (SocketAddr, Option<Arc<Certificate>>),
         keep_alive: u16,
@@ -93,7 +93,6 @@ impl Server {
         let options = &self.options;
         let (peer, outbox) =
             Peer::charged(&options.budget, Transport::Mqtt, remote, options.outbox, options.first_frame_limit);
-        input.charge_to(peer.account());
         peer.shows(certificate);
         self.peers.lock().insert(peer.id(), peer.clone());
         peer.carried_by(place);
@@ -155,9 +154,8 @@ async fn greet(
     input: &mut Input<ReadHalf<Socket>>,
     mut write: WriteHalf<Socket>,
     let_in: bool,
-    time: Duration,
 ) -> Result<(WriteHalf<Socket>, u16), String> {
-    let (packet, length) = input.packet(|| HELLO, time).await.map_err(|error| error.to_string())?;
+    let (packet, length) = input.packet(|| HELLO).await.map_err(|error| error.to_string())?;
     let answer = match codec::decode(&packet, length) {
         Ok(Packet::Connect { .. }) if !let_in => {
             // An error means that the peer has gone already.
