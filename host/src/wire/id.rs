@@ -74,7 +74,7 @@ pub fn shown(text: &str) -> String {
     shown_to(text, MAX_ID)
 }
 
-/// A sentence that may repeat words of an untrusted peer: as [`shown`], but cut at [`MAX_SENTENCE`] bytes.
+/// A sentence that may repeat words of an untrusted peer: as [`shown`], but cut at 1024 bytes.
 pub fn sentence(text: &impl ToString) -> String {
     shown_to(&text.to_string(), MAX_SENTENCE)
 }

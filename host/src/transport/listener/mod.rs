@@ -1,7 +1,7 @@
 //! One port for everything that reaches a master: HTTP, Socket.IO and pomelo-admin's wire, in clear text or over TLS. A connection's first byte tells TLS
 //! from clear text, and the first byte of the text tells pomelo-admin's wire from HTTP.
 //!
-//! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. [`places`](super::places) counts the
+//! The accept loop is our own. It has one task for each connection, so that a silent peer delays no other. The part `places` counts the
 //! connections, and has any of them ended at any moment. It does not know what a frame is, which [`socket_io`](super::socket_io) and [`mqtt`] do, nor what the mounted pages are.
 
 mod origin;
