@@ -89,11 +89,6 @@ impl Budget {
         }))
     }
 
-    /// The limits.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-
     /// Opens the account of a connection from that address. It is a stranger's until [`Account::belongs_to`] says more. `cut` is called, with the reason,
     /// where the connection is the one to be turned away.
     pub fn open(&self, address: IpAddr, cut: impl Fn(String) + Send + Sync + 'static) -> Account {

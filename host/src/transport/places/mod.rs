@@ -41,7 +41,6 @@ pub(super) enum Stage {
     /// It has sent nothing.
     Silent,
     /// A secure connection is being agreed on.
-    #[allow(dead_code, reason = "for listeners that speak TLS")]
     Handshake,
     /// A request, or the introduction on pomelo-admin's wire, has begun or is answered, or the next one has not begun.
     Request,
