@@ -9,6 +9,7 @@ mod peers;
 mod strangers;
 #[path = "../../support/processes/mod.rs"]
 mod support;
+#[path = "../../support/target.rs"]
 mod target;
 mod users;
 mod words;

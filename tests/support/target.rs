@@ -7,7 +7,7 @@ use procfs::process::Process;
 
 use crate::support::{Cluster, Done, SETTINGS, two_chats};
 
-/// Resident memory that a master may reach under any attack, MiB.
+/// Resident memory that a master may reach under any attack, of peers or of modules, MiB.
 pub const MAX_RSS_MIB: u64 = 300;
 
 /// A master with two chat servers, in processes of their own. There is one at a time, because what is looked at is what one attacker takes.

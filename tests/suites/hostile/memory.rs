@@ -1,0 +1,1 @@
+//! Modules that make the host hold memory for them.

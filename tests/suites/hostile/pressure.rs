@@ -1,0 +1,1 @@
+//! Modules that send faster than anybody reads.
