@@ -15,6 +15,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
+use pomelo_host::budget::Class;
 use pomelo_host::client::AdminClient;
 use pomelo_host::transport::listener::Options;
 use pomelo_host::transport::{Accept, Ack, Closed, Listener, Peer, Session};
@@ -30,8 +31,10 @@ impl Session for Native {
     fn frame(&self, topic: &str, payload: &RawValue, _: Option<Ack>) {
         let sent = match (topic, Message::parse(payload)) {
             ("register", _) => {
-                // A master does the same, because who is not registered may send little.
+                // A master does the same, because who is not registered may send little, and has no place of its own.
                 self.0.set_frame_limit(4 << 20);
+                self.0.account().belongs_to(Class::Operator);
+                self.0.registered();
                 self.0.send(Topic::Register, raw(&Registered::ok(Vec::new())))
             }
             (_, Ok(Message::Request { id, body: Some(body), .. })) => {

@@ -36,6 +36,16 @@ pub struct Servers<T> {
     pub capabilities: BTreeMap<String, Vec<String>>,
 }
 
+/// Where the master's server table stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revision {
+    /// Names the master's process: revisions of different epochs cannot be compared.
+    pub epoch: String,
+    /// The table's revision, which grows with every change.
+    pub rev: u64,
+}
+
 impl<'a> Cluster<'a> {
     pub(crate) const fn new() -> Self {
         Self { module: None }
@@ -55,6 +65,13 @@ impl<'a> Cluster<'a> {
     /// module that only passes the servers on takes `servers` as a `RawValue`. Fails with `bad-answer` where the table is not of that form.
     pub fn table<T: DeserializeOwned>(&self) -> Result<T> {
         json::answer(cluster::servers())
+    }
+
+    /// Where the server table stands. A module that keeps what it has read of the table asks for this before it reads the table again, because the answer is
+    /// small.
+    pub fn revision(&self) -> Result<Revision> {
+        let cluster::TableRevision { epoch, rev } = cluster::revision().map_err(from_host)?;
+        Ok(Revision { epoch, rev })
     }
 
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.

@@ -87,7 +87,7 @@ mod uplink;
 
 pub use agent::{Agent, Caller, CallerRole, Role};
 pub use application::Application;
-pub use cluster::{Cluster, Servers};
+pub use cluster::{Cluster, Revision, Servers};
 pub use failure::{Failure, Result};
 pub use pomelo_sdk_macros::module;
 pub use process::{KeptOutput, Process, Starter};

@@ -99,8 +99,12 @@ impl Drop for Telling {
 }
 
 impl Cluster for MasterCluster {
-    fn servers(&self) -> Box<RawValue> {
+    fn servers(&self) -> Arc<RawValue> {
         self.members.to_json()
+    }
+
+    fn revision(&self) -> (String, u64) {
+        (self.members.epoch().to_owned(), *self.members.revision().borrow())
     }
 
     fn configured(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
@@ -93,13 +94,13 @@ impl Host for Crowd {
         "master".into()
     }
 
-    fn table(&self) -> Result<Table> {
+    fn table(&self) -> Result<Rc<Table>> {
         let mut text = self.text.borrow_mut();
         let text = text.get_or_insert_with(|| {
             let servers = serde_json::to_string(&*self.table.borrow()).unwrap();
             format!(r#"{{"rev":{},"epoch":"e","servers":{servers}}}"#, self.rev.get())
         });
-        Ok(serde_json::from_str(text)?)
+        Ok(Rc::new(serde_json::from_str(text)?))
     }
 
     fn configured(&self) -> Result<Vec<String>> {

@@ -39,9 +39,13 @@ mod protocol;
 #[cfg(test)]
 mod simulation;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pomelo_sdk::Revision;
 use pomelo_sdk::prelude::*;
 
-use protocol::{Answer, Batch, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request};
+use protocol::{Answer, Batch, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request, Table};
 
 struct Watchdog;
 
@@ -74,6 +78,11 @@ impl Watchdog {
     }
 }
 
+thread_local! {
+    /// The table that this instance has read last. It is kept because a whole cluster may subscribe at once, and each subscriber is given the table.
+    static TABLE: RefCell<Option<Rc<Table>>> = const { RefCell::new(None) };
+}
+
 /// The host as the master's side sees it.
 struct Master<'a>(&'a Agent);
 
@@ -82,8 +91,15 @@ impl master::Host for Master<'_> {
         self.0.server_id()
     }
 
-    fn table(&self) -> Result<protocol::Table> {
-        self.0.cluster().table()
+    fn table(&self) -> Result<Rc<Table>> {
+        let Revision { epoch, rev, .. } = self.0.cluster().revision()?;
+        let kept = TABLE.with_borrow(|table| table.clone().filter(|table| table.epoch == epoch && table.rev == rev));
+        if let Some(table) = kept {
+            return Ok(table);
+        }
+        let table: Rc<Table> = Rc::new(self.0.cluster().table()?);
+        TABLE.set(Some(table.clone()));
+        Ok(table)
     }
 
     fn configured(&self) -> Result<Vec<String>> {

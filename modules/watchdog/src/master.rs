@@ -1,6 +1,7 @@
 //! The master's side: which monitors listen, and what they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
@@ -8,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::net_changes::{Change, net_changes};
-use crate::protocol::{Answer, Batch, Infos, Known, Order, Request, Table, has};
+use crate::protocol::{Answer, Batch, Infos, Known, Order, Request, Table};
 
 /// What this side needs of the host.
 pub trait Host {
     /// The master's own id.
     fn id(&self) -> String;
-    fn table(&self) -> Result<Table>;
+    /// The table as it is now.
+    fn table(&self) -> Result<Rc<Table>>;
     fn configured(&self) -> Result<Vec<String>>;
     /// Sends an order to servers, and does not wait for their answers.
     fn tell(&self, ids: &[&str], order: &Order) -> Result;
@@ -85,14 +87,14 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     let table = host.table()?;
     let rev = request.rev.is_some();
     // It may have left while its message waited, and is forgotten then as others are that have left.
-    let away = if has(&table.servers, caller)? { None } else { Some(millis(host)?) };
+    let away = if table.has(caller)? { None } else { Some(millis(host)?) };
     if away.is_some() && !rev {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
     let member = Member { listens: true, rev, at: table.rev, away, ..member };
     keep(host, caller, &member)?;
-    answer(host, table, request, &member)
+    answer(host, &table, request, &member)
 }
 
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
@@ -102,16 +104,16 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     if member.listens && request.rev.is_some() && !member.rev {
         host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
     }
-    answer(host, table, request, &member)
+    answer(host, &table, request, &member)
 }
 
-fn answer(host: &impl Host, table: Table, request: &Request, member: &Member) -> Result<Answer> {
+fn answer(host: &impl Host, table: &Table, request: &Request, member: &Member) -> Result<Answer> {
     if request.rev.is_none() {
         return Ok(Answer::Plain(without(&table.servers, &host.id())?));
     }
-    let Table { epoch, rev, servers } = table;
+    let (epoch, rev) = (table.epoch.clone(), table.rev);
     let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
-    let servers = (!has_it).then_some(servers);
+    let servers = (!has_it).then(|| table.servers.clone());
     Ok(Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded }))
 }
 
@@ -126,7 +128,7 @@ fn record(host: &impl Host, caller: &str) -> Result<Answer> {
     let mut member = match host.member(&key(caller))? {
         Some(member) => member,
         // It may have left while its message waited, and would never be forgotten then.
-        None if has(&host.table()?.servers, caller)? => Member::default(),
+        None if host.table()?.has(caller)? => Member::default(),
         None => Member { away: Some(millis(host)?), ..Member::default() },
     };
     member.recorded = true;
@@ -279,13 +281,16 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     if back.is_empty() {
         return Ok(());
     }
-    let Table { epoch, rev, servers } = host.table()?;
+    let table = host.table()?;
     let (ours, plain): (Vec<_>, Vec<_>) = back.iter().copied().partition(|(_, member)| member.rev);
     let order = |servers| Order { servers: Some(servers), ..Order::new("replaceServer") };
     if !plain.is_empty() {
-        tell(host, &ids(&plain), &order(without(&servers, &host.id())?))?;
+        tell(host, &ids(&plain), &order(without(&table.servers, &host.id())?))?;
     }
-    tell(host, &ids(&ours), &Order { epoch: Some(epoch), rev: Some(rev), ..order(servers) })?;
+    if !ours.is_empty() {
+        let (epoch, rev) = (Some(table.epoch.clone()), Some(table.rev));
+        host.tell(&ids(&ours), &Order { epoch, rev, ..order(table.servers.clone()) })?;
+    }
     if host.text(STARTED).is_some() {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
         tell(host, &ids(&missed), &Order::new("startOver"))?;

@@ -2,7 +2,8 @@
 //!
 //! A server of pomelo 2.x neither gets nor sends the members that only our own watchdogs know.
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -33,29 +34,39 @@ pub struct Table {
     #[serde(default)]
     pub epoch: String,
     pub servers: Infos,
+    /// The ids in it, once somebody has looked for one.
+    #[serde(skip)]
+    ids: OnceCell<BTreeSet<String>>,
 }
 
-/// Whether a table has a server.
-pub fn has(servers: &RawValue, id: &str) -> Result<bool, serde_json::Error> {
-    serde_json::Deserializer::from_str(servers.get()).deserialize_map(Find(id))
+impl Table {
+    /// Whether it has a server.
+    pub fn has(&self, id: &str) -> Result<bool, serde_json::Error> {
+        if let Some(ids) = self.ids.get() {
+            return Ok(ids.contains(id));
+        }
+        let ids = serde_json::Deserializer::from_str(self.servers.get()).deserialize_map(Ids)?;
+        Ok(self.ids.get_or_init(|| ids).contains(id))
+    }
 }
 
-struct Find<'a>(&'a str);
+/// Reads the ids of a map of servers, and passes over what is told of them.
+struct Ids;
 
-impl<'de> Visitor<'de> for Find<'_> {
-    type Value = bool;
+impl<'de> Visitor<'de> for Ids {
+    type Value = BTreeSet<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of servers")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        let mut found = false;
-        while let Some(id) = map.next_key::<Cow<'de, str>>()? {
-            found |= id == self.0;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut ids = BTreeSet::new();
+        while let Some(id) = map.next_key()? {
+            ids.insert(id);
             map.next_value::<IgnoredAny>()?;
         }
-        Ok(found)
+        Ok(ids)
     }
 }
 

@@ -5,6 +5,7 @@
 //! makes and shrinks, decides what happens next. `PROPTEST_CASES=10000` tries more.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -334,12 +335,12 @@ impl master::Host for Master<'_> {
         "master".to_owned()
     }
 
-    fn table(&self) -> Result<Table> {
+    fn table(&self) -> Result<Rc<Table>> {
         let world = self.0.world();
         let servers: BTreeMap<String, Info> =
             world.table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
         let table = json!({ "rev": world.rev, "epoch": world.epoch.to_string(), "servers": servers });
-        Ok(serde_json::from_str(&table.to_string())?)
+        Ok(Rc::new(serde_json::from_str(&table.to_string())?))
     }
 
     fn configured(&self) -> Result<Vec<String>> {

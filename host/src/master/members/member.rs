@@ -23,6 +23,8 @@ pub struct Member {
     pub exchange: Exchange,
     /// What it understands beyond pomelo's messages.
     pub capabilities: Arc<Capabilities>,
+    /// The same as JSON text, because modules are told of it with every table.
+    pub(super) capabilities_text: Arc<RawValue>,
     /// Whether it comes back instead of coming for the first time.
     pub returned: bool,
     /// The table's revision since which its entry is as it is; 0 for one that has none yet.
@@ -131,7 +133,8 @@ impl Member {
         capabilities: Capabilities,
         returned: bool,
     ) -> Self {
-        let (text, info, capabilities) = (raw(&info).into(), Arc::new(info), Arc::new(capabilities));
+        let (text, capabilities_text) = (raw(&info).into(), raw(&capabilities).into());
+        let (info, capabilities) = (Arc::new(info), Arc::new(capabilities));
         Member {
             id,
             server_type,
@@ -139,6 +142,7 @@ impl Member {
             text,
             exchange,
             capabilities,
+            capabilities_text,
             returned,
             since: 0,
             phase: None,

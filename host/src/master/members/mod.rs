@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::journal::{Event, Journal, kind};
@@ -72,6 +73,8 @@ struct MemberTable {
     fill: bounds::Fill,
     /// How servers have left since that was last taken, by id; absent where nobody takes it.
     departures: Option<Departures>,
+    /// The table as JSON at a revision. It is kept because whoever joins asks for it, and often many do at once.
+    json: Option<(u64, Arc<RawValue>)>,
 }
 
 /// A client that has registered.

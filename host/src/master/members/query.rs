@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::member::{first, primary};
-use super::{Member, Members};
+use super::{Member, MemberTable, Members};
 use crate::wire::{Capabilities, Info, Phase, raw};
 
 /// The server table at one moment.
@@ -50,20 +50,43 @@ impl Members {
     }
 
     /// The table as JSON: `rev`, `epoch`, `servers` and `capabilities`.
-    pub fn to_json(&self) -> Box<RawValue> {
+    pub fn to_json(&self) -> Arc<RawValue> {
         #[derive(serde::Serialize)]
         struct Json<'a> {
             rev: u64,
             epoch: &'a str,
             servers: BTreeMap<&'a str, &'a RawValue>,
-            capabilities: BTreeMap<&'a str, &'a Capabilities>,
+            capabilities: BTreeMap<&'a str, &'a RawValue>,
         }
-        let table = self.table.lock();
-        let primaries = || table.servers.iter().filter_map(|(id, all)| Some((id.as_str(), primary(all)?)));
-        let servers = primaries().map(|(id, member)| (id, &*member.text)).collect();
-        let capable = primaries().filter(|(_, member)| !member.capabilities.0.is_empty());
-        let capabilities = capable.map(|(id, member)| (id, &*member.capabilities)).collect();
-        raw(&Json { rev: table.rev, epoch: &self.epoch, servers, capabilities })
+        let kept = |table: &MemberTable| {
+            table.json.as_ref().filter(|(rev, _)| *rev == table.rev).map(|(_, json)| json.clone())
+        };
+        let (rev, members) = {
+            let table = self.table.lock();
+            if let Some(json) = kept(&table) {
+                return json;
+            }
+            let parts = |(id, all): (&String, &Vec<Member>)| {
+                let member = primary(all)?;
+                let capabilities = (!member.capabilities.0.is_empty()).then(|| member.capabilities_text.clone());
+                Some((id.clone(), member.text.clone(), capabilities))
+            };
+            (table.rev, table.servers.iter().filter_map(parts).collect::<Vec<_>>())
+        };
+        // Nothing as large as the table is made while the table is locked.
+        let servers = members.iter().map(|(id, text, _)| (id.as_str(), &**text)).collect();
+        let mut capable = BTreeMap::new();
+        for (id, _, capabilities) in &members {
+            if let Some(capabilities) = capabilities {
+                capable.insert(id.as_str(), &**capabilities);
+            }
+        }
+        let json: Arc<RawValue> = raw(&Json { rev, epoch: &self.epoch, servers, capabilities: capable }).into();
+        let mut table = self.table.lock();
+        if table.rev == rev {
+            table.json = Some((rev, json.clone()));
+        }
+        json
     }
 
     /// The members that targets name, each once, and the targets that name nobody.

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use super::unavailable::not_available;
 use crate::failure::{Failure, code};
 use crate::plugin::AnswerBounds;
-use crate::plugin::bindings::pomelo::admin::{cluster::Host, types};
+use crate::plugin::bindings::pomelo::admin::cluster::{Host, TableRevision};
+use crate::plugin::bindings::pomelo::admin::types;
 use crate::plugin::instance_state::InstanceState;
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
@@ -20,7 +21,9 @@ pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
 /// What the interface `cluster` acts on.
 pub trait Cluster: Send + Sync + 'static {
     /// The server table: JSON with `rev`, `epoch` and `servers`.
-    fn servers(&self) -> Box<RawValue>;
+    fn servers(&self) -> Arc<RawValue>;
+    /// The table's `epoch` and `rev`.
+    fn revision(&self) -> (String, u64);
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     fn configured(&self) -> Vec<String>;
     /// Asks all servers that the targets name. `depth` says how many calls the requests are nested in. The answers are one pair for each server,
@@ -79,7 +82,13 @@ fn milliseconds(deadline: u32) -> Duration {
 impl Host for InstanceState {
     fn servers(&mut self) -> Result<String, types::Failure> {
         let id = self.call()?.context.id.clone();
-        Ok(String::from(Box::<str>::from(self.cluster(&id)?.servers())))
+        Ok(self.cluster(&id)?.servers().get().to_owned())
+    }
+
+    fn revision(&mut self) -> Result<TableRevision, types::Failure> {
+        let id = self.call()?.context.id.clone();
+        let (epoch, rev) = self.cluster(&id)?.revision();
+        Ok(TableRevision { epoch, rev })
     }
 
     fn configured(&mut self) -> Result<Vec<String>, types::Failure> {
