@@ -211,6 +211,9 @@ impl ModuleAccount {
 
     fn add(&self, bytes: usize) -> Result<(), ModuleOver> {
         let state = &self.0;
+        if bytes == 0 {
+            return Ok(());
+        }
         if state.carried {
             state.held.fetch_add(bytes, Ordering::AcqRel);
             return Ok(());
@@ -244,6 +247,9 @@ impl ModuleAccount {
     }
 
     fn subtract(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         self.0.held.fetch_sub(bytes, Ordering::AcqRel);
         if !self.0.carried {
             self.0.budget.held.fetch_sub(bytes, Ordering::AcqRel);

@@ -435,6 +435,14 @@ mod tests {
     }
 
     #[test]
+    fn all_modules_may_hold_at_least_what_any_of_them_may() {
+        let mut settings = config::Settings::default();
+        assert_eq!(modules(&settings), 128 << 20);
+        settings.scripts.limits.module = Some(200 << 20);
+        assert_eq!(modules(&settings), 200 << 20);
+    }
+
+    #[test]
     fn what_peers_may_use_grows_with_the_servers_and_the_frames() {
         let mut settings = config::Settings::default();
         assert_eq!(peers(&settings, 1), budget::Limits::default());
