@@ -115,13 +115,13 @@ built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
 modules=(watchdog console watch-server monitor-log node-info system-info profiler scripts time-report)
-fixtures=(misbehave greedy serial relay probe roles served)
+fixtures=(misbehave greedy serial relay probe roles served hostile-memory hostile-pressure)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do
     cp "$built/${module//-/_}.wasm" "$out/$module.wasm"
 done
 for fixture in "${fixtures[@]}"; do
-    cp "$built/fixture_$fixture.wasm" "$out/fixtures/$fixture.wasm"
+    cp "$built/fixture_${fixture//-/_}.wasm" "$out/fixtures/$fixture.wasm"
 done
 for flavour in v1 v2 bad-start trap; do
     build --profile guest --package=fixture-echo --features="${flavour/v1/}"

@@ -218,8 +218,8 @@ impl Agent {
         Profiler::new()
     }
 
-    /// Sends a message to the client that waits for the answer to this call, ahead of the answer. Fails with `not-available` where no client
-    /// waits for it.
+    /// Sends a message to the client that waits for the answer to this call, ahead of the answer. Waits while the client has not taken enough of what
+    /// was sent before. Fails with `busy` where it does not before the deadline of this call, with `not-available` where no client waits for the answer.
     pub fn progress(&self, msg: &(impl Serialize + ?Sized)) -> Result {
         agent::progress(&json::encode(msg)?).map_err(from_host)
     }

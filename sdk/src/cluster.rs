@@ -109,13 +109,16 @@ impl<'a> Cluster<'a> {
         Ok(answers.into_iter().map(|(id, result)| (id, json::answer(result))).collect())
     }
 
-    /// Sends a request to all servers that the targets name, and does not wait. The host collects the answers and logs who failed or did not
+    /// Sends a request to all servers that the targets name, and does not wait for answers. The host collects them and logs who failed or did not
     /// answer.
+    ///
+    /// Waits while a server has not taken enough of what this module has sent before. Fails with `busy`, which names the server, where that lasts until
+    /// the deadline of this call; the other servers were sent it.
     pub fn tell(&self, targets: &[impl AsRef<str>], msg: &(impl Serialize + ?Sized)) -> Result {
         cluster::tell(&owned(targets), &self.id(), &json::encode(msg)?).map_err(from_host)
     }
 
-    /// Sends a message that is not answered to all servers that the targets name.
+    /// Sends a message that is not answered to all servers that the targets name. Waits, and fails, as [`tell`](Cluster::tell) does.
     pub fn notify(&self, targets: &[impl AsRef<str>], msg: &(impl Serialize + ?Sized)) -> Result {
         cluster::notify(&owned(targets), &self.id(), &json::encode(msg)?).map_err(from_host)
     }

@@ -35,7 +35,8 @@ impl<'a> Uplink<'a> {
         json::answer(uplink::request(&module_id(self.module), &json::encode(msg)?, millis(deadline)))
     }
 
-    /// Sends a message that is not answered.
+    /// Sends a message that is not answered. Waits while the master has not taken enough of what this module has sent before. Fails with `busy` where it
+    /// does not before the deadline of this call.
     pub fn notify(&self, msg: &(impl Serialize + ?Sized)) -> Result {
         uplink::notify(&module_id(self.module), &json::encode(msg)?).map_err(from_host)
     }

@@ -1,4 +1,4 @@
-//! What peers may use of a master at the same time: bytes that are held for them, and calls under way.
+//! What peers may use of a master at the same time: bytes that are held for them, and calls under way. What modules may hold is in `modules`.
 //!
 //! Each connection has an [`Account`]. Whatever is held for a peer is charged to it before it is held: what is being received of it, its messages while
 //! their calls are under way, and what waits to be sent to it. Every [`Class`] of peers has a share of the whole, so that no class can take what others
@@ -9,6 +9,7 @@
 
 mod account;
 mod class;
+mod modules;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::util::network;
 
 pub use account::{Account, Call, Charge, Over};
 pub use class::Class;
+pub use modules::{Idle, InstanceCharge, ModuleAccount, ModuleCharge, ModuleOver, ModulesBudget, Serving};
 
 use account::{AccountState, Group};
 

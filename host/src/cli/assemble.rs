@@ -105,6 +105,7 @@ pub(super) fn engine(settings: &config::Settings, share: u32, scale: usize) -> a
     let limits = EngineLimits {
         total_instances: (limits.total_instances / share.max(1)).max(16),
         max_memory: memory.max().unwrap_or(limits.max_memory),
+        modules: modules(settings),
     };
     let cache = match std::env::var_os("POMELO_CACHE") {
         Some(directory) if directory.is_empty() => None,
@@ -121,6 +122,13 @@ pub(super) fn engine(settings: &config::Settings, share: u32, scale: usize) -> a
         }
         None => Ok(Engine::new(limits, None)?),
     }
+}
+
+/// What all modules may hold together: at least as much as any of them may.
+fn modules(settings: &config::Settings) -> usize {
+    let each = settings.module.values().map(|module| &module.limits);
+    let sums = each.chain([&settings.limits, &settings.scripts.limits]).filter_map(|limits| limits.sum());
+    sums.max().unwrap_or(0).max(settings.engine.modules)
 }
 
 /// The settings of the modules, for the environment that the host runs in.
@@ -424,6 +432,14 @@ mod tests {
             None,
         );
         assert_eq!(options.listener.allowed_hosts, ["master.example:3005"]);
+    }
+
+    #[test]
+    fn all_modules_may_hold_at_least_what_any_of_them_may() {
+        let mut settings = config::Settings::default();
+        assert_eq!(modules(&settings), 128 << 20);
+        settings.scripts.limits.module = Some(200 << 20);
+        assert_eq!(modules(&settings), 200 << 20);
     }
 
     #[test]

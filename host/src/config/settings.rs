@@ -24,12 +24,12 @@ pub(super) const MIB: usize = 1024 * 1024;
 /// directory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `running`, `instances`,
+    /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `module_mib`, `running`, `instances`,
     /// `reserve`, `queue`, `store_kib`, `answer_kib`, `message_kib`.
     pub limits: Limits,
     /// `[limits]`: what peers may use of the master. `peers_mib`, `connection_mib`, `connection_calls`.
     pub peers: budget::Limits,
-    /// `[limits] total_instances`: the most calls under way in all modules together.
+    /// `[limits] total_instances`: the most calls under way in all modules together. `modules_mib`: what all modules may hold together.
     pub engine: EngineLimits,
     /// `[modules]`: the directory of modules.
     pub modules: Modules,

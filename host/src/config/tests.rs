@@ -107,18 +107,22 @@ fn an_empty_toml_means_the_defaults_and_modules_inherit_limits() {
     assert_eq!((config.master.address().as_str(), config.master.id.as_str()), ("127.0.0.1:3005", "master-server-1"));
     assert_eq!(settings.limits, Limits::default());
     assert_eq!(settings.network, Network::default());
+    assert_eq!((settings.limits.module, settings.engine.modules), (Some(64 << 20), 128 << 20));
     assert!(settings.modules.dir.is_absolute() && settings.modules.dir.ends_with("modules"));
     assert!(!settings.modules.system_monitor);
     assert!(config.tokens.is_none() && config.users.is_empty());
     assert!(config.data_dir("a/../b").unwrap().ends_with("a%2F..%2Fb"));
 
-    let toml = "[limits]\nqueue = 7\n[modules]\nsystem_monitor = true\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
+    let toml = "[limits]\nqueue = 7\nmodule_mib = 20\nmodules_mib = 300\n[modules]\nsystem_monitor = true\n[module.probe]\noptions = { every = 5, on = ['a'] }\ninterval = 0.5\n\
                 grants = ['cluster', 'wasi:cli', 'store:watchdog']\nlevels = { list = 2 }\nfile = 'other.wasm'\n\
                 [module.probe.limits]\nmemory_mib = 32\n[scripts]\ngrants = ['process', 'profiler']\n[scripts.limits]\ncpu_ms = 5\n";
     let config = load(&[("master.json", MASTER), ("pomelo.toml", toml)]).unwrap();
     assert!(config.settings.modules.system_monitor);
     let probe = config.module("probe");
     assert_eq!((probe.limits.queue, probe.limits.memory, probe.limits.instances), (7, 32 << 20, 256));
+    assert_eq!((probe.limits.module, config.settings.engine.modules), (Some(20 << 20), 300 << 20));
+    // An instance always has room.
+    assert!(probe.limits.sum() > Some(32 << 20));
     assert_eq!(Value::Object(probe.options), serde_json::json!({"every": 5, "on": ["a"]}));
     assert_eq!((probe.interval, probe.levels["list"]), (Some(Duration::from_millis(500)), 2));
     let scripts = &config.settings.scripts;

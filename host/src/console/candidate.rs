@@ -127,6 +127,7 @@ pub(super) fn limits(
     let mut limits = own.unwrap_or_else(|| settings.limits.clone());
     if *origin == Origin::BuiltIn {
         descriptor.limits.raise(&mut limits, &settings.limits, settings.scale);
+        limits.module = None;
     }
     limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
     limits.memory = limits.memory.min(engine.limits().max_memory);

@@ -22,6 +22,7 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
         gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
         gauge!("pomelo_module_calls_queued", &labels()).set(count(figures.queued));
         gauge!("pomelo_module_instances_idle", &labels()).set(count(figures.idle));
+        gauge!("pomelo_module_memory_bytes", &labels()).set(count(figures.memory));
         for class in Class::ALL {
             let labels = [("host", host.to_owned()), ("file", file.to_owned()), ("for", class.as_str().to_owned())];
             let of_class = aside.iter().filter(|aside| aside.of.class == class).count();
@@ -33,7 +34,7 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
     }
     // The metrics of a file that is gone would keep their last values for ever.
     let now: BTreeSet<String> = units.into_iter().map(|(file, _)| file).collect();
-    observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0 }, &[]));
+    observed.difference(&now).for_each(|gone| set(gone, Figures { calls: 0, queued: 0, idle: 0, memory: 0 }, &[]));
     *observed = now;
 }
 

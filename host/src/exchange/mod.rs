@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::budget::ModuleAccount;
 use crate::failure::{Failure, code};
 use crate::trace::Trace;
-use crate::transport::{Ack, Peer, SendError};
-use crate::util::line_budget;
+use crate::transport::{Ack, Frame, NoRoom, Peer, Room, SendError};
+use crate::util::{Share, Shares, line_budget};
 use crate::wire::{Command, Notify, ReqId, Request, Response, ResponseInError, Topic, raw};
 
 pub use pending::{Pending, Waiting};
@@ -27,13 +28,32 @@ pub struct Exchange {
     peer: Peer,
     topic: Topic,
     pending: Pending,
+    /// Of the places for requests under way, for modules: half of them, and an eighth for each.
+    shares: Arc<Shares>,
     /// Whether the peer takes `depth` and `trace`.
     traces: Arc<AtomicBool>,
 }
 
+/// What a module is asked over a connection.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The module.
+    pub module: &'a str,
+    /// The message.
+    pub body: &'a RawValue,
+    /// In how many calls the request is nested.
+    pub depth: u8,
+    /// Bytes that the answer may have. A larger one becomes the failure `bad-answer`.
+    pub limit: usize,
+}
+
+/// Bytes that an envelope adds to a message and to the id of its module.
+const ENVELOPE: usize = 256;
+
 /// A request that has been sent.
 pub struct Sent {
     waiting: Waiting,
+    _share: Option<Share>,
     /// What was asked, for the message of a timeout.
     asked: String,
 }
@@ -41,7 +61,64 @@ pub struct Sent {
 impl Exchange {
     /// `topic` is that of the messages; at most `limit` requests may be under way.
     pub fn new(peer: Peer, topic: Topic, limit: usize) -> Self {
-        Exchange { peer, topic, pending: Pending::new(limit), traces: Arc::default() }
+        let shares = Arc::new(Shares::new(limit / 2, limit / 8));
+        Exchange { peer, topic, pending: Pending::new(limit), shares, traces: Arc::default() }
+    }
+
+    /// Waits for room for a message of a module to another, until the deadline. The modules that the host carries need none.
+    ///
+    /// # Errors
+    /// `busy`, `disconnected`.
+    pub async fn room(
+        &self,
+        of: &ModuleAccount,
+        to: &str,
+        body: &RawValue,
+        until: Instant,
+    ) -> Result<Option<Room>, Failure> {
+        let bytes = body.get().len().saturating_add(to.len()).saturating_add(ENVELOPE);
+        self.peer.room(of, bytes, until).await.map_err(|no_room| match no_room {
+            NoRoom::Closed => disconnected(SendError::Closed),
+            no_room => Failure::new(code::BUSY, no_room.to_string()),
+        })
+    }
+
+    /// Sends a request of a module when there is room for it. An answer of more than `limit` bytes is dropped as it comes.
+    ///
+    /// # Errors
+    /// `busy`, also where there was no room until the deadline; `disconnected`.
+    pub async fn send_for(&self, of: &ModuleAccount, asked: Asked<'_>, until: Instant) -> Result<Sent, Failure> {
+        let Asked { module, body, .. } = asked;
+        let share = match of.is_carried() {
+            true => None,
+            false => {
+                let late = |_| {
+                    let message =
+                        format!("too many requests of module {} to this peer are under way already", of.name());
+                    Failure::new(code::BUSY, message)
+                };
+                Some(tokio::time::timeout_at(until.into(), self.shares.take(of.name(), 1)).await.map_err(late)?)
+            }
+        };
+        let room = self.room(of, module, body, until).await?;
+        let sent = self.send_in(room, asked)?;
+        Ok(Sent { _share: share, ..sent })
+    }
+
+    /// Sends a message of a module that is not answered when there is room for it.
+    ///
+    /// # Errors
+    /// `busy` where there was no room until the deadline; `disconnected`.
+    pub async fn notify_for(
+        &self,
+        of: &ModuleAccount,
+        module: &str,
+        body: &RawValue,
+        until: Instant,
+    ) -> Result<(), Failure> {
+        let room = self.room(of, module, body, until).await?;
+        let payload = raw(&Notify { module_id: module, body }).into();
+        self.peer.send_in(room, Frame { topic: self.topic, payload, quoted: false }).map_err(disconnected)
     }
 
     /// Requests that have not been answered.
@@ -64,20 +141,18 @@ impl Exchange {
     /// # Errors
     /// `busy` where too many are under way, `disconnected`.
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
-        self.send_bounded(module, body, depth, usize::MAX)
+        self.send_in(None, Asked { module, body, depth, limit: usize::MAX })
     }
 
-    /// The same; an answer of more than `limit` bytes is dropped as it comes, and becomes the failure `bad-answer`.
-    ///
-    /// # Errors
-    /// As [`Exchange::send`].
-    pub fn send_bounded(&self, module: &str, body: &RawValue, depth: u8, limit: usize) -> Result<Sent, Failure> {
+    fn send_in(&self, room: Option<Room>, asked: Asked<'_>) -> Result<Sent, Failure> {
+        let Asked { module, body, depth, limit } = asked;
         let waiting = self.pending.wait(limit)?;
         // Neither is part of pomelo's format: both are for peers of our own kind alone.
         let (depth, trace) = if self.traces.load(Ordering::Relaxed) { (depth, Trace::current()) } else { (0, None) };
         let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
-        self.peer.send_quoted(self.topic, raw(&request)).map_err(disconnected)?;
-        Ok(Sent { waiting, asked: module.to_owned() })
+        let frame = Frame { topic: self.topic, payload: raw(&request).into(), quoted: true };
+        self.peer.send_in(room, frame).map_err(disconnected)?;
+        Ok(Sent { waiting, _share: None, asked: module.to_owned() })
     }
 
     /// Sends a command that is answered.
@@ -88,7 +163,7 @@ impl Exchange {
         let waiting = self.pending.wait(usize::MAX)?;
         let frame = Command { req_id: Some(waiting.id), command, module_id: module, body };
         self.peer.send_quoted(self.topic, raw(&frame)).map_err(disconnected)?;
-        Ok(Sent { waiting, asked: command.to_owned() })
+        Ok(Sent { waiting, _share: None, asked: command.to_owned() })
     }
 
     /// Sends a message that is not answered.

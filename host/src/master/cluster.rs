@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
-use super::members::Members;
-use crate::exchange::Sent;
+use super::members::{Member, Members};
+use crate::exchange::{Asked, Sent};
 use crate::failure::{Failure, code};
-use crate::plugin::capability::{Answers, Cluster, Targets};
-use crate::plugin::{AnswerBounds, Gathered};
-use crate::util::line_budget;
+use crate::plugin::capability::{Cluster, Targets};
+use crate::plugin::{AnswerBounds, Gathered, ModuleMessage};
+use crate::util::{Share, Shares, line_budget};
 
 /// Sends the requests of modules to the monitors.
 pub struct MasterCluster {
@@ -23,78 +23,91 @@ pub struct MasterCluster {
     /// How long the answers to a `tell` are waited for.
     tell_deadline: Duration,
     telling: Arc<AtomicUsize>,
+    /// The same of modules that the host does not carry, by module.
+    telling_of_others: Shares,
 }
 
 /// Says which servers are to run, the master's own among them.
 pub type Configured = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// `tell`s whose answers are being collected.
+/// `tell`s whose answers are being collected: of the modules that the host carries, and of all others, of which one module may have an eighth.
 const MAX_TELLING: usize = 4096;
+const TELLING_OF_OTHERS: usize = 2048;
+/// What is kept for each server that is told something, until it has answered. Bytes.
+const TOLD: usize = 1 << 10;
 
 impl MasterCluster {
     /// A `tell`'s answers are waited for `tell_deadline` long.
     pub fn new(members: Arc<Members>, configured: Configured, tell_deadline: Duration) -> Self {
-        MasterCluster { members, configured, tell_deadline, telling: Arc::default() }
+        let telling_of_others = Shares::new(TELLING_OF_OTHERS, TELLING_OF_OTHERS / 8);
+        MasterCluster { members, configured, tell_deadline, telling: Arc::default(), telling_of_others }
     }
 
-    /// Sends a request to each server that the targets name, and gives the failure of each target that names nobody.
-    fn send(
-        &self,
-        targets: &[String],
-        module: &str,
-        msg: &RawValue,
-        depth: u8,
-        limit: usize,
-    ) -> Vec<(String, Result<Sent, Failure>)> {
-        let (members, nobody) = self.members.resolve(targets);
-        let sent = members.into_iter().map(|member| {
-            let sent = match member.is_lost() {
-                true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
-                false => member.exchange.send_bounded(module, msg, depth, limit),
+    /// A place for a `tell` whose answers are to be collected.
+    async fn telling(&self, message: &ModuleMessage) -> Result<Telling, Failure> {
+        if !message.from.is_carried() {
+            let wanted = self.telling_of_others.take(message.from.name(), 1);
+            let late = |_| {
+                let message = format!(
+                    "the answers to too many messages of module {} are waited for already",
+                    message.from.name()
+                );
+                Failure::new(code::BUSY, message)
             };
-            // `disconnected` is for a server that was asked and left. This one was not asked.
-            let sent = sent.map_err(|failure| match &*failure.code {
-                code::DISCONNECTED => Failure::new(code::UNREACHABLE, format!("{} cannot be reached", member.id)),
-                _ => failure,
-            });
-            (member.id, sent)
-        });
-        let missing = nobody.into_iter().map(|target| {
-            let message = format!("no server matches `{target}`");
-            (target, Err(Failure::new(code::NOT_FOUND, message)))
-        });
-        sent.chain(missing).collect()
-    }
-}
-
-/// The answers, as they come.
-fn answers(
-    sent: Vec<(String, Result<Sent, Failure>)>,
-    deadline: Instant,
-) -> FuturesUnordered<impl Future<Output = (String, Result<Box<RawValue>, Failure>)>> {
-    let answer = |(id, sent): (String, Result<Sent, Failure>)| async move {
-        match sent {
-            Ok(sent) => (id, sent.answer(deadline).await),
-            Err(failure) => (id, Err(failure)),
+            return Ok(Telling::Others(tokio::time::timeout_at(message.deadline.into(), wanted).await.map_err(late)?));
         }
-    };
-    sent.into_iter().map(answer).collect()
+        let more = |telling: usize| (telling < MAX_TELLING).then_some(telling + 1);
+        self.telling.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_err(|_| {
+            Failure::new(code::BUSY, format!("the answers to {MAX_TELLING} messages are waited for already"))
+        })?;
+        Ok(Telling::Carried(self.telling.clone()))
+    }
 }
 
-async fn collect(sent: Vec<(String, Result<Sent, Failure>)>, deadline: Instant, bounds: AnswerBounds) -> Answers {
-    let (mut answers, mut gathered) = (answers(sent, deadline), Gathered::new(bounds));
-    while let Some((id, answer)) = answers.next().await {
-        gathered.add(id, answer);
-    }
-    gathered.into_answers()
+/// Sends a request to a server when there is room for it.
+async fn send(member: &Member, message: &ModuleMessage, limit: usize) -> Result<Sent, Failure> {
+    let asked = Asked { module: &message.module, body: &message.msg, depth: message.depth, limit };
+    let sent = match member.is_lost() {
+        true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
+        false => member.exchange.send_for(&message.from, asked, message.deadline).await,
+    };
+    // `disconnected` is for a server that was asked and left. This one was not asked.
+    sent.map_err(|failure| match &*failure.code {
+        code::DISCONNECTED => Failure::new(code::UNREACHABLE, format!("{} cannot be reached", member.id)),
+        _ => failure,
+    })
+}
+
+/// The failure of a target that names nobody.
+fn nobody(target: &str) -> Failure {
+    Failure::new(code::NOT_FOUND, format!("no server matches `{target}`"))
 }
 
 /// A `tell` whose answers are being collected, counted until it is dropped.
-struct Telling(Arc<AtomicUsize>);
+enum Telling {
+    Carried(Arc<AtomicUsize>),
+    Others(#[expect(dead_code, reason = "it is held")] Share),
+}
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        if let Telling::Carried(telling) = self {
+            telling.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Logs what became of a message to a server that was told something.
+fn log_told(id: &str, module: &str, answer: Result<Box<RawValue>, Failure>) {
+    match answer {
+        Ok(_) => {}
+        // A server that has left needs no message, so that this is no failure.
+        Err(failure) if [code::DISCONNECTED, code::UNREACHABLE, code::NOT_FOUND].contains(&&*failure.code) => {
+            tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
+        }
+        Err(failure) => line_budget::caused(id, || {
+            tracing::warn!(server = %id, %module, %failure, "a server could not be told");
+        }),
     }
 }
 
@@ -114,59 +127,99 @@ impl Cluster for MasterCluster {
     fn request_many(
         &self,
         targets: Targets,
-        module: String,
-        msg: Arc<RawValue>,
-        depth: u8,
-        deadline: Instant,
+        message: ModuleMessage,
         bounds: AnswerBounds,
-    ) -> BoxFuture<'_, Answers> {
-        let sent = self.send(&targets, &module, &msg, depth, bounds.each);
-        Box::pin(collect(sent, deadline, bounds))
+    ) -> BoxFuture<'_, Result<Gathered, Failure>> {
+        Box::pin(async move {
+            let (members, missing) = self.members.resolve(&targets);
+            let gathered = Gathered::new(bounds, &message.from, members.len());
+            let mut gathered = gathered.map_err(|over| Failure::new(code::BUSY, over.to_string()))?;
+            for target in missing {
+                let failure = nobody(&target);
+                gathered.add(target, Err(failure));
+            }
+            let message = &message;
+            let ask = |member: Member| async move {
+                let answer = match send(&member, message, bounds.each).await {
+                    Ok(sent) => sent.answer(message.deadline).await,
+                    Err(failure) => Err(failure),
+                };
+                (member.id, answer)
+            };
+            let mut answers: FuturesUnordered<_> = members.into_iter().map(ask).collect();
+            while let Some((id, answer)) = answers.next().await {
+                gathered.add(id, answer);
+            }
+            Ok(gathered)
+        })
     }
 
-    fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure> {
-        if self.telling.fetch_add(1, Ordering::AcqRel) >= MAX_TELLING {
-            self.telling.fetch_sub(1, Ordering::AcqRel);
-            return Err(Failure::new(
-                code::BUSY,
-                format!("the answers to {MAX_TELLING} messages are waited for already"),
-            ));
-        }
-        // Nobody reads the answers, so that they are dropped one by one as they come.
-        let sent = self.send(&targets, &module, &msg, depth, usize::MAX);
-        let (deadline, telling) = (Instant::now() + self.tell_deadline, Telling(self.telling.clone()));
-        tokio::spawn(async move {
-            let _telling = telling;
-            let mut answers = answers(sent, deadline);
-            while let Some((id, answer)) = answers.next().await {
-                match answer {
-                    Ok(_) => {}
-                    // A server that has left needs no message, so that this is no failure.
-                    Err(failure)
-                        if [code::DISCONNECTED, code::UNREACHABLE, code::NOT_FOUND].contains(&&*failure.code) =>
-                    {
-                        tracing::debug!(server = %id, %module, %failure, "a server left before it could be told");
+    fn tell(&self, targets: Targets, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let telling = self.telling(&message).await?;
+            let (members, missing) = self.members.resolve(&targets);
+            let charge = message.from.charge(members.len().saturating_mul(TOLD));
+            let charge = charge.map_err(|over| Failure::new(code::BUSY, over.to_string()))?;
+            for target in missing {
+                log_told(&target, &message.module, Err(nobody(&target)));
+            }
+            // All at once, so that a server for which there is no room does not keep the others waiting.
+            let sent = join_all(members.iter().map(|member| send(member, &message, usize::MAX))).await;
+            let mut busy = None;
+            let mut told: FuturesUnordered<_> = FuturesUnordered::new();
+            let deadline = Instant::now() + self.tell_deadline;
+            for (member, sent) in members.into_iter().zip(sent) {
+                match sent {
+                    // Nobody reads the answers, so that they are dropped one by one as they come.
+                    Ok(sent) => told.push(async move { (member.id, sent.answer(deadline).await) }),
+                    Err(failure) if failure.code == code::BUSY => {
+                        busy.get_or_insert_with(|| about(&member.id, &failure));
                     }
-                    Err(failure) => line_budget::caused(&id, || {
-                        tracing::warn!(server = %id, %module, %failure, "a server could not be told");
-                    }),
+                    Err(failure) => log_told(&member.id, &message.module, Err(failure)),
                 }
             }
-        });
-        Ok(())
+            let module = message.module;
+            tokio::spawn(async move {
+                let _held = (telling, charge);
+                while let Some((id, answer)) = told.next().await {
+                    log_told(&id, &module, answer);
+                }
+            });
+            busy.map_or(Ok(()), Err)
+        })
     }
 
-    fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure> {
-        let (members, nobody) = self.members.resolve(&targets);
-        for member in members {
-            // A server that is leaving would not have read it.
-            if let Err(failure) = member.exchange.notify(&module, &msg) {
-                tracing::debug!(server = %member.id, %module, %failure, "a server could not be notified");
+    fn notify(&self, targets: Targets, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let (members, missing) = self.members.resolve(&targets);
+            let ModuleMessage { from, module, msg, depth: _, deadline } = &message;
+            let notify = |member: Member| async move {
+                let sent = member.exchange.notify_for(from, module, msg, *deadline).await;
+                (member.id, sent)
+            };
+            let mut busy = None;
+            for (id, sent) in join_all(members.into_iter().map(notify)).await {
+                match sent {
+                    Ok(()) => {}
+                    Err(failure) if failure.code == code::BUSY => {
+                        busy.get_or_insert_with(|| about(&id, &failure));
+                    }
+                    // A server that is leaving would not have read it.
+                    Err(failure) => {
+                        tracing::debug!(server = %id, %module, %failure, "a server could not be notified");
+                    }
+                }
             }
-        }
-        match nobody.first() {
-            None => Ok(()),
-            Some(target) => Err(Failure::new(code::NOT_FOUND, format!("no server matches `{target}`"))),
-        }
+            match (busy, missing.first()) {
+                (Some(busy), _) => Err(busy),
+                (None, Some(target)) => Err(nobody(target)),
+                (None, None) => Ok(()),
+            }
+        })
     }
+}
+
+/// A failure of one of several servers.
+fn about(id: &str, failure: &Failure) -> Failure {
+    Failure::new(failure.code.clone(), format!("{id}: {}", failure.message))
 }

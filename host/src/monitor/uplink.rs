@@ -1,16 +1,15 @@
 //! What modules see of the link to the master.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::link::MasterLink;
-use crate::exchange::Exchange;
+use crate::exchange::{Asked, Exchange};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::Uplink;
-use crate::plugin::{AnswerBounds, within};
+use crate::plugin::{AnswerBounds, ModuleMessage, within};
 
 /// What modules see of the link.
 pub(super) struct LinkUplink(pub Arc<MasterLink>);
@@ -23,19 +22,19 @@ impl LinkUplink {
 }
 
 impl Uplink for LinkUplink {
-    fn request(
-        &self,
-        module: String,
-        msg: Box<RawValue>,
-        depth: u8,
-        deadline: Instant,
-        bounds: AnswerBounds,
-    ) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
-        let sent = self.current().and_then(|exchange| exchange.send_bounded(&module, &msg, depth, bounds.each));
-        Box::pin(async move { within(bounds.each, sent?.answer(deadline).await) })
+    fn request(&self, message: ModuleMessage, bounds: AnswerBounds) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
+        Box::pin(async move {
+            let ModuleMessage { from, module, msg, depth, deadline } = message;
+            let asked = Asked { module: &module, body: &msg, depth, limit: bounds.each };
+            let sent = self.current()?.send_for(&from, asked, deadline).await?;
+            within(bounds.each, sent.answer(deadline).await)
+        })
     }
 
-    fn notify(&self, module: String, msg: Box<RawValue>) -> Result<(), Failure> {
-        self.current()?.notify(&module, &msg)
+    fn notify(&self, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let ModuleMessage { from, module, msg, depth: _, deadline } = message;
+            self.current()?.notify_for(&from, &module, &msg, deadline).await
+        })
     }
 }

@@ -14,6 +14,14 @@ const COUNTERS: &[(&str, &str)] = &[
         "Turns of a module's timer that were skipped because the one before still ran.",
     ),
     ("pomelo_calls_refused_total", "Calls that were refused because too many waited for the module."),
+    (
+        "pomelo_module_memory_refused_total",
+        "How often a module was refused memory, because it or all modules had used up what they may hold.",
+    ),
+    (
+        "pomelo_module_calls_given_up_total",
+        "Calls of a module that were ended because other modules needed what they held.",
+    ),
     ("pomelo_modules_installed_total", "Versions of modules that have taken over."),
     ("pomelo_modules_refused_total", "Files of modules that were refused."),
     (

@@ -4,6 +4,10 @@ wasmtime::component::bindgen!({
     path: "../wit",
     world: "module",
     imports: {
+        "pomelo:admin/agent.progress": async,
+        "pomelo:admin/cluster.tell": async,
+        "pomelo:admin/cluster.notify": async,
+        "pomelo:admin/uplink.notify": async,
         "pomelo:admin/cluster.request": async,
         "pomelo:admin/cluster.request-many": async,
         "pomelo:admin/uplink.request": async,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
+use super::ModuleMessage;
 use crate::budget::{Account, Class};
 use crate::failure::Failure;
 
@@ -70,8 +71,9 @@ pub struct Caller {
 #[derive(Clone)]
 pub struct Progress(pub Arc<SendProgress>);
 
-/// Given the module id and the message.
-pub type SendProgress = dyn Fn(&str, &RawValue) -> Result<(), Failure> + Send + Sync;
+/// Given the message, whose module is the one that sends it. Waits until there is room for it, and fails with `busy` where there is none until the
+/// message's deadline.
+pub type SendProgress = dyn Fn(ModuleMessage) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync;
 
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
 use super::limited_store::limited_store;
-use super::{Compiled, Descriptor, Engine, InspectError, Inspection, Limits, LoadError, bindings};
+use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings};
 
 impl Compiled {
     /// Compiles a file on a blocking thread, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each
@@ -67,7 +67,8 @@ async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<St
     linker.define_unknown_imports_as_traps(component)?;
     let pre = linker.instantiate_pre(component)?;
     let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;
-    let mut store = limited_store(engine, &limits, &Arc::default());
+    let charge = engine.modules().open("describe", limits.sum()).instance(EngineLimits::INSTANCE)?;
+    let mut store = limited_store(engine, &limits, charge, &Arc::default());
     let clock = store.data().cpu.clone();
     let described = clock.measure(async {
         let instance = pre.instantiate_async(&mut store).await?;

@@ -14,6 +14,7 @@ use super::instance_state::InstanceState;
 use super::shelf::Shelf;
 use super::ticks::Ticks;
 use super::{EngineLimits, MAX_DEPTH};
+use crate::budget::ModulesBudget;
 
 /// What runs the modules of a process. Clones are the same engine.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ struct SharedEngine {
     idle: AtomicUsize,
     max_idle: usize,
     limits: EngineLimits,
+    modules: ModulesBudget,
 }
 
 /// Instances for serial calls, which take no permit.
@@ -67,8 +69,8 @@ impl Engine {
             .max_core_instances_per_component(CORE_INSTANCES)
             .max_memories_per_component(MEMORIES)
             .max_tables_per_component(TABLES)
-            .linear_memory_keep_resident(128 << 10)
-            .table_keep_resident(128 << 10)
+            .linear_memory_keep_resident(64 << 10)
+            .table_keep_resident(8 << 10)
             .pagemap_scan(Enabled::Auto);
         let mut config = Config::new();
         config
@@ -97,6 +99,7 @@ impl Engine {
             permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
             max_idle: total as usize,
+            modules: ModulesBudget::new(limits.modules),
             limits,
         })))
     }
@@ -125,6 +128,11 @@ impl Engine {
     /// The limits that the engine was made with.
     pub fn limits(&self) -> &EngineLimits {
         &self.0.limits
+    }
+
+    /// What the modules of the process may hold together.
+    pub fn modules(&self) -> &ModulesBudget {
+        &self.0.modules
     }
 
     /// Whether one more instance may stay idle. If so, it is counted.

@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use serde_json::value::RawValue;
 
 use super::Limits;
+use crate::budget::{ModuleAccount, ModuleCharge, ModuleOver};
 use crate::failure::{Failure, code};
 
 /// Bytes of a failure's sentence that are passed on. It is a sentence, and comes from a peer.
@@ -54,18 +55,32 @@ pub struct Gathered {
     kept: BinaryHeap<(usize, usize)>,
     /// What those have together, bytes.
     bytes: usize,
+    /// Of all that is kept for them.
+    charge: ModuleCharge,
 }
 
+/// What the host keeps for a server that was asked, beside its answer: the request, its place among those under way, and a failure's words. Bytes.
+const ASKED: usize = 1 << 10;
+
 impl Gathered {
-    /// None yet.
-    pub fn new(bounds: AnswerBounds) -> Self {
-        Gathered { bounds, answers: Vec::new(), kept: BinaryHeap::new(), bytes: 0 }
+    /// None yet, of so many servers. What is kept is charged to the module that has asked.
+    ///
+    /// # Errors
+    /// [`ModuleOver`] where there is no room.
+    pub fn new(bounds: AnswerBounds, account: &ModuleAccount, servers: usize) -> Result<Self, ModuleOver> {
+        let charge = account.charge(servers.saturating_mul(ASKED))?;
+        Ok(Gathered { bounds, answers: Vec::new(), kept: BinaryHeap::new(), bytes: 0, charge })
     }
 
     /// Takes what a server answered. If there is no room, the largest answer so far gives way.
     pub fn add(&mut self, id: String, outcome: Outcome) {
         let place = self.answers.len();
-        let outcome = within(self.bounds.each, outcome);
+        let mut outcome = within(self.bounds.each, outcome);
+        if let Ok(answer) = &outcome
+            && let Err(over) = self.charge.resize(self.charge.bytes() + answer.get().len())
+        {
+            outcome = Err(Failure::new(code::BUSY, format!("there is no room for its answer: {over}")));
+        }
         if let Ok(answer) = &outcome {
             let size = answer.get().len() + OVERHEAD;
             self.kept.push((size, place));
@@ -76,6 +91,7 @@ impl Gathered {
             && let Some((size, place)) = self.kept.pop()
         {
             self.bytes -= size;
+            self.charge.is_now(self.charge.bytes().saturating_sub(size - OVERHEAD));
             let (bytes, all) = (size - OVERHEAD, self.bounds.all);
             let message = format!(
                 "it answered with {bytes} bytes, and there is no room for them beside the smaller answers of others: the answers to one request have at most \
@@ -143,7 +159,27 @@ fn nesting(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::ModulesBudget;
     use crate::wire::raw;
+
+    /// None yet, of a module of which no more than so many bytes may be held.
+    fn gathered(bounds: AnswerBounds, limit: usize) -> Gathered {
+        Gathered::new(bounds, &ModulesBudget::new(usize::MAX).open("relay", Some(limit)), 0).unwrap()
+    }
+
+    #[test]
+    fn an_answer_for_which_the_module_has_no_room_is_a_failure_of_its_server() {
+        let bounds = AnswerBounds { each: 4000, all: 10_000 };
+        let mut gathered = gathered(bounds, 3000);
+        for (id, size) in [("a", 2000), ("b", 2000), ("c", 500)] {
+            gathered.add(id.into(), Ok(raw(&"x".repeat(size))));
+        }
+        let answers = gathered.into_answers();
+        let refused = answers[1].1.clone().unwrap_err();
+        assert_eq!(refused.code, code::BUSY);
+        assert!(refused.message.contains("module_mib"), "{refused}");
+        assert_eq!(answered(answers), [("a".into(), true), ("b".into(), false), ("c".into(), true)]);
+    }
 
     fn answered(answers: Vec<(String, Outcome)>) -> Vec<(String, bool)> {
         answers.into_iter().map(|(id, outcome)| (id, outcome.is_ok())).collect()
@@ -153,7 +189,7 @@ mod tests {
     fn a_large_answer_costs_its_own_server_and_no_other() {
         let bounds = AnswerBounds { each: 4000, all: 10_000 };
         let sizes = [("a", 100), ("too-large", 4500), ("b", 3500), ("c", 3600), ("d", 3700), ("e", 100)];
-        let mut gathered = Gathered::new(bounds);
+        let mut gathered = gathered(bounds, usize::MAX);
         for (id, size) in sizes {
             gathered.add(id.into(), Ok(raw(&"x".repeat(size))));
             assert!(gathered.bytes <= bounds.all);
@@ -170,7 +206,7 @@ mod tests {
     #[test]
     fn a_thousand_answers_for_which_there_is_no_room_are_each_named() {
         let bounds = AnswerBounds::of_many(&Limits::default());
-        let mut gathered = Gathered::new(bounds);
+        let mut gathered = gathered(bounds, usize::MAX);
         for number in 0..1000 {
             gathered.add(format!("s-{number}"), Ok(raw(&"x".repeat(2000))));
         }

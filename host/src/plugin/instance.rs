@@ -11,7 +11,8 @@ use super::bindings::exports::pomelo::admin::{
 use super::instance_state::InstanceState;
 use super::limited_store::limited_store;
 use super::sampling::SamplingSwitch;
-use super::{Engine, Handler, Inspection, Limits};
+use super::{Engine, EngineLimits, Handler, Inspection, Limits};
+use crate::budget::{ModuleAccount, ModuleOver};
 use crate::failure::Failure;
 
 /// Where the handlers are found in a compiled module. Looked up once for each version.
@@ -66,11 +67,24 @@ pub(super) struct Trapped {
     pub error: wasmtime::Error,
     pub cpu_exceeded: bool,
     pub memory_exceeded: bool,
+    /// Why memory was refused that the instance itself might have had.
+    pub over: Option<ModuleOver>,
 }
 
 impl Trapped {
     pub fn new(error: wasmtime::Error, state: &InstanceState) -> Self {
-        Trapped { error, cpu_exceeded: state.cpu.exceeded(), memory_exceeded: state.memory.exceeded }
+        Trapped {
+            error,
+            cpu_exceeded: state.cpu.exceeded(),
+            memory_exceeded: state.memory.exceeded,
+            over: state.memory.over.clone(),
+        }
+    }
+
+    /// There is no room for the instance.
+    fn no_room(over: ModuleOver) -> Self {
+        let error = wasmtime::Error::msg(over.to_string());
+        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: Some(over) }
     }
 }
 
@@ -80,9 +94,11 @@ impl Instance {
         pre: &InstancePre<InstanceState>,
         exports: &Exports,
         limits: &Limits,
+        account: &ModuleAccount,
         sampling: &Arc<SamplingSwitch>,
     ) -> Result<Self, Trapped> {
-        let mut store = limited_store(engine, limits, sampling);
+        let charge = account.instance(EngineLimits::INSTANCE).map_err(Trapped::no_room)?;
+        let mut store = limited_store(engine, limits, charge, sampling);
         let clock = store.data().cpu.clone();
         let made = clock.measure(pre.instantiate_async(&mut store)).await;
         match made.and_then(|instance| exports.load(&mut store, &instance)) {

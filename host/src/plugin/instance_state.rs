@@ -1,6 +1,8 @@
 //! What a host function sees: the call that it serves, and the limits of the instance.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
@@ -12,6 +14,7 @@ use super::fair::{FairPermit, FairSemaphore};
 use super::patience::Patience;
 use super::ticks::Ticks;
 use super::{AnswerBounds, Call, Limits, MAX_DEPTH};
+use crate::budget::{InstanceCharge, ModuleAccount, ModuleCharge, ModuleOver};
 use crate::failure::{Failure, code};
 
 /// The data of an instance's wasmtime store.
@@ -29,6 +32,8 @@ pub(super) struct InstanceState {
     pub message_limit: usize,
     /// How large the answer of one server may be, and those of several to one request.
     pub answer_bounds: [AnswerBounds; 2],
+    /// What the guest has handed to its host with the last function that keeps it while it waits.
+    handed_over: ModuleCharge,
 }
 
 /// The call that an instance serves.
@@ -44,19 +49,26 @@ impl CallState {
     }
 }
 
-/// Refuses memory past the instance's limit.
+/// Refuses memory past the instance's limit, and past what all instances of the module, or all modules, may hold together.
 pub(super) struct MemoryLimiter {
     limit: usize,
     /// What all memories of the instance have together, bytes.
     used: usize,
     pub exceeded: bool,
+    /// Why memory was refused that the instance itself might have had.
+    pub over: Option<ModuleOver>,
+    pub charge: InstanceCharge,
 }
 
+/// What an element of a table takes, bytes.
+const ELEMENT: usize = size_of::<usize>();
+
 impl InstanceState {
-    pub fn new(limits: &Limits, ticks: &Arc<Ticks>) -> Self {
+    pub fn new(limits: &Limits, charge: InstanceCharge, ticks: &Arc<Ticks>) -> Self {
         InstanceState {
             serves: None,
-            memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
+            handed_over: charge.account().nothing(),
+            memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false, over: None, charge },
             cpu: CpuClock::new(limits.cpu, ticks.clone()),
             patience: Patience::new(),
             running: None,
@@ -67,19 +79,36 @@ impl InstanceState {
     }
 
     /// Makes the instance ready for a call that has the right to run.
-    pub fn begin(&mut self, call: CallState, running: FairPermit) {
+    pub fn begin(&mut self, mut call: CallState, running: FairPermit) {
+        call.call.store.charged_to(self.account());
         self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
         self.patience.reset();
         // An earlier call may have been refused memory and gone on without it.
         self.memory.exceeded = false;
+        self.memory.over = None;
     }
 
     /// Ends the call.
     pub fn end(&mut self) {
         self.serves = None;
         self.running = None;
+        self.handed_over.is_now(0);
+    }
+
+    /// What is held for the module is charged to it.
+    pub fn account(&self) -> &ModuleAccount {
+        self.handed_over.account()
+    }
+
+    /// Charges what the guest has handed over, because the host keeps it while the guest waits. It takes the place of what was charged for the function
+    /// that the guest called before.
+    ///
+    /// # Errors
+    /// `busy`.
+    pub fn holds(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.handed_over.resize(bytes).map_err(no_room)
     }
 
     /// The call under way.
@@ -100,6 +129,15 @@ impl InstanceState {
             self.running = Some(served.runners.acquire(&served.call.caller).await);
         }
         done
+    }
+
+    /// Waits as [`InstanceState::wait`] does for something that is mostly done at once. The right to run is kept then.
+    pub async fn wait_if_pending<T>(&mut self, what: impl Future<Output = T>) -> T {
+        let mut what = pin!(what);
+        match futures_util::poll!(what.as_mut()) {
+            Poll::Ready(done) => done,
+            Poll::Pending => self.wait(what).await,
+        }
     }
 
     /// Waits as [`InstanceState::wait`] does, at most for the time given. What the wait takes does not count towards the call's deadline, and is given back
@@ -131,8 +169,7 @@ impl InstanceState {
         }
         let now = Instant::now();
         let left = call.deadline.saturating_duration_since(now);
-        let margin = (left / 10).min(Duration::from_millis(250));
-        Ok((call.depth + 1, now + wanted.min(left.saturating_sub(margin))))
+        Ok((call.depth + 1, now + wanted.min(left.saturating_sub(margin(left)))))
     }
 
     /// Checks that the module may send messages to `module` on other servers through an interface.
@@ -151,34 +188,72 @@ impl InstanceState {
         Err(Failure::new(code::FORBIDDEN, message))
     }
 
-    /// The text as JSON.
+    /// When whatever this call sends must have gone: before its own deadline, so that there is time left to use the failure.
     ///
     /// # Errors
-    /// `bad-message` where it is none, or larger than a message may be.
-    pub fn json(&self, text: String) -> Result<Box<RawValue>, Failure> {
+    /// A failure where there is no call.
+    pub fn sent_by(&self) -> Result<Instant, Failure> {
+        let now = Instant::now();
+        let left = self.call()?.deadline.saturating_duration_since(now);
+        Ok(now + left.saturating_sub(margin(left)))
+    }
+
+    /// The text as JSON. It is charged to the module, as [`InstanceState::holds`] does.
+    ///
+    /// # Errors
+    /// `bad-message` where it is none, or larger than a message may be; `busy`.
+    pub fn json(&mut self, text: String) -> Result<Box<RawValue>, Failure> {
         if text.len() > self.message_limit {
             let message = format!("a message has at most {} bytes, this one {}", self.message_limit, text.len());
             return Err(Failure::new(code::BAD_MESSAGE, message));
         }
+        self.holds(text.len())?;
         RawValue::from_string(text)
             .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("the message is not JSON: {error}")))
     }
 }
 
+/// The time that a call keeps for what it does with an answer, of so much that is left.
+fn margin(left: Duration) -> Duration {
+    (left / 10).min(Duration::from_millis(250))
+}
+
+/// The failure where no more may be held for a module.
+pub(super) fn no_room(over: ModuleOver) -> Failure {
+    Failure::new(code::BUSY, over.to_string())
+}
+
+impl MemoryLimiter {
+    /// Charges more memory. Returns whether there was room.
+    fn charge(&mut self, bytes: usize) -> bool {
+        match self.charge.grow(bytes) {
+            Ok(()) => true,
+            Err(over) => {
+                self.over = Some(over);
+                false
+            }
+        }
+    }
+}
+
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        let allowed = used <= self.limit;
+        let more = desired.saturating_sub(current);
+        let used = self.used.saturating_add(more);
+        if used > self.limit {
+            self.exceeded = true;
+            return Ok(false);
+        }
+        let allowed = self.charge(more);
         if allowed {
             self.used = used;
         }
-        self.exceeded |= !allowed;
         Ok(allowed)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         // The components of interpreted languages have tables of some ten thousand elements.
-        Ok(desired <= 100_000)
+        Ok(desired <= 100_000 && self.charge(desired.saturating_sub(current).saturating_mul(ELEMENT)))
     }
 }
 
@@ -186,8 +261,22 @@ impl WasiView for InstanceState {
     /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is made at first
     /// use, because most modules import nothing of WASI.
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(|| Box::new((WasiCtx::builder().build(), ResourceTable::new())));
+        let wasi = self.wasi.get_or_insert_with(|| Box::new((wasi_of_nothing(), resources())));
         let (ctx, table) = &mut **wasi;
         WasiCtxView { ctx, table }
     }
+}
+
+/// Random bytes that a guest may ask for at a time, and resources that it may have.
+const MAX_RANDOM: u64 = 64 << 10;
+const MAX_RESOURCES: usize = 1024;
+
+fn wasi_of_nothing() -> WasiCtx {
+    WasiCtx::builder().max_random_size(MAX_RANDOM).build()
+}
+
+fn resources() -> ResourceTable {
+    let mut resources = ResourceTable::new();
+    resources.set_max_capacity(MAX_RESOURCES);
+    resources
 }

@@ -33,6 +33,22 @@ pub struct Limits {
     /// A message to the module, and the answer of one server to it, bytes. Default 1 MiB. What is larger is refused before it is copied, and whoever sent it
     /// has the failure.
     pub message: usize,
+    /// What all instances of the module hold together, and all that the host holds for it, bytes. Default 64 MiB, and at least what one instance may have.
+    /// Absent for the modules that the host carries: no other module keeps them from their work.
+    pub module: Option<usize>,
+}
+
+impl Limits {
+    /// Bytes that a guest may hand to its host in one call: as much as two of the largest texts that any function takes, and as much again as a list of
+    /// names may need. wasmtime refuses more before it is copied.
+    pub fn handed_over(&self) -> usize {
+        self.answer.max(self.message).max(self.store).saturating_mul(2).saturating_add(64 << 10)
+    }
+
+    /// Bytes that may be held for the module in all: at least what one instance may have.
+    pub fn sum(&self) -> Option<usize> {
+        self.module.map(|module| module.max(self.memory.saturating_add(EngineLimits::INSTANCE)))
+    }
 }
 
 impl Default for Limits {
@@ -48,6 +64,7 @@ impl Default for Limits {
             store: 1 << 20,
             answer: 1 << 20,
             message: 1 << 20,
+            module: Some(64 << 20),
         }
     }
 }
@@ -59,15 +76,20 @@ pub struct EngineLimits {
     pub total_instances: u32,
     /// The most memory that any module's limit may name, bytes. Default 64 MiB.
     pub max_memory: usize,
+    /// What all modules may hold together that the host does not carry, bytes. Default 128 MiB. `modules_mib` in `[limits]`.
+    pub modules: usize,
 }
 
 impl EngineLimits {
     /// The unit of CPU time: a running guest is looked at, and yields to others, once a tick.
     pub const TICK: Duration = Duration::from_millis(10);
+
+    /// What an instance counts for beside its memories and tables, bytes: its stack, and what wasmtime keeps of it.
+    pub const INSTANCE: usize = 64 << 10;
 }
 
 impl Default for EngineLimits {
     fn default() -> Self {
-        EngineLimits { total_instances: 1024, max_memory: 64 << 20 }
+        EngineLimits { total_instances: 1024, max_memory: 64 << 20, modules: 128 << 20 }
     }
 }

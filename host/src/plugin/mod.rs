@@ -18,6 +18,7 @@
 //! | `cpu` | the CPU time of a call |
 //! | `handler` | the callbacks that a module may have |
 //! | `call`, `caller` | a call to be made, and who makes it |
+//! | `message` | what a module sends to a module elsewhere |
 //! | `module` | a callable version of a module, and its calls |
 //! | `lease` | a call's part in a version |
 //! | `pool` | the idle instances of a version |
@@ -62,6 +63,7 @@ mod lease;
 mod limited_store;
 mod limits;
 mod log_budget;
+mod message;
 mod module;
 mod patience;
 mod pool;
@@ -90,6 +92,7 @@ pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
 pub use lease::Lease;
 pub use limits::{EngineLimits, Limits, MAX_DEPTH};
+pub use message::ModuleMessage;
 pub use module::{Figures, Module, PutAside};
 pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};

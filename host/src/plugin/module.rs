@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::{AsideFor, Breaker, Entry};
 use super::call_permits::CallPermits;
 use super::fair::{FairPermit, FairSemaphore, QueueShares};
-use super::instance::Trapped;
-use super::instance_state::CallState;
+use super::instance::{Instance, Trapped};
+use super::instance_state::{CallState, no_room};
 use super::patience::Patience;
 use super::pool::InstancePool;
 use super::rollback::Evidence;
 use super::sampling::SamplingSwitch;
 use super::{Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
+use crate::budget::ModuleAccount;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::wire::null;
@@ -30,6 +31,8 @@ pub struct Module {
     /// Handlers that are called one at a time.
     serial: [bool; Handler::ALL.len()],
     pool: InstancePool,
+    /// What is held for the module is charged to it. All versions of the module have the same.
+    account: ModuleAccount,
     /// A permit for each call under way, whether it runs or waits for others.
     permits: CallPermits,
     /// The right to run: so many calls run at the same time.
@@ -55,6 +58,8 @@ pub struct Figures {
     pub queued: usize,
     /// Warm instances that no call uses.
     pub idle: usize,
+    /// Bytes that are held for the module, in all of its versions.
+    pub memory: usize,
 }
 
 /// A handler that is put aside.
@@ -73,13 +78,16 @@ impl Module {
     /// [`LoadError::Compile`] where the file asks for what the linker does not have.
     pub fn new(engine: &Engine, name: &str, compiled: &Arc<Compiled>, limits: Limits) -> Result<Self, LoadError> {
         let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
-        let pool = InstancePool::new(engine, pre, &compiled.inspection, &limits).map_err(LoadError::Compile)?;
+        let account = engine.modules().open(name, limits.sum());
+        let pool =
+            InstancePool::new(engine, pre, &compiled.inspection, &limits, &account).map_err(LoadError::Compile)?;
         Ok(Module {
             name: name.to_owned(),
             engine: engine.clone(),
             compiled: compiled.clone(),
             serial: Handler::ALL.map(|handler| compiled.descriptor.is_serial(handler)),
             pool,
+            account,
             permits: engine.permits().share(limits.instances, limits.reserve),
             runners: FairSemaphore::new(limits.running),
             queue: QueueShares::new(limits.queue),
@@ -149,10 +157,20 @@ impl Module {
     pub async fn warm_up(&self) -> Result<(), Failure> {
         let wall = self.limits.wall;
         let late = || Failure::new(code::TIMEOUT, format!("instantiation did not end within {} ms", wall.as_millis()));
-        let made = tokio::time::timeout(wall, self.pool.instantiate()).await.map_err(|_| late())?;
+        let made = tokio::time::timeout(wall, self.first_instance()).await.map_err(|_| late())?;
         let instance = made.map_err(|error| self.failed("instantiation", &error))?;
         self.pool.put_back(instance);
         Ok(())
+    }
+
+    /// A new instance. Where the calls of other versions leave no room for it, the largest of them end, so that a module that holds too much can be replaced.
+    async fn first_instance(&self) -> Result<Instance, Trapped> {
+        loop {
+            match self.pool.instantiate().await {
+                Err(error) if error.over.is_some() && self.account.end_largest_call() => {}
+                made => return made,
+            }
+        }
     }
 
     /// One more call takes part in this version, which is not drained before that call has ended.
@@ -187,6 +205,9 @@ impl Module {
         if call.deadline <= Instant::now() {
             return Err(late());
         }
+        // What the message of a peer holds is charged to that peer.
+        let message = call.msg.as_ref().filter(|_| call.caller.account.is_none()).map_or(0, |msg| msg.get().len());
+        let _message = self.account.charge(message).map_err(no_room)?;
         let deadline = call.deadline;
         // Known when the call has its instance.
         let patience = OnceLock::new();
@@ -242,6 +263,8 @@ impl Module {
             Err(error) if error.error.is::<wasmtime::PoolConcurrencyLimitError>() => {
                 return Err(Failure::new(code::BUSY, format!("{}: all instances of this host are in use", where_())));
             }
+            // Nor is this call, where the module's other calls or other modules have left no room for it.
+            Err(Trapped { over: Some(over), .. }) => return Err(no_room(over)),
             Err(error) => return Err(trapped(error, entry)),
         };
         let msg = call.msg.take().map(|msg| String::from(Box::<str>::from(msg)));
@@ -251,10 +274,20 @@ impl Module {
         let _ = patience.set(instance.store.data().patience.clone());
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
-        let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
+        let serving = instance.store.data().memory.charge.serves();
+        let answer = tokio::select! {
+            biased;
+            over = serving.given_up() => return Err(Failure::new(code::MEMORY_LIMIT, format!("{}: {over}", where_()))),
+            answer = clock.measure(instance.call(handler, msg.as_ref())) => answer,
+        };
+        drop(serving);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return Err(trapped(Trapped::new(error, instance.store.data()), entry)),
+            Err(error) => {
+                let error = Trapped::new(error, instance.store.data());
+                // What it was refused are others' needs, or those of its other calls: no message of a caller's does that.
+                return Err(if error.over.is_some() { self.failed(&where_(), &error) } else { trapped(error, entry) });
+            }
         };
         instance.store.data_mut().end();
         self.pool.put_back(instance);
@@ -300,8 +333,19 @@ impl Module {
             let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
             return Failure::new(code::CPU_LIMIT, message);
         }
+        if let Some(over) = &trapped.over {
+            return Failure::new(code::MEMORY_LIMIT, format!("{where_}: {over}"));
+        }
         if trapped.memory_exceeded {
             let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
+            return Failure::new(code::MEMORY_LIMIT, message);
+        }
+        // wasmtime has no type for it.
+        if trapped.error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+            let kib = limits.handed_over() >> 10;
+            let message = format!(
+                "{where_} handed its host more than {kib} KiB at once (`answer_kib`, `message_kib`, `store_kib` in [limits])"
+            );
             return Failure::new(code::MEMORY_LIMIT, message);
         }
         match trapped.error.downcast_ref::<wasmtime::Trap>() {
@@ -312,7 +356,12 @@ impl Module {
 
     /// What this version is doing.
     pub fn figures(&self) -> Figures {
-        Figures { calls: self.under_way.load(Ordering::Relaxed), queued: self.queue.waiting(), idle: self.pool.idle() }
+        Figures {
+            calls: self.under_way.load(Ordering::Relaxed),
+            queued: self.queue.waiting(),
+            idle: self.pool.idle(),
+            memory: self.account.held(),
+        }
     }
 
     /// Whether a call is under way.

@@ -8,6 +8,7 @@ use super::instance::{Exports, Instance, Trapped};
 use super::instance_state::InstanceState;
 use super::sampling::SamplingSwitch;
 use super::{Engine, Inspection, Limits};
+use crate::budget::{self, ModuleAccount};
 
 /// Makes the instances of a module and keeps those that no call uses.
 pub(super) struct InstancePool {
@@ -16,7 +17,14 @@ pub(super) struct InstancePool {
     exports: Exports,
     limits: Limits,
     sampling: Arc<SamplingSwitch>,
-    idle: Mutex<IdleInstances>,
+    account: ModuleAccount,
+    idle: Arc<Idle>,
+}
+
+/// The instances that no call uses. They are given up first where memory is short.
+struct Idle {
+    engine: Engine,
+    instances: Mutex<IdleInstances>,
 }
 
 #[derive(Default)]
@@ -26,22 +34,42 @@ struct IdleInstances {
     closed: bool,
 }
 
+impl Idle {
+    /// Takes one of them.
+    fn take(&self) -> Option<Instance> {
+        let idle = self.instances.lock().instances.pop()?;
+        self.engine.not_idle(1);
+        Some(idle)
+    }
+}
+
+impl budget::Idle for Idle {
+    fn give_up(&self) -> bool {
+        self.take().is_some()
+    }
+}
+
 impl InstancePool {
-    /// An empty pool. Fails where a handler that the file exports is not of the form that it should have.
+    /// An empty pool. What its instances hold is charged to the account. Fails where a handler that the file exports is not of the form that it should have.
     pub fn new(
         engine: &Engine,
         pre: InstancePre<InstanceState>,
         inspection: &Inspection,
         limits: &Limits,
+        account: &ModuleAccount,
     ) -> wasmtime::Result<Self> {
         let exports = Exports::new(&pre, inspection)?;
+        let idle = Arc::new(Idle { engine: engine.clone(), instances: Mutex::default() });
+        let given_up: Arc<dyn budget::Idle> = idle.clone();
+        account.keeps_idle(Arc::downgrade(&given_up));
         Ok(InstancePool {
             engine: engine.clone(),
             pre,
             exports,
             limits: limits.clone(),
             sampling: Arc::default(),
-            idle: Mutex::default(),
+            account: account.clone(),
+            idle,
         })
     }
 
@@ -52,24 +80,20 @@ impl InstancePool {
 
     /// An idle instance, or a new one.
     pub async fn take(&self) -> Result<Instance, Trapped> {
-        let idle = self.idle.lock().instances.pop();
-        match idle {
-            Some(instance) => {
-                self.engine.not_idle(1);
-                Ok(instance)
-            }
+        match self.idle.take() {
+            Some(instance) => Ok(instance),
             None => self.instantiate().await,
         }
     }
 
     /// A new instance.
     pub async fn instantiate(&self) -> Result<Instance, Trapped> {
-        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.sampling).await
+        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.account, &self.sampling).await
     }
 
     /// Keeps an instance for the next call, or drops it where enough are idle.
     pub fn put_back(&self, instance: Instance) {
-        let mut idle = self.idle.lock();
+        let mut idle = self.idle.instances.lock();
         // More than can run at once would only keep memory that others need.
         if idle.instances.len() < self.limits.running && !idle.closed && self.engine.keep_idle() {
             idle.instances.push(instance);
@@ -78,13 +102,13 @@ impl InstancePool {
 
     /// How many instances are idle.
     pub fn idle(&self) -> usize {
-        self.idle.lock().instances.len()
+        self.idle.instances.lock().instances.len()
     }
 
     /// Drops the idle instances, and from now on those that are put back.
     pub fn close(&self) {
         let dropped = {
-            let mut idle = self.idle.lock();
+            let mut idle = self.idle.instances.lock();
             idle.closed = true;
             std::mem::take(&mut idle.instances)
         };
@@ -94,6 +118,6 @@ impl InstancePool {
 
 impl Drop for InstancePool {
     fn drop(&mut self) {
-        self.engine.not_idle(self.idle.get_mut().instances.len());
+        self.close();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::{Descriptor, Keeper};
+use crate::budget::{ModuleAccount, ModuleCharge};
 use crate::failure::{Failure, code};
 
 /// Bytes that a key may have.
@@ -36,6 +37,8 @@ pub(super) struct Contents {
     pub entries: BTreeMap<String, Arc<str>>,
     /// Bytes in use.
     pub bytes: usize,
+    /// The same, charged to the module that changed it last. Absent until one does.
+    pub charge: Option<ModuleCharge>,
 }
 
 impl DurableKeys {
@@ -46,10 +49,20 @@ impl DurableKeys {
 
 /// Changes of a store that are not carried out yet: those of a new version's `start`, until that version takes over.
 #[derive(Debug, Default)]
-pub struct StagedChanges(pub(super) Mutex<BTreeMap<String, Option<Arc<str>>>>);
+pub struct StagedChanges(pub(super) Mutex<Staged>);
 
-/// What undoes a commit.
-pub struct StoreUndo(Vec<Undone>);
+/// What is staged, by key: the value, or that the key is removed.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    pub changes: BTreeMap<String, Option<Arc<str>>>,
+    /// Bytes of it.
+    pub bytes: usize,
+    /// The same, charged to the module whose `start` it is.
+    pub charge: Option<ModuleCharge>,
+}
+
+/// What undoes a commit. What is kept for that is charged to the module.
+pub struct StoreUndo(Vec<Undone>, Option<ModuleCharge>);
 
 /// A key that a commit changed.
 struct Undone {
@@ -62,7 +75,52 @@ fn cost(key: &str, value: &str) -> usize {
     key.len() + value.len() + OVERHEAD
 }
 
+/// What a staged change of a key takes.
+pub(super) fn staged_cost(key: &str, change: Option<&Arc<str>>) -> usize {
+    cost(key, change.map_or("", |value| value))
+}
+
+/// Checks the length of a key.
+pub(super) fn check_key(key: &str) -> Result<(), Failure> {
+    if key.len() <= MAX_KEY {
+        return Ok(());
+    }
+    Err(Failure::new(code::BAD_MESSAGE, format!("a key has at most {MAX_KEY} bytes, this one {}", key.len())))
+}
+
+/// Charges to a module that something has so many bytes from now on. What was charged to another module for it is given back.
+pub(super) fn recharge(
+    charge: &mut Option<ModuleCharge>,
+    account: &ModuleAccount,
+    bytes: usize,
+) -> Result<(), Failure> {
+    let over = |over| Failure::new(code::STORE_FULL, format!("the module's store cannot grow: {over}"));
+    match charge {
+        Some(charge) if charge.account().is(account) => charge.resize(bytes).map_err(over),
+        _ => {
+            *charge = Some(account.charge(bytes).map_err(over)?);
+            Ok(())
+        }
+    }
+}
+
+impl Staged {
+    /// Brings the charge up to date.
+    pub fn is_charged(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            charge.is_now(self.bytes);
+        }
+    }
+}
+
 impl Contents {
+    /// Brings the charge up to date.
+    pub fn is_charged(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            charge.is_now(self.bytes);
+        }
+    }
+
     /// Bytes that the store would hold if these changes were carried out.
     pub fn bytes_with(&self, changes: &BTreeMap<String, Option<Arc<str>>>) -> usize {
         let cost_of = |key: &str, value: Option<&Arc<str>>| value.map_or(0, |value| cost(key, value));
@@ -88,16 +146,15 @@ impl Contents {
         }
     }
 
+    /// Bytes in use after a key was set, or removed.
+    pub fn bytes_after(&self, key: &str, value: Option<&str>) -> usize {
+        let old = self.entries.get(key).map_or(0, |old| cost(key, old));
+        self.bytes - old + value.map_or(0, |value| cost(key, value))
+    }
+
     /// Checks that there is room for a key.
     pub fn check(&self, limit: usize, key: &str, value: &str) -> Result<(), Failure> {
-        if key.len() > MAX_KEY {
-            return Err(Failure::new(
-                code::BAD_MESSAGE,
-                format!("a key has at most {MAX_KEY} bytes, this one {}", key.len()),
-            ));
-        }
-        let old = self.entries.get(key).map_or(0, |old| cost(key, old));
-        let after = self.bytes - old + cost(key, value);
+        let after = self.bytes_after(key, Some(value));
         // A store may be over its limit because that was lowered. Then it may still shrink.
         if after > limit && after > self.bytes {
             let message = format!("the module's store would hold {after} bytes; its limit is {limit}");
@@ -168,16 +225,30 @@ impl Store {
     pub fn commit(&self, staged: &StagedChanges) -> StoreUndo {
         let mut contents = self.contents.lock();
         let mut undo = Vec::new();
-        for (key, value) in std::mem::take(&mut *staged.0.lock()) {
+        let Staged { changes, bytes: _, charge } = std::mem::take(&mut *staged.0.lock());
+        let before = contents.bytes;
+        for (key, value) in changes {
             let before = contents.entries.get(&key).cloned();
             contents.put(self.durable.as_ref(), &key, value.clone());
             undo.push(Undone { key, wrote: value, before });
         }
-        StoreUndo(undo)
+        // What was staged is in the store now, and what was in the store is kept for the undoing.
+        let account = charge.map(|charge| charge.account().clone());
+        if let Some(account) = &account {
+            let mut charge = account.nothing();
+            charge.is_now(contents.bytes);
+            contents.charge = Some(charge);
+        }
+        let kept = account.map(|account| {
+            let mut kept = account.nothing();
+            kept.is_now(before);
+            kept
+        });
+        StoreUndo(undo, kept)
     }
 
     /// Undoes a commit, except for keys that were changed again after it.
-    pub fn undo(&self, StoreUndo(changes): StoreUndo) {
+    pub fn undo(&self, StoreUndo(changes, _kept): StoreUndo) {
         let mut contents = self.contents.lock();
         for Undone { key, wrote, before } in changes {
             let untouched = match (contents.entries.get(&key), &wrote) {
@@ -188,5 +259,6 @@ impl Store {
                 contents.put(self.durable.as_ref(), &key, before);
             }
         }
+        contents.is_charged();
     }
 }

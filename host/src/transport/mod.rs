@@ -11,6 +11,7 @@ pub mod mqtt;
 mod options;
 mod peer;
 mod places;
+mod room;
 mod socket;
 pub mod socket_io;
 
@@ -21,7 +22,8 @@ use serde_json::value::RawValue;
 use crate::wire::Topic;
 
 pub use listener::Listener;
-pub use peer::{Ack, Outbox, Outgoing, Peer, SendError, Transport, Waiting};
+pub use peer::{Ack, Held, Outbox, Outgoing, Peer, SendError, Transport, Waiting};
+pub use room::{NoRoom, Room};
 
 /// The side of a connection that receives frames.
 pub trait Session: Send + Sync + 'static {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::Frame;
 use super::flow::Flow;
 use super::places::{Place, Standing};
-use crate::budget::{Account, Budget, Charge, Over};
+use super::room::{NoRoom, Room, Rooms};
+use crate::budget::{Account, Budget, Charge, ModuleAccount, Over};
 use crate::tls::Certificate;
 use crate::wire::Topic;
 
@@ -62,13 +64,22 @@ impl Outgoing {
     }
 }
 
-/// What waits in an outbox, and what is charged to the peer for it until it has been sent.
+/// What waits in an outbox, and what is charged for it until it has been sent.
 #[derive(Debug)]
 pub struct Waiting {
     /// What is to be sent.
     pub outgoing: Outgoing,
     /// To be dropped when it has been sent.
-    pub charge: Charge,
+    pub charge: Held,
+}
+
+/// To whom it is charged what waits in an outbox.
+#[derive(Debug)]
+pub enum Held {
+    /// To the peer.
+    Peer(Charge),
+    /// To the module that has sent it.
+    Module(Room),
 }
 
 /// A handle to a connected peer. Clones are handles to the same peer.
@@ -84,6 +95,8 @@ struct PeerState {
     transport: Transport,
     remote: Option<SocketAddr>,
     outbox: mpsc::Sender<Waiting>,
+    /// Of the outbox, for modules.
+    rooms: Rooms,
     /// What is held for the peer is charged to it.
     account: Account,
     flow: Flow,
@@ -162,6 +175,7 @@ impl Peer {
             transport,
             remote,
             outbox,
+            rooms: Rooms::new(capacity),
             account: account(this),
             flow: Flow::default(),
             cut: cut.clone(),
@@ -223,7 +237,30 @@ impl Peer {
     /// # Errors
     /// [`SendError::Full`] if the outbox is full; the peer has been cut then. [`SendError::Closed`] if the connection is over.
     pub fn send(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
-        self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: false }))
+        self.send_in(None, Frame { topic, payload: payload.into(), quoted: false })
+    }
+
+    /// Waits for room for a frame of a module, whose payload has so many bytes, until the deadline. The modules that the host carries need none.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub async fn room(&self, of: &ModuleAccount, bytes: usize, deadline: Instant) -> Result<Option<Room>, NoRoom> {
+        if of.is_carried() {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
+            () = self.0.cut.cancelled() => Err(NoRoom::Closed),
+            room = self.0.rooms.take(of, bytes, deadline) => room.map(Some),
+        }
+    }
+
+    /// Puts a frame into the outbox, into the room that was taken for it. Without one it is charged to the peer.
+    ///
+    /// # Errors
+    /// As [`Peer::send`].
+    pub fn send_in(&self, room: Option<Room>, frame: Frame) -> Result<(), SendError> {
+        self.put(Outgoing::Frame(frame), room)
     }
 
     /// [`Peer::send`] for a payload that pomelo-admin's wire carries as text inside a JSON string.
@@ -231,17 +268,20 @@ impl Peer {
     /// # Errors
     /// As [`Peer::send`].
     pub fn send_quoted(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
-        self.put(Outgoing::Frame(Frame { topic, payload: payload.into(), quoted: true }))
+        self.send_in(None, Frame { topic, payload: payload.into(), quoted: true })
     }
 
-    fn put(&self, outgoing: Outgoing) -> Result<(), SendError> {
+    fn put(&self, outgoing: Outgoing, room: Option<Room>) -> Result<(), SendError> {
         if self.0.closing.load(Ordering::Acquire) {
             return Err(SendError::Closed);
         }
-        let charge = self.0.account.charge(outgoing.size()).map_err(|over| {
-            self.turn_away(&over);
-            SendError::Full
-        })?;
+        let charge = match room {
+            Some(room) => Held::Module(room),
+            None => Held::Peer(self.0.account.charge(outgoing.size()).map_err(|over| {
+                self.turn_away(&over);
+                SendError::Full
+            })?),
+        };
         self.0.outbox.try_send(Waiting { outgoing, charge }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 self.cut_counted("outbox", "it does not keep up with what it is sent");
@@ -259,7 +299,7 @@ impl Peer {
         self.0.why.lock().get_or_insert(why.into());
         self.0.flow.look();
         // A peer whose outbox is full is cut, because it would not take the rest in time.
-        let close = Waiting { outgoing: Outgoing::Close, charge: Charge::nothing(&self.0.account) };
+        let close = Waiting { outgoing: Outgoing::Close, charge: Held::Peer(Charge::nothing(&self.0.account)) };
         if self.0.outbox.try_send(close).is_err() {
             self.0.cut.cancel();
         }
@@ -376,7 +416,7 @@ impl Ack {
     /// # Errors
     /// As [`Peer::send`].
     pub fn send(self, payload: Box<RawValue>) -> Result<(), SendError> {
-        self.peer.put(Outgoing::Ack(self.id, payload))
+        self.peer.put(Outgoing::Ack(self.id, payload), None)
     }
 }
 

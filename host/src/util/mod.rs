@@ -14,6 +14,7 @@
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
 //! | `rotating` | a file of lines of bounded size, with older ones beside it |
 //! | `secret` | a text that no log shows |
+//! | `shares` | places that several use by name |
 //! | `token_bucket` | how often something may happen |
 //! | `visible` | texts of others in a form that is safe to show |
 //! | `write_whole` | writes to streams that are non-blocking or full |
@@ -32,6 +33,7 @@ pub mod proc;
 pub mod process_group;
 pub mod rotating;
 pub mod secret;
+pub mod shares;
 pub mod token_bucket;
 pub mod visible;
 pub mod write_whole;
@@ -41,5 +43,6 @@ pub use cut::cut;
 pub use in_words::in_words;
 pub use network::network;
 pub use secret::Secret;
+pub use shares::{Share, Shares};
 pub use token_bucket::TokenBucket;
 pub use write_whole::write_whole;

@@ -1,1 +1,105 @@
 //! Modules that make the host hold memory for them.
+
+use std::fs;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pomelo_host::client::{AdminClient, Options};
+use serde_json::{Value, json};
+
+use crate::built;
+use crate::neighbour::Neighbour;
+use crate::support::{Stopped, eventually, parent};
+use crate::target::Target;
+
+/// Calls at the same time.
+const CALLS: usize = 250;
+
+/// A target with the module, whose settings these are, and a server whose monitor answers nothing.
+struct Scene {
+    target: Target,
+    neighbour: Neighbour,
+    client: AdminClient,
+    _silent: Stopped,
+}
+
+impl Scene {
+    async fn of(settings: &str) -> Scene {
+        let target = Target::start(&format!("[module.hoarder]\ngrants = [\"cluster\"]\n{settings}"));
+        let neighbour = Neighbour::of(&target).await;
+        fs::copy(built("hostile-memory.wasm"), target.cluster.path("modules/hostile-memory.wasm")).unwrap();
+        let options = Options { port: target.cluster.port, ..Options::default() };
+        let client = AdminClient::connect(options).await.unwrap();
+        let silent = Stopped::new(parent(target.cluster.pid("chat-1")));
+        Scene { target, neighbour, client, _silent: silent }
+    }
+
+    /// Waits until the module has what it needs.
+    fn there(&self) {
+        let asked =
+            || self.target.cluster.request("hoarder", &json!({"do": "key"})).map_or_else(|why| why, |_| String::new());
+        eventually("the module is there", || (!asked().contains("unknown-module")).then_some(()));
+    }
+
+    /// Has the module do something in many calls at once, and returns the codes of their failures. Another module's requests are answered meanwhile.
+    async fn all(&self, what: &str) -> Vec<String> {
+        let wish = json!({"do": what, "server": "chat-1"});
+        let mut codes = Vec::new();
+        let calls = async { join_all((0..CALLS).map(|_| self.client.request("hoarder", &wish))).await };
+        let seen = self.neighbour.asks_during(async {
+            codes = calls
+                .await
+                .into_iter()
+                .map(|answer| answer.map_or_else(|why| why.to_string(), |_| String::new()))
+                .collect();
+        });
+        assert!(seen.await.answered > 0);
+        self.target.held();
+        codes
+    }
+}
+
+/// How many say that.
+fn count(said: &[String], word: &str) -> usize {
+    said.iter().filter(|said| said.contains(word)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_with_much_memory_share_what_their_module_may_hold() {
+    let scene = Scene::of("[module.hoarder.limits]\nwall_ms = 5000\n").await;
+    scene.there();
+    let said = scene.all("hold").await;
+    // Some had room and waited for their server, the others were told which limit kept them from it.
+    assert!(count(&said, "timeout") > 0, "{said:?}");
+    assert_eq!(count(&said, "timeout") + count(&said, "module_mib"), CALLS, "{said:?}");
+    // What they held is free again.
+    let again = scene.client.request("hoarder", json!({"do": "hold", "server": "chat-1"})).await.unwrap_err();
+    assert!(again.to_string().contains("timeout"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_and_messages_of_calls_that_wait_are_counted() {
+    let scene = Scene::of("[module.hoarder.limits]\nwall_ms = 5000\n").await;
+    scene.there();
+    for what in ["targets", "send"] {
+        let said = scene.all(what).await;
+        assert!(count(&said, "module_mib") > 0, "{what}: {said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_looked_at_before_they_are_kept() {
+    let scene = Scene::of("options = { start = \"keys\" }\n").await;
+    scene.there();
+    let said = scene.all("key").await;
+    assert_eq!(count(&said, "KiB at once"), CALLS, "{said:?}");
+    // `start` gave up a thousand keys of 6 MiB, one after another.
+    let figures = scene.target.cluster.done(&["modules", "--json"]);
+    let figures: Value = serde_json::from_str(&figures).unwrap();
+    assert!(figures.to_string().contains("hoarder"), "{figures}");
+    tokio::time::timeout(Duration::from_secs(60), scene.client.request("hoarder", json!({"do": "store"})))
+        .await
+        .unwrap()
+        .unwrap();
+    scene.target.held();
+}

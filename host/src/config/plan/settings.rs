@@ -28,7 +28,7 @@ macro_rules! differing {
 fn limits(before: &Limits, after: &Limits) -> Vec<&'static str> {
     differing!(Limits, before, after, {
         cpu: "cpu_ms", wall: "wall_ms", memory: "memory_mib", running: "running", instances: "instances", reserve: "reserve",
-        queue: "queue", store: "store_kib", answer: "answer_kib", message: "message_kib",
+        queue: "queue", store: "store_kib", answer: "answer_kib", message: "message_kib", module: "module_mib",
     })
 }
 
@@ -147,7 +147,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     });
     say("[limits]", peers, NewMaster);
     let engine = differing!(EngineLimits, engine, &after.engine, {
-        total_instances: "total_instances", max_memory: "max_memory",
+        total_instances: "total_instances", max_memory: "max_memory", modules: "modules_mib",
     });
     say("[limits]", engine, NewMaster);
     let (replace, rest): (Vec<_>, Vec<_>) = differing!(Modules, modules, &after.modules, {

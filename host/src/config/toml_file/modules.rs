@@ -23,6 +23,7 @@ pub(super) fn all_limits(mut table: Table<'_>) -> (budget::Limits, EngineLimits,
     let mut engine = EngineLimits::default();
     let total = table.size("total_instances", engine.total_instances as usize, 1, 16..=100_000);
     engine.total_instances = u32::try_from(total).unwrap_or(u32::MAX);
+    engine.modules = table.size("modules_mib", engine.modules, MIB, 16..=1024 * 1024);
     (peers, engine, limits(table, &Limits::default()))
 }
 
@@ -109,6 +110,7 @@ fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
         store: table.size("store_kib", default.store, KIB, 0..=4 * 1024 * 1024),
         answer: table.size("answer_kib", default.answer, KIB, 1..=1024 * 1024),
         message: table.size("message_kib", default.message, KIB, 1..=1024 * 1024),
+        module: default.module.map(|module| table.size("module_mib", module, MIB, 1..=1024 * 1024)),
     };
     table.close();
     limits

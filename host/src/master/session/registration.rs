@@ -17,7 +17,7 @@ use crate::exchange::Exchange;
 use crate::failure::code;
 use crate::journal::{Event, kind};
 use crate::master::fleet::{APPLY, Applier};
-use crate::plugin::{Caller, CallerRole, Progress};
+use crate::plugin::{Caller, CallerRole, ModuleMessage, Progress};
 use crate::tls::ServerTls;
 use crate::transport::{Ack, Transport};
 use crate::util::{Secret, line_budget};
@@ -141,7 +141,11 @@ impl Connection {
         let exchange = Exchange::new(self.peer.clone(), Topic::Client, 0);
         let to_client = exchange.clone();
         let caller = Caller {
-            progress: Some(Progress(Arc::new(move |module, msg| to_client.notify(module, msg)))),
+            progress: Some(Progress(Arc::new(move |message: ModuleMessage| {
+                let to_client = to_client.clone();
+                let ModuleMessage { from, module, msg, depth: _, deadline } = message;
+                Box::pin(async move { to_client.notify_for(&from, &module, &msg, deadline).await })
+            }))),
             id: Some(id.clone()),
             user: Some(username.clone()),
             level: Some(level.0),

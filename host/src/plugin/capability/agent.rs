@@ -3,11 +3,11 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::unavailable::not_available;
-use crate::plugin::Progress;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
 use crate::plugin::instance_state::InstanceState;
 use crate::plugin::log_budget::{LINES, LineFate};
+use crate::plugin::{ModuleMessage, Progress};
 use crate::wire::raw;
 
 /// Bytes that a logged line may have.
@@ -63,13 +63,16 @@ impl Host for InstanceState {
         since.as_millis().try_into().unwrap_or(u64::MAX)
     }
 
-    fn progress(&mut self, msg: String) -> Result<(), types::Failure> {
-        let msg = self.json(msg)?;
+    async fn progress(&mut self, msg: String) -> Result<(), types::Failure> {
+        let msg = self.json(msg)?.into();
+        let (deadline, from) = (self.sent_by()?, self.account().clone());
         let call = self.call()?;
         let nobody = || not_available("agent.progress", "no client waits for the answer to this call");
         let waiting = call.caller.progress.as_ref().filter(|_| call.wants_answer);
         let Progress(send) = waiting.ok_or_else(nobody)?;
-        Ok(send(&call.context.id, &msg)?)
+        let message = ModuleMessage { from, module: call.context.id.clone(), msg, depth: 0, deadline };
+        let sent = send(message);
+        Ok(self.wait_if_pending(sent).await?)
     }
 
     fn log(&mut self, level: String, mut message: String) {

@@ -57,25 +57,39 @@ impl InstanceState {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed {what}: {error}")))
+/// How many times its text a tree of JSON takes: an empty array has two bytes and a comma, and a node of the tree 32.
+const TREE: usize = 12;
+
+impl InstanceState {
+    /// What a guest handed over. It is charged to the module.
+    fn parse<T: serde::de::DeserializeOwned>(&mut self, text: &str, what: &str) -> Result<T, Failure> {
+        self.holds(text.len().saturating_mul(TREE))?;
+        serde_json::from_str(text)
+            .map_err(|error| Failure::new(code::BAD_MESSAGE, format!("malformed {what}: {error}")))
+    }
+}
+
+/// Bytes of names that a guest handed over.
+fn names(names: &[String]) -> usize {
+    names.iter().map(|name| name.len() + size_of::<String>()).sum()
 }
 
 impl Host for InstanceState {
     async fn add_servers(&mut self, servers: String) -> Result<(), types::Failure> {
         let application = self.application()?;
-        let servers = parse(&servers, "servers")?;
+        let servers = self.parse(&servers, "servers")?;
         Ok(self.wait(application.add_servers(servers)).await?)
     }
 
     async fn remove_servers(&mut self, ids: Vec<String>) -> Result<(), types::Failure> {
         let application = self.application()?;
+        self.holds(names(&ids))?;
         Ok(self.wait(application.remove_servers(ids)).await?)
     }
 
     async fn replace_servers(&mut self, servers: String) -> Result<(), types::Failure> {
         let application = self.application()?;
-        let servers = parse(&servers, "servers")?;
+        let servers = self.parse(&servers, "servers")?;
         Ok(self.wait(application.replace_servers(servers)).await?)
     }
 
@@ -95,6 +109,7 @@ impl Host for InstanceState {
     async fn call(&mut self, name: String, args: String) -> Result<String, types::Failure> {
         let application = self.application()?;
         let args = self.json(args)?;
+        self.holds(args.get().len() + name.len())?;
         let (_, deadline) = self.nested(Duration::MAX)?;
         let late = || Failure::new(code::TIMEOUT, format!("the application did not answer `{name}` in time"));
         let called = tokio::time::timeout_at(deadline.into(), application.call(name.clone(), args));
@@ -104,12 +119,13 @@ impl Host for InstanceState {
 
     async fn add_crons(&mut self, crons: String) -> Result<(), types::Failure> {
         let application = self.application()?;
-        let crons = parse(&crons, "crons")?;
+        let crons = self.parse(&crons, "crons")?;
         Ok(self.wait(application.add_crons(crons)).await?)
     }
 
     async fn remove_crons(&mut self, ids: Vec<String>) -> Result<Vec<String>, types::Failure> {
         let application = self.application()?;
+        self.holds(names(&ids))?;
         Ok(self.wait(application.remove_crons(ids)).await?)
     }
 

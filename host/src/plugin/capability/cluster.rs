@@ -1,17 +1,17 @@
 //! `cluster`: the master's way to its monitors.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::unavailable::not_available;
 use crate::failure::{Failure, code};
-use crate::plugin::AnswerBounds;
 use crate::plugin::bindings::pomelo::admin::cluster::{Host, TableRevision};
 use crate::plugin::bindings::pomelo::admin::types;
 use crate::plugin::instance_state::InstanceState;
+use crate::plugin::{AnswerBounds, Gathered, ModuleMessage};
 
 /// Targets as a module wrote them: server ids, `type:NAME`, `*`, `ID@HOST:PORT`.
 pub type Targets = Vec<String>;
@@ -26,21 +26,36 @@ pub trait Cluster: Send + Sync + 'static {
     fn revision(&self) -> (String, u64);
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
     fn configured(&self) -> Vec<String>;
-    /// Asks all servers that the targets name. `depth` says how many calls the requests are nested in. The answers are one pair for each server,
-    /// and one for each target that names no server. Answers that are out of bounds are failures of their servers.
+    /// Asks all servers that the targets name. The answers are one pair for each server, and one for each target that names no server. Answers that are out
+    /// of bounds are failures of their servers, and so is a server for which there was no room. Fails with `busy` where no more may be held for the module.
     fn request_many(
         &self,
         targets: Targets,
-        module: String,
-        msg: Arc<RawValue>,
-        depth: u8,
-        deadline: Instant,
+        message: ModuleMessage,
         bounds: AnswerBounds,
-    ) -> BoxFuture<'_, Answers>;
-    /// Sends requests whose answers are collected, and whose failures are logged, in the background.
-    fn tell(&self, targets: Targets, module: String, msg: Arc<RawValue>, depth: u8) -> Result<(), Failure>;
-    /// Sends messages that are not answered.
-    fn notify(&self, targets: Targets, module: String, msg: Arc<RawValue>) -> Result<(), Failure>;
+    ) -> BoxFuture<'_, Result<Gathered, Failure>>;
+    /// Sends requests whose answers are collected, and whose failures are logged, in the background. Waits until there is room for them, and fails with
+    /// `busy` where there is none until the message's deadline.
+    fn tell(&self, targets: Targets, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Sends messages that are not answered. Waits as `tell` does.
+    fn notify(&self, targets: Targets, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>>;
+}
+
+/// Bytes that a target may have: an id, a host and a port.
+const MAX_TARGET: usize = 512;
+/// What the host keeps for a target, beside its text and the text of the failure if it names nobody.
+const TARGET: usize = 256;
+
+/// What the host keeps for targets, bytes.
+///
+/// # Errors
+/// `bad-message` for a target that is too long.
+fn weigh(targets: &Targets) -> Result<usize, Failure> {
+    if let Some(long) = targets.iter().find(|target| target.len() > MAX_TARGET) {
+        let message = format!("a target has at most {MAX_TARGET} bytes, this one {}", long.len());
+        return Err(Failure::new(code::BAD_MESSAGE, message));
+    }
+    Ok(targets.iter().map(|target| 2 * target.len() + TARGET).sum())
 }
 
 /// The longest time that a module may ask to wait for an answer.
@@ -65,9 +80,18 @@ impl InstanceState {
         bounds: AnswerBounds,
     ) -> Result<Answers, Failure> {
         let cluster = self.cluster(&module)?;
-        let msg = self.json(msg)?.into();
+        let msg = self.message_to(&targets, msg)?;
         let (depth, deadline) = self.nested(milliseconds(deadline_ms))?;
-        Ok(self.wait(cluster.request_many(targets, module, msg, depth, deadline, bounds)).await)
+        let message = ModuleMessage { from: self.account().clone(), module, msg, depth, deadline };
+        Ok(self.wait(cluster.request_many(targets, message, bounds)).await?.into_answers())
+    }
+
+    /// A message of the guest's to targets. Both are charged to the module.
+    fn message_to(&mut self, targets: &Targets, msg: String) -> Result<Arc<RawValue>, Failure> {
+        let weight = weigh(targets)?;
+        let msg = self.json(msg)?;
+        self.holds(msg.get().len() + weight)?;
+        Ok(msg.into())
     }
 }
 
@@ -125,14 +149,18 @@ impl Host for InstanceState {
         Ok(answers.into_iter().map(|(id, answer)| (id, answer.map(text).map_err(Into::into))).collect())
     }
 
-    fn tell(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
+    async fn tell(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
         let cluster = self.cluster(&module)?;
-        let (depth, _) = self.nested(Duration::ZERO)?;
-        Ok(cluster.tell(targets, module, self.json(msg)?.into(), depth)?)
+        let (depth, deadline) = self.nested(LONGEST)?;
+        let msg = self.message_to(&targets, msg)?;
+        let message = ModuleMessage { from: self.account().clone(), module, msg, depth, deadline };
+        Ok(self.wait_if_pending(cluster.tell(targets, message)).await?)
     }
 
-    fn notify(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
+    async fn notify(&mut self, targets: Vec<String>, module: String, msg: String) -> Result<(), types::Failure> {
         let cluster = self.cluster(&module)?;
-        Ok(cluster.notify(targets, module, self.json(msg)?.into())?)
+        let msg = self.message_to(&targets, msg)?;
+        let message = ModuleMessage { from: self.account().clone(), module, msg, depth: 0, deadline: self.sent_by()? };
+        Ok(self.wait_if_pending(cluster.notify(targets, message)).await?)
     }
 }

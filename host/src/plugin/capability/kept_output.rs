@@ -28,6 +28,7 @@ impl Host for InstanceState {
     async fn read(&mut self, server_id: String, query: String) -> Result<String, types::Failure> {
         let kept = self.kept_output()?;
         let (_, deadline) = self.nested(Duration::MAX)?;
+        self.holds(server_id.len() + query.len())?;
         let at_most = deadline.saturating_duration_since(Instant::now());
         Ok(self.wait(kept.read(server_id, query, at_most)).await?.to_string())
     }

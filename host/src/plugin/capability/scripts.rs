@@ -57,6 +57,11 @@ impl InstanceState {
     async fn run_script(&mut self, script: Script, args: String) -> Result<String, types::Failure> {
         let scripts = self.scripts()?;
         let args = self.json(args)?;
+        let content = match &script {
+            Script::Saved(name) => name.len(),
+            Script::Content(content) => content.len(),
+        };
+        self.holds(args.get().len() + content)?;
         let (depth, deadline) = self.nested(std::time::Duration::MAX)?;
         let caller = self.call()?.caller.clone();
         let answer = self.wait(scripts.run(ScriptRun { script, args, caller, depth, deadline })).await?;
@@ -77,6 +82,7 @@ impl Host for InstanceState {
 
     async fn save(&mut self, name: String, content: Vec<u8>) -> Result<(), types::Failure> {
         let scripts = self.scripts()?;
+        self.holds(name.len() + content.len())?;
         Ok(self.wait(scripts.save(name, content)).await?)
     }
 
