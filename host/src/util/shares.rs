@@ -83,7 +83,7 @@ mod tests {
         let share = shares.take("a", 7).await;
         assert!(shares.take("b", 1).now_or_never().is_none());
         drop(share);
-        let _b = shares.take("b", 1).await;
-        assert_eq!(shares.by_name.lock().len(), 1);
+        let _c = shares.take("c", 1).await;
+        assert_eq!(shares.by_name.lock().len(), 1, "names of which nothing is used are forgotten");
     }
 }
