@@ -11,6 +11,7 @@ use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, 
 use super::bindings;
 use super::call_permits::CallPermits;
 use super::instance_state::InstanceState;
+use super::scheduler::Scheduler;
 use super::shelf::Shelf;
 use super::ticks::Ticks;
 use super::{EngineLimits, MAX_DEPTH};
@@ -23,6 +24,7 @@ struct SharedEngine {
     wasmtime: wasmtime::Engine,
     linker: Linker<InstanceState>,
     ticks: Arc<Ticks>,
+    scheduler: Arc<Scheduler>,
     shelf: Shelf,
     permits: CallPermits,
     idle: AtomicUsize,
@@ -93,6 +95,7 @@ impl Engine {
             wasmtime,
             linker,
             ticks,
+            scheduler: Scheduler::new(std::thread::available_parallelism().map_or(1, usize::from)),
             shelf: Shelf::default(),
             permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
@@ -110,6 +113,11 @@ impl Engine {
         &self.0.ticks
     }
 
+    /// Whose guest runs next.
+    pub(super) fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.0.scheduler
+    }
+
     pub(super) fn linker(&self) -> &Linker<InstanceState> {
         &self.0.linker
     }
@@ -125,6 +133,11 @@ impl Engine {
     /// The limits that the engine was made with.
     pub fn limits(&self) -> &EngineLimits {
         &self.0.limits
+    }
+
+    /// Guests that wait for a turn to run, because others have turns or have used less.
+    pub fn waiting_guests(&self) -> usize {
+        self.0.scheduler.waiting()
     }
 
     /// Whether one more instance may stay idle. If so, it is counted.

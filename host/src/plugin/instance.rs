@@ -11,7 +11,8 @@ use super::bindings::exports::pomelo::admin::{
 use super::instance_state::InstanceState;
 use super::limited_store::limited_store;
 use super::sampling::SamplingSwitch;
-use super::{Engine, Handler, Inspection, Limits};
+use super::share::CpuShare;
+use super::{Engine, Handler, Inspection, Limits, guest};
 use crate::failure::Failure;
 
 /// Where the handlers are found in a compiled module. Looked up once for each version.
@@ -72,6 +73,11 @@ impl Trapped {
     pub fn new(error: wasmtime::Error, state: &InstanceState) -> Self {
         Trapped { error, cpu_exceeded: state.cpu.exceeded(), memory_exceeded: state.memory.exceeded }
     }
+
+    /// The host could not let the guest run to its end.
+    fn lost(why: Failure) -> Self {
+        Trapped { error: wasmtime::Error::msg(why.to_string()), cpu_exceeded: false, memory_exceeded: false }
+    }
 }
 
 impl Instance {
@@ -81,10 +87,16 @@ impl Instance {
         exports: &Exports,
         limits: &Limits,
         sampling: &Arc<SamplingSwitch>,
+        share: &Arc<CpuShare>,
     ) -> Result<Self, Trapped> {
-        let mut store = limited_store(engine, limits, sampling);
-        let clock = store.data().cpu.clone();
-        let made = clock.measure(pre.instantiate_async(&mut store)).await;
+        let mut store = limited_store(engine, limits, sampling, share);
+        let (clock, pre) = (store.data().cpu.clone(), pre.clone());
+        // What a component does when it is instantiated may compute as long as any call.
+        let making = async move {
+            let made = pre.instantiate_async(&mut store).await;
+            (store, made)
+        };
+        let (mut store, made) = guest::run(engine.scheduler(), &clock, making).await.map_err(Trapped::lost)?;
         match made.and_then(|instance| exports.load(&mut store, &instance)) {
             Ok(guest) => Ok(Instance { store, guest }),
             Err(error) => Err(Trapped::new(error, store.data())),

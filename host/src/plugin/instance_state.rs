@@ -10,6 +10,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use super::cpu::CpuClock;
 use super::fair::{FairPermit, FairSemaphore};
 use super::patience::Patience;
+use super::share::CpuShare;
 use super::ticks::Ticks;
 use super::{AnswerBounds, Call, Limits, MAX_DEPTH};
 use crate::failure::{Failure, code};
@@ -53,11 +54,11 @@ pub(super) struct MemoryLimiter {
 }
 
 impl InstanceState {
-    pub fn new(limits: &Limits, ticks: &Arc<Ticks>) -> Self {
+    pub fn new(limits: &Limits, ticks: &Arc<Ticks>, share: &Arc<CpuShare>) -> Self {
         InstanceState {
             serves: None,
             memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false },
-            cpu: CpuClock::new(limits.cpu, ticks.clone()),
+            cpu: CpuClock::new(limits.cpu, ticks.clone(), share.clone()),
             patience: Patience::new(),
             running: None,
             wasi: None,

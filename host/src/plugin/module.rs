@@ -16,7 +16,9 @@ use super::patience::Patience;
 use super::pool::InstancePool;
 use super::rollback::Evidence;
 use super::sampling::SamplingSwitch;
-use super::{Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
+use super::{
+    Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH, guest,
+};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::wire::null;
@@ -73,7 +75,8 @@ impl Module {
     /// [`LoadError::Compile`] where the file asks for what the linker does not have.
     pub fn new(engine: &Engine, name: &str, compiled: &Arc<Compiled>, limits: Limits) -> Result<Self, LoadError> {
         let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
-        let pool = InstancePool::new(engine, pre, &compiled.inspection, &limits).map_err(LoadError::Compile)?;
+        let share = engine.scheduler().share(name, limits.weight);
+        let pool = InstancePool::new(engine, pre, &compiled.inspection, &limits, share).map_err(LoadError::Compile)?;
         Ok(Module {
             name: name.to_owned(),
             engine: engine.clone(),
@@ -251,7 +254,11 @@ impl Module {
         let _ = patience.set(instance.store.data().patience.clone());
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
-        let answer = clock.measure(instance.call(handler, msg.as_ref())).await;
+        let serving = async move {
+            let answer = instance.call(handler, msg.as_ref()).await;
+            (instance, answer)
+        };
+        let (mut instance, answer) = guest::run(self.engine.scheduler(), &clock, serving).await?;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return Err(trapped(Trapped::new(error, instance.store.data()), entry)),
@@ -308,6 +315,11 @@ impl Module {
             Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
             None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
         }
+    }
+
+    /// CPU time that the calls of the file have used, of all its versions and on all hosts of this process.
+    pub fn cpu(&self) -> Duration {
+        self.pool.share().total()
     }
 
     /// What this version is doing.

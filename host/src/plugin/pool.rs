@@ -7,6 +7,7 @@ use wasmtime::component::InstancePre;
 use super::instance::{Exports, Instance, Trapped};
 use super::instance_state::InstanceState;
 use super::sampling::SamplingSwitch;
+use super::share::CpuShare;
 use super::{Engine, Inspection, Limits};
 
 /// Makes the instances of a module and keeps those that no call uses.
@@ -16,6 +17,7 @@ pub(super) struct InstancePool {
     exports: Exports,
     limits: Limits,
     sampling: Arc<SamplingSwitch>,
+    share: Arc<CpuShare>,
     idle: Mutex<IdleInstances>,
 }
 
@@ -33,6 +35,7 @@ impl InstancePool {
         pre: InstancePre<InstanceState>,
         inspection: &Inspection,
         limits: &Limits,
+        share: Arc<CpuShare>,
     ) -> wasmtime::Result<Self> {
         let exports = Exports::new(&pre, inspection)?;
         Ok(InstancePool {
@@ -41,6 +44,7 @@ impl InstancePool {
             exports,
             limits: limits.clone(),
             sampling: Arc::default(),
+            share,
             idle: Mutex::default(),
         })
     }
@@ -48,6 +52,11 @@ impl InstancePool {
     /// What profiles the calls of all these instances.
     pub fn sampling(&self) -> &Arc<SamplingSwitch> {
         &self.sampling
+    }
+
+    /// What the calls of all these instances have used of the CPU.
+    pub fn share(&self) -> &Arc<CpuShare> {
+        &self.share
     }
 
     /// An idle instance, or a new one.
@@ -64,7 +73,7 @@ impl InstancePool {
 
     /// A new instance.
     pub async fn instantiate(&self) -> Result<Instance, Trapped> {
-        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.sampling).await
+        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.sampling, &self.share).await
     }
 
     /// Keeps an instance for the next call, or drops it where enough are idle.
