@@ -167,8 +167,10 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         modules: Vec<BTreeMap<String, Value>>,
         #[serde(default)]
         refused: BTreeMap<String, String>,
+        #[serde(default)]
+        installing: Vec<String>,
     }
-    let Answer { modules, refused } = parse(answer)?;
+    let Answer { modules, refused, installing } = parse(answer)?;
     // What fits 80 columns; `--json` has the rest.
     let rows = modules.iter().map(|module| {
         let (digest, source) = (text(module.get("digest")), text(module.get("source")));
@@ -202,6 +204,9 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
             let (id, handler, of) = (text(module.get("id")), text(aside.get("handler")), text(aside.get("for")));
             print::line(format!("{id} {handler} keeps trapping and is put aside for {of}"))?;
         }
+    }
+    for file in installing {
+        print::line(format!("{file}.wasm is being installed"))?;
     }
     for (file, why) in refused {
         print::line(format!("{file}.wasm was refused: {why}"))?;

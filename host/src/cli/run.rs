@@ -142,7 +142,7 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     let Some(master) = stop.run_until_cancelled(master).await.transpose()? else { return Ok(()) };
     let serving = async {
         let (directory, options) = (&config.settings.modules.dir, assemble::reload_options(&config.settings));
-        let modules = Modules::open(directory, master.consoles().into(), options).await?;
+        let modules = Modules::watch(directory, master.consoles().into(), options)?;
         let directory = modules.directory().to_owned();
         let following = modules.follow(stop.clone());
         let certificates = tls.map(|tls| CertificateFiles::new(tls, journal.clone()));
@@ -370,7 +370,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
             let consoles = vec![monitor.console().clone()];
             let mut options = assemble::reload_options(settings);
             options.poll |= arguments.poll;
-            Some(Modules::open(&directory, consoles, options).await?)
+            Some(Modules::watch(&directory, consoles, options)?)
         }
     };
     // The program comes last: a monitor that lacks something ends before it has run its program.

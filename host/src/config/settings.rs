@@ -25,7 +25,7 @@ pub(super) const MIB: usize = 1024 * 1024;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `[limits]`, and `[module.ID.limits]` for one module: what a module may use. `cpu_ms`, `wall_ms`, `memory_mib`, `module_mib`, `running`, `instances`,
-    /// `reserve`, `queue`, `store_kib`, `answer_kib`, `message_kib`.
+    /// `reserve`, `queue`, `store_kib`, `answer_kib`, `message_kib`, `cpu_weight`.
     pub limits: Limits,
     /// `[limits]`: what peers may use of the master. `peers_mib`, `connection_mib`, `connection_calls`.
     pub peers: budget::Limits,

@@ -10,6 +10,9 @@ use super::source::{Origin, Source};
 use super::table::{Table, Unit};
 use crate::plugin::{Compiled, Descriptor, Engine, Grants, IdDescriptor, Identity, Limits, Module};
 
+/// How many times as much of the CPU a built-in module may use beside others, where nothing else is configured for it.
+const BUILT_IN: u32 = 10;
+
 /// A version that has passed every check and waits for the swap.
 pub(super) struct Candidate {
     pub source: Source,
@@ -128,6 +131,9 @@ pub(super) fn limits(
     if *origin == Origin::BuiltIn {
         descriptor.limits.raise(&mut limits, &settings.limits, settings.scale);
         limits.module = None;
+        if limits.weight == settings.limits.weight {
+            limits.weight = limits.weight.saturating_mul(BUILT_IN);
+        }
     }
     limits.answer = limits.answer.min(settings.max_answer.unwrap_or(usize::MAX));
     limits.memory = limits.memory.min(engine.limits().max_memory);

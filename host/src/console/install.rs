@@ -41,8 +41,22 @@ impl Installer {
     /// # Errors
     /// [`InstallError`] says why the file was refused; it is also shown by `modules` until a version is accepted.
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
+        self.install_with(source, self.turns.has_started()).await
+    }
+
+    /// Installs a file that was there before this host. Its `start` is called when it is in force, if the host has started.
+    ///
+    /// # Errors
+    /// As [`Installer::install`].
+    pub async fn install_present(&self, source: Source) -> Result<Installed, InstallError> {
+        self.install_with(source, false).await
+    }
+
+    async fn install_with(&self, source: Source, starts_first: bool) -> Result<Installed, InstallError> {
         let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
-        let outcome = self.try_install(source).await;
+        let installing = (!built_in).then(|| self.registry.installs(&name));
+        let outcome = self.try_install(source, starts_first).await;
+        drop(installing);
         if !built_in && outcome.as_ref().is_ok_and(|installed| installed.changed) {
             // The version before it may have had a built-in module's place, and this one may have given that up.
             self.restore_built_in(|_| false).await;
@@ -76,7 +90,8 @@ impl Installer {
         outcome
     }
 
-    pub(super) async fn try_install(&self, source: Source) -> Result<Installed, InstallError> {
+    /// Installs a file. If it `starts_first`, its `start` is called before it is put in force, and refused where that fails.
+    pub(super) async fn try_install(&self, source: Source, starts_first: bool) -> Result<Installed, InstallError> {
         let compiled = Compiled::new(&self.engine, source.bytes.clone()).await?;
         let digest = compiled.inspection().digest.clone();
         {
@@ -91,8 +106,7 @@ impl Installer {
         }
         let candidate = Candidate::check(&self.registry, &self.engine, source, &compiled)?;
         candidate.module.warm_up().await.map_err(InstallError::Instantiate)?;
-        let started = self.turns.has_started();
-        let staged = if started { Some(self.start_candidate(&candidate).await?) } else { None };
+        let staged = if starts_first { Some(self.start_candidate(&candidate).await?) } else { None };
         let ids = candidate.ids.iter().map(|id| id.id.clone()).collect();
         self.put_in_force(candidate, staged)?;
         Ok(Installed { ids, digest, changed: true })

@@ -98,12 +98,17 @@ impl Console {
         self.turns.feeds.set_source(source);
     }
 
-    /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
-    /// and called again with back-off.
+    /// Schedules the timers, and calls each module's `start`: those of the built-in modules one after another, in the order of their names, and those of
+    /// files side by side. It does not wait for files: [`Console::files_started`] does. A `start` that fails is reported, and called again with back-off.
     ///
     /// This may be dropped half way, because a monitor has lost its master. Call it again then: what was started before is not started again.
     pub async fn start(&self) {
         self.turns.start().await;
+    }
+
+    /// Waits until the `start` of each file that was in force when the host started has been called. One that has failed is called again later.
+    pub async fn files_started(&self) {
+        self.turns.files_started().await;
     }
 
     /// Installs the modules carried inside the program. To be called before anything else is installed.
@@ -120,6 +125,14 @@ impl Console {
     /// [`InstallError`] says why the file was refused; it is also shown by `modules` until a version is accepted.
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
         self.installer.install(source).await
+    }
+
+    /// Installs a file that was there before this host. It is in force before its `start` has been called, as all files are of a host that has not started.
+    ///
+    /// # Errors
+    /// As [`Console::install`].
+    pub async fn install_present(&self, source: Source) -> Result<Installed, InstallError> {
+        self.installer.install_present(source).await
     }
 
     /// Takes over other settings, without a restart of anything: levels and what a module may turn to at once, limits at the next call, options when
@@ -196,6 +209,7 @@ impl Console {
     /// Brings the metrics that are states up to date.
     pub fn observe(&self) {
         observe::observe(&self.registry, &mut self.observed.lock());
+        metrics::gauge!("pomelo_guests_waiting").set(observe::count(self.installer.engine.waiting_guests()));
     }
 
     /// The modules of this host, as a handle that does not keep the host alive.

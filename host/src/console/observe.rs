@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::registry::Registry;
 use crate::budget::Class;
@@ -17,6 +17,10 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
         (table.slots.len(), units)
     };
     gauge!("pomelo_modules", "host" => host).set(count(ids));
+    for (file, module) in &units {
+        let millis = module.cpu().as_millis().try_into().unwrap_or(u64::MAX);
+        counter!("pomelo_module_cpu_milliseconds_total", "file" => file.clone()).absolute(millis);
+    }
     let set = |file: &str, figures: Figures, aside: &[PutAside]| {
         let labels = || [("host", host.to_owned()), ("file", file.to_owned())];
         gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
@@ -39,6 +43,6 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
 }
 
 /// A count as a metric has it.
-fn count(value: usize) -> f64 {
+pub(super) fn count(value: usize) -> f64 {
     value as f64
 }

@@ -43,6 +43,20 @@ pub(super) struct Registry {
     disabled: RwLock<BTreeSet<String>>,
     /// By the file's name: its last refusal, until a version of it is accepted. Bounded by [`MAX_UNITS`].
     refusals: Mutex<BTreeMap<String, FileRefusal>>,
+    /// Names of files that are being compiled and checked.
+    installing: Mutex<BTreeSet<String>>,
+}
+
+/// A file is shown as being installed as long as this lives.
+pub(super) struct Installing<'a> {
+    registry: &'a Registry,
+    file: &'a str,
+}
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        self.registry.installing.lock().remove(self.file);
+    }
 }
 
 /// Why the newest file of a name is not in force.
@@ -110,6 +124,7 @@ impl Registry {
             contexts: Mutex::default(),
             disabled: RwLock::new(disabled),
             refusals: Mutex::default(),
+            installing: Mutex::default(),
         }
     }
 
@@ -198,6 +213,17 @@ impl Registry {
     /// Takes over which modules are disabled.
     pub fn set_disabled(&self, ids: BTreeSet<String>) {
         *self.disabled.write() = ids;
+    }
+
+    /// Shows a file as being installed.
+    pub fn installs<'a>(&'a self, file: &'a str) -> Installing<'a> {
+        self.installing.lock().insert(file.to_owned());
+        Installing { registry: self, file }
+    }
+
+    /// The files that are being installed.
+    pub fn installing(&self) -> BTreeSet<String> {
+        self.installing.lock().clone()
     }
 
     /// Keeps why a file was refused.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::source::Origin;
 use super::table::Slot;
@@ -17,20 +17,42 @@ use crate::util::Backoff;
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 impl Turns {
-    /// Schedules the timers, then calls each module's `start` in the order of the files' names, built-in modules first. One that fails is reported,
-    /// and called again with back-off.
+    /// Schedules the timers, and calls each module's `start`: those of the built-in modules one after another, in the order of their names, and those of
+    /// files side by side. It does not wait for files, because what is not carried by this program must not keep it from its work. A `start` that fails is
+    /// reported, and called again with back-off.
     ///
     /// This may be dropped half way, because a monitor has lost its master. Call it again then: what was started before is not started again.
     pub async fn start(self: &Arc<Self>) {
         self.started.send_replace(true);
         self.schedule();
         let mut slots: Vec<Arc<Slot>> = self.registry.table.read().slots.values().cloned().collect();
-        slots.sort_by_key(|slot| {
-            (slot.unit.origin != Origin::BuiltIn, slot.unit.name.clone(), slot.descriptor.id.clone())
-        });
-        for slot in slots {
+        slots.sort_by_key(|slot| (slot.unit.name.clone(), slot.descriptor.id.clone()));
+        let (built_in, of_files): (Vec<_>, Vec<_>) =
+            slots.into_iter().partition(|slot| slot.unit.origin == Origin::BuiltIn);
+        // First, because files may turn to them.
+        for slot in built_in {
             self.start_slot(slot).await;
         }
+        for slots in of_files.chunk_by(|one, other| Arc::ptr_eq(&one.unit, &other.unit)) {
+            self.start_beside(slots.to_vec());
+        }
+    }
+
+    /// Calls the `start` of one file under each of its ids, one after another, and does not wait for that.
+    pub(super) fn start_beside(self: &Arc<Self>, slots: Vec<Arc<Slot>>) {
+        let (turns, begun) = (self.clone(), Begun::new(&self.starting));
+        self.registry.life.tasks.spawn(async move {
+            for slot in slots {
+                turns.start_slot(slot).await;
+            }
+            drop(begun);
+        });
+    }
+
+    /// Waits until the `start` of each file that is in force has been called.
+    pub async fn files_started(&self) {
+        // The sender lives as long as this.
+        let _ = self.starting.subscribe().wait_for(|starting| *starting == 0).await;
     }
 
     /// Calls a version's `start` under one id, unless it was called already or is being called.
@@ -77,6 +99,7 @@ impl Turns {
                 return Err((claim, failure));
             }
         }
+        slot.ready.store(true, Ordering::Release);
         claim.keep();
         Ok(())
     }
@@ -123,6 +146,22 @@ pub(super) async fn call_start(module: Arc<Module>, context: Arc<Context>, store
         store,
     };
     module.lease().call(Handler::Start, call).await.map(drop)
+}
+
+/// Files whose `start` is under way, one of them counted as long as this lives.
+struct Begun(watch::Sender<usize>);
+
+impl Begun {
+    fn new(starting: &watch::Sender<usize>) -> Self {
+        starting.send_modify(|starting| *starting += 1);
+        Begun(starting.clone())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.send_modify(|starting| *starting -= 1);
+    }
 }
 
 /// The right to call a version's `start` under an id. Given back when it is dropped without having been kept.

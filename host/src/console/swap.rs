@@ -52,7 +52,8 @@ impl Installer {
             let operations = settings.operations(&descriptor.id, candidate.module.descriptor());
             let operations = RwLock::new(Arc::new(operations));
             let started = AtomicBool::new(staged.is_some());
-            let slot = Slot { context, unit: unit.clone(), descriptor, operations, started };
+            let ready = AtomicBool::new(staged.is_some());
+            let slot = Slot { context, unit: unit.clone(), descriptor, operations, started, ready };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
@@ -65,12 +66,7 @@ impl Installer {
         self.turns.schedule();
         // The host may have begun to start its modules since the candidate was looked at.
         if staged.is_none() && self.turns.has_started() {
-            let turns = self.turns.clone();
-            self.registry.life.tasks.spawn(async move {
-                for slot in slots {
-                    turns.start_slot(slot).await;
-                }
-            });
+            self.turns.start_beside(slots);
         }
         if !replaced.is_empty() {
             self.registry.life.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
@@ -170,7 +166,7 @@ impl Installer {
             if answered {
                 continue;
             }
-            if let Err(error) = self.try_install(built_in.source.clone()).await {
+            if let Err(error) = self.try_install(built_in.source.clone(), self.turns.has_started()).await {
                 tracing::error!(module = %built_in.source.name, %error, "a built-in module could not be brought back");
             }
         }

@@ -64,6 +64,8 @@ pub(super) struct Slot {
     pub operations: RwLock<Arc<Operations>>,
     /// Whether this version's `start` has been called under this id, or is being called.
     pub started: AtomicBool,
+    /// Whether that call has succeeded.
+    pub ready: AtomicBool,
 }
 
 impl Slot {

@@ -23,6 +23,8 @@ pub(super) struct Turns {
     pub registry: Arc<Registry>,
     /// Whether the host calls its modules' `start`, and lets timers and feeds run.
     pub started: watch::Sender<bool>,
+    /// Files whose `start` is under way or waits for its turn, beside the host's other work.
+    pub starting: watch::Sender<usize>,
     /// By module id.
     timers: Mutex<HashMap<String, Timer>>,
     pub feeds: Feeds,
@@ -43,7 +45,8 @@ impl Drop for Timer {
 
 impl Turns {
     pub fn new(registry: Arc<Registry>) -> Self {
-        Turns { registry, started: watch::Sender::new(false), timers: Mutex::default(), feeds: Feeds::default() }
+        let (started, starting) = (watch::Sender::new(false), watch::Sender::new(0));
+        Turns { registry, started, starting, timers: Mutex::default(), feeds: Feeds::default() }
     }
 
     /// Whether the host has started.

@@ -293,7 +293,7 @@ impl Master {
     }
 
     /// Lets peers in, the master's own monitor first; schedules the timers and calls each module's `start`, on the master's own monitor as soon as
-    /// it is registered.
+    /// it is registered. Those of files go on beside what comes next.
     pub async fn run_modules(&self) {
         let closed = self.closed.lock().take();
         if let Some((listener, gate)) = closed {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
 use super::limited_store::limited_store;
-use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings};
+use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings, guest};
 
 impl Compiled {
     /// Compiles a file on a blocking thread, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each
@@ -68,11 +68,15 @@ async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<St
     let pre = linker.instantiate_pre(component)?;
     let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;
     let charge = engine.modules().open("describe", limits.sum()).instance(EngineLimits::INSTANCE)?;
-    let mut store = limited_store(engine, &limits, charge, &Arc::default());
+    // Whose file this is, is not known yet.
+    let share = engine.scheduler().share("", limits.weight);
+    let mut store = limited_store(engine, &limits, charge, &Arc::default(), &share);
     let clock = store.data().cpu.clone();
-    let described = clock.measure(async {
+    let describing = async move {
         let instance = pre.instantiate_async(&mut store).await?;
         exports.load(&mut store, &instance)?.call_describe(&mut store).await
-    });
-    tokio::time::timeout(limits.wall, described).await.map_err(|_| wasmtime::Error::msg("it did not end in time"))?
+    };
+    let described = tokio::time::timeout(limits.wall, guest::run(engine.scheduler(), &clock, describing)).await;
+    let described = described.map_err(|_| wasmtime::Error::msg("it did not end in time"))?;
+    described.map_err(|lost| wasmtime::Error::msg(lost.to_string()))?
 }

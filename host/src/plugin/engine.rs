@@ -11,6 +11,7 @@ use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, 
 use super::bindings;
 use super::call_permits::CallPermits;
 use super::instance_state::InstanceState;
+use super::scheduler::Scheduler;
 use super::shelf::Shelf;
 use super::ticks::Ticks;
 use super::{EngineLimits, MAX_DEPTH};
@@ -24,6 +25,7 @@ struct SharedEngine {
     wasmtime: wasmtime::Engine,
     linker: Linker<InstanceState>,
     ticks: Arc<Ticks>,
+    scheduler: Arc<Scheduler>,
     shelf: Shelf,
     permits: CallPermits,
     idle: AtomicUsize,
@@ -95,6 +97,7 @@ impl Engine {
             wasmtime,
             linker,
             ticks,
+            scheduler: Scheduler::new(std::thread::available_parallelism().map_or(1, usize::from)),
             shelf: Shelf::default(),
             permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
@@ -111,6 +114,11 @@ impl Engine {
     /// What is told when guests run.
     pub(super) fn ticks(&self) -> &Arc<Ticks> {
         &self.0.ticks
+    }
+
+    /// Whose guest runs next.
+    pub(super) fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.0.scheduler
     }
 
     pub(super) fn linker(&self) -> &Linker<InstanceState> {
@@ -133,6 +141,11 @@ impl Engine {
     /// What the modules of the process may hold together.
     pub fn modules(&self) -> &ModulesBudget {
         &self.0.modules
+    }
+
+    /// Guests that wait for a turn to run, because others have turns or have used less.
+    pub fn waiting_guests(&self) -> usize {
+        self.0.scheduler.waiting()
     }
 
     /// Whether one more instance may stay idle. If so, it is counted.

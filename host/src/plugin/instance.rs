@@ -11,7 +11,8 @@ use super::bindings::exports::pomelo::admin::{
 use super::instance_state::InstanceState;
 use super::limited_store::limited_store;
 use super::sampling::SamplingSwitch;
-use super::{Engine, EngineLimits, Handler, Inspection, Limits};
+use super::share::CpuShare;
+use super::{Engine, EngineLimits, Handler, Inspection, Limits, guest};
 use crate::budget::{ModuleAccount, ModuleOver};
 use crate::failure::Failure;
 
@@ -86,6 +87,12 @@ impl Trapped {
         let error = wasmtime::Error::msg(over.to_string());
         Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: Some(over) }
     }
+
+    /// The host could not let the guest run to its end.
+    fn lost(why: Failure) -> Self {
+        let error = wasmtime::Error::msg(why.to_string());
+        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: None }
+    }
 }
 
 impl Instance {
@@ -96,11 +103,17 @@ impl Instance {
         limits: &Limits,
         account: &ModuleAccount,
         sampling: &Arc<SamplingSwitch>,
+        share: &Arc<CpuShare>,
     ) -> Result<Self, Trapped> {
         let charge = account.instance(EngineLimits::INSTANCE).map_err(Trapped::no_room)?;
-        let mut store = limited_store(engine, limits, charge, sampling);
-        let clock = store.data().cpu.clone();
-        let made = clock.measure(pre.instantiate_async(&mut store)).await;
+        let mut store = limited_store(engine, limits, charge, sampling, share);
+        let (clock, pre) = (store.data().cpu.clone(), pre.clone());
+        // What a component does when it is instantiated may compute as long as any call.
+        let making = async move {
+            let made = pre.instantiate_async(&mut store).await;
+            (store, made)
+        };
+        let (mut store, made) = guest::run(engine.scheduler(), &clock, making).await.map_err(Trapped::lost)?;
         match made.and_then(|instance| exports.load(&mut store, &instance)) {
             Ok(guest) => Ok(Instance { store, guest }),
             Err(error) => Err(Trapped::new(error, store.data())),

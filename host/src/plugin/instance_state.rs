@@ -12,6 +12,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use super::cpu::CpuClock;
 use super::fair::{FairPermit, FairSemaphore};
 use super::patience::Patience;
+use super::share::CpuShare;
 use super::ticks::Ticks;
 use super::{AnswerBounds, Call, Limits, MAX_DEPTH};
 use crate::budget::{InstanceCharge, ModuleAccount, ModuleCharge, ModuleOver};
@@ -64,12 +65,12 @@ pub(super) struct MemoryLimiter {
 const ELEMENT: usize = size_of::<usize>();
 
 impl InstanceState {
-    pub fn new(limits: &Limits, charge: InstanceCharge, ticks: &Arc<Ticks>) -> Self {
+    pub fn new(limits: &Limits, charge: InstanceCharge, ticks: &Arc<Ticks>, share: &Arc<CpuShare>) -> Self {
         InstanceState {
             serves: None,
             handed_over: charge.account().nothing(),
             memory: MemoryLimiter { limit: limits.memory, used: 0, exceeded: false, over: None, charge },
-            cpu: CpuClock::new(limits.cpu, ticks.clone()),
+            cpu: CpuClock::new(limits.cpu, ticks.clone(), share.clone()),
             patience: Patience::new(),
             running: None,
             wasi: None,

@@ -6,20 +6,23 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::instance_state::InstanceState;
 use super::sampling::SamplingSwitch;
+use super::share::CpuShare;
 use super::{Engine, Limits};
 use crate::budget::InstanceCharge;
 
 /// Handles of resources that a guest may have. The host keeps something for each.
 const HANDLES: usize = 1024;
 
-/// A store with the limits of a module, whose memory is charged to `charge`. Its guest is sampled while the switch is on.
+/// A store with the limits of a module, whose memory is charged to `charge`. Its guest is sampled while the switch is on, and what it
+/// computes is charged to the share.
 pub(super) fn limited_store(
     engine: &Engine,
     limits: &Limits,
     charge: InstanceCharge,
     sampling: &Arc<SamplingSwitch>,
+    share: &Arc<CpuShare>,
 ) -> Store<InstanceState> {
-    let mut store = Store::new(engine.wasmtime(), InstanceState::new(limits, charge, engine.ticks()));
+    let mut store = Store::new(engine.wasmtime(), InstanceState::new(limits, charge, engine.ticks(), share));
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits.handed_over());
     store.set_max_component_handles(HANDLES);
@@ -27,8 +30,13 @@ pub(super) fn limited_store(
     let sampling = sampling.clone();
     store.epoch_deadline_callback(move |context| {
         sampling.sample(&context);
-        // A long computation yields to the executor at each tick, and is ended when it has used up its CPU time.
-        if context.data().cpu.may_go_on() { Ok(UpdateDeadline::Yield(1)) } else { Ok(UpdateDeadline::Interrupt) }
+        // A long computation gives way at the end of each slice, and is ended when it has used up its CPU time.
+        let clock = &context.data().cpu;
+        Ok(match (clock.may_go_on(), clock.slice_is_over()) {
+            (false, _) => UpdateDeadline::Interrupt,
+            (true, true) => UpdateDeadline::Yield(1),
+            (true, false) => UpdateDeadline::Continue(1),
+        })
     });
     store
 }

@@ -30,6 +30,9 @@ pub struct Limits {
     /// An answer, and a message that a module sends, bytes. Default 1 MiB. Answers that a module gets to one request of several servers have together
     /// at most three quarters of it.
     pub answer: usize,
+    /// How much of the CPU the module may use beside others that compute as well: twice the weight, twice the time. Default [`Limits::WEIGHT`], 1 to 10,000. The
+    /// built-in modules have ten times as much where nothing else is configured.
+    pub weight: u32,
     /// A message to the module, and the answer of one server to it, bytes. Default 1 MiB. What is larger is refused before it is copied, and whoever sent it
     /// has the failure.
     pub message: usize,
@@ -51,6 +54,11 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The weight of a module for which nothing else is said.
+    pub const WEIGHT: u32 = 100;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -63,6 +71,7 @@ impl Default for Limits {
             queue: 1024,
             store: 1 << 20,
             answer: 1 << 20,
+            weight: Limits::WEIGHT,
             message: 1 << 20,
             module: Some(64 << 20),
         }
@@ -81,8 +90,8 @@ pub struct EngineLimits {
 }
 
 impl EngineLimits {
-    /// The unit of CPU time: a running guest is looked at, and yields to others, once a tick.
-    pub const TICK: Duration = Duration::from_millis(10);
+    /// The unit of CPU time: a running guest is looked at once a tick, and gives way to others when it has run for at least half of one.
+    pub const TICK: Duration = Duration::from_millis(4);
 
     /// What an instance counts for beside its memories and tables, bytes: its stack, and what wasmtime keeps of it.
     pub const INSTANCE: usize = 64 << 10;

@@ -16,6 +16,8 @@
 //! | `compiled` | a compiled file, and why a file cannot be loaded |
 //! | `compile`, `shelf` | from a file's bytes to code and descriptor, once for all hosts of an engine |
 //! | `cpu` | the CPU time of a call |
+//! | `guest` | runs a guest where it is polled, or in turns |
+//! | `scheduler`, `share` | whose turn to compute it is, by what each file has used lately |
 //! | `handler` | the callbacks that a module may have |
 //! | `call`, `caller` | a call to be made, and who makes it |
 //! | `message` | what a module sends to a module elsewhere |
@@ -53,6 +55,7 @@ mod engine;
 mod fair;
 mod gathered;
 mod grants;
+mod guest;
 mod handler;
 mod identity;
 mod inspect;
@@ -70,6 +73,8 @@ mod pool;
 mod profiling;
 mod rollback;
 mod sampling;
+mod scheduler;
+mod share;
 mod shelf;
 mod stats;
 mod store;

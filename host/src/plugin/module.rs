@@ -16,7 +16,9 @@ use super::patience::Patience;
 use super::pool::InstancePool;
 use super::rollback::Evidence;
 use super::sampling::SamplingSwitch;
-use super::{Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH};
+use super::{
+    Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH, guest,
+};
 use crate::budget::ModuleAccount;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
@@ -78,9 +80,10 @@ impl Module {
     /// [`LoadError::Compile`] where the file asks for what the linker does not have.
     pub fn new(engine: &Engine, name: &str, compiled: &Arc<Compiled>, limits: Limits) -> Result<Self, LoadError> {
         let pre = engine.linker().instantiate_pre(&compiled.component).map_err(LoadError::Compile)?;
-        let account = engine.modules().open(name, limits.sum());
-        let pool =
-            InstancePool::new(engine, pre, &compiled.inspection, &limits, &account).map_err(LoadError::Compile)?;
+        let (account, share) =
+            (engine.modules().open(name, limits.sum()), engine.scheduler().share(name, limits.weight));
+        let pool = InstancePool::new(engine, pre, &compiled.inspection, &limits, &account, share)
+            .map_err(LoadError::Compile)?;
         Ok(Module {
             name: name.to_owned(),
             engine: engine.clone(),
@@ -274,13 +277,17 @@ impl Module {
         let _ = patience.set(instance.store.data().patience.clone());
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
-        let serving = instance.store.data().memory.charge.serves();
-        let answer = tokio::select! {
-            biased;
-            over = serving.given_up() => return Err(Failure::new(code::MEMORY_LIMIT, format!("{}: {over}", where_()))),
-            answer = clock.measure(instance.call(handler, msg.as_ref())) => answer,
+        let holds = instance.store.data().memory.charge.serves();
+        let serving = async move {
+            let answer = instance.call(handler, msg.as_ref()).await;
+            (instance, answer)
         };
-        drop(serving);
+        let (mut instance, answer) = tokio::select! {
+            biased;
+            over = holds.given_up() => return Err(Failure::new(code::MEMORY_LIMIT, format!("{}: {over}", where_()))),
+            served = guest::run(self.engine.scheduler(), &clock, serving) => served?,
+        };
+        drop(holds);
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -352,6 +359,11 @@ impl Module {
             Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
             None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
         }
+    }
+
+    /// CPU time that the calls of the file have used, of all its versions and on all hosts of this process.
+    pub fn cpu(&self) -> Duration {
+        self.pool.share().total()
     }
 
     /// What this version is doing.

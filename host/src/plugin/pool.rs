@@ -7,6 +7,7 @@ use wasmtime::component::InstancePre;
 use super::instance::{Exports, Instance, Trapped};
 use super::instance_state::InstanceState;
 use super::sampling::SamplingSwitch;
+use super::share::CpuShare;
 use super::{Engine, Inspection, Limits};
 use crate::budget::{self, ModuleAccount};
 
@@ -17,6 +18,7 @@ pub(super) struct InstancePool {
     exports: Exports,
     limits: Limits,
     sampling: Arc<SamplingSwitch>,
+    share: Arc<CpuShare>,
     account: ModuleAccount,
     idle: Arc<Idle>,
 }
@@ -57,6 +59,7 @@ impl InstancePool {
         inspection: &Inspection,
         limits: &Limits,
         account: &ModuleAccount,
+        share: Arc<CpuShare>,
     ) -> wasmtime::Result<Self> {
         let exports = Exports::new(&pre, inspection)?;
         let idle = Arc::new(Idle { engine: engine.clone(), instances: Mutex::default() });
@@ -68,6 +71,7 @@ impl InstancePool {
             exports,
             limits: limits.clone(),
             sampling: Arc::default(),
+            share,
             account: account.clone(),
             idle,
         })
@@ -76,6 +80,11 @@ impl InstancePool {
     /// What profiles the calls of all these instances.
     pub fn sampling(&self) -> &Arc<SamplingSwitch> {
         &self.sampling
+    }
+
+    /// What the calls of all these instances have used of the CPU.
+    pub fn share(&self) -> &Arc<CpuShare> {
+        &self.share
     }
 
     /// An idle instance, or a new one.
@@ -88,7 +97,8 @@ impl InstancePool {
 
     /// A new instance.
     pub async fn instantiate(&self) -> Result<Instance, Trapped> {
-        Instance::new(&self.engine, &self.pre, &self.exports, &self.limits, &self.account, &self.sampling).await
+        let Self { engine, pre, exports, limits, account, sampling, share, .. } = self;
+        Instance::new(engine, pre, exports, limits, account, sampling, share).await
     }
 
     /// Keeps an instance for the next call, or drops it where enough are idle.

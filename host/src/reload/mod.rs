@@ -60,6 +60,8 @@ pub struct Modules {
     consoles: Vec<Console>,
     options: Options,
     changes: Changes,
+    /// Whether the files that were there at first have been installed, or refused.
+    installed: bool,
 }
 
 /// Why a directory cannot be watched.
@@ -71,22 +73,37 @@ pub struct WatchError {
 }
 
 impl Modules {
-    /// Begins to watch a directory, which is made if it is not there, and installs the modules that it holds, in the order of their names. A
-    /// refused one is reported and left out.
+    /// Begins to watch a directory, and installs the modules that it holds, in the order of their names. A refused one is reported and left out.
     ///
     /// # Errors
     /// [`WatchError`].
     pub async fn open(directory: &Path, consoles: Vec<Console>, options: Options) -> Result<Self, WatchError> {
+        let mut modules = Modules::watch(directory, consoles, options)?;
+        modules.install_present().await;
+        Ok(modules)
+    }
+
+    /// Begins to watch a directory, which is made if it is not there. The modules that it holds are installed by [`Modules::follow`], so that nobody waits
+    /// for them who has other work.
+    ///
+    /// # Errors
+    /// [`WatchError`].
+    pub fn watch(directory: &Path, consoles: Vec<Console>, options: Options) -> Result<Self, WatchError> {
         let in_directory = |why| WatchError { directory: directory.to_owned(), why };
         std::fs::create_dir_all(directory).map_err(in_directory)?;
         let directory = std::fs::canonicalize(directory).map_err(in_directory)?;
         // Watching comes first: what appears while the files are read is seen.
         let changes = Changes::watch(&directory, options.poll).map_err(in_directory)?;
-        let modules = Modules { directory, consoles, options, changes };
-        for path in modules.files() {
-            let _ = install(&path, &modules.consoles).await;
+        Ok(Modules { directory, consoles, options, changes, installed: false })
+    }
+
+    /// Installs the modules that the directory holds, one after another, because of two files with the same id the first one has it. Their `start` is not
+    /// waited for.
+    async fn install_present(&mut self) {
+        self.installed = true;
+        for path in self.files() {
+            let _ = install(&path, &self.consoles, true).await;
         }
-        Ok(modules)
     }
 
     /// The directory.
@@ -94,8 +111,11 @@ impl Modules {
         &self.directory
     }
 
-    /// Follows the directory until `stop`.
+    /// Follows the directory until `stop`. What it holds is installed first, unless that was done before.
     pub async fn follow(mut self, stop: CancellationToken) {
+        if !self.installed && stop.run_until_cancelled(self.install_present()).await.is_none() {
+            return;
+        }
         // At most one task for each file.
         let mut under_way: HashMap<PathBuf, JoinHandle<()>> = HashMap::new();
         let changed_ids = Arc::new(Notify::new());
@@ -214,7 +234,7 @@ async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<
     }
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        match install(&path, &consoles).await {
+        match install(&path, &consoles, false).await {
             Outcome::Again => {}
             Outcome::Done { changed } => return changed,
         }
@@ -238,8 +258,8 @@ async fn look(path: &Path) -> Option<(u64, Option<SystemTime>)> {
     Some((metadata.len(), metadata.modified().ok()))
 }
 
-/// Installs a file everywhere.
-async fn install(path: &Path, consoles: &[Console]) -> Outcome {
+/// Installs a file everywhere. It may have been `present` before the hosts.
+async fn install(path: &Path, consoles: &[Console], present: bool) -> Outcome {
     const REFUSED: Outcome = Outcome::Done { changed: false };
     let Some(name) = name_of(path) else {
         tracing::error!(file = %path.display(), "a module's file name must be Unicode");
@@ -257,7 +277,10 @@ async fn install(path: &Path, consoles: &[Console]) -> Outcome {
         }
     };
     let source = Source { name, origin: Origin::File(path.to_owned()), bytes, grants: Grants::default() };
-    let installed = consoles.iter().map(|console| console.install(source.clone()));
+    let installed = consoles.iter().map(async |console| match present {
+        true => console.install_present(source.clone()).await,
+        false => console.install(source.clone()).await,
+    });
     let outcomes = futures_util::future::join_all(installed).await;
     match outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. }))) {
         true => Outcome::Again,

@@ -125,7 +125,7 @@ async function look(mine) {
 async function refresh() {
   const [servers, modules] = await Promise.all([ask("__console__", { signal: "list" }), command("modules")]);
   showServers(servers.msg, servers.missing || {}, servers.servers || []);
-  showModules(modules.modules, modules.refused || {});
+  showModules(modules.modules, modules.refused || {}, modules.installing || []);
   await refreshJobs();
 }
 
@@ -240,7 +240,7 @@ function showJobs(jobs) {
   $("jobs-count").textContent = open ? `${open} under way` : "none under way";
 }
 
-function showModules(modules, refused) {
+function showModules(modules, refused, installing) {
   fill("modules", (body) => {
     for (const module of modules) {
       const source = String(module.source || "").split("/").pop();
@@ -251,6 +251,11 @@ function showModules(modules, refused) {
         element("td", module.refused ? "refused: " + module.refused
           : [...(module.putAside || []).map((aside) => `${aside.handler} is put aside for ${aside.for}`), module.lastError].filter(Boolean).join("; "), "text"),
       ]);
+    }
+    for (const file of installing) {
+      const said = element("td", "is being installed", "text warn");
+      said.colSpan = 6;
+      row(body, file + " installing", [element("td", file + ".wasm"), said]);
     }
     for (const [file, why] of Object.entries(refused)) {
       const said = element("td", "refused: " + why, "text bad");

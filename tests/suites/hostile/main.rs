@@ -5,6 +5,8 @@
 
 mod compile;
 mod cpu;
+#[path = "../../support/hostile_cpu.rs"]
+mod hostile_cpu;
 mod memory;
 mod neighbour;
 mod pressure;

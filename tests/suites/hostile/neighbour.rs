@@ -36,11 +36,20 @@ impl Neighbour {
         Neighbour { client: AdminClient::connect(options).await.unwrap() }
     }
 
+    /// Asks so many times, one request at a time. Prints the times, because no test depends on them.
+    pub async fn asks(&self, count: usize) -> Seen {
+        self.asks_while(|asked| asked < count, std::future::pending::<()>()).await
+    }
+
     /// Asks without pause, one request at a time, until `work` has ended. Prints the times, because no test depends on them.
     pub async fn asks_during(&self, work: impl Future) -> Seen {
+        self.asks_while(|_| true, work).await
+    }
+
+    async fn asks_while(&self, more: impl Fn(usize) -> bool, work: impl Future) -> Seen {
         let mut work = pin!(work);
         let mut times = Vec::new();
-        loop {
+        while more(times.len()) {
             let asked = Instant::now();
             let answer = self.client.request("echo", times.len());
             let answer = tokio::select! {

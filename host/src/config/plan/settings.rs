@@ -28,7 +28,7 @@ macro_rules! differing {
 fn limits(before: &Limits, after: &Limits) -> Vec<&'static str> {
     differing!(Limits, before, after, {
         cpu: "cpu_ms", wall: "wall_ms", memory: "memory_mib", running: "running", instances: "instances", reserve: "reserve",
-        queue: "queue", store: "store_kib", answer: "answer_kib", message: "message_kib", module: "module_mib",
+        queue: "queue", store: "store_kib", answer: "answer_kib", message: "message_kib", module: "module_mib", weight: "cpu_weight",
     })
 }
 

@@ -109,6 +109,8 @@ fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
         queue: table.size("queue", default.queue, 1, 0..=1_000_000),
         store: table.size("store_kib", default.store, KIB, 0..=4 * 1024 * 1024),
         answer: table.size("answer_kib", default.answer, KIB, 1..=1024 * 1024),
+        weight: u32::try_from(table.size("cpu_weight", default.weight as usize, 1, 1..=10_000))
+            .unwrap_or(default.weight),
         message: table.size("message_kib", default.message, KIB, 1..=1024 * 1024),
         module: default.module.map(|module| table.size("module_mib", module, MIB, 1..=1024 * 1024)),
     };

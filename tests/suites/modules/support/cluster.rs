@@ -161,6 +161,9 @@ impl Cluster {
         let master = Master::start(options, access, own, None, engine(&limits), settings.clone()).await.unwrap();
         let following = follow(directory.path(), master.consoles().into(), &stop).await;
         soon("the start of the modules", master.run_modules()).await;
+        for console in master.consoles() {
+            soon("the start of the files", console.files_started()).await;
+        }
         Cluster { master, directory, settings, engine: limits, scripts, stop, following }
     }
 
@@ -210,6 +213,7 @@ impl Cluster {
         let following = follow(self.directory.path(), vec![monitor.console().clone()], &stop).await;
         monitor.join(self.address(), watch::Sender::new(Phase::running(std::process::id())).subscribe());
         soon("the registration of a monitor", monitor.registered()).await;
+        soon("the start of the files", monitor.console().files_started()).await;
         Server { monitor, stop, following }
     }
 
