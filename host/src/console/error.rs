@@ -48,6 +48,15 @@ pub enum InstallError {
 }
 
 impl InstallError {
+    /// Whether the same file may be accepted the next time, although nothing has changed.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            InstallError::Start { .. } => true,
+            InstallError::Load(error) => error.is_passing(),
+            _ => false,
+        }
+    }
+
     /// Whether the file might be accepted under other settings.
     pub(super) fn is_of_settings(&self) -> bool {
         !matches!(self, InstallError::Load(_) | InstallError::TooMany)

@@ -15,6 +15,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("pomelo_calls_refused_total", "Calls that were refused because too many waited for the module."),
     ("pomelo_modules_installed_total", "Versions of modules that have taken over."),
+    (
+        "pomelo_modules_compiled_total",
+        "Files of modules that a process of this host has compiled; those that were read from the disk are not counted.",
+    ),
     ("pomelo_modules_refused_total", "Files of modules that were refused."),
     (
         "pomelo_modules_taken_back_total",

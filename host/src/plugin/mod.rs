@@ -14,6 +14,7 @@
 //! | `grants` | what an operator granted, and the check of a file against it |
 //! | `limits` | the limits of a module, with their defaults |
 //! | `compiled` | a compiled file, and why a file cannot be loaded |
+//! | `compiler/` | who compiles, and what that may cost |
 //! | `compile`, `shelf` | from a file's bytes to code and descriptor, once for all hosts of an engine |
 //! | `cpu` | the CPU time of a call |
 //! | `handler` | the callbacks that a module may have |
@@ -28,6 +29,7 @@
 //! | `gathered` | the answers of several servers, within bounds |
 //! | `rollback` | which traps of a new version bring the one before it back |
 //! | `stats` | figures of a module id's handlers |
+//! | `label` | names of modules as labels of metrics |
 //! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
@@ -45,6 +47,7 @@ mod caller;
 pub mod capability;
 mod compile;
 mod compiled;
+pub(crate) mod compiler;
 mod context;
 mod cpu;
 mod descriptor;
@@ -58,6 +61,7 @@ mod inspect;
 mod instance;
 mod instance_state;
 mod keeper;
+mod label;
 mod lease;
 mod limited_store;
 mod limits;
@@ -78,6 +82,7 @@ pub use breaker::AsideFor;
 pub use call::Call;
 pub use caller::{Caller, CallerRole, Progress, SendProgress};
 pub use compiled::{Compiled, LoadError};
+pub use compiler::{Compiler, Costly, TooLarge, Unfit};
 pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
@@ -88,8 +93,9 @@ pub use handler::Handler;
 pub use identity::{HostRole, Identity};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
+pub(crate) use label::label;
 pub use lease::Lease;
-pub use limits::{EngineLimits, Limits, MAX_DEPTH};
+pub use limits::{CompileLimits, EngineLimits, Limits, MAX_DEPTH};
 pub use module::{Figures, Module, PutAside};
 pub use profiling::{ModulesInForce, profile};
 pub use stats::{HandlerStats, Stats};

@@ -8,6 +8,7 @@ mod cpu;
 mod memory;
 mod neighbour;
 mod pressure;
+mod shapes;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 #[path = "../../support/target.rs"]
