@@ -74,7 +74,7 @@ async fn shapes_that_a_compiler_needs_minutes_for_are_refused_before_it_sees_the
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_takes_more_time_or_memory_than_it_may_is_given_up() {
     // Within all bounds of shapes, and yet more than these limits.
-    let costly = |name: &str| shapes::module(Some(&shapes::loops(2_000, 2_000, 40)), &json!({"ids": [{"id": name}]}));
+    let costly = |name: &str| shapes::module(Some(&shapes::loops(1_500, 1_900, 40)), &json!({"ids": [{"id": name}]}));
     let target = Target::start("[modules]\ncompile_seconds = 1\n");
     let neighbour = Neighbour::of(&target).await;
     neighbour
@@ -87,12 +87,12 @@ async fn a_file_that_takes_more_time_or_memory_than_it_may_is_given_up() {
     target.held();
     drop(target);
 
-    let target = Target::start("[modules]\ncompile_mib = 64\n");
+    let target = Target::start("[modules]\ncompile_mib = 128\n");
     let neighbour = Neighbour::of(&target).await;
     neighbour
         .asks_during(async {
             put(&target, "large", &costly("large"));
-            let why = refused(&target, "large", "more than 64 MiB of memory").await;
+            let why = refused(&target, "large", "more than 128 MiB of memory").await;
             assert!(why.contains("compile_mib"), "it says what to change: {why}");
         })
         .await;
@@ -105,7 +105,7 @@ async fn what_nobody_wants_any_more_is_not_compiled_to_its_end() {
     let neighbour = Neighbour::of(&target).await;
     let costly = |number: usize| {
         let descriptor = json!({"ids": [{"id": "costly"}], "version": number.to_string()});
-        shapes::module(Some(&shapes::loops(2_000, 2_000, 200)), &descriptor)
+        shapes::module(Some(&shapes::loops(1_500, 1_900, 200)), &descriptor)
     };
     let saved = async {
         for number in 0..9 {
@@ -162,7 +162,7 @@ fn of_eleven_hosts_one_compiles() {
 #[test]
 fn one_that_is_killed_gives_its_turn_to_the_next() {
     let dir = tempfile::tempdir().unwrap();
-    let component = shapes::module(Some(&shapes::loops(2_000, 2_000, 200)), &json!({"ids": [{"id": "a"}]}));
+    let component = shapes::module(Some(&shapes::loops(1_500, 1_900, 200)), &json!({"ids": [{"id": "a"}]}));
     let begun = |child: &mut Child| {
         let mut how = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut how).unwrap();
@@ -190,9 +190,17 @@ async fn what_a_descriptor_says_at_length_is_refused_by_its_name() {
         .asks_during(async {
             for (name, descriptor, part) in [
                 ("durable", json!({"ids": id("d"), "durable": many(200_000)}), "`pomelo:descriptor` has"),
-                ("patterns", json!({"ids": id("p"), "durable": many(129)}), "`durable` of the descriptor has 129 entries"),
+                (
+                    "patterns",
+                    json!({"ids": id("p"), "durable": many(129)}),
+                    "`durable` of the descriptor has 129 entries",
+                ),
                 ("version", json!({"ids": id("v"), "version": "1".repeat(20 << 20)}), "`pomelo:descriptor` has"),
-                ("name", json!({"ids": id("n"), "name": "n".repeat(1_000)}), "`name` of the descriptor has a text of 1000"),
+                (
+                    "name",
+                    json!({"ids": id("n"), "name": "n".repeat(1_000)}),
+                    "`name` of the descriptor has a text of 1000",
+                ),
                 ("levels", json!({"ids": id("l"), "operations": {"levels": levels}}), "`pomelo:descriptor` has"),
                 ("reads", json!({"ids": id("r"), "operations": {"reads": many(300)}}), "`operations.reads`"),
             ] {

@@ -41,7 +41,8 @@ pub fn nested_types(depth: usize, descriptor: &Value) -> Vec<u8> {
 pub fn loops(locals: usize, count: usize, functions: usize) -> Vec<u8> {
     let mut body = Vec::new();
     for number in 0..count {
-        let [one, two, three, four] = [(1, 0), (7, 1), (13, 3), (5, 0)].map(|(step, first)| (number * step + first) % locals);
+        let [one, two, three, four] =
+            [(1, 0), (7, 1), (13, 3), (5, 0)].map(|(step, first)| (number * step + first) % locals);
         body.extend([0x03, 0x40]);
         get(&mut body, one);
         get(&mut body, two);

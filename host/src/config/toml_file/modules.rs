@@ -39,7 +39,7 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
             cpu: Duration::from_secs(
                 table.size("compile_seconds", default.compile.seconds() as usize, 1, 1..=3600) as u64
             ),
-            memory: table.size("compile_mib", default.compile.memory, MIB, 64..=1024 * 1024),
+            memory: table.size("compile_mib", default.compile.memory, MIB, 128..=1024 * 1024),
             code: table.size("code_mib", default.compile.code, MIB, 16..=64 * 1024),
         },
     };

@@ -21,7 +21,7 @@ const TYPES: u64 = 50_000;
 /// How deeply the types of components and instances may be nested in one another.
 const TYPE_NESTING: u64 = 16;
 /// Component and instance types that may stand in one section. Reading one that is nested takes a stack, of which there is enough for so many.
-const NESTED_TYPES: u64 = 4_000;
+const NESTED_TYPES: u64 = 2_000;
 /// Fields, cases, parameters and declarations of one type.
 const MEMBERS: u64 = 2_000;
 /// Imports, exports, aliases, instances, lifted and lowered functions, globals, tables, elements and pieces of data.
@@ -35,12 +35,15 @@ const BODY: u64 = 1 << 20;
 const LOCALS: u64 = 20_000;
 /// What there is to do for one function: its instructions, and the values that they hand on; a table of branches counts for each of its targets.
 const WORK: u64 = 1_000_000;
-/// Local variables of one function times its blocks: at the beginning of a block each may be one of several values.
-const LOCALS_TIMES_BLOCKS: u64 = 20_000_000;
+/// Local variables of one function times its blocks: at the beginning of a block each may be one of several values. A file of 35 kB in which all of them
+/// are takes a minute and more than a gigabyte for four million.
+const LOCALS_TIMES_BLOCKS: u64 = 3_000_000;
 /// How deeply blocks may be nested in one function.
 const BLOCK_NESTING: u64 = 10_000;
+/// How deeply loops may be nested in one function. What changes in the innermost may be new at the beginning of each of them.
+const LOOP_NESTING: u64 = 64;
 /// The stack of the thread that reads a file. As much of it is used as the file needs.
-const STACK: usize = 64 << 20;
+const STACK: usize = 16 << 20;
 
 /// A component has too much of something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -287,8 +290,9 @@ fn function(module: &CoreModule, number: usize, body: &FunctionBody<'_>) -> Resu
     }
     let mut work = Counted::new("instructions, counted with the values that they hand on,", WORK);
     let mut blocks = Counted::new("local variables times blocks", LOCALS_TIMES_BLOCKS);
-    // By label that is open: how many values a branch to it hands on. The outermost is the function itself.
-    let mut labels = vec![results];
+    // By label that is open: how many values a branch to it hands on, and whether it is a loop. The outermost is the function itself.
+    let mut labels = vec![(results, false)];
+    let mut loops = 0;
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
         let mut values = 0;
@@ -296,22 +300,24 @@ fn function(module: &CoreModule, number: usize, body: &FunctionBody<'_>) -> Resu
             Operator::Block { blockty } | Operator::If { blockty } => {
                 let (params, results) = module.block(blockty);
                 values = params + results;
-                labels.push(results);
+                labels.push((results, false));
                 blocks.add(place, locals.found.max(1))?;
             }
             Operator::Loop { blockty } => {
                 let (params, results) = module.block(blockty);
                 values = params + results;
-                labels.push(params);
-                blocks.add(place, locals.found.max(1))?;
+                labels.push((params, true));
+                loops += 1;
+                within(place, "loops nested in one another", loops, LOOP_NESTING)?;
+                blocks.add(place, locals.found.max(1).saturating_mul(loops))?;
             }
             Operator::TryTable { try_table } => {
                 let (params, results) = module.block(try_table.ty);
                 values = params + results + try_table.catches.len() as u64;
-                labels.push(results);
+                labels.push((results, false));
                 blocks.add(place, locals.found.max(1))?;
             }
-            Operator::End => drop(labels.pop()),
+            Operator::End => loops -= u64::from(labels.pop().is_some_and(|(_, is_loop)| is_loop)),
             Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
                 values = label(&labels, relative_depth);
             }
@@ -343,9 +349,9 @@ fn function(module: &CoreModule, number: usize, body: &FunctionBody<'_>) -> Resu
 }
 
 /// How many values a branch hands on. A branch to nowhere is the validator's affair.
-fn label(labels: &[u64], depth: u32) -> u64 {
+fn label(labels: &[(u64, bool)], depth: u32) -> u64 {
     let at = labels.len().checked_sub(1 + depth as usize);
-    at.and_then(|at| labels.get(at)).copied().unwrap_or_default()
+    at.and_then(|at| labels.get(at)).map_or(0, |(values, _)| *values)
 }
 
 #[cfg(test)]
@@ -382,6 +388,8 @@ mod tests {
         );
         let nested = format!("(func {} {})", "block ".repeat(10_001), "end ".repeat(10_001));
         refused(&core(&nested), "blocks nested in one another");
+        let loops = format!("(func {} {})", "loop ".repeat(65), "end ".repeat(65));
+        refused(&core(&loops), "the function 0 has 65 loops nested in one another; at most 64");
         let many = format!("(func (local {}) {})", "i32 ".repeat(5_000), "block end ".repeat(5_000));
         refused(&core(&many), "local variables times blocks");
         let table = format!("(func {})", format!("(br_table {} (i32.const 0))", "0 ".repeat(60_000)).repeat(20));

@@ -18,6 +18,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use sha2::{Digest, Sha256};
 
+use super::Unfit;
 use super::cache::Cache;
 use crate::plugin::{CompileLimits, engine};
 
@@ -154,7 +155,10 @@ fn lock(cache: &Cache, key: &str, at_most: Duration) -> Option<std::fs::File> {
 
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, Failed> {
     let refused = |why: String| Failed { code: REFUSED, why };
-    super::check(bytes).map_err(|error| refused(error.to_string()))?;
+    super::check(bytes).map_err(|error| match error {
+        Unfit::Thread(_) => Failed { code: UNABLE, why: error.to_string() },
+        _ => refused(error.to_string()),
+    })?;
     engine.precompile_component(bytes).map_err(|error| refused(format!("it does not compile: {error:#}")))
 }
 
