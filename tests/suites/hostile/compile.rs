@@ -25,14 +25,22 @@ fn modules(target: &Target) -> Value {
     serde_json::from_str(&target.cluster.done(&["modules", "--json"])).unwrap()
 }
 
-/// Waits until a file is refused, on a thread of its own; why it was.
-async fn refused(target: &Target, name: &str, part: &str) -> String {
-    tokio::task::block_in_place(|| {
-        eventually(&format!("{name} is refused: {part}"), || {
-            let why = modules(target)["refused"].get(name)?.as_str()?.to_owned();
-            why.contains(part).then_some(why)
-        })
+/// Waits until a file is refused; why it was.
+fn refused(target: &Target, name: &str, part: &str) -> String {
+    eventually(&format!("{name} is refused: {part}"), || {
+        let why = modules(target)["refused"].get(name)?.as_str()?.to_owned();
+        why.contains(part).then_some(why)
     })
+}
+
+/// Has the neighbour ask without pause, in a task of its own, while `work` waits for what it does.
+async fn beside(target: &Target, work: impl FnOnce()) {
+    let neighbour = Neighbour::of(target).await;
+    let (done, ended) = tokio::sync::oneshot::channel::<()>();
+    let asking = tokio::spawn(async move { neighbour.asks_during(ended).await });
+    tokio::task::block_in_place(work);
+    drop(done);
+    assert!(asking.await.unwrap().answered > 0);
 }
 
 /// The compiler processes of a master.
@@ -50,24 +58,21 @@ fn compilers(target: &Target) -> Vec<Process> {
 #[tokio::test(flavor = "multi_thread")]
 async fn shapes_that_a_compiler_needs_minutes_for_are_refused_before_it_sees_them() {
     let target = Target::start("");
-    let neighbour = Neighbour::of(&target).await;
-    let seen = neighbour
-        .asks_during(async {
-            let descriptor = json!({"ids": [{"id": "shape"}]});
-            let with = |core: Vec<u8>| shapes::module(Some(&core), &descriptor);
-            for (name, bytes, part) in [
-                ("locals", with(shapes::loops(10_000, 3_000, 1)), "local variables times blocks"),
-                ("values", with(shapes::calls(1_000, 1)), "1000 results; at most 32"),
-                ("branches", with(shapes::branches(60_000, 17)), "the function 0 has"),
-                ("nested", shapes::nested_types(100_000, &descriptor), "component and instance types in one section"),
-            ] {
-                println!("{name}.wasm has {} bytes", bytes.len());
-                put(&target, name, &bytes);
-                refused(&target, name, part).await;
-            }
-        })
-        .await;
-    assert!(seen.answered > 0);
+    beside(&target, || {
+        let descriptor = json!({"ids": [{"id": "shape"}]});
+        let with = |core: Vec<u8>| shapes::module(Some(&core), &descriptor);
+        for (name, bytes, part) in [
+            ("locals", with(shapes::loops(10_000, 3_000, 1)), "local variables times blocks"),
+            ("values", with(shapes::calls(1_000, 1)), "1000 results; at most 32"),
+            ("branches", with(shapes::branches(60_000, 17)), "the function 0 has"),
+            ("nested", shapes::nested_types(100_000, &descriptor), "component and instance types in one section"),
+        ] {
+            println!("{name}.wasm has {} bytes", bytes.len());
+            put(&target, name, &bytes);
+            refused(&target, name, part);
+        }
+    })
+    .await;
     target.held();
 }
 
@@ -76,53 +81,44 @@ async fn a_file_that_takes_more_time_or_memory_than_it_may_is_given_up() {
     // Within all bounds of shapes, and yet more than these limits.
     let costly = |name: &str| shapes::module(Some(&shapes::loops(1_500, 1_900, 40)), &json!({"ids": [{"id": name}]}));
     let target = Target::start("[modules]\ncompile_seconds = 1\n");
-    let neighbour = Neighbour::of(&target).await;
-    neighbour
-        .asks_during(async {
-            put(&target, "slow", &costly("slow"));
-            let why = refused(&target, "slow", "more than 1 s of CPU time").await;
-            assert!(why.contains("compile_seconds"), "it says what to change: {why}");
-        })
-        .await;
+    beside(&target, || {
+        put(&target, "slow", &costly("slow"));
+        let why = refused(&target, "slow", "more than 1 s of CPU time");
+        assert!(why.contains("compile_seconds"), "it says what to change: {why}");
+    })
+    .await;
     target.held();
     drop(target);
 
     let target = Target::start("[modules]\ncompile_mib = 128\n");
-    let neighbour = Neighbour::of(&target).await;
-    neighbour
-        .asks_during(async {
-            put(&target, "large", &costly("large"));
-            let why = refused(&target, "large", "more than 128 MiB of memory").await;
-            assert!(why.contains("compile_mib"), "it says what to change: {why}");
-        })
-        .await;
+    beside(&target, || {
+        put(&target, "large", &costly("large"));
+        let why = refused(&target, "large", "more than 128 MiB of memory");
+        assert!(why.contains("compile_mib"), "it says what to change: {why}");
+    })
+    .await;
     target.held();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_wants_any_more_is_not_compiled_to_its_end() {
     let target = Target::start("[modules]\ncompile_seconds = 600\n");
-    let neighbour = Neighbour::of(&target).await;
     let costly = |number: usize| {
         let descriptor = json!({"ids": [{"id": "costly"}], "version": number.to_string()});
         shapes::module(Some(&shapes::loops(1_500, 1_900, 200)), &descriptor)
     };
-    let saved = async {
+    let saved = || {
         for number in 0..9 {
             let file = put(&target, "costly", &costly(number));
-            tokio::task::block_in_place(|| {
-                eventually("it is being compiled", || (!compilers(&target).is_empty()).then_some(()));
-            });
+            eventually("it is being compiled", || (!compilers(&target).is_empty()).then_some(()));
             assert!(compilers(&target).len() <= 2, "the one before it is killed");
             if number == 8 {
                 fs::remove_file(file).unwrap();
             }
         }
-        tokio::task::block_in_place(|| {
-            eventually("no compiler is left", || compilers(&target).is_empty().then_some(()));
-        });
+        eventually("no compiler is left", || compilers(&target).is_empty().then_some(()));
     };
-    neighbour.asks_during(saved).await;
+    beside(&target, saved).await;
     target.held();
 }
 
@@ -205,7 +201,7 @@ async fn what_a_descriptor_says_at_length_is_refused_by_its_name() {
                 ("reads", json!({"ids": id("r"), "operations": {"reads": many(300)}}), "`operations.reads`"),
             ] {
                 put(&target, name, &shapes::module(None, &descriptor));
-                refused(&target, name, part).await;
+                refused(&target, name, part);
             }
             let said = target.cluster.done(&["modules"]);
             assert!(said.len() < 20_000, "what `modules` says stays short: {} bytes", said.len());
@@ -217,25 +213,21 @@ async fn what_a_descriptor_says_at_length_is_refused_by_its_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_that_no_file_has_any_more_are_given_back() {
     let target = Target::start("");
-    let neighbour = Neighbour::of(&target).await;
-    neighbour
-        .asks_during(async {
-            // Together more than a host has at a time.
-            for version in 0..20 {
-                let ids: Vec<Value> = (0..64).map(|id| json!({"id": format!("id-{version}-{id}")})).collect();
-                let last = format!("id-{version}-63");
-                put(&target, "many", &shapes::module(None, &json!({ "ids": ids })));
-                tokio::task::block_in_place(|| {
-                    eventually("it is in force", || {
-                        let all = modules(&target);
-                        assert_eq!(all["refused"], json!({}));
-                        all["modules"].as_array()?.iter().find(|module| module["id"] == last)?["refused"]
-                            .is_null()
-                            .then_some(())
-                    });
-                });
-            }
-        })
-        .await;
+    beside(&target, || {
+        // Together more than a host has at a time.
+        for version in 0..20 {
+            let ids: Vec<Value> = (0..64).map(|id| json!({"id": format!("id-{version}-{id}")})).collect();
+            let last = format!("id-{version}-63");
+            put(&target, "many", &shapes::module(None, &json!({ "ids": ids })));
+            eventually("it is in force", || {
+                let all = modules(&target);
+                assert_eq!(all["refused"], json!({}));
+                all["modules"].as_array()?.iter().find(|module| module["id"] == last)?["refused"]
+                    .is_null()
+                    .then_some(())
+            });
+        }
+    })
+    .await;
     target.held();
 }
