@@ -178,35 +178,25 @@ fn one_that_is_killed_gives_its_turn_to_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_descriptor_says_at_length_is_refused_by_its_name() {
     let target = Target::start("");
-    let neighbour = Neighbour::of(&target).await;
     let many = |count: usize| (0..count).map(|number| format!("key-{number}-*")).collect::<Vec<_>>();
     let levels: Value = many(10_000).into_iter().map(|name| (name, json!(2))).collect::<serde_json::Map<_, _>>().into();
     let id = |id: &str| json!([{ "id": id }]);
-    neighbour
-        .asks_during(async {
-            for (name, descriptor, part) in [
-                ("durable", json!({"ids": id("d"), "durable": many(200_000)}), "`pomelo:descriptor` has"),
-                (
-                    "patterns",
-                    json!({"ids": id("p"), "durable": many(129)}),
-                    "`durable` of the descriptor has 129 entries",
-                ),
-                ("version", json!({"ids": id("v"), "version": "1".repeat(20 << 20)}), "`pomelo:descriptor` has"),
-                (
-                    "name",
-                    json!({"ids": id("n"), "name": "n".repeat(1_000)}),
-                    "`name` of the descriptor has a text of 1000",
-                ),
-                ("levels", json!({"ids": id("l"), "operations": {"levels": levels}}), "`pomelo:descriptor` has"),
-                ("reads", json!({"ids": id("r"), "operations": {"reads": many(300)}}), "`operations.reads`"),
-            ] {
-                put(&target, name, &shapes::module(None, &descriptor));
-                refused(&target, name, part);
-            }
-            let said = target.cluster.done(&["modules"]);
-            assert!(said.len() < 20_000, "what `modules` says stays short: {} bytes", said.len());
-        })
-        .await;
+    beside(&target, || {
+        for (name, descriptor, part) in [
+            ("durable", json!({"ids": id("d"), "durable": many(200_000)}), "`pomelo:descriptor` has"),
+            ("patterns", json!({"ids": id("p"), "durable": many(129)}), "`durable` of the descriptor has 129 entries"),
+            ("version", json!({"ids": id("v"), "version": "1".repeat(20 << 20)}), "`pomelo:descriptor` has"),
+            ("name", json!({"ids": id("n"), "name": "n".repeat(1_000)}), "`name` of the descriptor has a text of 1000"),
+            ("levels", json!({"ids": id("l"), "operations": {"levels": levels}}), "`pomelo:descriptor` has"),
+            ("reads", json!({"ids": id("r"), "operations": {"reads": many(300)}}), "`operations.reads`"),
+        ] {
+            put(&target, name, &shapes::module(None, &descriptor));
+            refused(&target, name, part);
+        }
+        let said = target.cluster.done(&["modules"]);
+        assert!(said.len() < 20_000, "what `modules` says stays short: {} bytes", said.len());
+    })
+    .await;
     target.held();
 }
 
