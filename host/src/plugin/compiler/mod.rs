@@ -21,9 +21,11 @@ mod code;
 mod process;
 pub(crate) mod service;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use wasmtime::component::Component;
@@ -97,12 +99,17 @@ pub(super) struct Compiling {
     pub cache: Option<Cache>,
     turns: Semaphore,
     pub code: Code,
+    /// What has cost too much here, by key: both hosts of a master ask for the same file. Bounded by [`KNOWN`].
+    costly: Mutex<VecDeque<(String, Costly)>>,
 }
+
+/// How many files that cost too much an engine knows of.
+const KNOWN: usize = 64;
 
 impl Compiling {
     pub fn new(compiler: Compiler, limits: CompileLimits, cache: Option<Cache>) -> Self {
         let code = Code::new(limits.code);
-        Compiling { compiler, limits, cache, turns: Semaphore::new(SIDE_BY_SIDE), code }
+        Compiling { compiler, limits, cache, turns: Semaphore::new(SIDE_BY_SIDE), code, costly: Mutex::default() }
     }
 
     /// The code of a component: from the disk, or compiled anew. Ends the compiler when it is dropped.
@@ -146,16 +153,33 @@ impl Compiling {
             Compiler::Process { program, arguments } => {
                 // The engine does not close it, so that an error cannot happen.
                 let _turn = self.turns.acquire().await;
+                let known = self.costly.lock().iter().find(|(known, _)| *known == key).map(|(_, costly)| *costly);
+                if let Some(costly) = known {
+                    return Err(costly.into());
+                }
                 let made =
                     process::compile((program, arguments), &self.limits, (self.cache.as_ref(), &key), bytes).await;
-                if let (Some(cache), Err(LoadError::Costly(costly))) = (&self.cache, &made) {
-                    let (cache, costly) = (cache.clone(), *costly);
-                    blocking(move || cache.refuse(&key, costly)).await?;
+                if let Err(LoadError::Costly(costly)) = &made {
+                    self.keep_in_mind(&key, *costly).await?;
                 }
                 made?
             }
         };
         self.loaded(engine, artifact).await?.map_err(LoadError::Compile)
+    }
+
+    /// Keeps in mind that a file costs too much: here for as long as this runs, and on the disk for the other hosts of this machine.
+    async fn keep_in_mind(&self, key: &str, costly: Costly) -> Result<(), LoadError> {
+        {
+            let mut known = self.costly.lock();
+            if known.len() >= KNOWN {
+                known.pop_front();
+            }
+            known.push_back((key.to_owned(), costly));
+        }
+        let Some(cache) = self.cache.clone() else { return Ok(()) };
+        let key = key.to_owned();
+        blocking(move || cache.refuse(&key, costly)).await
     }
 
     /// Makes a component of what was compiled. The inner error says that it is not for this engine.
