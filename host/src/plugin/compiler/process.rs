@@ -46,20 +46,28 @@ pub(super) async fn compile(
         return Err(LoadError::Compiler("it has no streams".into()));
     };
     // It may end before it has read everything. Its end says why.
-    let feeding = async { feed(input, &bytes).await.ok() };
-    let (open, code, said) = tokio::join!(feeding, read(output, limits), say(errors));
-    // Until here, because the end of its input ends it.
-    drop(open);
-    let code = match code {
-        Ok(code) => Ok(code),
+    let feeding = async { Ok(feed(input, &bytes).await.ok()) };
+    // Where it has ended, its end is waited for. Otherwise it is dropped here, and so killed.
+    let reading = async {
+        match read(output, limits).await {
+            Ok(code) => Ok(Ok(code)),
+            Err(Unread::Broken(error)) => Ok(Err(error)),
+            Err(given_up) => Err(given_up),
+        }
+    };
+    let saying = async { Ok(say(errors).await) };
+    let (open, code, said) = match tokio::try_join!(feeding, reading, saying) {
+        Ok(all) => all,
         Err(Unread::Beyond(costly)) => return Err(costly.into()),
         Err(Unread::Slow) => {
             let why =
                 format!("it has not ended in {:?}, and not used its CPU time up: the machine is busy", limits.wall());
             return Err(LoadError::Compiler(why));
         }
-        Err(Unread::Broken(error)) => Err(error),
+        Err(Unread::Broken(error)) => return Err(failed("its code cannot be read", &error)),
     };
+    // Until here, because the end of its input ends it.
+    drop(open);
     let status = child.wait().await.map_err(|error| failed("it cannot be waited for", &error))?;
     tracing::debug!(key, %status, took = ?begun.elapsed(), "a compiler has ended");
     match (status.success(), code) {
