@@ -51,7 +51,8 @@ impl InstallError {
     /// Whether the same file may be accepted the next time, although nothing has changed.
     pub fn is_passing(&self) -> bool {
         match self {
-            InstallError::Start { .. } => true,
+            // Ids are given back some time after their files have gone: when no version that had them is drained or may come back any more.
+            InstallError::Start { .. } | InstallError::TooMany => true,
             InstallError::Load(error) => error.is_passing(),
             _ => false,
         }
