@@ -1,5 +1,7 @@
 //! The master that is attacked, and what must hold of it meanwhile.
 
+#![allow(dead_code)]
+
 use std::net::SocketAddr;
 
 use parking_lot::{Mutex, MutexGuard};

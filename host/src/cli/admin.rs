@@ -209,7 +209,9 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         print::line(format!("{file}.wasm is being installed"))?;
     }
     for (file, why) in refused {
-        print::line(format!("{file}.wasm was refused: {why}"))?;
+        // What is wrong with the directory as a whole stands under its name, which ends with a slash.
+        let what = if file.ends_with('/') { format!("{file}:") } else { format!("{file}.wasm was refused:") };
+        print::line(format!("{what} {why}"))?;
     }
     Ok(())
 }

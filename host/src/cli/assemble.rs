@@ -9,6 +9,7 @@ use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::arguments::{HostArgs, MonitorArgs};
+use super::compile::compiler;
 use super::exit::Exit;
 use crate::admin_log::{self, AdminLog};
 use crate::auth::{Access, Exposure, External, LoginBounds, Tokens, Users, Way};
@@ -112,15 +113,16 @@ pub(super) fn engine(settings: &config::Settings, share: u32, scale: usize) -> a
         Some(directory) => Some(PathBuf::from(directory)),
         None => directories::ProjectDirs::from("", "", "pomelo").map(|dirs| dirs.cache_dir().join("modules")),
     };
-    let with_cache = cache.as_deref().map(|directory| Engine::new(limits.clone(), Some(directory)));
-    match with_cache {
+    let compile = &settings.modules.compile;
+    let engine = |cache: Option<&Path>| Engine::compiling(limits.clone(), cache, compiler(), compile.clone());
+    match cache.as_deref().map(|directory| engine(Some(directory))) {
         Some(Ok(engine)) => Ok(engine),
         Some(Err(error)) => {
             let error = format!("{:#}", anyhow::Error::from(error));
             tracing::warn!(%error, "compiled modules are not kept: the cache directory cannot be used");
-            Ok(Engine::new(limits, None)?)
+            Ok(engine(None)?)
         }
-        None => Ok(Engine::new(limits, None)?),
+        None => Ok(engine(None)?),
     }
 }
 
@@ -205,7 +207,7 @@ pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<
 }
 
 pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
-    reload::Options { settle: settings.watch.settle, poll: settings.watch.poll }
+    reload::Options { settle: settings.watch.settle, poll: settings.watch.poll, max_file: settings.modules.max_file }
 }
 
 /// Who may connect.

@@ -9,7 +9,8 @@ use super::Exit;
 use super::print::{self, Unprinted};
 use crate::built_in::built_in;
 use crate::config::{self, CronLine, Finding, Found};
-use crate::plugin::{Descriptor, Inspection};
+use crate::plugin::{Descriptor, Inspection, compiler};
+use crate::util::regular;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -74,7 +75,7 @@ fn summary(environments: &[String], faults: usize, warnings: usize) -> String {
 }
 
 /// The module ids with those of a modules' directory, and the files that would be refused. No file is run.
-fn modules(dir: &Path) -> Found {
+fn modules(dir: &Path, max_file: u64) -> Found {
     let mut ids: BTreeSet<String> = built_in(true).into_iter().flat_map(|built_in| built_in.ids).collect();
     let (mut refused, mut all_told) = (Vec::new(), true);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -82,8 +83,12 @@ fn modules(dir: &Path) -> Found {
         if path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        let read = std::fs::read(&path).map_err(|error| format!("it cannot be read: {error}"));
-        let inspected = read.and_then(|bytes| Inspection::new(&bytes).map_err(|error| error.to_string()));
+        let read = regular::read(&path, max_file).map_err(|error| error.to_string());
+        let inspected = read.and_then(|bytes| {
+            let inspection = Inspection::new(&bytes).map_err(|error| error.to_string())?;
+            compiler::check(&bytes).map_err(|error| error.to_string())?;
+            Ok(inspection)
+        });
         let described = inspected.and_then(|inspection| match inspection.descriptor {
             Some(text) => Descriptor::parse(&text).map(Some).map_err(|error| error.to_string()),
             None => Ok(None),

@@ -6,13 +6,14 @@ use super::everything::chosen;
 use super::jobs::{self, JobAction};
 use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, cert, check, init, orders, plan, run, shell, user, watch};
+use super::{admit, cert, check, compile, init, orders, plan, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Host(command) => of_a_host(command).await,
         Command::Admin(command) => of_an_admin(command).await,
+        Command::Compile(arguments) => compile::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

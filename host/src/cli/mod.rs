@@ -17,6 +17,7 @@
 //! | `user` | `user add`, `remove`, `list`, `passwd` |
 //! | `cert` | `cert server`, `user`, `renew`, `list` |
 //! | `check`, `init` | `check`, `init` |
+//! | `compile` | the compiler process of a host |
 //! | `secure` | how commands reach a master over TLS |
 //! | `assemble` | from a configuration to what the parts need |
 //! | `everything` | whether a command means the whole cluster |
@@ -34,6 +35,7 @@ mod arguments;
 mod assemble;
 mod cert;
 mod check;
+mod compile;
 mod dispatch;
 mod everything;
 mod exit;
@@ -77,6 +79,10 @@ pub fn main() -> ExitCode {
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return ended(pipe::ends_quietly().and_then(|()| Ok(print::help(&help)?))),
     };
+    // Before there are other threads, and without a log: what it says is for its host.
+    if let Command::Compile(arguments) = &command {
+        compile::run(arguments);
+    }
     if matches!(command, Command::Host(_)) {
         if first_process::is_first() {
             let run = first_process::run();

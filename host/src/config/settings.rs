@@ -12,7 +12,7 @@ use super::words::Ready;
 use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::budget;
-use crate::plugin::{EngineLimits, Limits};
+use crate::plugin::{CompileLimits, EngineLimits, Limits};
 use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 use crate::tls::{ClearText, ClientFiles, ServerFiles};
@@ -144,11 +144,22 @@ pub struct Modules {
     pub allow_replace_builtin: bool,
     /// `system_monitor` = false: whether the built-in modules that look at machines, processes and logs run, as with pomelo's `systemMonitor`.
     pub system_monitor: bool,
+    /// `file_mib` = 32: the largest file, bytes.
+    pub max_file: u64,
+    /// `compile_seconds` = 60 and `compile_mib` = 1024: what it may cost to compile one file. `code_mib` = 128: the compiled code of all modules of a
+    /// host together.
+    pub compile: CompileLimits,
 }
 
 impl Default for Modules {
     fn default() -> Self {
-        Modules { dir: "modules".into(), allow_replace_builtin: false, system_monitor: false }
+        Modules {
+            dir: "modules".into(),
+            allow_replace_builtin: false,
+            system_monitor: false,
+            max_file: 32 << 20,
+            compile: CompileLimits::default(),
+        }
     }
 }
 

@@ -131,8 +131,11 @@ impl Registry {
     /// What there is to say of every module id of this host, ordered by id.
     pub fn modules(&self) -> Vec<ModuleStatus> {
         let (disabled, refusals) = (self.disabled(), self.refusals());
-        let table = self.table.read();
-        let status = |(id, slot): (&String, &Arc<Slot>)| {
+        // How much there is to say of a module is its own affair. So none of it is put together while the table is locked.
+        let mut slots: Vec<Arc<Slot>> = self.table.read().slots.values().cloned().collect();
+        slots.sort_by(|a, b| a.descriptor.id.cmp(&b.descriptor.id));
+        let status = |slot: &Arc<Slot>| {
+            let id = &slot.descriptor.id;
             let (unit, stats) = (&slot.unit, &slot.context.stats);
             let module = unit.module();
             let inspection = module.inspection();
@@ -173,9 +176,7 @@ impl Registry {
                 refused: refusals.get(&unit.name).cloned(),
             }
         };
-        let mut all: Vec<_> = table.slots.iter().map(status).collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        slots.iter().map(status).collect()
     }
 
     /// Files that were refused and have no version in force, with the reason.

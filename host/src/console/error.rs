@@ -48,6 +48,16 @@ pub enum InstallError {
 }
 
 impl InstallError {
+    /// Whether the same file may be accepted the next time, although nothing has changed.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            // Ids are given back some time after their files have gone: when no version that had them is drained or may come back any more.
+            InstallError::Start { .. } | InstallError::TooMany => true,
+            InstallError::Load(error) => error.is_passing(),
+            _ => false,
+        }
+    }
+
     /// Whether the file might be accepted under other settings.
     pub(super) fn is_of_settings(&self) -> bool {
         !matches!(self, InstallError::Load(_) | InstallError::TooMany)

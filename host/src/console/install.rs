@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::candidate::Candidate;
 use super::error::InstallError;
 use super::registry::{FileRefusal, Registry};
@@ -11,7 +13,8 @@ use super::start::call_start;
 use super::table::Unit;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
-use crate::plugin::{Compiled, Engine, StagedChanges, Store, StoreView};
+use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
+use crate::wire::sentence;
 
 /// Puts versions of files in force.
 #[derive(Clone)]
@@ -33,7 +36,7 @@ pub struct Installed {
 }
 
 /// What a candidate's `start` stored under each of its ids, staged until the swap.
-pub(super) type Staged = Vec<(Arc<Store>, Arc<StagedChanges>)>;
+pub(super) type Staged = Vec<(Arc<Context>, Arc<StagedChanges>)>;
 
 impl Installer {
     /// Installs a file: as a new module, or as the next version of one. Before [`Turns::start`] no `start` is called.
@@ -78,13 +81,16 @@ impl Installer {
                 }
             }
             Err(error) => {
-                tracing::error!(file = %name, %error, "a module was refused");
-                metrics::counter!("pomelo_modules_refused_total").increment(1);
-                self.registry
-                    .record(Event::new(kind::REFUSAL, format!("{name}.wasm was refused: {error}")).module(&name));
+                // One that is tried again may fail again and again. That is told once.
+                if !error.is_passing() || self.registry.refusal(&name).as_deref() != Some(&sentence(error)) {
+                    tracing::error!(file = %name, error = %sentence(error), "a module was refused");
+                    metrics::counter!("pomelo_modules_refused_total").increment(1);
+                    let event = Event::new(kind::REFUSAL, format!("{name}.wasm was refused: {}", sentence(error)));
+                    self.registry.record(event.module(&name));
+                }
                 let conflict = matches!(error, InstallError::Conflict { .. });
-                self.registry
-                    .refuse(&name, FileRefusal { why: error.to_string(), conflict, settings: error.is_of_settings() });
+                let why = sentence(error);
+                self.registry.refuse(&name, FileRefusal { why, conflict, settings: error.is_of_settings() });
             }
         }
         outcome
@@ -112,6 +118,26 @@ impl Installer {
         Ok(Installed { ids, digest, changed: true })
     }
 
+    /// Keeps why a file was refused that did not even come here: it cannot be read, or there is something else under its name. Told once for each reason.
+    pub fn refuse_unread(&self, name: &str, why: String) {
+        if self.registry.refusal(name).as_deref() == Some(&why) {
+            return;
+        }
+        tracing::error!(file = %name, %why, "a module was refused");
+        metrics::counter!("pomelo_modules_refused_total").increment(1);
+        // A directory has a slash at its end, and no file's name has one.
+        let (what, module) = match name.ends_with('/') {
+            true => (format!("the modules' directory {name}: {why}"), None),
+            false => (format!("{name}.wasm was refused: {why}"), Some(name)),
+        };
+        let event = Event::new(kind::REFUSAL, what);
+        self.registry.record(match module {
+            Some(module) => event.module(module),
+            None => event,
+        });
+        self.registry.refuse(name, FileRefusal { why, conflict: false, settings: false });
+    }
+
     /// Calls the candidate's `start` under each of its ids, with what it stores staged.
     async fn start_candidate(&self, candidate: &Candidate) -> Result<Staged, InstallError> {
         let mut staged = Vec::new();
@@ -119,7 +145,7 @@ impl Installer {
             let context = self.registry.context(&id.id)?;
             let changes = Arc::new(StagedChanges::default());
             let store = StoreView::staged(context.store.clone(), changes.clone());
-            staged.push((context.store.clone(), changes));
+            staged.push((context.clone(), changes));
             call_start(candidate.module.clone(), context, store)
                 .await
                 .map_err(|failure| InstallError::Start { id: id.id.clone(), failure })?;
@@ -132,6 +158,10 @@ impl Installer {
     /// # Errors
     /// The first that is refused.
     pub async fn install_built_in(&self) -> Result<(), InstallError> {
+        // Beside each other, because each may need a compiler of its own. Kept until they are in force.
+        let built_in = self.registry.settings();
+        let compile = |bytes| async { Compiled::new(&self.engine, bytes).await };
+        let _compiled = join_all(built_in.built_in.iter().map(|built_in| compile(built_in.source.bytes.clone()))).await;
         for built_in in &self.registry.settings().built_in {
             self.install(built_in.source.clone()).await?;
         }

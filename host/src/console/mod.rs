@@ -142,6 +142,17 @@ impl Console {
         self.installer.apply(settings).await
     }
 
+    /// Keeps why a file was refused that could not be read, until it is installed or removed: shown by `modules`, and told once in the log and the events.
+    /// The name of a directory ends with a slash.
+    pub fn refuse(&self, name: &str, why: String) {
+        self.installer.refuse_unread(name, why);
+    }
+
+    /// Forgets what [`Console::refuse`] has kept, because it is over.
+    pub fn accept(&self, name: &str) {
+        self.registry.forget_refusal(name);
+    }
+
     /// Waits for names of files, without their ending, that settings which have changed make worth another try. One task may wait.
     pub async fn files_to_install(&self) -> BTreeSet<String> {
         self.registry.again.next().await

@@ -6,7 +6,7 @@ use metrics::{counter, gauge};
 
 use super::registry::Registry;
 use crate::budget::Class;
-use crate::plugin::{Figures, PutAside};
+use crate::plugin::{Figures, PutAside, label};
 
 /// Brings the metrics up to date. `observed` has the files that they had the last time.
 pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
@@ -22,13 +22,13 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
         counter!("pomelo_module_cpu_milliseconds_total", "file" => file.clone()).absolute(millis);
     }
     let set = |file: &str, figures: Figures, aside: &[PutAside]| {
-        let labels = || [("host", host.to_owned()), ("file", file.to_owned())];
+        let labels = || [("host", host.to_owned()), ("file", label(file))];
         gauge!("pomelo_module_calls", &labels()).set(count(figures.calls));
         gauge!("pomelo_module_calls_queued", &labels()).set(count(figures.queued));
         gauge!("pomelo_module_instances_idle", &labels()).set(count(figures.idle));
         gauge!("pomelo_module_memory_bytes", &labels()).set(count(figures.memory));
         for class in Class::ALL {
-            let labels = [("host", host.to_owned()), ("file", file.to_owned()), ("for", class.as_str().to_owned())];
+            let labels = [("host", host.to_owned()), ("file", label(file)), ("for", class.as_str().to_owned())];
             let of_class = aside.iter().filter(|aside| aside.of.class == class).count();
             gauge!("pomelo_module_put_aside", &labels).set(count(of_class));
         }

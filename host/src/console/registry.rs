@@ -3,7 +3,7 @@
 //! It knows what is in force. How a version comes into force is the installer's affair (`install`, `swap`), and what calls modules unasked is that
 //! of `turns`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -22,10 +22,14 @@ const STATES: &str = "module states";
 const ENABLED: &str = "enabled";
 const DISABLED: &str = "disabled";
 
-/// The most module ids, present and past, that a host keeps a store for.
+/// The most module ids in force that a host keeps a store for.
 pub(super) const MAX_CONTEXTS: usize = 1024;
-/// The most files in force at the same time, and the most refusals that are kept.
+/// The most module ids that no file has any more and whose stores are kept in memory, because the module may come back; and the most bytes of these stores.
+const MAX_PAST: (usize, usize) = (128, 8 << 20);
+/// The most files in force at the same time.
 pub(super) const MAX_UNITS: usize = 256;
+/// The most refusals that are kept. There may be one for each file that is read, and one for the directory.
+const MAX_REFUSALS: usize = 2 * MAX_UNITS + 1;
 
 /// What a host knows of its modules.
 pub(super) struct Registry {
@@ -37,11 +41,11 @@ pub(super) struct Registry {
     services: Arc<Services>,
     /// The modules in force.
     pub table: RwLock<Table>,
-    /// By module id. A context stays when its module is removed, so that a module that comes back finds its store. Bounded by [`MAX_CONTEXTS`].
-    contexts: Mutex<BTreeMap<String, Arc<Context>>>,
+    /// What each module id has, in use or not. Bounded by [`MAX_CONTEXTS`].
+    contexts: Mutex<Contexts>,
     /// Ids of disabled modules, loaded or not.
     disabled: RwLock<BTreeSet<String>>,
-    /// By the file's name: its last refusal, until a version of it is accepted. Bounded by [`MAX_UNITS`].
+    /// By the file's name: its last refusal, until a version of it is accepted. Bounded by [`MAX_REFUSALS`].
     refusals: Mutex<BTreeMap<String, FileRefusal>>,
     /// Names of files that are being compiled and checked.
     installing: Mutex<BTreeSet<String>>,
@@ -101,6 +105,48 @@ impl Again {
 /// There is no room for one more module id.
 pub(super) struct Full;
 
+/// What each module id has. It stays for a while when its module is removed, so that a module that comes back finds its store.
+#[derive(Default)]
+struct Contexts {
+    by_id: BTreeMap<String, Arc<Context>>,
+    /// The ids that nobody uses any more, the one that has been so for the longest time first.
+    past: VecDeque<String>,
+}
+
+impl Contexts {
+    /// Whether anybody else has a context: a module in force, one that is about to be, or a call.
+    fn in_use(context: &Arc<Context>) -> bool {
+        Arc::strong_count(context) > 1
+    }
+
+    /// Gives ids back that nobody uses: those whose stores are empty, and the oldest of the others beyond the bounds.
+    /// What has to be dropped is returned, because it may be large.
+    fn give_back(&mut self, (most, bytes): (usize, usize)) -> Vec<Arc<Context>> {
+        let Contexts { by_id, past } = self;
+        past.retain(|id| by_id.get(id).is_some_and(|context| !Self::in_use(context)));
+        let known: BTreeSet<&String> = past.iter().collect();
+        let unused = by_id.iter().filter(|(id, context)| !Self::in_use(context) && !known.contains(id));
+        let new: Vec<String> = unused.map(|(id, _)| id.clone()).collect();
+        past.extend(new);
+        let mut dropped = Vec::new();
+        let mut kept = (0, 0);
+        // From the newest to the oldest.
+        let mut stay: VecDeque<String> = VecDeque::new();
+        for id in std::mem::take(past).into_iter().rev() {
+            let Some(context) = by_id.get(&id) else { continue };
+            let size = context.store.bytes();
+            if size == 0 || kept.0 >= most || kept.1 + size > bytes {
+                dropped.extend(by_id.remove(&id));
+            } else {
+                kept = (kept.0 + 1, kept.1 + size);
+                stay.push_front(id);
+            }
+        }
+        *past = stay;
+        dropped
+    }
+}
+
 impl Registry {
     pub fn new(identity: Identity, services: Services, settings: Settings) -> Self {
         let mut disabled: BTreeSet<String> =
@@ -138,7 +184,7 @@ impl Registry {
         // The contexts stay locked, because one that is made meanwhile must not keep what was in force before.
         let contexts = self.contexts.lock();
         *self.settings.write() = settings.clone();
-        for (id, context) in contexts.iter() {
+        for (id, context) in &contexts.by_id {
             let (options, grants, limit) = settings.context(id);
             context.configure(options, grants);
             context.store.set_limit(limit);
@@ -147,20 +193,17 @@ impl Registry {
 
     /// What a module id has on this host; made at its first use.
     pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, Full> {
-        let mut contexts = self.contexts.lock();
-        if let Some(context) = contexts.get(id) {
+        if let Some(context) = self.contexts.lock().by_id.get(id) {
             return Ok(context.clone());
-        }
-        if contexts.len() >= MAX_CONTEXTS {
-            return Err(Full);
         }
         let settings = self.settings();
         let (options, grants, limit) = settings.context(id);
+        // Read while nothing is locked, because it is as large as the module has made it.
         let store = match &settings.keeper {
             Some(keeper) => Store::with_keeper(limit, id, keeper.clone()),
             None => Store::new(limit),
         };
-        let context = Arc::new(Context::new(
+        let made = Arc::new(Context::new(
             id,
             self.identity.clone(),
             self.services.clone(),
@@ -169,8 +212,29 @@ impl Registry {
             Arc::new(store),
             self.neighbours(),
         ));
-        contexts.insert(id.to_owned(), context.clone());
-        Ok(context)
+        let mut contexts = self.contexts.lock();
+        // Somebody else may have made it meanwhile.
+        if let Some(context) = contexts.by_id.get(id) {
+            return Ok(context.clone());
+        }
+        let dropped = contexts.give_back(MAX_PAST);
+        if contexts.by_id.len() >= MAX_CONTEXTS {
+            return Err(Full);
+        }
+        // Other settings may have come into force meanwhile. Whoever brings them waits for this lock.
+        let (options, grants, limit) = self.settings().context(id);
+        made.configure(options, grants);
+        made.store.set_limit(limit);
+        contexts.by_id.insert(id.to_owned(), made.clone());
+        drop(contexts);
+        drop(dropped);
+        Ok(made)
+    }
+
+    /// Gives module ids back of which nothing is left, because a file has gone or has other ids.
+    pub fn give_back(&self) {
+        let dropped = self.contexts.lock().give_back(MAX_PAST);
+        drop(dropped);
     }
 
     /// The modules of this host, as a handle that does not keep the host alive.
@@ -229,7 +293,7 @@ impl Registry {
     /// Keeps why a file was refused.
     pub fn refuse(&self, file: &str, refusal: FileRefusal) {
         let mut refusals = self.refusals.lock();
-        if refusals.len() < MAX_UNITS || refusals.contains_key(file) {
+        if refusals.len() < MAX_REFUSALS || refusals.contains_key(file) {
             refusals.insert(file.to_owned(), refusal);
         }
     }
@@ -237,6 +301,11 @@ impl Registry {
     /// Forgets why a file was refused, because a version of it was accepted, or the file is gone.
     pub fn forget_refusal(&self, file: &str) {
         self.refusals.lock().remove(file);
+    }
+
+    /// Why the newest version of a file was refused.
+    pub fn refusal(&self, file: &str) -> Option<String> {
+        self.refusals.lock().get(file).map(|refusal| refusal.why.clone())
     }
 
     /// By file: why its newest version was refused.
@@ -278,7 +347,7 @@ impl Neighbours for Weak<Registry> {
     fn store(&self, id: &str) -> Option<Arc<Store>> {
         let registry = self.upgrade()?;
         let contexts = registry.contexts.lock();
-        contexts.get(id).map(|context| context.store.clone())
+        contexts.by_id.get(id).map(|context| context.store.clone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The swap: a candidate takes over in one step. What it replaced is drained, or comes back if the candidate traps soon. Files are removed here too.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use super::error::InstallError;
 use super::install::{Installer, Staged};
 use super::lane::Lane;
 use super::registry::FileRefusal;
+use super::settings::Settings;
 use super::source::Origin;
-use super::table::{Slot, Unit};
+use super::table::{Slot, Table, Unit};
 use crate::journal::{Event, kind};
-use crate::plugin::{Store, StoreUndo};
+use crate::plugin::{Context, StoreUndo};
 
 /// The most serial calls of one file that may wait.
 const LANE: usize = 4096;
@@ -26,12 +28,38 @@ impl Installer {
     ///
     /// `staged` is absent where `start` has not been called yet. It is called afterwards, if this host has started by then.
     pub(super) fn put_in_force(&self, candidate: Candidate, staged: Option<Staged>) -> Result<(), InstallError> {
-        let contexts = candidate.ids.iter().map(|id| self.registry.context(&id.id)).collect::<Result<Vec<_>, _>>()?;
+        let mut contexts = BTreeMap::new();
+        for id in &candidate.ids {
+            contexts.insert(id.id.clone(), self.registry.context(&id.id)?);
+        }
+        let settings = self.registry.settings();
+        let module = candidate.module.clone();
+        let operations_of = |settings: &Settings, id: &str| Arc::new(settings.operations(id, module.descriptor()));
+        let mut operations: HashMap<&str, _> =
+            contexts.keys().map(|id| (id.as_str(), operations_of(&settings, id))).collect();
+        // What a module stores is of its own size, so that nothing is done to it while the table is locked. Calls of the version before it see what
+        // `start` has stored some moments earlier than they would otherwise.
+        let mut undo = Vec::new();
+        for (id, context) in &contexts {
+            context.store.declare(module.descriptor());
+            let changes = staged.iter().flatten().find(|(of, _)| of.id == *id);
+            undo.extend(changes.map(|(_, changes)| (context.clone(), context.store.commit(changes))));
+        }
         let mut table = self.registry.table.write();
         // What was true at the check may have changed while the candidate started.
-        let replaced = candidate.replaced(&self.registry.settings(), &table)?;
+        let now = self.registry.settings();
+        let replaced = match candidate.replaced(&now, &table) {
+            Ok(replaced) => replaced,
+            Err(error) => {
+                drop(table);
+                self.as_before(&contexts, undo);
+                return Err(error);
+            }
+        };
+        if !Arc::ptr_eq(&settings, &now) {
+            operations = contexts.keys().map(|id| (id.as_str(), operations_of(&now, id))).collect();
+        }
         let lane = replaced.first().map(|unit| unit.lane.clone());
-        let settings = self.registry.settings();
         let unit = Arc::new(Unit::new(
             (candidate.source.name.clone(), candidate.source.origin.clone()),
             candidate.module.clone(),
@@ -47,22 +75,23 @@ impl Installer {
         for old in &replaced {
             table.remove(&old.name);
         }
-        for (context, descriptor) in contexts.into_iter().zip(candidate.ids) {
-            context.store.declare(candidate.module.descriptor());
-            let operations = settings.operations(&descriptor.id, candidate.module.descriptor());
-            let operations = RwLock::new(Arc::new(operations));
-            let started = AtomicBool::new(staged.is_some());
-            let ready = AtomicBool::new(staged.is_some());
+        for descriptor in candidate.ids {
+            let id = descriptor.id.as_str();
+            let (Some(context), Some(operations)) = (contexts.get(id).cloned(), operations.remove(id)) else {
+                continue;
+            };
+            let operations = RwLock::new(operations);
+            let [started, ready] = [staged.is_some(); 2].map(AtomicBool::new);
             let slot = Slot { context, unit: unit.clone(), descriptor, operations, started, ready };
             table.slots.insert(slot.descriptor.id.clone(), Arc::new(slot));
         }
         table.units.insert(unit.name.clone(), unit.clone());
         // Before anybody can call the version, because a trap at once leaves a refusal of its own, which must stay.
         self.registry.forget_refusal(&unit.name);
-        let stored = staged.iter().flatten();
-        let undo: Vec<_> = stored.map(|(store, changes)| (store.clone(), store.commit(changes))).collect();
         let slots: Vec<_> = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, &unit)).cloned().collect();
         drop(table);
+        // Ids that were given up may be given back now.
+        self.registry.give_back();
         self.turns.schedule();
         // The host may have begun to start its modules since the candidate was looked at.
         if staged.is_none() && self.turns.has_started() {
@@ -74,13 +103,26 @@ impl Installer {
         Ok(())
     }
 
+    /// Undoes what a version has changed of its stores that cannot take over after all.
+    fn as_before(&self, contexts: &BTreeMap<String, Arc<Context>>, undo: Vec<(Arc<Context>, StoreUndo)>) {
+        for (context, undo) in undo {
+            context.store.undo(undo);
+        }
+        for (id, context) in contexts {
+            let slot = self.registry.table.read().slots.get(id).cloned();
+            if let Some(slot) = slot {
+                context.store.declare(slot.unit.module().descriptor());
+            }
+        }
+    }
+
     /// Watches a new version for its first seconds, then drains what it replaced. A trap of the new version brings the old one back.
     async fn retire(
         self,
         unit: Arc<Unit>,
         replaced: Vec<Arc<Unit>>,
         before: Vec<Arc<Slot>>,
-        undo: Vec<(Arc<Store>, StoreUndo)>,
+        undo: Vec<(Arc<Context>, StoreUndo)>,
     ) {
         let drain = self.registry.settings().drain();
         let probation = PROBATION.min(drain);
@@ -107,10 +149,22 @@ impl Installer {
         unit: &Arc<Unit>,
         replaced: &[Arc<Unit>],
         before: Vec<Arc<Slot>>,
-        undo: Vec<(Arc<Store>, StoreUndo)>,
+        undo: Vec<(Arc<Context>, StoreUndo)>,
     ) -> bool {
+        let in_force = |table: &Table| table.units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit));
+        if !in_force(&self.registry.table.read()) {
+            return false;
+        }
+        // Before the version is back, because its next call must find the store as it was; and while the table is not locked, because what a module
+        // stores is of its own size. If another version takes over right now, it keeps what it has changed itself.
+        for slot in &before {
+            slot.context.store.declare(slot.unit.module().descriptor());
+        }
+        for (context, undo) in undo {
+            context.store.undo(undo);
+        }
         let mut table = self.registry.table.write();
-        if !table.units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit)) {
+        if !in_force(&table) {
             return false;
         }
         table.remove(&unit.name);
@@ -122,13 +176,9 @@ impl Installer {
             table.units.insert(old.name.clone(), old.clone());
         }
         for slot in before {
-            slot.context.store.declare(slot.unit.module().descriptor());
             self.registry.set_operations(&self.registry.settings(), &slot);
             // An id that the new version had given up may be another file's by now.
             table.slots.entry(slot.descriptor.id.clone()).or_insert(slot);
-        }
-        for (store, undo) in undo {
-            store.undo(undo);
         }
         drop(table);
         let why = "it trapped right after it had taken over; the version before it is back";
@@ -149,6 +199,7 @@ impl Installer {
         tracing::info!(file = name, "a module was removed");
         if let Some(unit) = removed {
             self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
+            self.registry.give_back();
             self.turns.schedule();
             let drain = self.registry.settings().drain();
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });

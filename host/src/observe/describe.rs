@@ -23,6 +23,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Calls of a module that were ended because other modules needed what they held.",
     ),
     ("pomelo_modules_installed_total", "Versions of modules that have taken over."),
+    (
+        "pomelo_modules_compiled_total",
+        "Files of modules that a process of this host has compiled; those that were read from the disk are not counted.",
+    ),
     ("pomelo_modules_refused_total", "Files of modules that were refused."),
     (
         "pomelo_modules_taken_back_total",

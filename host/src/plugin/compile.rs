@@ -10,8 +10,8 @@ use super::limited_store::limited_store;
 use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings, guest};
 
 impl Compiled {
-    /// Compiles a file on a blocking thread, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each
-    /// 100 kB, or 0.1 ms with the cache on disk.
+    /// Compiles a file, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each 100 kB, or one
+    /// with the cache on disk. When the future is dropped, a compiler process is killed.
     ///
     /// # Errors
     /// [`LoadError`] says why the file is refused.
@@ -25,12 +25,15 @@ impl Compiled {
         if let Some(compiled) = known.upgrade() {
             return Ok(compiled);
         }
-        let (inspection, component) = compile(engine, bytes, Inspection::new).await?;
-        let descriptor = match &inspection.descriptor {
-            Some(text) => Descriptor::parse(text)?,
+        let inspection = inspect(bytes.clone(), Inspection::new).await?;
+        // Before it is compiled, because that costs more.
+        let descriptor = inspection.descriptor.as_deref().map(Descriptor::parse).transpose()?;
+        let (component, code) = engine.compiler().component(engine.wasmtime(), &inspection.digest, bytes).await?;
+        let descriptor = match descriptor {
+            Some(descriptor) => descriptor,
             None => Descriptor::parse(&describe(engine, &component).await.map_err(LoadError::Describe)?)?,
         };
-        let compiled = Arc::new(Compiled { component, inspection, descriptor });
+        let compiled = Arc::new(Compiled { component, inspection, descriptor, _code: code });
         *known = Arc::downgrade(&compiled);
         Ok(compiled)
     }
@@ -40,24 +43,18 @@ impl Compiled {
     /// # Errors
     /// [`LoadError`] says why it is refused.
     pub async fn script(engine: &Engine, bytes: Arc<[u8]>) -> Result<Arc<Self>, LoadError> {
-        let (inspection, component) = compile(engine, bytes, Inspection::script).await?;
-        Ok(Arc::new(Compiled { component, inspection, descriptor: Descriptor::default() }))
+        let inspection = inspect(bytes.clone(), Inspection::script).await?;
+        let (component, code) = engine.compiler().component(engine.wasmtime(), &inspection.digest, bytes).await?;
+        Ok(Arc::new(Compiled { component, inspection, descriptor: Descriptor::default(), _code: code }))
     }
 }
 
-/// Reads and compiles a file on a blocking thread.
-async fn compile(
-    engine: &Engine,
+/// Reads what stands in a file, on a thread that may wait.
+async fn inspect(
     bytes: Arc<[u8]>,
     inspect: fn(&[u8]) -> Result<Inspection, InspectError>,
-) -> Result<(Inspection, Component), LoadError> {
-    let engine = engine.clone();
-    let compile = move || {
-        let inspection = inspect(&bytes)?;
-        let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(LoadError::Compile)?;
-        Ok((inspection, component))
-    };
-    tokio::task::spawn_blocking(compile).await.map_err(LoadError::Thread)?
+) -> Result<Inspection, LoadError> {
+    Ok(tokio::task::spawn_blocking(move || inspect(&bytes)).await.map_err(LoadError::Thread)??)
 }
 
 /// Asks a component for its descriptor, under the default limits. Every import traps.

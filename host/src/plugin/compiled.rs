@@ -2,13 +2,16 @@
 
 use wasmtime::component::Component;
 
-use super::{Descriptor, DescriptorError, InspectError, Inspection};
+use super::compiler::CodeShare;
+use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, Unfit};
 
 /// A compiled file.
 pub struct Compiled {
     pub(super) component: Component,
     pub(super) inspection: Inspection,
     pub(super) descriptor: Descriptor,
+    /// Its part in the code that a host may hold.
+    pub(super) _code: CodeShare,
 }
 
 /// Why a file cannot be loaded.
@@ -20,6 +23,18 @@ pub enum LoadError {
     /// Its descriptor is refused.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
+    /// It has too much of something for a compiler.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// It costs too much to compile.
+    #[error(transparent)]
+    Costly(#[from] Costly),
+    /// The compiler refuses it.
+    #[error("{0}")]
+    Refused(String),
+    /// The compiler could not do its work, whatever the file is.
+    #[error("it could not be compiled, by no fault of its own: {0}; that is tried again")]
+    Compiler(String),
     /// It does not compile, or asks for what the linker does not have.
     #[error("it does not compile: {0:#}")]
     Compile(wasmtime::Error),
@@ -29,6 +44,13 @@ pub enum LoadError {
     /// The compiling thread ended.
     #[error("it could not be compiled: {0}")]
     Thread(tokio::task::JoinError),
+}
+
+impl LoadError {
+    /// Whether the same file may load the next time, because this machine could not compile it.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, LoadError::Compiler(_) | LoadError::Thread(_) | LoadError::Costly(Costly::AllCode { .. }))
+    }
 }
 
 impl Compiled {

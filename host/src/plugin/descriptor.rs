@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::store::MAX_KEY;
 use super::{Caller, Handler, HostRole, Limits};
 use crate::wire::{BadId, check_name, shown};
 
@@ -133,8 +134,21 @@ pub struct Operations {
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptorError {
     /// It is not JSON of the right form.
-    #[error("the descriptor is malformed: {0}")]
+    #[error("the descriptor is malformed: {}", crate::wire::sentence(.0))]
     Json(serde_json::Error),
+    /// It is too long.
+    #[error("the descriptor has {0} bytes; at most {max} are read", max = Descriptor::MAX_BYTES)]
+    TooLong(usize),
+    /// A list of it is too long.
+    #[error("`{field}` of the descriptor has {found} entries; at most {most} are taken")]
+    TooMany {
+        /// The list.
+        field: &'static str,
+        /// How many entries it has.
+        found: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// It names no id.
     #[error("the descriptor names no module id: `ids` needs at least one")]
     NoIds,
@@ -156,9 +170,16 @@ pub enum DescriptorError {
     /// An operation, or the member that names it, has no name that people can be shown.
     #[error("`operations` has a name that cannot be one: {0}")]
     Operation(BadId),
-    /// The module's name or version is too long.
-    #[error("`{0}` of the descriptor is longer than {max} bytes", max = Descriptor::MAX_TEXT)]
-    Long(&'static str),
+    /// A text of it is too long.
+    #[error("`{field}` of the descriptor has a text of {found} bytes; at most {most} are taken")]
+    Long {
+        /// Where it stands.
+        field: &'static str,
+        /// How long it is, bytes.
+        found: usize,
+        /// How long it may be, bytes.
+        most: usize,
+    },
 }
 
 impl Descriptor {
@@ -168,12 +189,23 @@ impl Descriptor {
     pub const MAX_TEXT: usize = 256;
     /// Module ids that a file may answer to.
     pub const MAX_IDS: usize = 64;
+    /// Bytes of the whole descriptor.
+    pub const MAX_BYTES: usize = 64 << 10;
+    /// Operations whose levels are given, and operations that only show something.
+    pub const MAX_OPERATIONS: usize = 256;
+    /// Patterns of durable keys.
+    pub const MAX_DURABLE: usize = 128;
+    /// Bytes of a pattern: those of the longest key, and the star.
+    pub const MAX_PATTERN: usize = MAX_KEY + 1;
 
     /// Parses and checks a descriptor.
     ///
     /// # Errors
     /// [`DescriptorError`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, DescriptorError> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(DescriptorError::TooLong(text.len()));
+        }
         let descriptor: Descriptor = serde_json::from_str(text).map_err(DescriptorError::Json)?;
         if descriptor.ids.is_empty() {
             return Err(DescriptorError::NoIds);
@@ -181,6 +213,7 @@ impl Descriptor {
         if descriptor.ids.len() > Self::MAX_IDS {
             return Err(DescriptorError::TooManyIds(descriptor.ids.len()));
         }
+        descriptor.check_sizes()?;
         let mut seen = HashSet::new();
         for IdDescriptor { id, .. } in &descriptor.ids {
             if id.is_empty() || id.len() > Self::MAX_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -196,15 +229,31 @@ impl Descriptor {
         for name in names.filter(|name| !name.is_empty()) {
             check_name(name).map_err(DescriptorError::Operation)?;
         }
-        for (what, text) in [("name", &descriptor.name), ("version", &descriptor.version)] {
-            if text.len() > Self::MAX_TEXT {
-                return Err(DescriptorError::Long(what));
-            }
-        }
         if let Some(other) = descriptor.serial.iter().find(|name| !Handler::ALL.iter().any(|h| h.as_str() == *name)) {
             return Err(DescriptorError::Serial(other.clone()));
         }
         Ok(descriptor)
+    }
+
+    /// Refuses lists and texts that are too long. What is taken of a descriptor is kept for as long as the module runs, and is looked at while others wait.
+    fn check_sizes(&self) -> Result<(), DescriptorError> {
+        let roles = self.ids.iter().filter_map(|id| id.roles.as_ref()).map(Vec::len).max();
+        let lists = [
+            ("operations.levels", self.operations.levels.len(), Self::MAX_OPERATIONS),
+            ("operations.reads", self.operations.reads.len(), Self::MAX_OPERATIONS),
+            ("serial", self.serial.len(), Handler::ALL.len()),
+            ("durable", self.durable.len(), Self::MAX_DURABLE),
+            ("roles", roles.unwrap_or_default(), 2),
+        ];
+        if let Some((field, found, most)) = lists.into_iter().find(|(_, found, most)| found > most) {
+            return Err(DescriptorError::TooMany { field, found, most });
+        }
+        let texts = [("name", &self.name, Self::MAX_TEXT), ("version", &self.version, Self::MAX_TEXT)].into_iter();
+        let patterns = self.durable.iter().map(|pattern| ("durable", pattern, Self::MAX_PATTERN));
+        match texts.chain(patterns).find(|(_, text, most)| text.len() > *most) {
+            Some((field, text, most)) => Err(DescriptorError::Long { field, found: text.len(), most }),
+            None => Ok(()),
+        }
     }
 
     /// Whether the calls of that callback run one at a time.
@@ -312,7 +361,49 @@ mod tests {
         check(r#"{"ids":[{"id":"a\n\u202e"}]}"#, r"`a\n\u202e` is empty, longer");
         check(r#"{"ids":[{"id":"a"}],"operations":{"by":"s","levels":{"st\u200bop":2}}}"#, "U+200B");
         check(r#"{"ids":[{"id":"a"}],"operations":{"by":" s"}}"#, "blank");
-        check(&format!(r#"{{"ids":[{{"id":"a"}}],"version":"{}"}}"#, "1".repeat(257)), "`version` of the descriptor");
+        check(
+            &format!(r#"{{"ids":[{{"id":"a"}}],"version":"{}"}}"#, "1".repeat(257)),
+            "`version` of the descriptor has a text of 257 bytes",
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_by_its_name_with_the_limit() {
+        let with = |members: &serde_json::Value| {
+            let mut descriptor = serde_json::json!({"ids": [{"id": "a"}]});
+            descriptor.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            Descriptor::parse(&descriptor.to_string()).unwrap_err().to_string()
+        };
+        let many = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        let levels: BTreeMap<String, u32> = many(257).into_iter().map(|name| (name, 2)).collect();
+        for (members, said) in [
+            (serde_json::json!({"durable": many(129)}), "`durable` of the descriptor has 129 entries; at most 128"),
+            (
+                serde_json::json!({"durable": ["k".repeat(258)]}),
+                "`durable` of the descriptor has a text of 258 bytes; at most 257",
+            ),
+            (
+                serde_json::json!({"operations": {"reads": many(257)}}),
+                "`operations.reads` of the descriptor has 257 entries",
+            ),
+            (
+                serde_json::json!({"operations": {"levels": levels}}),
+                "`operations.levels` of the descriptor has 257 entries",
+            ),
+            (serde_json::json!({"serial": vec!["start"; 100]}), "`serial` of the descriptor has 100 entries"),
+            (
+                serde_json::json!({"ids": [{"id": "a", "roles": ["master", "monitor", "master"]}]}),
+                "`roles` of the descriptor has 3",
+            ),
+            (serde_json::json!({"name": "n".repeat(257)}), "`name` of the descriptor has a text of 257"),
+            (serde_json::json!({"unknown": "x".repeat(64 << 10)}), "at most 65536 are read"),
+            (serde_json::json!({"ids": many(1)}), "malformed"),
+        ] {
+            let message = with(&members);
+            assert!(message.contains(said), "{message}");
+        }
+        let unknown = with(&serde_json::json!({"ids": [{"id": "a", "roles": ["x".repeat(10_000)]}]}));
+        assert!(unknown.len() < 2_000, "a refusal does not repeat all of a text: {}", unknown.len());
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! wasmtime's configuration, the linker, and what all modules of a process share: the permits for calls, the compiled files, and the number of
-//! idle instances.
+//! wasmtime's configuration, the linker, and what all modules of a process share: the compiler, the permits for calls, the compiled files, and the
+//! number of idle instances.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings;
 use super::call_permits::CallPermits;
+use super::compiler::{Cache, Compiling};
 use super::instance_state::InstanceState;
 use super::scheduler::Scheduler;
 use super::shelf::Shelf;
 use super::ticks::Ticks;
-use super::{EngineLimits, MAX_DEPTH};
+use super::{CompileLimits, Compiler, EngineLimits, MAX_DEPTH};
 use crate::budget::ModulesBudget;
 
 /// What runs the modules of a process. Clones are the same engine.
@@ -26,6 +27,7 @@ struct SharedEngine {
     linker: Linker<InstanceState>,
     ticks: Arc<Ticks>,
     scheduler: Arc<Scheduler>,
+    compiling: Compiling,
     shelf: Shelf,
     permits: CallPermits,
     idle: AtomicUsize,
@@ -47,12 +49,33 @@ const TABLES: u32 = 8;
 #[error("the WebAssembly engine cannot be set up")]
 pub struct EngineError(#[from] wasmtime::Error);
 
+/// What decides how a component is compiled. It is the same in a host and in its compiler.
+pub(super) fn code() -> Config {
+    let mut config = Config::new();
+    config.concurrency_support(false).epoch_interruption(true).async_stack_size(256 << 10).max_wasm_stack(128 << 10);
+    config
+}
+
 impl Engine {
-    /// An engine. `cache` is the directory for compiled code; without it a module is compiled at every start of the process.
+    /// An engine that compiles in this process, with the default limits, of which those of CPU time and memory cannot be enforced then. `cache` is the
+    /// directory for compiled code; without it a module is compiled at every start of the process.
     ///
     /// # Errors
     /// [`EngineError`] where the limits cannot be had on this machine, or the directory cannot be used.
     pub fn new(limits: EngineLimits, cache: Option<&Path>) -> Result<Self, EngineError> {
+        Engine::compiling(limits, cache, Compiler::InProcess, CompileLimits::default())
+    }
+
+    /// An engine whose modules are compiled by `compiler`, under limits of their own.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn compiling(
+        limits: EngineLimits,
+        cache: Option<&Path>,
+        compiler: Compiler,
+        compile: CompileLimits,
+    ) -> Result<Self, EngineError> {
         let total = limits.total_instances.max(16);
         // Idle instances keep their stacks and memories, and as many may be idle as calls may be under way. Serial calls, one for each module,
         // come on top, because they take no permit.
@@ -74,18 +97,9 @@ impl Engine {
             .linear_memory_keep_resident(64 << 10)
             .table_keep_resident(8 << 10)
             .pagemap_scan(Enabled::Auto);
-        let mut config = Config::new();
-        config
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            .async_stack_size(256 << 10)
-            .max_wasm_stack(128 << 10);
-        if let Some(directory) = cache {
-            let mut settings = CacheConfig::new();
-            settings.with_directory(directory);
-            config.cache(Some(Cache::new(settings)?));
-        }
+        let mut config = code();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+        let cache = cache.map(Cache::open).transpose().map_err(|error| EngineError(error.into()))?;
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         bindings::Module::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
@@ -98,6 +112,7 @@ impl Engine {
             linker,
             ticks,
             scheduler: Scheduler::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            compiling: Compiling::new(compiler, compile, cache),
             shelf: Shelf::default(),
             permits: CallPermits::new(outer, inner),
             idle: AtomicUsize::new(0),
@@ -123,6 +138,10 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<InstanceState> {
         &self.0.linker
+    }
+
+    pub(super) fn compiler(&self) -> &Compiling {
+        &self.0.compiling
     }
 
     pub(super) fn shelf(&self) -> &Shelf {

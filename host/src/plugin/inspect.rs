@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 use wasmparser::{Parser, Payload};
 
-use super::Handler;
+use super::{Descriptor, Handler};
+use crate::wire::shown;
 
 /// What a file imports, exports and says of itself.
 #[derive(Clone, Debug)]
@@ -44,6 +45,27 @@ pub enum InspectError {
     /// It exports callbacks of another version of the package.
     #[error("it exports `{0}`; this host serves pomelo:admin {served}: build it against that version", served = crate::wire::WIT_VERSIONS.join(", "))]
     Version(String),
+    /// It imports or exports too much.
+    #[error("it has {found} {what}; at most {most} are taken")]
+    TooMany {
+        /// `imports` or `exports`.
+        what: &'static str,
+        /// How many it has.
+        found: u32,
+        /// How many it may have.
+        most: u32,
+    },
+    /// The name of an import or export is too long.
+    #[error("it has an import or export whose name has {found} bytes, `{start}`; at most {MAX_NAME} are taken")]
+    LongName {
+        /// How the name begins.
+        start: String,
+        /// How long it is.
+        found: usize,
+    },
+    /// The descriptor's section is too long.
+    #[error("its section `{SECTION}` has {0} bytes; at most {max} are read", max = Descriptor::MAX_BYTES)]
+    LongDescriptor(usize),
     /// The descriptor's section is not text.
     #[error("its section `{SECTION}` is not UTF-8")]
     NotText,
@@ -58,6 +80,10 @@ impl From<wasmparser::BinaryReaderError> for InspectError {
 
 /// The custom section that holds the descriptor.
 pub const SECTION: &str = "pomelo:descriptor";
+/// Imports that a component may have, and exports.
+const MAX_ITEMS: u32 = 1_000;
+/// Bytes that the name of an import or export may have.
+const MAX_NAME: usize = 512;
 /// What every WebAssembly file begins with.
 const MAGIC: &[u8] = b"\0asm";
 /// The export that every module has.
@@ -98,6 +124,16 @@ impl Inspection {
             descriptor: None,
         };
         let mut exports = Vec::new();
+        let (mut imported, mut exported) = (0u32, 0u32);
+        // A component may have several sections of each kind.
+        let mut count = |what: &'static str, more: u32| {
+            let sum = if what == "imports" { &mut imported } else { &mut exported };
+            *sum = sum.saturating_add(more);
+            match *sum > MAX_ITEMS {
+                true => Err(InspectError::TooMany { what, found: *sum, most: MAX_ITEMS }),
+                false => Ok(()),
+            }
+        };
         // A component contains core modules and other components. Only the imports and exports at the top are its own. The descriptor's section
         // is looked for at every depth, because linkers leave it in the core module that it came with.
         let mut depth = 0usize;
@@ -109,16 +145,21 @@ impl Inspection {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(section) if depth == 0 => {
+                    count("imports", section.count())?;
                     for import in section {
-                        found.imports.push(import?.name.name.to_owned());
+                        found.imports.push(named(import?.name.name)?);
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
+                    count("exports", section.count())?;
                     for export in section {
-                        exports.push(export?.name.name.to_owned());
+                        exports.push(named(export?.name.name)?);
                     }
                 }
                 Payload::CustomSection(section) if section.name() == SECTION => {
+                    if section.data().len() > Descriptor::MAX_BYTES {
+                        return Err(InspectError::LongDescriptor(section.data().len()));
+                    }
                     let text = str::from_utf8(section.data()).map_err(|_| InspectError::NotText)?;
                     found.descriptor.get_or_insert_with(|| text.to_owned());
                 }
@@ -144,6 +185,13 @@ impl Inspection {
     }
 }
 
+fn named(name: &str) -> Result<String, InspectError> {
+    match name.len() > MAX_NAME {
+        true => Err(InspectError::LongName { start: shown(name), found: name.len() }),
+        false => Ok(name.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +207,18 @@ mod tests {
         check(b"\0asm\x01\0\0\0", "core WebAssembly module");
         check(b"\0asm\x0d\0\x01\0", "does not export `pomelo:admin/descriptor@0.1.0`");
         check(b"\0asm\x0d\0\x01\0\x0b", "not a WebAssembly file");
+    }
+
+    #[test]
+    fn what_a_file_says_at_great_length_is_refused() {
+        let check = |component: &str, part: &str| {
+            let said = Inspection::new(&wat::parse_str(component).unwrap()).unwrap_err().to_string();
+            assert!(said.contains(part) && said.len() < 1000, "{said}");
+        };
+        let import = |name: &str| format!("(import \"{name}\" (func))");
+        let many: String = (0..1_001).map(|number| import(&format!("f{number}"))).collect();
+        check(&format!("(component {many})"), "it has 1001 imports; at most 1000");
+        check(&format!("(component {})", import(&"n".repeat(513))), "whose name has 513 bytes");
+        check(&format!("(component (@custom \"{SECTION}\" \"{}\"))", "x".repeat((64 << 10) + 1)), "has 65537 bytes");
     }
 }

@@ -78,6 +78,40 @@ impl Default for Limits {
     }
 }
 
+/// What it may cost to compile a file, and how much compiled code a host may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time for one file, counted in whole seconds. Default 60 s. As much as four times of it may pass on the clock.
+    pub cpu: Duration,
+    /// Memory of the compiler, bytes, counted in whole MiB. Default 1 GiB.
+    pub memory: usize,
+    /// Compiled code of all modules together, bytes. One file has at most half. Default 128 MiB.
+    pub code: usize,
+}
+
+impl CompileLimits {
+    /// Seconds of CPU time for one file, at least one.
+    pub fn seconds(&self) -> u64 {
+        self.cpu.as_secs().max(1)
+    }
+
+    /// MiB of memory, at least one.
+    pub fn mib(&self) -> u64 {
+        (self.memory as u64 >> 20).max(1)
+    }
+
+    /// How long the compiler of one file may take on the clock.
+    pub fn wall(&self) -> Duration {
+        Duration::from_secs(self.seconds().saturating_mul(4))
+    }
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { cpu: Duration::from_secs(60), memory: 1 << 30, code: 128 << 20 }
+    }
+}
+
 /// What all modules of a process may use together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineLimits {

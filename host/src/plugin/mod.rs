@@ -14,6 +14,7 @@
 //! | `grants` | what an operator granted, and the check of a file against it |
 //! | `limits` | the limits of a module, with their defaults |
 //! | `compiled` | a compiled file, and why a file cannot be loaded |
+//! | `compiler/` | who compiles, and what that may cost |
 //! | `compile`, `shelf` | from a file's bytes to code and descriptor, once for all hosts of an engine |
 //! | `cpu` | the CPU time of a call |
 //! | `guest` | runs a guest where it is polled, or in turns |
@@ -31,6 +32,7 @@
 //! | `gathered` | the answers of several servers, within bounds |
 //! | `rollback` | which traps of a new version bring the one before it back |
 //! | `stats` | figures of a module id's handlers |
+//! | `label` | names of modules as labels of metrics |
 //! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
@@ -48,6 +50,7 @@ mod caller;
 pub mod capability;
 mod compile;
 mod compiled;
+pub(crate) mod compiler;
 mod context;
 mod cpu;
 mod descriptor;
@@ -62,6 +65,7 @@ mod inspect;
 mod instance;
 mod instance_state;
 mod keeper;
+mod label;
 mod lease;
 mod limited_store;
 mod limits;
@@ -85,6 +89,7 @@ pub use breaker::AsideFor;
 pub use call::Call;
 pub use caller::{Caller, CallerRole, Progress, SendProgress};
 pub use compiled::{Compiled, LoadError};
+pub use compiler::{Compiler, Costly, TooLarge, Unfit};
 pub use context::{Context, Neighbours};
 pub use descriptor::{Descriptor, DescriptorError, IdDescriptor, Operations, TimerKind, WantedLimits};
 pub use engine::{Engine, EngineError};
@@ -95,8 +100,9 @@ pub use handler::Handler;
 pub use identity::{HostRole, Identity};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
+pub(crate) use label::label;
 pub use lease::Lease;
-pub use limits::{EngineLimits, Limits, MAX_DEPTH};
+pub use limits::{CompileLimits, EngineLimits, Limits, MAX_DEPTH};
 pub use message::ModuleMessage;
 pub use module::{Figures, Module, PutAside};
 pub use profiling::{ModulesInForce, profile};

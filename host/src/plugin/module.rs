@@ -12,6 +12,7 @@ use super::call_permits::CallPermits;
 use super::fair::{FairPermit, FairSemaphore, QueueShares};
 use super::instance::{Instance, Trapped};
 use super::instance_state::{CallState, no_room};
+use super::label::label;
 use super::patience::Patience;
 use super::pool::InstancePool;
 use super::rollback::Evidence;
@@ -237,7 +238,7 @@ impl Module {
     /// Takes a permit of the module and one of the engine. The number of calls that wait is bounded.
     async fn enter(&self, caller: &Caller, depth: u8) -> Result<[Option<FairPermit>; 2], Failure> {
         let _place = self.queue.enter(caller).map_err(|waiting| {
-            metrics::counter!("pomelo_calls_refused_total", "module" => self.name.clone()).increment(1);
+            metrics::counter!("pomelo_calls_refused_total", "module" => label(&self.name)).increment(1);
             let message =
                 format!("{waiting} wait for module {} already (`queue` in [limits] of pomelo.toml)", self.name);
             Failure::new(code::BUSY, message)

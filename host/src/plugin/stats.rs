@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Handler;
+use super::label::label;
 use crate::failure::{Failure, Whose, code};
 
 /// Figures of all handlers of one module id.
@@ -47,7 +48,7 @@ impl fmt::Debug for Exported {
 
 impl Exported {
     fn new(module: &str, handler: Handler) -> Self {
-        let labels = || [("module", module.to_owned()), ("handler", handler.as_str().to_owned())];
+        let labels = || [("module", label(module)), ("handler", handler.as_str().to_owned())];
         Exported {
             calls: metrics::counter!("pomelo_handler_calls_total", &labels()),
             seconds: metrics::histogram!("pomelo_handler_duration_seconds", &labels()),
@@ -61,7 +62,7 @@ impl Exported {
             let code = code::ALL.get(index).copied().unwrap_or("other");
             let whose = failure.whose().as_str();
             let labels = [
-                ("module", module.to_owned()),
+                ("module", label(module)),
                 ("handler", handler.as_str().to_owned()),
                 ("code", code.to_owned()),
                 ("whose", whose.to_owned()),
@@ -118,7 +119,7 @@ impl Stats {
     /// Counts a turn of the timer that was left out because the one before it was still running.
     pub fn skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("pomelo_timer_turns_skipped_total", "module" => self.module.clone()).increment(1);
+        metrics::counter!("pomelo_timer_turns_skipped_total", "module" => label(&self.module)).increment(1);
     }
 
     /// Turns of the timer that were left out.

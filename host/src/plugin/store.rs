@@ -1,6 +1,6 @@
 //! The module's store: text by key, held by the host, one for each module id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::budget::{ModuleAccount, ModuleCharge};
 use crate::failure::{Failure, code};
 
 /// Bytes that a key may have.
-const MAX_KEY: usize = 256;
+pub(super) const MAX_KEY: usize = 256;
 /// Bytes that are counted for a key beside its own and those of its value, so that keys with empty values are not free.
 const OVERHEAD: usize = 64;
 
@@ -28,7 +28,37 @@ pub(super) struct DurableKeys {
     id: String,
     keeper: Arc<dyn Keeper>,
     /// The durable keys by the descriptor in force.
-    descriptor: RwLock<Option<Descriptor>>,
+    patterns: RwLock<Option<Patterns>>,
+}
+
+/// The patterns of durable keys, so that a key is looked up in some steps, however many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Patterns {
+    whole: BTreeSet<String>,
+    /// Beginnings, in order. None begins with another, so that at most one of them can be the beginning of a key: the last that is not after it.
+    beginnings: Vec<String>,
+}
+
+impl Patterns {
+    fn of(descriptor: &Descriptor) -> Self {
+        let mut patterns = Patterns::default();
+        for pattern in &descriptor.durable {
+            match pattern.strip_suffix('*') {
+                Some(beginning) => patterns.beginnings.push(beginning.to_owned()),
+                None => drop(patterns.whole.insert(pattern.clone())),
+            }
+        }
+        patterns.beginnings.sort();
+        // What begins with another stands behind it.
+        patterns.beginnings.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
+        patterns
+    }
+
+    fn has(&self, key: &str) -> bool {
+        let after = self.beginnings.partition_point(|beginning| beginning.as_str() <= key);
+        let begins = after.checked_sub(1).is_some_and(|at| key.starts_with(self.beginnings[at].as_str()));
+        begins || self.whole.contains(key)
+    }
 }
 
 /// What is in a store.
@@ -43,7 +73,7 @@ pub(super) struct Contents {
 
 impl DurableKeys {
     fn is_durable(&self, key: &str) -> bool {
-        self.descriptor.read().as_ref().is_some_and(|descriptor| descriptor.is_durable(key))
+        self.patterns.read().as_ref().is_some_and(|patterns| patterns.has(key))
     }
 }
 
@@ -176,7 +206,7 @@ impl Store {
         for (key, value) in keeper.load(id) {
             contents.put(None, &key, Some(value.into()));
         }
-        let durable = DurableKeys { id: id.to_owned(), keeper, descriptor: RwLock::default() };
+        let durable = DurableKeys { id: id.to_owned(), keeper, patterns: RwLock::default() };
         Store { limit: AtomicUsize::new(limit), contents: Mutex::new(contents), durable: Some(durable) }
     }
 
@@ -184,11 +214,15 @@ impl Store {
     pub fn declare(&self, descriptor: &Descriptor) {
         let Some(durable) = &self.durable else { return };
         let contents = self.contents.lock();
-        let before = durable.descriptor.write().replace(descriptor.clone());
+        let now = Patterns::of(descriptor);
+        let before = durable.patterns.write().replace(now.clone());
+        if before.as_ref() == Some(&now) {
+            return;
+        }
         for (key, value) in &contents.entries {
             // Before the first descriptor, everything in the store was loaded from the keeper.
-            let was = before.as_ref().is_none_or(|before| before.is_durable(key));
-            match (was, descriptor.is_durable(key)) {
+            let was = before.as_ref().is_none_or(|before| before.has(key));
+            match (was, now.has(key)) {
                 (false, true) => durable.keeper.put(&durable.id, key, Some(value.clone())),
                 (true, false) => durable.keeper.put(&durable.id, key, None),
                 _ => {}
@@ -260,5 +294,23 @@ impl Store {
             }
         }
         contents.is_charged();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_find_what_the_descriptor_declares() {
+        let durable = ["one", "time:*", "time:of:*", "a*", "ab*", "abc", "*z"];
+        let descriptor = Descriptor { durable: durable.map(str::to_owned).to_vec(), ..Descriptor::default() };
+        let patterns = Patterns::of(&descriptor);
+        for key in ["one", "on", "one more", "time:", "time:of:x", "tim", "a", "abc", "abd", "b", "*z", "z", ""] {
+            assert_eq!(patterns.has(key), descriptor.is_durable(key), "{key}");
+        }
+        let all = Patterns::of(&Descriptor { durable: vec!["x*".into(), "*".into()], ..Descriptor::default() });
+        assert_eq!(all.beginnings, [""]);
+        assert!(all.has("") && all.has("anything"));
     }
 }

@@ -3,22 +3,24 @@
 //! A module file that appears is installed. One that changes replaces its earlier version. One that goes is removed.
 //!
 //! The folder is watched and not the files, because editors and package tools replace a file by renaming another. A file that was closed or renamed is
-//! read at once. A file that only changes is read when its size and time have stayed the same for the settle time. This part does not know whether a
-//! file is a good module: the console service decides.
+//! read at once. A file that only changes is read when its size and time have stayed the same for the settle time. The folder is looked at once a second
+//! as well (`looks`), because not every change is told: what a link leads to, or the folder itself, may be replaced. This part does not know whether a
+//! file is a good module: the console service decides. It only refuses what is no file, too large, or cannot be read.
 
 mod certificates;
 mod credentials;
 mod files;
-mod poll;
+mod looks;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::console::{Console, InstallError, Origin, Source};
 use crate::plugin::Grants;
 use crate::util::Backoff;
+use crate::util::regular::{self, Unread};
 
+use looks::{Look, MAX_FILES, Seen, look};
 use watch::{Change, Changes};
 
 pub use certificates::CertificateFiles;
@@ -38,20 +42,20 @@ pub use files::{ConfigDifference, ConfigFiles, Difference, InForce, Load};
 pub struct Options {
     /// How long a file must stay as it is, where nothing says that it was closed. Default 100 ms.
     pub settle: Duration,
-    /// Whether to look at the directory once a second instead of waiting for the system's events. Network file systems send none, and a system has
-    /// too few watches for many hosts.
+    /// Whether the system's events are not waited for, so that changes are found by looking at the directory, once a second. Network file systems send no
+    /// events, and a system has too few watches for many hosts.
     pub poll: bool,
+    /// The largest file, bytes. Default 32 MiB.
+    pub max_file: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { settle: Duration::from_millis(100), poll: false }
+        Options { settle: Duration::from_millis(100), poll: false, max_file: 32 << 20 }
     }
 }
 
-/// The largest module file, bytes.
-const MAX_FILE: u64 = 128 << 20;
-/// How long a file whose `start` failed waits for another try: at first, and at most.
+/// How long a file that could not be read, or whose `start` failed, waits for another try: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A directory of modules, for one or more console services.
@@ -62,6 +66,26 @@ pub struct Modules {
     changes: Changes,
     /// Whether the files that were there at first have been installed, or refused.
     installed: bool,
+    read: ReadFiles,
+}
+
+/// What the files that were read looked like when they were. One that looks so at a look was not changed.
+#[derive(Clone, Default)]
+struct ReadFiles(Arc<Mutex<BTreeMap<PathBuf, Look>>>);
+
+impl ReadFiles {
+    /// Keeps what a file looks like, just before it is read; or that it is gone.
+    fn set(&self, path: &Path, look: Option<Look>) {
+        let mut files = self.0.lock();
+        match look {
+            Some(look) => drop(files.insert(path.to_owned(), look)),
+            None => drop(files.remove(path)),
+        }
+    }
+
+    fn is(&self, path: &Path, look: Option<&Look>) -> bool {
+        self.0.lock().get(path) == look
+    }
 }
 
 /// Why a directory cannot be watched.
@@ -91,10 +115,11 @@ impl Modules {
     pub fn watch(directory: &Path, consoles: Vec<Console>, options: Options) -> Result<Self, WatchError> {
         let in_directory = |why| WatchError { directory: directory.to_owned(), why };
         std::fs::create_dir_all(directory).map_err(in_directory)?;
-        let directory = std::fs::canonicalize(directory).map_err(in_directory)?;
+        // Links are not resolved, because one on the way may lead elsewhere later.
+        let directory = std::path::absolute(directory).map_err(in_directory)?;
         // Watching comes first: what appears while the files are read is seen.
         let changes = Changes::watch(&directory, options.poll).map_err(in_directory)?;
-        Ok(Modules { directory, consoles, options, changes, installed: false })
+        Ok(Modules { directory, consoles, options, changes, installed: false, read: ReadFiles::default() })
     }
 
     /// Installs the modules that the directory holds, one after another, because of two files with the same id the first one has it. Their `start` is not
@@ -102,7 +127,7 @@ impl Modules {
     async fn install_present(&mut self) {
         self.installed = true;
         for path in self.files() {
-            let _ = install(&path, &self.consoles, true).await;
+            let _ = install(&path, self.options.max_file, &self.read, &self.consoles, true).await;
         }
     }
 
@@ -124,6 +149,15 @@ impl Modules {
                 () = stop.cancelled() => break,
                 change = self.changes.next() => match change {
                     Change::File { path, closed } => vec![(path, closed)],
+                    // The system has told it before, and it was read meanwhile.
+                    Change::Seen(Seen::File(path, look)) if self.read.is(&path, look.as_ref()) => Vec::new(),
+                    Change::Seen(Seen::File(path, _)) => vec![(path, false)],
+                    // Its files are told one by one.
+                    Change::Seen(Seen::Replaced) => Vec::new(),
+                    Change::Seen(Seen::Trouble(why)) => {
+                        self.trouble(why);
+                        Vec::new()
+                    }
                     Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
                 },
                 // Settings have changed: what was refused may be accepted now, or a file has other ids.
@@ -140,13 +174,14 @@ impl Modules {
                 }
             };
             under_way.retain(|_, task| !task.is_finished());
-            for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path)) {
+            for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path) && self.admits(path)) {
                 // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.
                 if let Some(task) = under_way.remove(&path) {
                     task.abort();
                 }
                 let settle = if closed { Duration::ZERO } else { self.options.settle };
-                let task = settled(path.clone(), settle, self.options.settle, self.consoles.clone());
+                let file = File { path: path.clone(), read: self.read.clone(), options: self.options.clone() };
+                let task = file.settled(settle, self.consoles.clone());
                 let changed_ids = changed_ids.clone();
                 let task = tokio::spawn(async move {
                     if task.await {
@@ -161,11 +196,29 @@ impl Modules {
         }
     }
 
+    /// The files that are there, in the order of their names: those of the last look, and those that were read since.
     fn files(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.directory).into_iter().flatten();
-        let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_module(p)).collect();
-        files.sort();
-        files
+        let mut files: BTreeSet<PathBuf> = self.changes.present().all().into_iter().collect();
+        files.extend(self.read.0.lock().keys().cloned());
+        files.into_iter().collect()
+    }
+
+    /// Whether there is room for a file. That there is none is told by the next look.
+    fn admits(&self, path: &Path) -> bool {
+        let (read, present) = (self.read.0.lock(), self.changes.present());
+        read.contains_key(path) || present.contains(path) || read.len().max(present.len()) < MAX_FILES
+    }
+
+    /// Tells what is wrong with the directory as a whole, or that it is over.
+    fn trouble(&self, why: Option<String>) {
+        // No file's name has a slash.
+        let name = format!("{}/", self.directory.display());
+        for console in &self.consoles {
+            match &why {
+                Some(why) => console.refuse(&name, why.clone()),
+                None => console.accept(&name),
+            }
+        }
     }
 
     /// The files that are there and were refused because other files had their ids.
@@ -210,41 +263,57 @@ fn name_of(path: &Path) -> Option<String> {
     path.file_stem().and_then(OsStr::to_str).map(str::to_owned)
 }
 
-/// Waits until the file stays as it is, then installs or removes it. The result is whether that changed which file answers to which ids.
-async fn settled(path: PathBuf, settle: Duration, gone: Duration, consoles: Vec<Console>) -> bool {
-    let mut seen = look(&path).await;
-    if !settle.is_zero() {
-        loop {
-            tokio::time::sleep(settle).await;
-            let now = look(&path).await;
-            if now == seen {
-                break;
+/// A file under whose name something has changed.
+struct File {
+    path: PathBuf,
+    read: ReadFiles,
+    options: Options,
+}
+
+impl File {
+    /// Waits until the file stays as it is, then installs or removes it. The result is whether that changed which file answers to which ids.
+    async fn settled(self, settle: Duration, consoles: Vec<Console>) -> bool {
+        let File { path, read, options } = self;
+        let mut seen = look_at(&path).await;
+        if !settle.is_zero() {
+            loop {
+                tokio::time::sleep(settle).await;
+                let now = look_at(&path).await;
+                if now == seen {
+                    break;
+                }
+                seen = now;
             }
-            seen = now;
         }
-    }
-    if seen.is_none() {
-        // Some tools remove a file before they write the next one.
-        tokio::time::sleep(gone).await;
-        if look(&path).await.is_none() {
-            let Some(name) = name_of(&path) else { return false };
-            futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name))).await;
-            return true;
+        if seen.is_none() {
+            // Some tools remove a file before they write the next one.
+            tokio::time::sleep(options.settle).await;
+            // A directory that is not there says nothing of its files.
+            let directory = path.parent().unwrap_or(&path).to_owned();
+            let listed = tokio::fs::metadata(directory).await.is_ok_and(|directory| directory.is_dir());
+            if look_at(&path).await.is_none() {
+                if listed {
+                    read.set(&path, None);
+                    let name = shown_name(&path);
+                    futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name))).await;
+                }
+                return listed;
+            }
         }
-    }
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    loop {
-        match install(&path, &consoles, false).await {
-            Outcome::Again => {}
-            Outcome::Done { changed } => return changed,
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        loop {
+            match install(&path, options.max_file, &read, &consoles, false).await {
+                Outcome::Again => {}
+                Outcome::Done { changed } => return changed,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
         }
-        tokio::time::sleep(backoff.next_wait()).await;
     }
 }
 
 /// What became of a file.
 enum Outcome {
-    /// Its `start` failed: the next try may succeed.
+    /// The next try may succeed, although nothing has changed: its `start` failed, or the disk or the compiler did.
     Again,
     /// It is in force, or refused for good.
     Done {
@@ -253,28 +322,44 @@ enum Outcome {
     },
 }
 
-async fn look(path: &Path) -> Option<(u64, Option<SystemTime>)> {
-    let metadata = tokio::fs::metadata(path).await.ok().filter(|metadata| metadata.is_file())?;
-    Some((metadata.len(), metadata.modified().ok()))
+/// Looks at a file on a thread that may wait.
+async fn look_at(path: &Path) -> Option<Look> {
+    let path = path.to_owned();
+    // The thread only ends with the runtime.
+    tokio::task::spawn_blocking(move || look(&path)).await.ok().flatten()
+}
+
+/// A file's name without its ending, for those who read it.
+fn shown_name(path: &Path) -> String {
+    path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Installs a file everywhere. It may have been `present` before the hosts.
-async fn install(path: &Path, consoles: &[Console], present: bool) -> Outcome {
-    const REFUSED: Outcome = Outcome::Done { changed: false };
+async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Console], present: bool) -> Outcome {
+    read.set(path, look_at(path).await);
+    let refuse = |why: String| consoles.iter().for_each(|console| console.refuse(&shown_name(path), why.clone()));
     let Some(name) = name_of(path) else {
-        tracing::error!(file = %path.display(), "a module's file name must be Unicode");
-        return REFUSED;
+        refuse("a module's file name must be Unicode".into());
+        return Outcome::Done { changed: false };
     };
-    if look(path).await.is_some_and(|(size, _)| size > MAX_FILE) {
-        tracing::error!(file = %path.display(), "a module has at most {} MiB", MAX_FILE >> 20);
-        return REFUSED;
-    }
-    let bytes: Arc<[u8]> = match tokio::fs::read(path).await {
-        Ok(bytes) => bytes.into(),
-        Err(error) => {
-            tracing::error!(file = %path.display(), %error, "a module cannot be read");
-            return REFUSED;
+    let reading = path.to_owned();
+    let bytes: Arc<[u8]> = match tokio::task::spawn_blocking(move || regular::read(&reading, max_file)).await {
+        Ok(Ok(bytes)) => bytes.into(),
+        Ok(Err(Unread::Io(error))) => {
+            refuse(Unread::Io(error).to_string());
+            return Outcome::Again;
         }
+        Ok(Err(why)) => {
+            let hint = if matches!(why, Unread::Large { .. }) {
+                ": raise `file_mib` under [modules] in pomelo.toml"
+            } else {
+                ""
+            };
+            refuse(format!("{why}{hint}"));
+            return Outcome::Done { changed: false };
+        }
+        // Only at the end of the runtime.
+        Err(_) => return Outcome::Done { changed: false },
     };
     let source = Source { name, origin: Origin::File(path.to_owned()), bytes, grants: Grants::default() };
     let installed = consoles.iter().map(async |console| match present {
@@ -282,7 +367,7 @@ async fn install(path: &Path, consoles: &[Console], present: bool) -> Outcome {
         false => console.install(source.clone()).await,
     });
     let outcomes = futures_util::future::join_all(installed).await;
-    match outcomes.iter().any(|outcome| matches!(outcome, Err(InstallError::Start { .. }))) {
+    match outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(InstallError::is_passing)) {
         true => Outcome::Again,
         false => Outcome::Done { changed: outcomes.iter().flatten().any(|installed| installed.changed) },
     }

@@ -1,4 +1,4 @@
-//! The system's events about a directory, reduced to what matters here.
+//! What changes in a directory of modules: the system's events, and looks at it again and again (`looks`), reduced to what matters here.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,75 +10,100 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventHandler, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::poll::Poll;
+use super::looks::{Looks, Present, Seen};
 
 /// A change in the directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A file appeared, changed or went.
+    /// A file appeared, changed or went, as the system says.
     File {
         path: PathBuf,
         /// Whether its writer closed or renamed it, so that it is complete.
         closed: bool,
     },
+    /// What a look has found.
+    Seen(Seen),
     /// Events were lost: everything may have changed.
     Anything,
 }
 
 /// A watched directory.
 pub(super) struct Changes {
+    directory: PathBuf,
     events: mpsc::Receiver<Change>,
-    /// Set when a change did not fit into the channel.
-    lost: Arc<AtomicBool>,
-    /// Watches for as long as it is kept.
-    _watching: Watching,
+    tell: Tell,
+    /// The system's events; absent where they are not to be used, or not to be had.
+    watcher: Option<Box<dyn Watcher + Send>>,
+    /// Whether the system's events are to be used.
+    by_events: bool,
+    looks: Looks,
 }
 
-/// By which means a directory is watched.
-enum Watching {
-    /// The system tells of changes.
-    Events(#[expect(dead_code, reason = "it is kept, not used")] Box<dyn Watcher + Send>),
-    /// This process looks.
-    Poll(#[expect(dead_code, reason = "it is kept, not used")] Poll),
+/// Where changes go.
+#[derive(Clone)]
+struct Tell {
+    events: mpsc::Sender<Change>,
+    /// Set when a change did not fit into the channel.
+    lost: Arc<AtomicBool>,
+}
+
+impl Tell {
+    fn tell(&self, change: Change) {
+        if self.events.try_send(change).is_err() {
+            // `next` then says that anything may have changed.
+            self.lost.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// The most changes that wait to be taken.
 const CAPACITY: usize = 1024;
 
 impl Changes {
+    /// Begins to watch a directory: by looks, and unless `poll` is set by the system's events as well.
     pub fn watch(directory: &Path, poll: bool) -> io::Result<Self> {
         let (sender, events) = mpsc::channel(CAPACITY);
-        let lost = Arc::new(AtomicBool::new(false));
-        let tell = {
-            let lost = lost.clone();
-            move |change| {
-                if sender.try_send(change).is_err() {
-                    // `next` then says that anything may have changed.
-                    lost.store(true, Ordering::Release);
-                }
-            }
-        };
-        let watching = if poll { polling(directory, tell) } else { by_events(directory, tell, system) }?;
-        Ok(Changes { events, lost, _watching: watching })
+        let tell = Tell { events: sender, lost: Arc::default() };
+        // The system's events come first, so that no change falls between the two.
+        let watcher = if poll { None } else { by_events(directory, &tell, system)? };
+        let looking = tell.clone();
+        let looks = Looks::begin(directory, move |seen| looking.tell(Change::Seen(seen)))?;
+        Ok(Changes { directory: directory.to_owned(), events, tell, watcher, by_events: !poll, looks })
+    }
+
+    /// The files that were there at the last look.
+    pub fn present(&self) -> &Present {
+        self.looks.present()
     }
 
     /// The next change.
     pub async fn next(&mut self) -> Change {
-        if self.lost.swap(false, Ordering::AcqRel) {
+        if self.tell.lost.swap(false, Ordering::AcqRel) {
+            self.watch_again();
             return Change::Anything;
         }
         match self.events.recv().await {
-            Some(change) => change,
-            // The watcher holds the other side for as long as this lives.
+            Some(change) => {
+                if change == Change::Seen(Seen::Replaced) {
+                    self.watch_again();
+                }
+                change
+            }
+            // This has a sender itself.
             None => std::future::pending().await,
         }
     }
-}
 
-/// Looks at the directory again and again.
-fn polling(directory: &Path, tell: impl Fn(Change) + Send + 'static) -> io::Result<Watching> {
-    // Nothing says whether the writer has closed the file.
-    Poll::begin(directory, move |path| tell(Change::File { path, closed: false })).map(Watching::Poll)
+    /// Watches what has the directory's name now.
+    fn watch_again(&mut self) {
+        if !self.by_events {
+            return;
+        }
+        self.watcher = by_events(&self.directory, &self.tell, system).unwrap_or_else(|error| {
+            tracing::warn!(directory = %self.directory.display(), %error, "the directory is looked at once a second only");
+            None
+        });
+    }
 }
 
 /// Waits for the system's events.
@@ -88,24 +113,25 @@ fn system(handler: impl EventHandler, directory: &Path) -> notify::Result<Box<dy
     Ok(Box::new(watcher))
 }
 
-/// Watches by `system`. If the system has no more of what that takes, looks at the directory again and again instead, because a host of many on one
-/// machine must not fail for this.
-fn by_events<T: Fn(Change) + Clone + Send + 'static>(
+/// Watches by `system`. None if the system has no more of what that takes: the looks have to do then, because a host of many on one machine must not
+/// fail for this.
+fn by_events(
     directory: &Path,
-    tell: T,
+    tell: &Tell,
     system: impl FnOnce(Box<dyn FnMut(notify::Result<Event>) + Send>, &Path) -> notify::Result<Box<dyn Watcher + Send>>,
-) -> io::Result<Watching> {
+) -> io::Result<Option<Box<dyn Watcher + Send>>> {
     let told = tell.clone();
-    let error = match system(Box::new(move |event| reduce(event).into_iter().for_each(&told)), directory) {
-        Ok(watcher) => return Ok(Watching::Events(watcher)),
+    let handler = Box::new(move |event| reduce(event).into_iter().for_each(|change| told.tell(change)));
+    let error = match system(handler, directory) {
+        Ok(watcher) => return Ok(Some(watcher)),
         Err(error) => error,
     };
     let Some(limit) = exhausted(&error) else { return Err(io::Error::other(error)) };
     tracing::warn!(
         directory = %directory.display(), %error,
-        "the directory is looked at once a second, because {limit} is reached; a larger one, set by `sysctl`, spares that"
+        "the directory is looked at once a second only, because {limit} is reached; a larger one, set by `sysctl`, makes it faster"
     );
-    polling(directory, tell)
+    Ok(None)
 }
 
 /// The limit that is reached, if the error says that one is.
@@ -147,17 +173,32 @@ fn reduce(event: notify::Result<Event>) -> Vec<Change> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn where_the_system_has_no_more_watches_the_directory_is_polled() {
-        let dir = tempfile::tempdir().unwrap();
-        let (sent, mut changes) = mpsc::unbounded_channel();
+    fn nowhere() -> Tell {
+        Tell { events: mpsc::channel(1).0, lost: Arc::default() }
+    }
+
+    #[test]
+    fn where_the_system_has_no_more_watches_the_looks_have_to_do() {
         let full = |_, _: &Path| Err(notify::Error::io(Errno::EMFILE.into()));
-        let watching = by_events(dir.path(), move |change| drop(sent.send(change)), full).expect("it is polled");
-        std::fs::write(dir.path().join("a.wasm"), "new").unwrap();
-        let change =
-            tokio::time::timeout(std::time::Duration::from_secs(60), changes.recv()).await.expect("it is told");
-        assert_eq!(change, Some(Change::File { path: dir.path().join("a.wasm"), closed: false }));
-        drop(watching);
+        assert!(by_events(Path::new("/"), &nowhere(), full).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_replaced_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("modules");
+        std::fs::create_dir(&modules).unwrap();
+        let mut changes = Changes::watch(&modules, false).unwrap();
+        std::fs::rename(&modules, dir.path().join("old")).unwrap();
+        std::fs::create_dir(&modules).unwrap();
+        let next = async |changes: &mut Changes| {
+            tokio::time::timeout(std::time::Duration::from_secs(60), changes.next()).await.expect("it is told")
+        };
+        while next(&mut changes).await != Change::Seen(Seen::Replaced) {}
+        std::fs::write(modules.join("a.part"), "new").unwrap();
+        std::fs::rename(modules.join("a.part"), modules.join("a.wasm")).unwrap();
+        // A look would not know that it is closed.
+        while next(&mut changes).await != (Change::File { path: modules.join("a.wasm"), closed: true }) {}
     }
 
     #[test]
@@ -168,6 +209,6 @@ mod tests {
         assert_eq!(exhausted(&notify::Error::new(ErrorKind::MaxFilesWatch)), Some("fs.inotify.max_user_watches"));
         assert_eq!(exhausted(&io(Errno::EACCES)), None);
         let gone = |_, _: &Path| Err(notify::Error::io(Errno::EACCES.into()));
-        assert!(by_events(Path::new("/"), |_| {}, gone).is_err());
+        assert!(by_events(Path::new("/"), &nowhere(), gone).is_err());
     }
 }

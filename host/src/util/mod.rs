@@ -12,6 +12,7 @@
 //! | `outlet` | lines for a stream whose reader may stop reading |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
+//! | `regular` | whole files that others have put somewhere, and nothing but files |
 //! | `rotating` | a file of lines of bounded size, with older ones beside it |
 //! | `secret` | a text that no log shows |
 //! | `shares` | places that several use by name |
@@ -31,6 +32,7 @@ pub mod network;
 pub mod outlet;
 pub mod proc;
 pub mod process_group;
+pub mod regular;
 pub mod rotating;
 pub mod secret;
 pub mod shares;

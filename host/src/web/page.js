@@ -260,7 +260,7 @@ function showModules(modules, refused, installing) {
     for (const [file, why] of Object.entries(refused)) {
       const said = element("td", "refused: " + why, "text bad");
       said.colSpan = 6;
-      row(body, file, [element("td", file + ".wasm"), said]);
+      row(body, file, [element("td", file.endsWith("/") ? file : file + ".wasm"), said]);
     }
   });
   $("modules-count").textContent = `${modules.length} on the master`;

@@ -19,6 +19,7 @@ mod lifecycle;
 mod logs_kept;
 mod loss;
 mod modules;
+mod modules_directory;
 mod monitors;
 mod observing;
 mod page;

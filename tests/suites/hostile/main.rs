@@ -10,6 +10,7 @@ mod hostile_cpu;
 mod memory;
 mod neighbour;
 mod pressure;
+mod shapes;
 #[path = "../../support/processes/mod.rs"]
 mod support;
 #[path = "../../support/target.rs"]

@@ -44,6 +44,20 @@ pub(in crate::cli) enum HostCommand {
     },
 }
 
+/// The compiler process of a host. A host begins it; it is not for people.
+#[derive(Args)]
+pub(in crate::cli) struct CompileArgs {
+    /// CPU time that it may use, seconds
+    #[arg(long)]
+    pub seconds: u64,
+    /// Memory that it may use, MiB
+    #[arg(long)]
+    pub mib: u64,
+    /// Directory of compiled code
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
+}
+
 /// What the commands that run a host share.
 #[derive(Args, Clone)]
 pub(in crate::cli) struct HostArgs {

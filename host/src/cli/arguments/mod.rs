@@ -13,7 +13,7 @@ mod host;
 use clap::{Parser, Subcommand};
 
 pub(super) use self::admin::{AdminArgs, AdminCommand, Following, LOG_LINES, ModulesAction, Pace, Rolling, Targets};
-pub(super) use self::host::{HostArgs, HostCommand, MonitorArgs, ReadyArg};
+pub(super) use self::host::{CompileArgs, HostArgs, HostCommand, MonitorArgs, ReadyArg};
 use super::cert::CertArgs;
 use super::check::CheckArgs;
 use super::init::InitArgs;
@@ -55,6 +55,9 @@ pub(super) enum Command {
     Host(HostCommand),
     #[command(flatten)]
     Admin(AdminCommand),
+    /// Compile a component that comes over standard input
+    #[command(name = "__compile", hide = true)]
+    Compile(CompileArgs),
     /// Say who may log in: add, remove and list users, change passwords
     User(UserArgs),
     /// Make certificates of the cluster's own authority, and renew them

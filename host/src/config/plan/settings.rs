@@ -151,7 +151,8 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     });
     say("[limits]", engine, NewMaster);
     let (replace, rest): (Vec<_>, Vec<_>) = differing!(Modules, modules, &after.modules, {
-        dir: "dir", allow_replace_builtin: "allow_replace_builtin", system_monitor: "system_monitor",
+        dir: "dir", allow_replace_builtin: "allow_replace_builtin", system_monitor: "system_monitor", max_file: "file_mib",
+        compile: "compile_seconds, compile_mib or code_mib",
     })
     .into_iter()
     .partition(|key| *key == "allow_replace_builtin");

@@ -1,12 +1,13 @@
 //! `[limits]`, `[modules]`, `[module.ID]` and `[scripts]`: where modules are, and what they may use.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::budget;
 use crate::config::reader::{DAY_MS, File, Table, did_you_mean};
 use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
 use crate::config::tree::Tree;
-use crate::plugin::{EngineLimits, Limits};
+use crate::plugin::{CompileLimits, EngineLimits, Limits};
 
 /// `[limits]`: of all peers together, of all modules together, and of each module.
 pub(super) fn all_limits(mut table: Table<'_>) -> (budget::Limits, EngineLimits, Limits) {
@@ -34,6 +35,14 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
         dir: table.text("dir", "dir = \"modules\"").map_or(default.dir, |(dir, _)| dir.into()),
         allow_replace_builtin: table.flag("allow_replace_builtin", default.allow_replace_builtin),
         system_monitor: table.flag("system_monitor", default.system_monitor),
+        max_file: table.size("file_mib", default.max_file as usize, MIB, 1..=1024) as u64,
+        compile: CompileLimits {
+            cpu: Duration::from_secs(
+                table.size("compile_seconds", default.compile.seconds() as usize, 1, 1..=3600) as u64
+            ),
+            memory: table.size("compile_mib", default.compile.memory, MIB, 128..=1024 * 1024),
+            code: table.size("code_mib", default.compile.code, MIB, 16..=64 * 1024),
+        },
     };
     table.close();
     modules
