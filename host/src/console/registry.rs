@@ -84,23 +84,28 @@ impl Again {
     }
 }
 
-/// There is no room for one more module id.
-pub(super) struct Full;
+/// Why there is no context of a module id.
+pub(super) enum NoContext {
+    /// There is no room for one more module id.
+    Full,
+    /// What the module has stored cannot be read.
+    Unread(Failure),
+}
 
 impl Registry {
-    pub fn new(identity: Identity, services: Services, settings: Settings) -> Self {
+    pub fn new(identity: Identity, services: Services, settings: Settings) -> Result<Self, Failure> {
         let mut disabled: BTreeSet<String> =
             settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
         // What an operator said last overrides the configuration. Only a master keeps it, because a monitor is told by its master.
         let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
-        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
+        for (id, state) in keeper.map_or(Ok(Vec::new()), |keeper| keeper.load(STATES))? {
             if state == DISABLED {
                 disabled.insert(id);
             } else {
                 disabled.remove(&id);
             }
         }
-        Registry {
+        Ok(Registry {
             identity: Arc::new(identity),
             settings: RwLock::new(Arc::new(settings)),
             again: Again::default(),
@@ -110,7 +115,7 @@ impl Registry {
             contexts: Mutex::default(),
             disabled: RwLock::new(disabled),
             refusals: Mutex::default(),
-        }
+        })
     }
 
     /// The settings in force.
@@ -131,18 +136,18 @@ impl Registry {
     }
 
     /// What a module id has on this host; made at its first use.
-    pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, Full> {
+    pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, NoContext> {
         let mut contexts = self.contexts.lock();
         if let Some(context) = contexts.get(id) {
             return Ok(context.clone());
         }
         if contexts.len() >= MAX_CONTEXTS {
-            return Err(Full);
+            return Err(NoContext::Full);
         }
         let settings = self.settings();
         let (options, grants, limit) = settings.context(id);
         let store = match &settings.keeper {
-            Some(keeper) => Store::with_keeper(limit, id, keeper.clone()),
+            Some(keeper) => Store::with_keeper(limit, id, keeper.clone()).map_err(NoContext::Unread)?,
             None => Store::new(limit),
         };
         let context = Arc::new(Context::new(
