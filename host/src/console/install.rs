@@ -12,6 +12,7 @@ use super::table::Unit;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Engine, StagedChanges, Store, StoreView};
+use crate::util::lasting;
 
 /// Puts versions of files in force.
 #[derive(Clone)]
@@ -43,10 +44,12 @@ impl Installer {
     pub async fn install(&self, source: Source) -> Result<Installed, InstallError> {
         let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
         let outcome = self.try_install(source).await;
-        if !built_in && outcome.as_ref().is_ok_and(|installed| installed.changed) {
+        // From the swap on nothing is waited for until all that follows it is under way, because this may be dropped wherever it waits: a newer file ends it.
+        let restoring = (!built_in && outcome.as_ref().is_ok_and(|installed| installed.changed)).then(|| {
             // The version before it may have had a built-in module's place, and this one may have given that up.
-            self.restore_built_in(|_| false).await;
-        }
+            let installer = self.clone();
+            self.registry.life.tasks.spawn(async move { installer.restore_built_in(|_| false).await })
+        });
         match &outcome {
             Ok(installed) => {
                 if installed.changed {
@@ -72,6 +75,11 @@ impl Installer {
                 self.registry
                     .refuse(&name, FileRefusal { why: error.to_string(), conflict, settings: error.is_of_settings() });
             }
+        }
+        if let Some(restoring) = restoring
+            && let Err(error) = restoring.await
+        {
+            lasting::panicked("what brings built-in modules back", &error);
         }
         outcome
     }
