@@ -227,7 +227,11 @@ fn modes(dir: &Path, found: &mut BTreeMap<PathBuf, u32>) {
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let Ok(metadata) = entry.as_ref().unwrap().path().symlink_metadata() else { continue };
         let path = entry.unwrap().path();
-        if metadata.is_dir() { modes(&path, found) } else { drop(found.insert(path, metadata.mode())) }
+        if metadata.is_dir() {
+            modes(&path, found);
+        } else {
+            found.insert(path, metadata.mode());
+        }
     }
 }
 
