@@ -36,6 +36,14 @@ if ! command -v perf >/dev/null; then
     debian linux-perf || echo "NO perf: of the CPU profile of a process only the refusal is tested"
 fi
 
+step "Faults of the machine"
+faketime() { compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1'; }
+faketime >/dev/null || { debian libfaketime && faketime >/dev/null; } || echo "NO libfaketime: what hosts do when the clock is set is not tested"
+# Root has a mount namespace of its own, others need one of users beside it.
+unshare --mount true 2>/dev/null || unshare --mount --map-root-user true 2>/dev/null \
+    || echo "NO MOUNT NAMESPACES: what hosts do on a full disk is not tested"
+command -v prlimit >/dev/null || debian util-linux || { echo "prlimit is needed: install util-linux" >&2 && exit 1; }
+
 step "Admin modules"
 # 0: built; 3: there is no toolchain; anything else is an error in the modules.
 build() {

@@ -64,7 +64,8 @@ fn context() -> Arc<Context> {
 }
 
 fn console(runtime: &Runtime) -> Console {
-    let console = Console::new(engine(), identity(), Services::default(), Settings::default());
+    let console =
+        Console::new(engine(), identity(), Services::default(), Settings::default()).expect("no store is on the disk");
     runtime.block_on(console.install(support::echo())).expect("a module");
     console
 }

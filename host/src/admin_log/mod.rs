@@ -1,7 +1,7 @@
 //! The admin log: one line of JSON for each thing that a client asked of the master, allowed or refused, and for each login.
 //!
-//! Requests never wait for the disk: records go through a bounded queue to a thread of its own. If the disk cannot keep up, or fails, records are counted
-//! instead of kept. The next line that can be written says how many are missing, because an audit trail must have no silent gaps. Strangers can cause
+//! Requests never wait for the disk: records go through a bounded queue to a thread of its own. If the disk cannot keep up, or fails for longer than some
+//! records can wait, records are counted instead of kept. The next line that can be written says how many are missing, because an audit trail must have no silent gaps. Strangers can cause
 //! refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest out; the others are counted in the same way.
 //!
 //! What was changed and what was refused must not be pushed out by what somebody looked at. So looks stand in a file of their own beside the other
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::journal::{Journal, at};
 use crate::util::TokenBucket;
 use crate::util::rotating::{Overflow, Rotating};
 use fold::{Folds, Written};
@@ -114,17 +115,17 @@ enum Message {
 }
 
 impl AdminLog {
-    /// Opens or creates the file, and starts the thread that writes to it.
+    /// Opens or creates the file, and starts the thread that writes to it. `journal` is told when the disk takes no records, and when it does again.
     ///
     /// # Errors
     /// If the file or its directory cannot be made or written.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
+    pub fn open(options: Options, journal: &Journal) -> Result<Self, OpenError> {
         let failed = |path: &PathBuf, why| OpenError { path: path.clone(), why };
-        let open = |path: &PathBuf| {
+        let open = |path: &PathBuf, at| {
             let file = Rotating::open(path, options.max_bytes, options.keep, Overflow::Grow);
-            file.map(Output::new).map_err(|why| failed(path, why))
+            file.map(|file| Output::new(file, journal.clone(), at)).map_err(|why| failed(path, why))
         };
-        let (changes, looks) = (open(&options.file)?, open(&options.looks())?);
+        let (changes, looks) = (open(&options.file, at::ADMIN_LOG)?, open(&options.looks(), at::ADMIN_LOOKS)?);
         let (queue, records) = sync_channel(options.queue.max(1));
         let (missing, folds) = (Arc::new(Missing::default()), Arc::new(Mutex::new(Folds::default())));
         let thread = Thread { records, changes, looks, missing: missing.clone(), folds: folds.clone() };
@@ -197,12 +198,21 @@ struct Output {
     text: Vec<u8>,
     /// Records of which the lines tell.
     records: u64,
-    failing: bool,
+    /// Missing records of which the lines tell.
+    told: (u64, u64),
+    journal: Journal,
+    at: &'static str,
+}
+
+/// What is in lines that could not be written.
+struct Lost {
+    records: u64,
+    told: (u64, u64),
 }
 
 impl Output {
-    fn new(file: Rotating) -> Self {
-        Output { file, text: Vec::new(), records: 0, failing: false }
+    fn new(file: Rotating, journal: Journal, at: &'static str) -> Self {
+        Output { file, text: Vec::new(), records: 0, told: (0, 0), journal, at }
     }
 
     fn push(&mut self, written: &Written) {
@@ -210,28 +220,32 @@ impl Output {
         self.records += written.records();
     }
 
-    /// Writes the lines. Returns how many records are lost because they could not be written.
-    fn write(&mut self) -> Result<(), u64> {
-        let records = std::mem::take(&mut self.records);
+    /// Writes the lines. Where the disk does not take them they wait for the next attempt, as long as they are few. Returns how many records are lost
+    /// because they could not be written and are too many.
+    fn write(&mut self) -> Result<(), Lost> {
         if self.text.is_empty() {
             return Ok(());
         }
-        let outcome = match self.file.append(&self.text) {
+        let lost = match self.file.append(&self.text) {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(file = %self.file.path().display(), "the admin log is written again");
-                }
-                Ok(())
+                let over = format!("the admin log {} is written again", self.file.path().display());
+                self.journal.fault_over(self.at, None, &over);
+                None
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(file = %self.file.path().display(), %error, "the admin log cannot be written; records are counted until it can be");
+                let file = self.file.path().display();
+                let message =
+                    format!("the admin log {file} cannot be written, and records are counted until it can be: {error}");
+                self.journal.fault(self.at, None, message);
+                if self.text.len() < BATCH {
+                    return Ok(());
                 }
-                Err(records)
+                Some(Lost { records: self.records, told: self.told })
             }
         };
         self.text.clear();
-        outcome
+        (self.records, self.told) = (0, (0, 0));
+        lost.map_or(Ok(()), Err)
     }
 
     fn sync(&mut self) {
@@ -262,7 +276,7 @@ impl Thread {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::End),
             };
             let mut over = false;
-            let mut told = self.missing.tell(&mut self.changes.text);
+            self.tell_missing();
             while let Some(next) = message {
                 match next {
                     Message::Written(written) => self.push(&written),
@@ -279,23 +293,31 @@ impl Thread {
             }
             if over {
                 // No later line could say how many are missing.
-                let rest = self.missing.tell(&mut self.changes.text);
-                told = (told.0 + rest.0, told.1 + rest.1);
+                self.tell_missing();
             }
-            if let Err(records) = self.changes.write() {
-                self.missing.lost.fetch_add(told.0, Ordering::Relaxed);
-                self.missing.refused.fetch_add(told.1, Ordering::Relaxed);
-                count_lost(&self.missing.lost, records);
-            }
-            if let Err(records) = self.looks.write() {
-                count_lost(&self.missing.lost, records);
+            for output in [&mut self.changes, &mut self.looks] {
+                if let Err(Lost { records, told }) = output.write() {
+                    self.missing.lost.fetch_add(told.0, Ordering::Relaxed);
+                    self.missing.refused.fetch_add(told.1, Ordering::Relaxed);
+                    count_lost(&self.missing.lost, records);
+                }
             }
             if over {
+                // Nobody tries again.
+                let rest = self.changes.records + self.looks.records;
+                if rest > 0 {
+                    count_lost(&self.missing.lost, rest);
+                }
                 self.changes.sync();
                 self.looks.sync();
                 return;
             }
         }
+    }
+
+    fn tell_missing(&mut self) {
+        let (lost, refused) = self.missing.tell(&mut self.changes.text);
+        self.changes.told = (self.changes.told.0 + lost, self.changes.told.1 + refused);
     }
 
     fn push(&mut self, written: &Written) {

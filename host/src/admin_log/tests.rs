@@ -27,7 +27,7 @@ fn lines(path: &Path) -> Vec<Value> {
 fn a4_a_record_is_one_line_of_json_that_its_owner_alone_may_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("made/admin.log");
-    let log = AdminLog::open(Options::new(&path)).unwrap();
+    let log = AdminLog::open(Options::new(&path), &Journal::default()).unwrap();
     let failure = Some("forbidden".into());
     log.take(Record { targets: vec!["chat-1".into()], failure, ..request("stop\n{\"kind\":\"forged\"}") });
     log.close();
@@ -47,7 +47,8 @@ fn a4_a_record_is_one_line_of_json_that_its_owner_alone_may_read() {
 fn a4_files_are_bounded_in_size_and_number_and_no_line_is_lost_between_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
-    let open = |keep| AdminLog::open(Options { max_bytes: 2000, keep, ..Options::new(&path) }).unwrap();
+    let open =
+        |keep| AdminLog::open(Options { max_bytes: 2000, keep, ..Options::new(&path) }, &Journal::default()).unwrap();
     let number = |line: &Value| line["operation"].as_str().unwrap().parse::<usize>().unwrap();
     let write = |log: &AdminLog, numbers: std::ops::Range<usize>| {
         for n in numbers {
@@ -107,7 +108,9 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
         log.take(request(&n.to_string()));
     }
     assert_eq!(missing.lost.load(Ordering::Relaxed), 6, "beyond the queue, and nobody waited");
-    let open = |path: &Path| Output::new(Rotating::open(path, u64::MAX, 1, Overflow::Grow).unwrap());
+    let open = |path: &Path| {
+        Output::new(Rotating::open(path, u64::MAX, 1, Overflow::Grow).unwrap(), Journal::default(), at::ADMIN_LOG)
+    };
     let (changes, looks) = (open(&path), open(&dir.path().join("looks.log")));
     drop(log);
     Thread { records, changes, looks, missing, folds }.run();
@@ -120,7 +123,8 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
 fn a4_strangers_whose_registrations_are_refused_cannot_roll_the_log_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
-    let log = AdminLog::open(Options { max_bytes: 100_000, keep: 1, ..Options::new(&path) }).unwrap();
+    let log =
+        AdminLog::open(Options { max_bytes: 100_000, keep: 1, ..Options::new(&path) }, &Journal::default()).unwrap();
     log.take(request("stop"));
     for _ in 0..20_000 {
         log.take_refusal(Record { reason: Some("x".repeat(128)), ..Record::new(Kind::Register, caller()) });
@@ -172,7 +176,7 @@ fn a4_a_line_that_a_crash_cut_short_spoils_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
     fs::write(&path, "{\"time\":\"20").unwrap();
-    let log = AdminLog::open(Options::new(&path)).unwrap();
+    let log = AdminLog::open(Options::new(&path), &Journal::default()).unwrap();
     log.take(request("list"));
     log.close();
     let text = fs::read_to_string(&path).unwrap();
@@ -184,7 +188,8 @@ fn a4_a_line_that_a_crash_cut_short_spoils_no_other() {
 fn a4_a_place_that_cannot_be_written_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let refused = AdminLog::open(Options::new(dir.path().join("file/admin.log"))).unwrap_err().to_string();
+    let refused =
+        AdminLog::open(Options::new(dir.path().join("file/admin.log")), &Journal::default()).unwrap_err().to_string();
     assert!(refused.contains("file/admin.log") && refused.contains("[admin_log] file"), "{refused}");
 }
 
@@ -194,7 +199,7 @@ fn a4_a_flood_of_looks_and_refusals_displaces_no_change_and_no_refusal() {
     let options = Options { max_bytes: 20_000, keep: 1, ..Options::new(dir.path().join("admin.log")) };
     let (path, looks) = (options.file.clone(), options.looks());
     assert_eq!(looks, dir.path().join("admin-looks.log"));
-    let log = AdminLog::open(options).unwrap();
+    let log = AdminLog::open(options, &Journal::default()).unwrap();
     let low = Arc::new(Caller { user: Some("low".into()), level: Some(2), ..Caller::of(CallerRole::Client) });
     let by_low = |operation: &str| Record { caller: low.clone(), kind: Kind::Notify, ..request(operation) };
     let forbidden = |operation: &str| Record { failure: Some("forbidden".into()), ..by_low(operation) };
@@ -225,7 +230,7 @@ fn a4_a_flood_of_looks_and_refusals_displaces_no_change_and_no_refusal() {
 fn a4_nothing_in_a_line_steers_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
-    let log = AdminLog::open(Options::new(&path)).unwrap();
+    let log = AdminLog::open(Options::new(&path), &Journal::default()).unwrap();
     log.take(Record { reason: Some("\u{9b}1m\u{202e}\u{200b}\n".into()), ..request("\u{7f}\u{feff}") });
     log.close();
     let text = fs::read_to_string(&path).unwrap();

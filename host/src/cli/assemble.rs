@@ -17,11 +17,11 @@ use crate::budget::{self, Budget};
 use crate::built_in::built_in;
 use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
-use crate::journal::{Archive, Journal};
+use crate::journal::Journal;
 use crate::master::{self, MassLoss, TableBounds};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
-use crate::state_db::StateDb;
+use crate::state_db::{Damaged, StateDb};
 use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
 use crate::{monitor, reload, scripts};
@@ -201,9 +201,18 @@ pub(super) fn files_in_force(config: &Config) -> Option<PathBuf> {
 }
 
 /// The database of a server's durable state; absent if the configuration names no data directory.
-pub(super) fn state(config: Option<&Config>, id: &str) -> anyhow::Result<Option<StateDb>> {
+pub(super) fn state(config: Option<&Config>, id: &str, damaged: Damaged) -> anyhow::Result<Option<StateDb>> {
     let directory = config.and_then(|config| config.data_dir(id));
-    Ok(directory.map(|directory| StateDb::open(&directory)).transpose()?)
+    Ok(directory.map(|directory| StateDb::open(&directory, damaged)).transpose()?)
+}
+
+/// A master's journal. `state` keeps its events, and tells it of faults of the disk.
+pub(super) fn journal(config: &Config, state: Option<&StateDb>) -> Journal {
+    let journal = Journal::folding(config.settings.master.events, state.map(StateDb::events));
+    if let Some(state) = state {
+        state.tell(&journal);
+    }
+    journal
 }
 
 pub(super) fn reload_options(settings: &config::Settings) -> reload::Options {
@@ -272,12 +281,13 @@ fn exposure<'a>(config: &Config, address: IpAddr, users: &'a Users, tokens: &'a 
 
 /// The admin log, a file in the master's data directory unless the configuration names another. The demo cluster has no data directory, so its
 /// requests are in the program's log only.
-pub(super) fn admin_log(config: &Config) -> anyhow::Result<AdminLog> {
+pub(super) fn admin_log(config: &Config, journal: &Journal) -> anyhow::Result<AdminLog> {
     let Some(directory) = config.data_dir(&config.master.id) else { return Ok(AdminLog::default()) };
     let settings = &config.settings.admin_log;
     let options = admin_log::Options::new(directory.join(&settings.file));
     tracing::info!(file = %options.file.display(), "what clients ask for is written to the admin log");
-    Ok(AdminLog::open(admin_log::Options { max_bytes: settings.max_bytes, keep: settings.keep, ..options })?)
+    let options = admin_log::Options { max_bytes: settings.max_bytes, keep: settings.keep, ..options };
+    Ok(AdminLog::open(options, journal)?)
 }
 
 /// The address that the master listens on.
@@ -347,7 +357,7 @@ pub(super) fn master_options(
     address: SocketAddr,
     observe: observe::Options,
     admin_log: AdminLog,
-    events: Option<Arc<dyn Archive>>,
+    journal: Journal,
     tls: Option<ServerTls>,
 ) -> master::Options {
     let network = &config.settings.network;
@@ -378,6 +388,7 @@ pub(super) fn master_options(
         budget: Budget::new(peers(&config.settings, scale(Some(config)))),
         tls,
         clear: config.settings.tls.clear.clone(),
+        journal: journal.clone(),
         ..listener::Options::default()
     };
     let own = std::iter::once((config.master.id.clone(), "master".to_owned()));
@@ -400,7 +411,7 @@ pub(super) fn master_options(
             window: network.ping_interval + network.ping_timeout + config.settings.master.grace,
         },
         table: TableBounds::new(network.info, named, joined),
-        journal: Journal::folding(config.settings.master.events, events),
+        journal,
         observe,
         reconnect: config.settings.pomelo.reconnect,
         configured: own.chain(others).collect(),
@@ -430,7 +441,7 @@ mod tests {
             ([127, 0, 0, 1], 0).into(),
             observe::Options::default(),
             AdminLog::default(),
-            None,
+            Journal::default(),
             None,
         );
         assert_eq!(options.listener.allowed_hosts, ["master.example:3005"]);

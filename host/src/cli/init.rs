@@ -15,6 +15,7 @@ use super::{Exit, cert};
 use crate::auth::hash_password;
 use crate::config::{Config, DEFAULT_ENVIRONMENT};
 use crate::tls::Holder;
+use crate::util::private;
 
 #[derive(Args)]
 pub(super) struct InitArgs {
@@ -120,7 +121,7 @@ pub(super) fn run(arguments: &InitArgs) -> anyhow::Result<()> {
         ("servers.json".into(), SERVERS.to_owned(), 0o644),
         ("adminUser.json".into(), format!("{user:#}\n"), 0o600),
         ("adminServer.json".into(), format!("{:#}\n", json!(tokens)), 0o600),
-        ("pomelo.toml".into(), settings, 0o644),
+        ("pomelo.toml".into(), settings, 0o600),
     ];
     if *tls {
         let made = cert::first("127.0.0.1", &holders()?)?;
@@ -210,7 +211,7 @@ impl Made {
     fn directory(&mut self, path: &Path) -> io::Result<()> {
         let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
-        fs::create_dir_all(path)?;
+        private::directory(path)?;
         self.directories.extend(missing.into_iter().rev());
         Ok(())
     }

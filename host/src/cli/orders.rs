@@ -104,6 +104,10 @@ pub(super) async fn order(session: &Session, body: Value) -> anyhow::Result<Opti
         job = Some(told);
     }
     progress.end();
+    // Those of `apply` are part of its answer.
+    if let Some(job) = job.as_ref().filter(|job| job.kind != "apply" && !session.json) {
+        job.notes.iter().for_each(|said| print::note(format!("pomelo: {said}")));
+    }
     let answer = match answer {
         Err(error @ ClientError::Disconnected { .. }) if let Some(job) = &job => {
             print::note(format!("pomelo: job {} may go on; `pomelo jobs {}` shows it", job.id, job.id));

@@ -24,8 +24,9 @@ use crate::master::{Master, Own};
 use crate::monitor::Monitor;
 use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{CertificateFiles, ConfigFiles, CredentialFiles, Load, Modules};
-use crate::state_db::{StateDb, StateError};
+use crate::state_db::{Damaged, StateDb, StateError};
 use crate::supervise::print_lines;
+use crate::util::lasting;
 
 /// How long calls under way may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -89,16 +90,16 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
     // The recorder comes first, because it misses everything that is counted before it is installed.
     let observe = assemble::observe(&config.settings);
     let engine = assemble::engine(&config.settings, 1, assemble::scale(Some(&config)))?;
-    let state = assemble::state(Some(&config), &config.master.id)?.map(Arc::new);
+    // A master's state is what is wanted of servers. Whether it begins without it is for the operator to decide.
+    let state = assemble::state(Some(&config), &config.master.id, Damaged::Refuse)?.map(Arc::new);
+    let journal = assemble::journal(&config, state.as_deref());
     let keeper = |host| state.as_ref().map(|state| state.of(host));
     let settings =
         assemble::settings(&config.settings, assemble::scale(Some(&config)), &config.environment, keeper("master"));
-    let events = state.as_ref().map(|state| state.events());
-    let mut options =
-        assemble::master_options(&config, address, observe, assemble::admin_log(&config)?, events, tls.clone());
-    let journal = options.journal.clone();
+    let admin_log = assemble::admin_log(&config, &journal)?;
+    let mut options = assemble::master_options(&config, address, observe, admin_log, journal.clone(), tls.clone());
     let store: Arc<dyn Store> = match &state {
-        Some(state) => Arc::new(Kept::new(state.clone())),
+        Some(state) => Arc::new(Kept::new(state.clone()).map_err(|failure| Exit::failed(failure.message))?),
         None => Arc::new(Forgetful),
     };
     let fleet = Arc::new(Fleet::load(store));
@@ -147,7 +148,10 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
         let following = modules.follow(stop.clone());
         let certificates = tls.map(|tls| CertificateFiles::new(tls, journal.clone()));
         if let Some(certificates) = certificates.clone() {
-            tokio::spawn(certificates.follow(stop.clone()));
+            let stop = stop.clone();
+            tokio::spawn(lasting::lasting("what follows the certificate", move || {
+                certificates.clone().follow(stop.clone())
+            }));
         }
         if let Some(files) = files {
             let (in_force, manager) = (files.in_force(), manager.clone());
@@ -155,13 +159,16 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
             tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
                 loop {
                     look_again.notified().await;
-                    manager.reloading();
-                    in_force.look().await;
-                    if let Some(certificates) = &certificates {
-                        // What was not taken has been told.
-                        let _ = certificates.read().await;
-                    }
-                    manager.reloaded();
+                    lasting::step("what looks at the files when it is told to", async {
+                        manager.reloading();
+                        in_force.look().await;
+                        if let Some(certificates) = &certificates {
+                            // What was not taken has been told.
+                            let _ = certificates.read().await;
+                        }
+                        manager.reloaded();
+                    })
+                    .await;
                 }
             }));
         }
@@ -207,8 +214,8 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
 }
 
 fn flush(state: &StateDb) {
-    if !state.flush() {
-        tracing::error!("what modules have stored last could not be written");
+    if let Err(unwritten) = state.flush() {
+        tracing::error!("what was to be kept last is lost: {unwritten}");
     }
 }
 
@@ -316,15 +323,29 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     let observe = http.map(|_| assemble::observe(settings));
     // The database is opened first, because only one process can open it: a second monitor of this server must neither run its program nor touch its
     // view.
-    let state =
-        assemble::state(config.as_ref(), &arguments.id).map_err(|error| match error.downcast_ref::<StateError>() {
-            Some(error) if error.is_in_use() => Exit::runs_already(format!(
-                "{} runs already: another monitor has its state open, so that nothing was started ({error})",
-                arguments.id
-            )),
-            _ => error,
-        })?;
+    let state = assemble::state(config.as_ref(), &arguments.id, Damaged::SetAside).map_err(|error| match error
+        .downcast_ref::<StateError>(
+    ) {
+        Some(error) if error.is_in_use() => Exit::runs_already(format!(
+            "{} runs already: another monitor has its state open, so that nothing was started ({error})",
+            arguments.id
+        )),
+        _ => error,
+    })?;
     let journal = Journal::new(KEPT_EVENTS);
+    if let Some(state) = &state {
+        state.tell(&journal);
+        // A server must not stay down for what its modules had stored.
+        if let Some(aside) = state.set_aside() {
+            let message = format!(
+                "the state of {} was damaged, and modules begin without what they had stored; the damaged file is {}",
+                arguments.id,
+                aside.display()
+            );
+            tracing::error!("{message}");
+            journal.record(Event::new(kind::ALARM, message).server(&arguments.id));
+        }
+    }
     let wanted = Wanted {
         id: &arguments.id,
         server_type: &server_type,
@@ -361,7 +382,12 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         let served = monitor.serve_http(address, observe).await;
         served.with_context(|| format!("metrics cannot be served at {address}"))?;
     }
-    let reading = reads_again(arguments.clone(), monitor.clone(), look_again, manager.clone(), journal);
+    let reading = {
+        let (arguments, monitor, manager) = (arguments.clone(), monitor.clone(), manager.clone());
+        lasting::lasting("what reads the files again", move || {
+            reads_again(arguments.clone(), monitor.clone(), look_again.clone(), manager.clone(), journal.clone())
+        })
+    };
     tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
     let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
     let modules = match arguments.modules.clone().or(configured) {

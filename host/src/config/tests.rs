@@ -11,6 +11,7 @@ use crate::plugin::Limits;
 use crate::supervise::Restart;
 
 mod added;
+mod deep;
 mod health;
 mod tls;
 

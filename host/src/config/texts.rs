@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::util::private;
 
 /// Digits of a digest that tell two sets of files apart.
 const DIGITS: usize = 16;
@@ -53,7 +54,7 @@ impl Texts {
     /// Where the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+            private::directory(directory)?;
         }
         let new = path.with_extension("new");
         // One that a process left that was killed may have been written by another user, or be half of it.
@@ -61,7 +62,7 @@ impl Texts {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = private::options().write(true).create_new(true).open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
         fs::rename(&new, path)

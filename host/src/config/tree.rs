@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Fault;
 
+/// How deep JSON may be nested. What a server says of itself is sent to peers, whose parsers take little more.
+const MAX_DEPTH: usize = 100;
+
 /// A file's name and text.
 pub(super) struct Source {
     pub(super) path: PathBuf,
@@ -111,11 +114,18 @@ impl Source {
         }
         let parsed = jsonc_parser::parse_to_ast(&self.text, &CollectOptions::default(), &ParseOptions::default());
         let parsed = parsed.map_err(|error| self.not_json(error.range().start, &error.kind().to_string()))?;
-        parsed.value.map_or_else(|| Err(self.not_json(0, "the file is empty")), |value| self.json_node(value))
+        parsed.value.map_or_else(|| Err(self.not_json(0, "the file is empty")), |value| self.json_node(value, 0))
     }
 
-    fn json_node(&self, value: ast::Value<'_>) -> Result<Node, Fault> {
+    fn json_node(&self, value: ast::Value<'_>, depth: usize) -> Result<Node, Fault> {
         let at = value.start();
+        if depth > MAX_DEPTH {
+            return Err(self.fault(
+                at,
+                format!("this is nested more than {MAX_DEPTH} deep"),
+                "nothing here needs that",
+            ));
+        }
         let value = match value {
             ast::Value::NullKeyword(_) => Tree::Null,
             ast::Value::BooleanLit(literal) => Tree::Bool(literal.value),
@@ -126,12 +136,12 @@ impl Source {
                 Tree::Number(number.map_err(why)?)
             }
             ast::Value::Array(array) => {
-                let nodes = array.elements.into_iter().map(|node| self.json_node(node));
+                let nodes = array.elements.into_iter().map(|node| self.json_node(node, depth + 1));
                 Tree::List(nodes.collect::<Result<_, _>>()?)
             }
             ast::Value::Object(object) => {
                 let member = |property: ast::ObjectProp<'_>| {
-                    let (at, node) = (property.name.start(), self.json_node(property.value)?);
+                    let (at, node) = (property.name.start(), self.json_node(property.value, depth + 1)?);
                     Ok(Member { key: property.name.into_string(), at, node })
                 };
                 Tree::Table(object.properties.into_iter().map(member).collect::<Result<_, Fault>>()?)

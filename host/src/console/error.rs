@@ -1,6 +1,6 @@
 //! Why a file was refused.
 
-use super::registry::{Full, MAX_CONTEXTS, MAX_UNITS};
+use super::registry::{MAX_CONTEXTS, MAX_UNITS, NoContext};
 use crate::failure::Failure;
 use crate::plugin::{LoadError, NotGranted};
 
@@ -45,6 +45,9 @@ pub enum InstallError {
     /// The table is full.
     #[error("this host keeps {MAX_CONTEXTS} module ids and {max} files at most", max = MAX_UNITS)]
     TooMany,
+    /// What modules have stored cannot be read, and must not be taken for empty.
+    #[error("{0}")]
+    Unread(Failure),
 }
 
 impl InstallError {
@@ -60,12 +63,15 @@ impl InstallError {
 
     /// Whether the file might be accepted under other settings.
     pub(super) fn is_of_settings(&self) -> bool {
-        !matches!(self, InstallError::Load(_) | InstallError::TooMany)
+        !matches!(self, InstallError::Load(_) | InstallError::TooMany | InstallError::Unread(_))
     }
 }
 
-impl From<Full> for InstallError {
-    fn from(_: Full) -> Self {
-        InstallError::TooMany
+impl From<NoContext> for InstallError {
+    fn from(none: NoContext) -> Self {
+        match none {
+            NoContext::Full => InstallError::TooMany,
+            NoContext::Unread(failure) => InstallError::Unread(failure),
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::table::Unit;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
+use crate::util::lasting;
 use crate::wire::sentence;
 
 /// Puts versions of files in force.
@@ -60,10 +61,12 @@ impl Installer {
         let installing = (!built_in).then(|| self.registry.installs(&name));
         let outcome = self.try_install(source, starts_first).await;
         drop(installing);
-        if !built_in && outcome.as_ref().is_ok_and(|installed| installed.changed) {
+        // From the swap on nothing is waited for until all that follows it is under way, because this may be dropped wherever it waits: a newer file ends it.
+        let restoring = (!built_in && outcome.as_ref().is_ok_and(|installed| installed.changed)).then(|| {
             // The version before it may have had a built-in module's place, and this one may have given that up.
-            self.restore_built_in(|_| false).await;
-        }
+            let installer = self.clone();
+            self.registry.life.tasks.spawn(async move { installer.restore_built_in(|_| false).await })
+        });
         match &outcome {
             Ok(installed) => {
                 if installed.changed {
@@ -92,6 +95,11 @@ impl Installer {
                 let why = sentence(error);
                 self.registry.refuse(&name, FileRefusal { why, conflict, settings: error.is_of_settings() });
             }
+        }
+        if let Some(restoring) = restoring
+            && let Err(error) = restoring.await
+        {
+            lasting::panicked("what brings built-in modules back", &error);
         }
         outcome
     }

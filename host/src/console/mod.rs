@@ -41,6 +41,7 @@ use parking_lot::Mutex;
 use crate::failure::Failure;
 use crate::plugin::capability::Services;
 use crate::plugin::{Caller, Engine, Identity, ModulesInForce, Neighbours};
+use crate::util::lasting;
 
 use install::Installer;
 use registry::Registry;
@@ -69,11 +70,19 @@ pub struct Console {
 
 impl Console {
     /// A console service without modules.
-    pub fn new(engine: Engine, identity: Identity, services: Services, settings: Settings) -> Self {
-        let registry = Arc::new(Registry::new(identity, services, settings));
+    ///
+    /// # Errors
+    /// [`InstallError::Unread`] where what was said of modules before cannot be read.
+    pub fn new(
+        engine: Engine,
+        identity: Identity,
+        services: Services,
+        settings: Settings,
+    ) -> Result<Self, InstallError> {
+        let registry = Arc::new(Registry::new(identity, services, settings).map_err(InstallError::Unread)?);
         let turns = Arc::new(Turns::new(registry.clone()));
         let installer = Installer { engine, registry: registry.clone(), turns: turns.clone() };
-        Console { registry, turns, installer, observed: Arc::default() }
+        Ok(Console { registry, turns, installer, observed: Arc::default() })
     }
 
     /// Whose host this is.
@@ -139,7 +148,13 @@ impl Console {
     /// the module asks for them the next time, intervals from now on. A file that may no longer import what it imports is taken out. Files that were
     /// refused, and files whose ids are others now, are installed again by whoever follows [`Console::files_to_install`].
     pub async fn apply(&self, settings: Settings) -> Applied {
-        self.installer.apply(settings).await
+        // In a task of its own, because what is taken out on the way must not be left without its successor if nobody waits any more.
+        let installer = self.installer.clone();
+        let applying = self.registry.life.tasks.spawn(async move { installer.apply(settings).await });
+        applying.await.unwrap_or_else(|error| {
+            lasting::panicked("what takes settings over", &error);
+            Applied::default()
+        })
     }
 
     /// Keeps why a file was refused that could not be read, until it is installed or removed: shown by `modules`, and told once in the log and the events.

@@ -102,8 +102,13 @@ impl Again {
     }
 }
 
-/// There is no room for one more module id.
-pub(super) struct Full;
+/// Why there is no context of a module id.
+pub(super) enum NoContext {
+    /// There is no room for one more module id.
+    Full,
+    /// What the module has stored cannot be read.
+    Unread(Failure),
+}
 
 /// What each module id has. It stays for a while when its module is removed, so that a module that comes back finds its store.
 #[derive(Default)]
@@ -148,19 +153,19 @@ impl Contexts {
 }
 
 impl Registry {
-    pub fn new(identity: Identity, services: Services, settings: Settings) -> Self {
+    pub fn new(identity: Identity, services: Services, settings: Settings) -> Result<Self, Failure> {
         let mut disabled: BTreeSet<String> =
             settings.modules.iter().filter(|(_, module)| !module.enabled).map(|(id, _)| id.clone()).collect();
         // What an operator said last overrides the configuration. Only a master keeps it, because a monitor is told by its master.
         let keeper = settings.keeper.as_ref().filter(|_| identity.role == HostRole::Master);
-        for (id, state) in keeper.iter().flat_map(|keeper| keeper.load(STATES)) {
+        for (id, state) in keeper.map_or(Ok(Vec::new()), |keeper| keeper.load(STATES))? {
             if state == DISABLED {
                 disabled.insert(id);
             } else {
                 disabled.remove(&id);
             }
         }
-        Registry {
+        Ok(Registry {
             identity: Arc::new(identity),
             settings: RwLock::new(Arc::new(settings)),
             again: Again::default(),
@@ -171,7 +176,7 @@ impl Registry {
             disabled: RwLock::new(disabled),
             refusals: Mutex::default(),
             installing: Mutex::default(),
-        }
+        })
     }
 
     /// The settings in force.
@@ -192,7 +197,7 @@ impl Registry {
     }
 
     /// What a module id has on this host; made at its first use.
-    pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, Full> {
+    pub fn context(self: &Arc<Self>, id: &str) -> Result<Arc<Context>, NoContext> {
         if let Some(context) = self.contexts.lock().by_id.get(id) {
             return Ok(context.clone());
         }
@@ -200,7 +205,7 @@ impl Registry {
         let (options, grants, limit) = settings.context(id);
         // Read while nothing is locked, because it is as large as the module has made it.
         let store = match &settings.keeper {
-            Some(keeper) => Store::with_keeper(limit, id, keeper.clone()),
+            Some(keeper) => Store::with_keeper(limit, id, keeper.clone()).map_err(NoContext::Unread)?,
             None => Store::new(limit),
         };
         let made = Arc::new(Context::new(
@@ -219,7 +224,7 @@ impl Registry {
         }
         let dropped = contexts.give_back(MAX_PAST);
         if contexts.by_id.len() >= MAX_CONTEXTS {
-            return Err(Full);
+            return Err(NoContext::Full);
         }
         // Other settings may have come into force meanwhile. Whoever brings them waits for this lock.
         let (options, grants, limit) = self.settings().context(id);

@@ -16,7 +16,7 @@ pub enum Shelf {
 
 /// Keeps records, each as JSON, when the process ends. An engine that serves several masters would implement it as well.
 pub trait Store: Send + Sync + 'static {
-    /// All keys and values of a shelf.
+    /// All keys and values of a shelf, as they were at the beginning. It is asked once for each shelf.
     fn load(&self, shelf: Shelf) -> Vec<(String, String)>;
     /// Keeps a value, or removes the key. Does not wait for the disk.
     fn put(&self, shelf: Shelf, key: &str, value: Option<String>);

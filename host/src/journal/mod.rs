@@ -2,10 +2,11 @@
 //!
 //! The newest events stand in a ring of fixed length. Each has a running number, so that a reader can go on after the last event that it has seen, and
 //! can wait for more. A master has such a journal for operators. A monitor has one that its link reads, so that the master learns what happened while it
-//! was away. This part knows neither who writes nor who reads.
+//! was away. Faults of the machine that last are named apart (`faults`). This part knows neither who writes nor who reads.
 
 mod archive;
 mod event;
+mod faults;
 mod ring;
 
 use std::fmt;
@@ -17,12 +18,17 @@ use tokio::sync::watch;
 
 pub use archive::Archive;
 pub use event::{Event, Report, kind};
+use faults::Faults;
+pub use faults::at;
 pub use ring::Page;
 use ring::Ring;
 
-/// A journal. Clones are the same journal. The default one keeps nothing.
+/// A journal. Clones are the same journal. The default one keeps nothing but the faults that last.
 #[derive(Clone, Default)]
-pub struct Journal(Option<Arc<SharedRing>>);
+pub struct Journal {
+    kept: Option<Arc<SharedRing>>,
+    faults: Faults,
+}
 
 /// What the clones of a journal share.
 struct SharedRing {
@@ -45,12 +51,12 @@ impl Journal {
 
     fn of(ring: Ring) -> Self {
         let last = watch::Sender::new(ring.last());
-        Journal(Some(Arc::new(SharedRing { ring: Mutex::new(ring), last })))
+        Journal { kept: Some(Arc::new(SharedRing { ring: Mutex::new(ring), last })), faults: Faults::default() }
     }
 
     /// Says that the process ends in order, so that the next one goes on with the next number. Events may still be written.
     pub fn close(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.kept {
             shared.ring.lock().close();
         }
     }
@@ -58,7 +64,7 @@ impl Journal {
     /// Writes an event. The journal sets its number, and its time unless it has one.
     pub fn record(&self, event: Event) {
         metrics::counter!("pomelo_events_total", "kind" => kind::known(&event.kind)).increment(1);
-        let Some(shared) = &self.0 else { return };
+        let Some(shared) = &self.kept else { return };
         // Sent under the lock, so that the number of the newest event never goes back.
         let mut ring = shared.ring.lock();
         let last = ring.push(event);
@@ -68,7 +74,7 @@ impl Journal {
     /// As [`Journal::record`], for events that strangers can cause as often as they like. Only some of them in a second are kept, so that they cannot push
     /// everything else out.
     pub fn record_some(&self, event: Event) {
-        let Some(shared) = &self.0 else { return };
+        let Some(shared) = &self.kept else { return };
         if shared.ring.lock().has_room_for_one_more() {
             self.record(event);
         } else {
@@ -79,7 +85,7 @@ impl Journal {
     /// The events after number `since`, as many as fit into one answer. A number that is not reached yet comes from an earlier process: then all events are
     /// new.
     pub fn page(&self, since: u64) -> Page {
-        match &self.0 {
+        match &self.kept {
             Some(shared) => shared.ring.lock().page(since),
             None => Page { events: Vec::new(), last: 0, newest: 0, missed: 0, durable: false },
         }
@@ -87,7 +93,7 @@ impl Journal {
 
     /// As [`Journal::page`]. If there is no new event yet, waits for one, at most for the time given.
     pub async fn next(&self, since: u64, at_most: Duration) -> Page {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.kept {
             let mut last = shared.last.subscribe();
             let newer = last.wait_for(|last| *last != since && *last > 0);
             // The sender is part of the journal.

@@ -4,13 +4,13 @@
 //! servers that tried to come back and were not let in.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::MasterCore;
-use super::known_servers::Waiting;
+use super::known_servers::{Moment, Waiting};
 use crate::failure::{Failure, code};
 use crate::plugin::Caller;
 use crate::wire::{check_id, raw};
@@ -54,7 +54,7 @@ impl MasterCore {
         if let Some(wrong) = ids.iter().find_map(|id| check_id(id).err()) {
             return Err(bad(wrong.to_string()));
         }
-        let (time, now) = (Duration::from_secs(seconds), SystemTime::now());
+        let (time, now) = (Duration::from_secs(seconds), Moment::now());
         if (all || !ids.is_empty()) && !self.known_servers.admit(&ids, time, now) {
             return Err(Failure::new(code::BUSY, "too many servers are admitted at the moment: `all` admits all"));
         }

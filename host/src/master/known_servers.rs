@@ -9,14 +9,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::members::IsNamed;
 use crate::auth::{Reconnect, Tokens};
+use crate::failure::Failure;
 use crate::plugin::Keeper;
 
 /// Servers that are remembered. If there are more, the one that was seen longest ago is forgotten, of those first that the configuration does not name.
@@ -38,15 +39,34 @@ pub(super) struct KnownServers {
     is_named: IsNamed,
 }
 
+/// A moment, by both clocks. What is kept and shown is of the day. What lasts for a time must not end sooner or later because somebody sets the clock.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    wall: SystemTime,
+    /// Since a moment of this process, by the clock that nobody sets.
+    since: Duration,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Moment { wall: SystemTime::now(), since: BEGAN.elapsed() }
+    }
+
+    fn seconds(self) -> u64 {
+        self.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+}
+
 /// The known, the waiting and the admitted servers.
 #[derive(Default)]
 struct Lists {
     known: BTreeMap<String, Known>,
     waiting: BTreeMap<String, Waiting>,
-    /// Ids that the operator admits, and until when.
-    admitted: BTreeMap<String, SystemTime>,
+    /// Ids that the operator admits, and until when by the clock that nobody sets.
+    admitted: BTreeMap<String, Duration>,
     /// Until when the operator admits all.
-    all: Option<SystemTime>,
+    all: Option<Duration>,
 }
 
 /// Why a server is let in.
@@ -115,12 +135,15 @@ pub(super) struct Comer<'a> {
 
 impl KnownServers {
     /// Reads the known servers from the keeper.
-    pub fn new(policy: Reconnect, keeper: Option<Arc<dyn Keeper>>) -> Self {
-        let kept = keeper.iter().flat_map(|keeper| keeper.load(SCOPE));
+    ///
+    /// # Errors
+    /// `failed` where the keeper cannot read them.
+    pub fn new(policy: Reconnect, keeper: Option<Arc<dyn Keeper>>) -> Result<Self, Failure> {
+        let kept = keeper.as_ref().map_or(Ok(Vec::new()), |keeper| keeper.load(SCOPE))?;
         // An entry that cannot be read was written by another version in another form, and is ignored.
-        let known = kept.filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
+        let known = kept.into_iter().filter_map(|(id, text)| Some((id, serde_json::from_str(&text).ok()?))).collect();
         let lists = Mutex::new(Lists { known, ..Lists::default() });
-        KnownServers { policy, keeper, lists, is_named: Arc::new(|_| false) }
+        Ok(KnownServers { policy, keeper, lists, is_named: Arc::new(|_| false) })
     }
 
     /// The same; `is_named` says which servers the configuration names or were added.
@@ -129,7 +152,7 @@ impl KnownServers {
     }
 
     /// A server was let in. It is known from now on if its trust says so.
-    pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: SystemTime) {
+    pub fn remember(&self, comer: Comer<'_>, trust: Trust, now: Moment) {
         let mut lists = self.lists.lock();
         lists.waiting.remove(comer.id);
         let (by, address) = match (trust, lists.known.get(comer.id)) {
@@ -139,7 +162,7 @@ impl KnownServers {
             (Trust::Known, None) | (Trust::Passing, _) => return,
         };
         lists.admitted.remove(comer.id);
-        let known = Known { server_type: comer.server_type.to_owned(), by, address, seen: seconds(now) };
+        let known = Known { server_type: comer.server_type.to_owned(), by, address, seen: now.seconds() };
         let fresh = |old: &Known| {
             (&old.server_type, &old.by, old.address) == (&known.server_type, &known.by, known.address)
                 && known.seen.saturating_sub(old.seen) < REFRESHED
@@ -185,9 +208,9 @@ impl KnownServers {
     }
 
     /// Why a server may come back without a token. A server that may not is listed as waiting.
-    pub fn admits(&self, comer: Comer<'_>, now: SystemTime) -> Option<Trust> {
+    pub fn admits(&self, comer: Comer<'_>, now: Moment) -> Option<Trust> {
         let mut lists = self.lists.lock();
-        lists.expire(now);
+        lists.expire(now.since);
         let known = lists.known.get(comer.id).filter(|known| known.server_type == comer.server_type);
         let is_known = match self.policy {
             Reconnect::Known => known.is_some_and(|known| known.address == comer.address),
@@ -201,7 +224,7 @@ impl KnownServers {
         } else if lists.all.is_some() || self.policy == Reconnect::Any {
             return Some(Trust::Passing);
         }
-        let now = seconds(now);
+        let now = now.seconds();
         let new = Waiting {
             server_type: comer.server_type.to_owned(),
             address: comer.address,
@@ -221,9 +244,9 @@ impl KnownServers {
     }
 
     /// Lets the servers of these ids come back for a time, or all if no id is given. False if too many ids would be admitted.
-    pub fn admit(&self, ids: &[String], time: Duration, now: SystemTime) -> bool {
-        let (mut lists, until) = (self.lists.lock(), now + time);
-        lists.expire(now);
+    pub fn admit(&self, ids: &[String], time: Duration, now: Moment) -> bool {
+        let (mut lists, until) = (self.lists.lock(), now.since.saturating_add(time));
+        lists.expire(now.since);
         if lists.admitted.len() + ids.len() > MAX_ADMITTED {
             return false;
         }
@@ -241,14 +264,10 @@ impl KnownServers {
 }
 
 impl Lists {
-    fn expire(&mut self, now: SystemTime) {
+    fn expire(&mut self, now: Duration) {
         self.admitted.retain(|_, until| *until > now);
         self.all = self.all.filter(|until| *until > now);
     }
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -244,7 +244,8 @@ impl Master {
         let services =
             Services { cluster: Some(Arc::new(cluster)), starter, kept_output, journal, ..Services::default() };
         let identity = Identity { role: HostRole::Master, server_id: options.id.clone(), server_type: "master".into() };
-        let console = Console::new(engine.clone(), identity, services, settings.clone());
+        let console =
+            Console::new(engine.clone(), identity, services, settings.clone()).map_err(StartError::BuiltIn)?;
         console.set_events(Arc::new(events::TableEvents::new(members.clone(), options.event_window)));
         console.install_built_in().await.map_err(StartError::BuiltIn)?;
 
@@ -264,7 +265,9 @@ impl Master {
         own.profile_also(console.modules_in_force());
         let own = Arc::new(own);
 
-        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper).knowing(is_named);
+        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper)
+            .map_err(|failure| StartError::BuiltIn(crate::console::InstallError::Unread(failure)))?
+            .knowing(is_named);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
         let core = Arc::new(MasterCore {

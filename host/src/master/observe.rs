@@ -34,7 +34,11 @@ pub(super) enum Stage {
 impl Observed for MasterCore {
     fn health(&self) -> Health {
         match *self.stage.lock() {
-            Stage::Starting => Health::not("starting", "the modules are being started"),
+            Stage::Starting => {
+                let mut health = Health::not("starting", "the modules are being started");
+                health.faults(&self.options.journal);
+                health
+            }
             Stage::Ending => Health::not("shutting-down", "the master is shutting down"),
             Stage::Serving => self.serving(),
         }
@@ -96,6 +100,7 @@ impl MasterCore {
         if !health.problems.is_empty() {
             health.status = "degraded";
         }
+        health.faults(&self.options.journal);
         if let Some(tls) = &self.options.listener.tls
             && tls.until() - tls::now() <= tls::WARN_DAYS * tls::DAY
         {

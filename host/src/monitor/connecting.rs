@@ -19,6 +19,7 @@ use crate::transport::{Accept, Peer, Session, memory};
 use crate::wire::{Capabilities, Phase, Register, Registered, Role, Topic, VERSION, WIT_VERSIONS, raw};
 
 /// How the master is reached.
+#[derive(Clone)]
 pub(super) enum Dial {
     /// At `host:port`.
     SocketIo(String),

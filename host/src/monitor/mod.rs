@@ -39,6 +39,7 @@ use crate::scripts::{self, HostScripts};
 use crate::transport::Accept;
 use crate::transport::socket_io::client;
 use crate::util::Secret;
+use crate::util::lasting;
 use crate::wire::{Info, Phase};
 
 pub use connecting::RegistrationError;
@@ -146,7 +147,7 @@ impl Monitor {
         // A script acts on what the modules act on, but cannot run other scripts.
         let scripts = Arc::new(HostScripts::new(engine.clone(), identity.clone(), services.clone(), scripts));
         let services = Services { scripts: services.scripts.or_else(|| Some(scripts.clone())), ..services };
-        let console = Console::new(engine, identity, services, settings);
+        let console = Console::new(engine, identity, services, settings)?;
         scripts.set_modules(console.neighbours());
         profiler.add_modules(console.modules_in_force());
         console.install_built_in().await?;
@@ -160,20 +161,27 @@ impl Monitor {
     /// `phase`. Modules are started when the monitor is registered and the server runs for the first time.
     pub fn join(&self, address: String, phase: watch::Receiver<Phase>) {
         let dial = connecting::Dial::SocketIo(address);
-        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
+        self.keep_linked(dial, phase);
     }
 
     /// As [`Monitor::join`], for an original master of pomelo 2.x.
     pub fn join_pomelo(&self, address: String, phase: watch::Receiver<Phase>) {
         let dial = connecting::Dial::Pomelo(address);
-        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
+        self.keep_linked(dial, phase);
     }
 
     /// Joins a master of this process.
     pub fn join_in_memory(&self, master: Arc<dyn Accept>) {
         let phase = watch::Sender::new(Phase::running(std::process::id())).subscribe();
         let dial = connecting::Dial::Memory(master);
-        self.tasks.spawn(self.link.clone().run(dial, phase, self.console.clone(), self.stop.clone()));
+        self.keep_linked(dial, phase);
+    }
+
+    fn keep_linked(&self, dial: connecting::Dial, phase: watch::Receiver<Phase>) {
+        let (link, console, stop) = (self.link.clone(), self.console.clone(), self.stop.clone());
+        self.tasks.spawn(lasting::lasting("the link to the master", move || {
+            link.clone().run(dial.clone(), phase.clone(), console.clone(), stop.clone())
+        }));
     }
 
     /// Waits until the monitor has been registered once.

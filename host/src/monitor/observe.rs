@@ -34,7 +34,8 @@ impl Monitor {
     /// # Errors
     /// If the monitor cannot listen on the address.
     pub async fn serve_http(&self, address: SocketAddr, options: Options) -> io::Result<SocketAddr> {
-        let limits = listener::Options { max_connections: MAX_CONNECTIONS, ..listener::Options::default() };
+        let journal = self.link.journal().clone();
+        let limits = listener::Options { max_connections: MAX_CONNECTIONS, journal, ..listener::Options::default() };
         let listener = Listener::bind(address, limits, Arc::new(Nobody), pages(host(&self.observed), options)).await?;
         let address = listener.local_addr();
         self.tasks.spawn(listener.serve(self.stop.clone()));
@@ -67,14 +68,16 @@ impl Observed for MonitorHealth {
         }
         let checked = self.checked.as_ref().map(|checked| checked.borrow().clone()).unwrap_or_default();
         let unwell = |status| Health { status, problems: checked.whys(), ..Health::ok() };
-        match &*self.link.state().borrow() {
+        let mut health = match &*self.link.state().borrow() {
             MasterLinkState::Registered if checked.problems.is_empty() => Health::ok(),
             MasterLinkState::Registered => unwell("degraded"),
             MasterLinkState::Idle if checked.hides(checked.pid).is_some() => unwell("failing"),
             MasterLinkState::Idle => Health::not("failing", "the server does not run"),
             MasterLinkState::Connecting(None) => Health::not("starting", "the master is being reached"),
             MasterLinkState::Connecting(Some(why)) => Health::not("failing", why.clone()),
-        }
+        };
+        health.faults(self.link.journal());
+        health
     }
 
     fn refresh(&self) {

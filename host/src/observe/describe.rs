@@ -112,6 +112,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("pomelo_requests_under_way", "Requests to monitors (on a monitor: to the master) that have not been answered."),
     ("pomelo_jobs_under_way", "Jobs of the fleet that are not over."),
     ("pomelo_starts_waiting", "Programs that wait for their turn to be started."),
+    ("pomelo_faults", "Whether a fault of the machine lasts, by what has met it; only what has met one."),
     ("pomelo_registered", "Whether this monitor is registered with its master."),
     ("pomelo_healthy", "Whether this monitor's program runs and its checks find it healthy; only where it is checked."),
     ("pomelo_build_info", "1; the version is in the label."),

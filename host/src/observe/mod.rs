@@ -20,6 +20,8 @@ pub use family::{Family, Type};
 pub use pages::pages;
 
 use crate::auth::Secret;
+use crate::journal::Journal;
+use crate::util::outlet;
 
 /// Upper bounds of the duration histogram, seconds: from a warm call to one that waits for others.
 const SECONDS: [f64; 15] = [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -96,6 +98,15 @@ impl Health {
     /// A status other than `ok`, and why.
     pub fn not(status: &'static str, problem: impl Into<String>) -> Self {
         Health { problems: vec![problem.into()], status, ..Health::ok() }
+    }
+
+    /// Adds the faults of the machine that last. A host that is well otherwise is degraded by them.
+    pub fn faults(&mut self, journal: &Journal) {
+        self.problems.extend(journal.faults());
+        self.problems.extend(outlet::unread());
+        if self.status == "ok" && !self.problems.is_empty() {
+            self.status = "degraded";
+        }
     }
 }
 

@@ -201,13 +201,16 @@ impl Store {
     }
 
     /// A store with the keys that the keeper has of the module `id`.
-    pub fn with_keeper(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Self {
+    ///
+    /// # Errors
+    /// `failed` where the keeper cannot read them.
+    pub fn with_keeper(limit: usize, id: &str, keeper: Arc<dyn Keeper>) -> Result<Self, Failure> {
         let mut contents = Contents::default();
-        for (key, value) in keeper.load(id) {
+        for (key, value) in keeper.load(id)? {
             contents.put(None, &key, Some(value.into()));
         }
         let durable = DurableKeys { id: id.to_owned(), keeper, patterns: RwLock::default() };
-        Store { limit: AtomicUsize::new(limit), contents: Mutex::new(contents), durable: Some(durable) }
+        Ok(Store { limit: AtomicUsize::new(limit), contents: Mutex::new(contents), durable: Some(durable) })
     }
 
     /// From now on the keys that this descriptor declares durable are kept. Keys that only the descriptor before it declared are no longer kept.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Credentials;
+use crate::util::lasting;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,24 +39,28 @@ impl CredentialFiles {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let now = self.look().await;
-            // A file that is still being written is read in a later round.
-            if now == self.seen || !self.settled(&now).await {
-                continue;
-            }
-            self.seen = now;
-            let (dir, environment) = (self.dir.clone(), self.environment.clone());
-            let loaded = tokio::task::spawn_blocking(move || Credentials::load(&dir, &environment)).await;
-            let outcome = match loaded {
-                Ok(Ok(credentials)) => apply(credentials),
-                Ok(Err(faults)) => Err(faults.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match outcome {
-                Ok(()) => tracing::info!("users and tokens were read again"),
-                Err(why) => {
-                    tracing::error!(%why, "users and tokens have changed on disk, and the change is not taken over")
-                }
+            lasting::step("what follows users and tokens", self.round(&mut apply)).await;
+        }
+    }
+
+    async fn round(&mut self, apply: &mut impl FnMut(Credentials) -> Result<(), String>) {
+        let now = self.look().await;
+        // A file that is still being written is read in a later round.
+        if now == self.seen || !self.settled(&now).await {
+            return;
+        }
+        self.seen = now;
+        let (dir, environment) = (self.dir.clone(), self.environment.clone());
+        let loaded = tokio::task::spawn_blocking(move || Credentials::load(&dir, &environment)).await;
+        let outcome = match loaded {
+            Ok(Ok(credentials)) => apply(credentials),
+            Ok(Err(faults)) => Err(faults.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(()) => tracing::info!("users and tokens were read again"),
+            Err(why) => {
+                tracing::error!(%why, "users and tokens have changed on disk, and the change is not taken over")
             }
         }
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Plan, Running};
 use crate::journal::{Event, Journal, kind};
+use crate::util::lasting;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,25 +114,27 @@ impl ConfigFiles {
 
     /// Follows the files until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        loop {
-            let now = self.look().await;
-            // A file that is still being written is read in a later round.
-            if now == self.seen || self.settled(&now).await {
-                if now != self.seen || self.running.0.revision() != self.running.1 {
-                    self.seen = now;
-                    self.compare().await;
-                }
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    Some(looked) = self.looks.1.recv() => self.look_for(looked).await,
-                    () = tokio::time::sleep(LOOK) => {}
-                }
-            } else if stop.is_cancelled() {
-                return;
-            } else if let Ok(looked) = self.looks.1.try_recv() {
-                // Files that change all the time are looked at all the same.
-                self.look_for(looked).await;
+        while !stop.is_cancelled() {
+            lasting::step("what follows the configuration's files", self.round(&stop)).await;
+        }
+    }
+
+    async fn round(&mut self, stop: &CancellationToken) {
+        let now = self.look().await;
+        // A file that is still being written is read in a later round.
+        if now == self.seen || self.settled(&now).await {
+            if now != self.seen || self.running.0.revision() != self.running.1 {
+                self.seen = now;
+                self.compare().await;
             }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(looked) = self.looks.1.recv() => self.look_for(looked).await,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        } else if let Ok(looked) = self.looks.1.try_recv() {
+            // Files that change all the time are looked at all the same.
+            self.look_for(looked).await;
         }
     }
 

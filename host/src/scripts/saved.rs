@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::content::MAX_SIZE;
 use crate::failure::{Failure, code};
+use crate::util::private;
 
 /// Scripts that a host keeps.
 pub const MAX_SCRIPTS: usize = 256;
@@ -112,7 +113,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
+    private::directory(directory)?;
     // Its name begins with a dot, so that a file that a crash leaves behind does not count as a script.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
     file.write_all(content)?;

@@ -1,25 +1,30 @@
 //! The durable keys of modules' stores, and the master's events, which outlive the process. They are in a database file ([redb](https://docs.rs/redb)) in the host's data
 //! directory.
 //!
-//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another. The
-//! changes that wait are therefore never more than what the stores hold, and the stores are limited. This part knows no module.
+//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another (`queue`). The
+//! changes that wait are therefore never more than what the stores hold, and the stores are limited. A fault of the disk is told while it lasts, and over
+//! when the disk takes changes again. The file is looked at as a whole when it is opened (`file`), so that a damaged one is found then. This part knows
+//! no module.
 
-use std::collections::BTreeMap;
+mod file;
+mod queue;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use parking_lot::Mutex;
+use redb::TableDefinition;
 
-use crate::journal::Archive;
+use file::Trouble;
+pub use file::{Damaged, MAX_SET_ASIDE};
+use queue::Writes;
+
+use crate::failure::{Failure, code};
+use crate::journal::{Archive, Journal};
 use crate::plugin::Keeper;
+use crate::util::private;
 
-/// How long a write that failed waits for another try.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long [`StateDb::flush`] waits for the changes that are not written yet.
-const FLUSH: Duration = Duration::from_secs(5);
 /// Name of the database in the data directory.
 const FILE: &str = "state.redb";
 /// (host role and scope, key) → value.
@@ -27,33 +32,15 @@ const ENTRIES: TableDefinition<(&str, &str), &str> = TableDefinition::new("entri
 
 /// A database file, which no other process can open. Changes that wait are written when the last handle is dropped; [`StateDb::flush`] waits until
 /// they are written.
-pub struct StateDb(Arc<StateFile>);
+pub struct StateDb {
+    open: Arc<OpenState>,
+    set_aside: Option<PathBuf>,
+}
 
 /// The open database, with the thread that writes to it.
-struct StateFile {
-    path: PathBuf,
-    database: Arc<Database>,
-    queue: Arc<WriteQueue>,
+struct OpenState {
+    writes: Arc<Writes>,
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The changes that wait to be written.
-#[derive(Default)]
-struct WriteQueue {
-    changes: Mutex<PendingWrites>,
-    /// Told when there are changes, and when the database is closed.
-    more: Condvar,
-    /// Told at the end of every transaction.
-    written: Condvar,
-}
-
-#[derive(Default)]
-struct PendingWrites {
-    entries: BTreeMap<(String, String), Option<Arc<str>>>,
-    /// Whether a transaction is under way.
-    writing: bool,
-    /// Whether the last handle was dropped.
-    closed: bool,
 }
 
 /// Why a database cannot be used.
@@ -67,7 +54,7 @@ pub enum StateError {
         /// Why not.
         why: std::io::Error,
     },
-    /// The file is in use by another process, or damaged.
+    /// The file is in use by another process, or the disk does not give it.
     #[error("{} cannot be opened: {why}{hint}", path.display(), hint = hint(why))]
     Open {
         /// The file.
@@ -75,6 +62,30 @@ pub enum StateError {
         /// Why not.
         why: Box<redb::Error>,
     },
+    /// The file is not what was written.
+    #[error(
+        "{} is damaged ({why}): put a backup in its place, or move it away to begin without what this host had kept{}",
+        path.display(),
+        aside.as_ref().map_or_else(String::new, |why| format!(" (it cannot be set aside: {why})"))
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// Why it was not set aside, where it was to be.
+        aside: Option<std::io::Error>,
+    },
+}
+
+/// Changes are not on the disk. They wait, and are written when the disk takes them.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be written: {why}", path.display())]
+pub struct Unwritten {
+    /// The file.
+    pub path: PathBuf,
+    /// Why not.
+    pub why: String,
 }
 
 impl StateError {
@@ -82,65 +93,93 @@ impl StateError {
     pub fn is_in_use(&self) -> bool {
         matches!(self, StateError::Open { why, .. } if matches!(**why, redb::Error::DatabaseAlreadyOpen))
     }
+
+    fn of(path: &Path, trouble: Trouble) -> Self {
+        let path = path.to_owned();
+        match trouble {
+            Trouble::Redb(why) => StateError::Open { path, why },
+            Trouble::Damaged(why) => StateError::Damaged { path, why, aside: None },
+            // Somebody has removed it in the moment in which another process had made it.
+            Trouble::Gone => {
+                let why = Box::new(redb::Error::Io(std::io::ErrorKind::NotFound.into()));
+                StateError::Open { path, why }
+            }
+        }
+    }
 }
 
 fn hint(error: &redb::Error) -> &'static str {
     match error {
         redb::Error::DatabaseAlreadyOpen => " (does this server run already?)",
-        redb::Error::Corrupted(_) => " (move the file away to begin without what modules had stored)",
         _ => "",
     }
 }
 
 impl StateDb {
-    /// Opens the database of a data directory; both are made if they are not there.
+    /// Opens the database of a data directory; both are made if they are not there, for this user alone. `damaged` says what is done with a file that is
+    /// not what was written.
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn open(directory: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(directory).map_err(|why| StateError::Directory { path: directory.to_owned(), why })?;
+    pub fn open(directory: &Path, damaged: Damaged) -> Result<Self, StateError> {
+        private::directory(directory).map_err(|why| StateError::Directory { path: directory.to_owned(), why })?;
         let path = directory.join(FILE);
-        let opened = |why: redb::Error| StateError::Open { path: path.clone(), why: Box::new(why) };
-        let database = Database::create(&path).map_err(|error| opened(error.into()))?;
-        let queue = Arc::new(WriteQueue::default());
-        let database = Arc::new(database);
-        // The table must exist before it is read.
-        write(&database, &BTreeMap::new()).map_err(opened)?;
-        let writer = {
-            let (database, queue, path) = (database.clone(), queue.clone(), path.clone());
-            std::thread::Builder::new().name("state".into()).spawn(move || queue.write_all(&database, &path))
+        let failed = |trouble| StateError::of(&path, trouble);
+        let mut set_aside = None;
+        let database = match file::open(&path) {
+            Err(Trouble::Damaged(why)) if damaged == Damaged::SetAside => {
+                match file::set_aside(&path) {
+                    Ok(aside) => set_aside = Some(aside),
+                    Err(aside) => {
+                        return Err(StateError::Damaged { path: path.clone(), why, aside: Some(aside) });
+                    }
+                }
+                file::open(&path).map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
         };
-        let writer = writer.map_err(|error| opened(redb::Error::Io(error)))?;
-        Ok(StateDb(Arc::new(StateFile { path, database, queue, writer: Mutex::new(Some(writer)) })))
+        let writes = Arc::new(Writes::new(path.clone(), database));
+        let writer = {
+            let writes = writes.clone();
+            std::thread::Builder::new().name("state".into()).spawn(move || writes.write_all())
+        };
+        let writer = writer.map_err(|error| failed(redb::Error::Io(error).into()))?;
+        Ok(StateDb { open: Arc::new(OpenState { writes, writer: Mutex::new(Some(writer)) }), set_aside })
     }
 
-    /// Waits until all changes so far are on the disk, at most five seconds. Returns whether they are. Blocks the thread, usually for some
-    /// milliseconds.
-    pub fn flush(&self) -> bool {
-        let (queue, until) = (&self.0.queue, Instant::now() + FLUSH);
-        let mut changes = queue.changes.lock();
-        while changes.writing || !changes.entries.is_empty() {
-            if queue.written.wait_until(&mut changes, until).timed_out() {
-                return false;
-            }
-        }
-        true
+    /// Where the damaged file is that stood in its place, if there was one.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
+    /// From now on faults of the disk are told in that journal.
+    pub fn tell(&self, journal: &Journal) {
+        self.open.writes.tell(journal);
+    }
+
+    /// Waits until all changes so far are on the disk, at most five seconds. Blocks the thread, usually for some milliseconds. While the disk takes
+    /// nothing, it fails as soon as one more attempt has failed.
+    ///
+    /// # Errors
+    /// Where the changes are not on the disk. They wait for it.
+    pub fn flush(&self) -> Result<(), Unwritten> {
+        self.open.writes.flush()
     }
 
     /// Keeps the events of a journal.
     pub fn events(&self) -> Arc<dyn Archive> {
-        Arc::new(Events(HostKeeper { file: self.0.clone(), host: "journal".into() }))
+        Arc::new(Events(HostKeeper { open: self.open.clone(), host: "journal".into() }))
     }
 
     /// Keeps the keys of one host of this process. Hosts are separate, because the master and its own monitor have scopes of the same names.
     pub fn of(&self, host: &str) -> Arc<dyn Keeper> {
-        Arc::new(HostKeeper { file: self.0.clone(), host: host.to_owned() })
+        Arc::new(HostKeeper { open: self.open.clone(), host: host.to_owned() })
     }
 }
 
 /// The part of the database that belongs to one host.
 struct HostKeeper {
-    file: Arc<StateFile>,
+    open: Arc<OpenState>,
     host: String,
 }
 
@@ -151,36 +190,48 @@ impl HostKeeper {
 }
 
 impl Keeper for HostKeeper {
-    fn load(&self, scope: &str) -> Vec<(String, String)> {
-        let scope = self.scope(scope);
-        read(&self.file.database, &scope).unwrap_or_else(|error| {
-            tracing::error!(file = %self.file.path.display(), %error, "what a module had stored cannot be read");
-            Vec::new()
+    fn load(&self, scope: &str) -> Result<Vec<(String, String)>, Failure> {
+        let writes = &self.open.writes;
+        writes.read(&self.scope(scope)).map_err(|trouble| {
+            let what = format!("what was kept in {} cannot be read: {trouble}", writes.path.display());
+            Failure::new(code::FAILED, what)
         })
     }
 
     fn put(&self, scope: &str, key: &str, value: Option<Arc<str>>) {
-        let queue = &self.file.queue;
-        queue.changes.lock().entries.insert((self.scope(scope), key.to_owned()), value);
-        queue.more.notify_one();
+        self.open.writes.put((self.scope(scope), key.to_owned()), value);
     }
 }
 
 /// The part of the database that has the journal's events.
 struct Events(HostKeeper);
 
+impl Events {
+    /// What is there. The file was read as a whole a moment ago, so that an error is one of the disk that has come since.
+    fn load(&self, scope: &str) -> Vec<(String, String)> {
+        self.0.load(scope).unwrap_or_else(|failure| {
+            tracing::error!(%failure, "earlier events are not shown");
+            Vec::new()
+        })
+    }
+}
+
 impl Archive for Events {
     fn load(&self) -> Vec<(u64, String)> {
-        let entries = self.0.load("events").into_iter();
+        let entries = self.load("events").into_iter();
         entries.filter_map(|(number, event)| Some((number.parse().ok()?, event))).collect()
     }
 
     fn put(&self, number: u64, event: Option<String>) {
-        self.0.put("events", &format!("{number:020}"), event.map(Into::into));
+        let key = format!("{number:020}");
+        match event {
+            Some(event) => self.0.put("events", &key, Some(event.into())),
+            None => self.0.open.writes.remove_some_time((self.0.scope("events"), key)),
+        }
     }
 
     fn reserved(&self) -> Option<u64> {
-        self.0.load("numbers").into_iter().find_map(|(_, number)| number.parse().ok())
+        self.load("numbers").into_iter().find_map(|(_, number)| number.parse().ok())
     }
 
     fn reserve(&self, number: u64) {
@@ -188,46 +239,9 @@ impl Archive for Events {
     }
 }
 
-impl WriteQueue {
-    /// Writes the changes that wait. Returns when the database is closed and no change waits.
-    fn write_all(&self, database: &Database, path: &Path) {
-        loop {
-            let entries = {
-                let mut changes = self.changes.lock();
-                while changes.entries.is_empty() {
-                    if changes.closed {
-                        return;
-                    }
-                    self.more.wait(&mut changes);
-                }
-                changes.writing = true;
-                std::mem::take(&mut changes.entries)
-            };
-            let written = write(database, &entries);
-            let mut changes = self.changes.lock();
-            changes.writing = false;
-            if let Err(error) = written {
-                metrics::counter!("pomelo_state_errors_total").increment(1);
-                tracing::error!(file = %path.display(), %error, "what modules store cannot be written; it will be tried again");
-                // A change that came meanwhile is newer than the one that could not be written.
-                for (row, value) in entries {
-                    changes.entries.entry(row).or_insert(value);
-                }
-                if changes.closed {
-                    self.written.notify_all();
-                    return;
-                }
-                self.more.wait_for(&mut changes, RETRY);
-            }
-            self.written.notify_all();
-        }
-    }
-}
-
-impl Drop for StateFile {
+impl Drop for OpenState {
     fn drop(&mut self) {
-        self.queue.changes.lock().closed = true;
-        self.queue.more.notify_one();
+        self.writes.end();
         if let Some(writer) = self.writer.lock().take() {
             // A writer that panicked has nothing more to write.
             let _ = writer.join();
@@ -235,68 +249,5 @@ impl Drop for StateFile {
     }
 }
 
-fn read(database: &Database, scope: &str) -> Result<Vec<(String, String)>, redb::Error> {
-    let table = database.begin_read()?.open_table(ENTRIES)?;
-    let mut found = Vec::new();
-    for entry in table.range((scope, "")..)? {
-        let (row, value) = entry?;
-        let (of, key) = row.value();
-        if of != scope {
-            break;
-        }
-        found.push((key.to_owned(), value.value().to_owned()));
-    }
-    Ok(found)
-}
-
-fn write(database: &Database, entries: &BTreeMap<(String, String), Option<Arc<str>>>) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(ENTRIES)?;
-        for ((scope, key), value) in entries {
-            match value {
-                Some(value) => drop(table.insert((scope.as_str(), key.as_str()), &**value)?),
-                None => drop(table.remove((scope.as_str(), key.as_str()))?),
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn m4_what_was_put_is_there_when_the_file_is_opened_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDb::open(directory.path()).unwrap();
-        let (master, monitor) = (state.of("master"), state.of("monitor"));
-        master.put("m", "a", Some("1".into()));
-        master.put("m", "a", Some("2".into()));
-        master.put("m", "b", Some("gone".into()));
-        master.put("m", "b", None);
-        monitor.put("m", "a", Some("another".into()));
-        master.put("m2", "c", Some("3".into()));
-        let refused = StateDb::open(directory.path()).err().expect("one process at a time");
-        let StateError::Open { why, .. } = &refused else { panic!("{refused}") };
-        let why = why.to_string();
-        let said = format!("{:#}", anyhow::Error::from(refused));
-        assert_eq!(said.matches(&why).count(), 1, "{said}");
-        drop((state, master, monitor));
-
-        let state = StateDb::open(directory.path()).unwrap();
-        let master = state.of("master");
-        assert_eq!(master.load("m"), [("a".into(), "2".into())]);
-        master.put("m", "d", Some("4".into()));
-        assert!(state.flush());
-        assert_eq!(
-            master.load("m"),
-            [("a".into(), "2".into()), ("d".into(), "4".into())],
-            "what was flushed is in the file"
-        );
-        assert_eq!(state.of("monitor").load("m"), [("a".into(), "another".into())]);
-        assert_eq!(state.of("master").load("none"), []);
-    }
-}
+mod tests;

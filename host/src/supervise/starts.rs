@@ -6,7 +6,7 @@
 //!
 //! Programs that are started again because they ended have turns of their own. So a crash loop of many does not delay what somebody has ordered.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use parking_lot::Mutex;
 
+use crate::util::private;
 use crate::util::proc::boot_id;
 
 /// Why a program is not started yet that waits for its turn.
@@ -163,7 +164,7 @@ impl Turns {
 
 /// Takes a turn of those in a file. `now` is asked when the file is locked.
 fn turn_in(path: &Path, rate: Rate, why: Why, now: &dyn Fn() -> Duration, boot: &str) -> io::Result<Duration> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut file = private::options().read(true).write(true).create(true).truncate(false).open(path)?;
     lock(&file)?;
     let mut text = Vec::new();
     Read::by_ref(&mut file).take(FILE).read_to_end(&mut text)?;

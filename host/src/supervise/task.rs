@@ -16,7 +16,7 @@ use super::group::Group;
 use super::starts::Why;
 use super::{Contact, DownReason, Exit, Guard, Happened, How, Phase, Restart, Spec, Status, Watcher, kill_leftovers};
 use crate::failure::{Failure, code};
-use crate::util::in_words;
+use crate::util::{in_words, lasting};
 
 /// Takes the answer to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -75,6 +75,7 @@ pub(super) struct Task {
 }
 
 /// What the task does next.
+#[derive(Clone, Copy)]
 pub(super) enum Next {
     /// It waits for the program's turn.
     Turn(Why),
@@ -106,14 +107,51 @@ impl Task {
     pub(super) async fn run(mut self) {
         let mut next = self.first().await;
         loop {
-            next = match next {
-                Next::Turn(why) => self.turn(why).await,
-                Next::Launch => self.launch().await,
-                Next::BackOff => self.back_off().await,
-                Next::Down(reason) => self.down(reason).await,
+            // A program that is to be down stays down. Any other is started again after a pause, because its process has ended with what panicked.
+            let otherwise = match next {
+                Next::Down(reason) => Next::Down(reason),
                 Next::Over => return,
+                Next::Turn(_) | Next::Launch | Next::BackOff => Next::BackOff,
+            };
+            const WHAT: &str = "what supervises a program";
+            next = match lasting::step(WHAT, self.step(next)).await {
+                Some(next) => next,
+                None => lasting::step(WHAT, self.without_process(otherwise)).await.unwrap_or(otherwise),
             };
         }
+    }
+
+    async fn step(&mut self, next: Next) -> Next {
+        match next {
+            Next::Turn(why) => self.turn(why).await,
+            Next::Launch => self.launch().await,
+            Next::BackOff => self.back_off().await,
+            Next::Down(reason) => self.down(reason).await,
+            Next::Over => Next::Over,
+        }
+    }
+
+    /// What comes after a step that panicked: its process was killed when the step let go of it.
+    async fn without_process(&mut self, next: Next) -> Next {
+        let (pid, stopping) = {
+            let status = self.status.borrow();
+            (status.pid(), matches!(status.phase, Phase::Stopping(_)))
+        };
+        if let Some(pid) = pid {
+            self.guard.remove(pid).await;
+            let why = format!("{} has ended, because this host has failed to supervise it", self.spec.id);
+            self.answer_starting(&Err(Failure::new(code::FAILED, why.clone())));
+            let exit = Exit { why: Some(why), ..Exit::now(How::Signal(9), Vec::new()) };
+            let ended = self.ended(exit, Duration::ZERO);
+            // Somebody may have wanted it down, and was not answered.
+            return if stopping { self.given_up() } else { ended };
+        }
+        next
+    }
+
+    fn given_up(&mut self) -> Next {
+        self.phase(Phase::Exited(DownReason::GivenUp));
+        Next::Down(DownReason::GivenUp)
     }
 
     /// Starts the program and stays with it until it has ended.
@@ -139,9 +177,9 @@ impl Task {
         };
         let (pid, since) = (group.pid(), Instant::now());
         self.guard.add(pid).await;
+        self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         (self.watcher)(&Happened::Started { pid, again });
         tracing::debug!(id = self.spec.id, pid, "started");
-        self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         self.answer_starting(&Ok(pid));
         let (mut ready, late) = self.ready(pid);
         tokio::pin!(late);

@@ -434,3 +434,27 @@ async fn a_program_waits_for_its_turn_and_whoever_acts_on_it_does_not() {
     until(&supervisor, |status| status.restarts == 1).await;
     drop(supervisor);
 }
+
+#[tokio::test]
+async fn a_fault_of_what_supervises_a_program_ends_no_supervision() {
+    let (spec, _lines) = shell("while :; do sleep 0.01; done", policy(Restart::Always));
+    let panics = std::sync::atomic::AtomicU32::new(2);
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let pids = told.clone();
+    // The first two starts meet a fault of this host.
+    let watcher: Watcher = Arc::new(move |happened: &Happened<'_>| {
+        if let Happened::Started { pid, .. } = happened {
+            pids.lock().push(*pid);
+            let left = panics.load(std::sync::atomic::Ordering::Relaxed);
+            panics.store(left.saturating_sub(1), std::sync::atomic::Ordering::Relaxed);
+            assert!(left == 0, "a fault for the test");
+        }
+    });
+    let supervisor = Supervisor::watched(spec, Guard::new().into(), watcher);
+    let running = until(&supervisor, |status| matches!(status.phase, Phase::Running(_))).await;
+    let started = told.lock().clone();
+    assert_eq!((started.len(), running.pid()), (3, started.last().copied()));
+    eventually("their processes are gone", || started[..2].iter().all(|pid| !runs(&pid.to_string()))).await;
+    assert!(running.last_exit.unwrap().why.unwrap().contains("has failed to supervise it"));
+    supervisor.stop().await.unwrap();
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::budget::Budget;
+use crate::journal::Journal;
 use crate::tls::{ClearText, ServerTls};
 
 /// Limits of a [`Listener`](super::Listener). Sizes are in bytes of text, without the transport's framing.
@@ -67,6 +68,8 @@ pub struct Options {
     pub tls: Option<ServerTls>,
     /// From where clear text is let in. From everywhere.
     pub clear: ClearText,
+    /// Where it is told that no connections can be accepted, mostly because no file descriptors are left.
+    pub journal: Journal,
 }
 
 impl Default for Options {
@@ -101,6 +104,7 @@ impl Default for Options {
             allowed_hosts: Vec::new(),
             tls: None,
             clear: ClearText::default(),
+            journal: Journal::default(),
         }
     }
 }

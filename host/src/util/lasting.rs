@@ -1,7 +1,11 @@
 //! Tasks that are to last as long as the host does, whatever goes wrong in them.
 
+use std::any::Any;
+use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,8 +26,31 @@ where
     }
 }
 
+/// One step of a loop that has a state of its own. A step that panics is logged and counted, and there is nothing of it, after a pause. The loop goes on
+/// with its state as the step has left it.
+pub async fn step<T>(what: &'static str, step: impl Future<Output = T>) -> Option<T> {
+    match AssertUnwindSafe(step).catch_unwind().await {
+        Ok(done) => Some(done),
+        Err(panic) => {
+            said(what, &in_words(&*panic));
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
+}
+
+/// What a panic has said.
+pub fn in_words(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+}
+
 /// Logs and counts that a task has panicked, which is a fault of this program.
 pub fn panicked(what: &'static str, error: &JoinError) {
+    said(what, error);
+}
+
+fn said(what: &'static str, error: &dyn Display) {
     metrics::counter!("pomelo_tasks_panicked_total", "task" => what).increment(1);
     tracing::error!(%error, "{what} has ended by a fault of this program; all else goes on");
 }
@@ -34,6 +61,20 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_panics_is_none_and_the_loop_keeps_its_state() {
+        let mut done = Vec::new();
+        for number in 0..4 {
+            let did = step("a test", async {
+                assert!(number % 2 == 0, "odd ones panic");
+                done.push(number);
+                number
+            });
+            assert_eq!(did.await, (number % 2 == 0).then_some(number));
+        }
+        assert_eq!(done, [0, 2]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_panics_begins_anew_and_what_ends_has_ended() {

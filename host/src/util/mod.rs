@@ -10,6 +10,7 @@
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `network` | the part of an address by which peers are counted |
 //! | `outlet` | lines for a stream whose reader may stop reading |
+//! | `private` | files and directories that nobody but this user may read |
 //! | `proc` | what Linux tells of processes and of the machine |
 //! | `process_group` | a child process, and all that it started, that does not outlive its handle |
 //! | `regular` | whole files that others have put somewhere, and nothing but files |
@@ -30,6 +31,7 @@ pub mod line_budget;
 pub mod line_reader;
 pub mod network;
 pub mod outlet;
+pub mod private;
 pub mod proc;
 pub mod process_group;
 pub mod regular;

@@ -65,6 +65,11 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
+    /// How many lines were dropped since the last one that says so.
+    fn dropped(&self) -> u64 {
+        self.0.waiting.lock().dropped
+    }
+
     /// Waits until all lines are written, at most for that time. Returns whether they are. Blocks the thread.
     pub fn flush(&self, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
@@ -115,16 +120,25 @@ impl Shared {
     }
 }
 
+static STDOUT: OnceLock<Outlet> = OnceLock::new();
+static STDERR: OnceLock<Outlet> = OnceLock::new();
+
 /// This process's standard output.
 pub fn stdout() -> &'static Outlet {
-    static STDOUT: OnceLock<Outlet> = OnceLock::new();
     STDOUT.get_or_init(|| Outlet::new(ROOM, |line| write_whole(io::stdout(), line)))
 }
 
 /// This process's standard error.
 pub fn stderr() -> &'static Outlet {
-    static STDERR: OnceLock<Outlet> = OnceLock::new();
     STDERR.get_or_init(|| Outlet::new(ROOM, |line| write_whole(io::stderr(), line)))
+}
+
+/// A sentence for each of the two streams of which lines are dropped now, because nobody reads it.
+pub fn unread() -> Vec<String> {
+    let streams = [("standard output", &STDOUT), ("standard error", &STDERR)].into_iter();
+    let dropped = streams.filter_map(|(name, stream)| Some((name, stream.get()?.dropped())));
+    let unread = dropped.filter(|(_, dropped)| *dropped > 0);
+    unread.map(|(name, dropped)| format!("nobody reads {name}, and {dropped} lines of it are dropped so far")).collect()
 }
 
 #[cfg(test)]

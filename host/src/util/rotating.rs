@@ -2,10 +2,11 @@
 //!
 //! The admin log and the output of programs are kept in such files. Nothing here knows what the lines say, nor which thread writes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use super::private;
 
 /// What is done with lines for which a new file is needed that cannot be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Rotating {
     /// If the file or its directory cannot be made, read or written.
     pub fn open(path: &Path, max: u64, keep: u32, overflow: Overflow) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+            private::directory(directory)?;
         }
         let mut file = begin(path)?;
         let mut size = file.seek(SeekFrom::End(0))?;
@@ -119,7 +120,9 @@ impl Rotating {
 }
 
 fn begin(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    let file = private::options().read(true).append(true).create(true).open(path)?;
+    private::close_to_others(&file)?;
+    Ok(file)
 }
 
 /// The name of an older file: `FILE.NUMBER`.

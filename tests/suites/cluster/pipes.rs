@@ -69,21 +69,25 @@ fn a5_output_that_cannot_be_written_is_an_error_and_not_a_panic() {
     cluster.wait_for(&["chat-1"]);
     let (port, dir) = (format!("--port={}", cluster.port), cluster.dir.path().to_str().unwrap());
     let made = cluster.path("made");
-    let asked: [&[&str]; 7] = [
+    let asked: [&[&str]; 10] = [
         &["list"],
         &["list", "--json"],
         &["modules"],
         &["events"],
         &["restart", "chat-1"],
+        &["jobs"],
+        &["describe", "chat-1"],
+        &["describe", "chat-1", "--json"],
         &["forget"],
         &["request", "__console__", LIST],
     ];
-    let local: [&[&str]; 6] = [
+    let local: [&[&str]; 7] = [
         &["check", dir],
         &["check", dir, "--json"],
         &["user", "list", "--config", dir],
         &["init", made.to_str().unwrap()],
         &["--help"],
+        &["list", "--help"],
         &["--version"],
     ];
     let asked = asked.iter().map(|words| pomelo(&[words, &[port.as_str()][..]].concat()));

@@ -1,5 +1,7 @@
 //! A module can do only what it imports and the operator granted.
 
+use pomelo_host::console::{Origin, Source};
+use pomelo_host::plugin::Grants;
 use serde_json::json;
 
 use crate::support::{Ask, Plan, code_of, eventually, fixture, grants, module, renewed, sha256};
@@ -68,6 +70,32 @@ async fn x2_where_it_is_allowed_a_file_takes_a_built_in_place_and_gives_it_back(
     cluster.in_force("echo", &sha256(&fixture("echo-v1"))).await;
     eventually("the built-in", built_in).await;
     assert!(client.ask("__console__", &list).await.is_ok());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_dropped_right_after_a_swap_leaves_no_id_unanswered() {
+    let mut plan = Plan::default();
+    plan.settings.replace_builtin = true;
+    let cluster = plan.start().await;
+    let (client, console) = (cluster.admin().await, cluster.console());
+    let source = |bytes: Vec<u8>| Source {
+        name: "console".into(),
+        origin: Origin::File("console.wasm".into()),
+        bytes: bytes.into(),
+        grants: Grants::default(),
+    };
+    console.install(source(module("console"))).await.unwrap();
+    assert_eq!(cluster.status("__console__").unwrap().source, "console.wasm");
+    // The next version answers to another id, so that the built-in module is to come back. A newer file ends the task in that moment.
+    let mut installing = Box::pin(console.install(source(fixture("echo-v1"))));
+    while futures_util::poll!(&mut installing).is_pending() && cluster.status("echo").is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(installing);
+    let built_in = async || cluster.status("__console__").filter(|status| status.source == "built-in");
+    eventually("the built-in", built_in).await;
+    assert!(client.ask("__console__", json!({"signal": "list"})).await.is_ok());
     cluster.stop().await;
 }
 

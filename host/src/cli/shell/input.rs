@@ -16,6 +16,7 @@ use super::super::exit::Exit;
 use super::super::print;
 use super::complete::Completion;
 use super::connection::Connection;
+use crate::util::private;
 
 /// Lines of history that are kept.
 const HISTORY: usize = 1000;
@@ -154,7 +155,7 @@ fn history_file() -> Option<PathBuf> {
         None => {
             let directories = directories::ProjectDirs::from("", "", "pomelo")?;
             let directory = directories.state_dir().unwrap_or(directories.data_local_dir());
-            std::fs::create_dir_all(directory).ok()?;
+            private::directory(directory).ok()?;
             Some(directory.join("history"))
         }
     }

@@ -151,12 +151,13 @@ impl Jobs {
         }
     }
 
-    /// Begins a job. Answers when it is on the disk that the job is to be done. What is wanted of its servers is then as the job says, unless the job
+    /// Begins a job. Answers when it is on the disk that the job is to be done. `stop` and `kill` are begun also if the disk does not take that, and the job
+    /// says so in its notes: what they end may be what fills the disk, and the record waits until there is room. What is wanted of its servers is then as the job says, unless the job
     /// has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not known has failed in the job.
     ///
     /// # Errors
     /// `busy` where another job owns one of the servers, or too many jobs are under way; `timeout` where a job does not let go of a server that is taken
-    /// over; `failed` where the disk cannot be written; `not-available` where the master is ending.
+    /// over; `failed` where the disk cannot be written and the order is another one than `stop` and `kill`; `not-available` where the master is ending.
     pub async fn submit(&self, request: Request) -> Result<Job, Failure> {
         let shared = &self.0;
         if shared.stop.is_cancelled() {
@@ -190,11 +191,21 @@ impl Jobs {
             shared.want(&under_way, &request, &known);
             shared.overrule(id, &request, &known);
         }
-        if let Err(failure) = shared.fleet.written().await {
+        match shared.fleet.written().await {
+            Ok(()) => {}
+            Err(failure) if request.kind.is_urgent() => shared.change(id, |job| {
+                job.notes.push(format!(
+                    "this order is carried out, but a master that is started anew may not know of it, because it is not on the disk yet: {}",
+                    failure.message
+                ));
+            }),
+            Err(failure) => {
             shared.want_as_before(&under_way, &known);
             known.iter().for_each(|server| shared.fleet.release(id, server));
             shared.discard(id);
-            return Err(failure);
+            let what = format!("{} is refused, because the order cannot be kept: {} (`stop` and `kill` are carried out all the same)", request.kind.as_str(), failure.message);
+            return Err(Failure::new(failure.code, what));
+            }
         }
         let names = known.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
         let more = if known.len() > 3 { format!(" and {} more", known.len() - 3) } else { String::new() };

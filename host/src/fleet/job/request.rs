@@ -175,6 +175,11 @@ impl Kind {
         }
     }
 
+    /// Whether an order of this kind is carried out although the disk does not take it. What it ends may be what fills the disk.
+    pub(super) fn is_urgent(self) -> bool {
+        matches!(self, Kind::Stop | Kind::Kill)
+    }
+
     /// Whether a job of this kind takes servers over from one of the other kind. A server that does not come up can always be stopped or
     /// started anew, and one that does not end can always be killed.
     pub(super) fn takes_over(self, other: Kind) -> bool {

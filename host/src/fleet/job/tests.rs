@@ -314,10 +314,25 @@ async fn an_order_that_cannot_be_kept_is_refused_and_changes_nothing() {
     let master = with(&world, &store, &["a-1"]).await;
     *store.broken.lock() = true;
     let count = master.jobs.list().len();
-    assert_eq!(master.jobs.submit(order(Kind::Stop, &["a-1"])).await.unwrap_err().code, code::FAILED);
-    assert_eq!(master.jobs.list().len(), count);
+    for kind in [Kind::Drain, Kind::Restart, Kind::Start, Kind::Add] {
+        assert_eq!(master.jobs.submit(order(kind, &["a-1"])).await.unwrap_err().code, code::FAILED, "{kind:?}");
+        assert_eq!(master.jobs.list().len(), count, "{kind:?}");
+    }
     assert_eq!((master.fleet.get("a-1").unwrap().wanted, master.fleet.owner("a-1")), (Wanted::Up, None));
     assert!(master.settles().await && world.is_up("a-1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_servers_is_carried_out_where_it_cannot_be_kept_and_says_so() {
+    for kind in [Kind::Stop, Kind::Kill] {
+        let (world, store) = (World::default(), Memory::default());
+        let master = with(&world, &store, &["a-1"]).await;
+        *store.broken.lock() = true;
+        let job = master.jobs.submit(order(kind, &["a-1"])).await.unwrap();
+        assert!(job.notes[0].contains("not on the disk yet: the disk is full"), "{:?}", job.notes);
+        assert_eq!(over(&master.jobs, job.id).await.state, JobState::Done);
+        assert!(!world.is_up("a-1") && master.fleet.get("a-1").unwrap().wanted == Wanted::Down);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! Keeps the fleet in the master's database.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use crate::failure::{Failure, code};
 use crate::fleet::{Shelf, Store};
@@ -17,13 +19,22 @@ const HOST: &str = "fleet";
 pub struct Kept {
     state: Arc<StateDb>,
     keeper: Arc<dyn Keeper>,
+    /// What was there at the beginning, until it is asked for.
+    first: Mutex<HashMap<Shelf, Vec<(String, String)>>>,
 }
 
 impl Kept {
-    /// The part of that database.
-    pub fn new(state: Arc<StateDb>) -> Self {
+    /// The part of that database. All of it is read, because a fleet that cannot be read must not be taken for an empty one.
+    ///
+    /// # Errors
+    /// `failed` where it cannot be read.
+    pub fn new(state: Arc<StateDb>) -> Result<Self, Failure> {
         let keeper = state.of(HOST);
-        Kept { state, keeper }
+        let mut first = HashMap::new();
+        for shelf in [Shelf::Servers, Shelf::Jobs] {
+            first.insert(shelf, keeper.load(scope(shelf))?);
+        }
+        Ok(Kept { state, keeper, first: Mutex::new(first) })
     }
 }
 
@@ -36,7 +47,7 @@ fn scope(shelf: Shelf) -> &'static str {
 
 impl Store for Kept {
     fn load(&self, shelf: Shelf) -> Vec<(String, String)> {
-        self.keeper.load(scope(shelf))
+        self.first.lock().remove(&shelf).unwrap_or_default()
     }
 
     fn put(&self, shelf: Shelf, key: &str, value: Option<String>) {
@@ -47,8 +58,9 @@ impl Store for Kept {
         let state = self.state.clone();
         async move {
             match tokio::task::spawn_blocking(move || state.flush()).await {
-                Ok(true) => Ok(()),
-                _ => Err(Failure::new(code::FAILED, "the master's data directory cannot be written: see the log")),
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(unwritten)) => Err(Failure::new(code::FAILED, unwritten.to_string())),
+                Err(_) => Err(Failure::new(code::NOT_AVAILABLE, "the master is ending")),
             }
         }
         .boxed()

@@ -4,8 +4,8 @@ use super::*;
 struct Memory(Mutex<BTreeMap<String, String>>);
 
 impl Keeper for Memory {
-    fn load(&self, _: &str) -> Vec<(String, String)> {
-        self.0.lock().clone().into_iter().collect()
+    fn load(&self, _: &str) -> Result<Vec<(String, String)>, Failure> {
+        Ok(self.0.lock().clone().into_iter().collect())
     }
 
     fn put(&self, _: &str, key: &str, value: Option<Arc<str>>) {
@@ -16,8 +16,9 @@ impl Keeper for Memory {
     }
 }
 
-fn at(second: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(second)
+fn at(second: u64) -> Moment {
+    let since = Duration::from_secs(second);
+    Moment { wall: UNIX_EPOCH + since, since }
 }
 
 fn comer<'a>(id: &'a str, server_type: &'a str, address: &str) -> Comer<'a> {
@@ -28,7 +29,7 @@ fn comer<'a>(id: &'a str, server_type: &'a str, address: &str) -> Comer<'a> {
 fn a3_who_registered_before_comes_back_from_where_it_was_even_to_a_restarted_master() {
     let keeper = Arc::new(Memory::default());
     let check = |policy, expected: [bool; 4]| {
-        let known_servers = KnownServers::new(policy, Some(keeper.clone()));
+        let known_servers = KnownServers::new(policy, Some(keeper.clone())).unwrap();
         let comers = [
             comer("chat-1", "chat", "10.0.0.1"),
             comer("chat-1", "chat", "10.0.0.2"),
@@ -37,7 +38,7 @@ fn a3_who_registered_before_comes_back_from_where_it_was_even_to_a_restarted_mas
         ];
         assert_eq!(comers.map(|comer| known_servers.admits(comer, at(9)).is_some()), expected, "{policy:?}");
     };
-    let first = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
+    let first = KnownServers::new(Reconnect::Known, Some(keeper.clone())).unwrap();
     first.remember(comer("chat-1", "chat", "10.0.0.1"), Trust::of("token"), at(1));
     check(Reconnect::Known, [true, false, false, false]);
     check(Reconnect::KnownId, [true, true, false, false]);
@@ -47,7 +48,7 @@ fn a3_who_registered_before_comes_back_from_where_it_was_even_to_a_restarted_mas
 
 #[test]
 fn a3_who_waits_is_shown_and_admitted_for_a_time() {
-    let known_servers = KnownServers::new(Reconnect::Known, None);
+    let known_servers = KnownServers::new(Reconnect::Known, None).unwrap();
     let chat = comer("chat-1", "chat", "10.0.0.1");
     assert_eq!([known_servers.admits(chat, at(1)), known_servers.admits(chat, at(2))], [None, None]);
     let waiting = &known_servers.waiting()["chat-1"];
@@ -69,7 +70,7 @@ fn a3_whom_a_rule_for_all_lets_in_is_not_known_by_that() {
     let keeper = Arc::new(Memory::default());
     let chat = comer("chat-1", "chat", "10.0.0.1");
     for (policy, admitted) in [(Reconnect::Any, false), (Reconnect::Known, true), (Reconnect::KnownId, true)] {
-        let known_servers = KnownServers::new(policy, Some(keeper.clone()));
+        let known_servers = KnownServers::new(policy, Some(keeper.clone())).unwrap();
         assert!(!admitted || known_servers.admit(&[], Duration::from_secs(10), at(1)));
         let trust = known_servers.admits(chat, at(2)).unwrap();
         known_servers.remember(chat, trust, at(2));
@@ -80,7 +81,7 @@ fn a3_whom_a_rule_for_all_lets_in_is_not_known_by_that() {
 #[test]
 fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_change_by_what() {
     let keeper = Arc::new(Memory::default());
-    let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
+    let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone())).unwrap();
     let (chat, gate) = (comer("chat-1", "chat", "10.0.0.1"), comer("gate-1", "gate", "10.0.0.1"));
     known_servers.remember(chat, Trust::of("old"), at(1));
     assert!(known_servers.admit(&["gate-1".into()], Duration::from_secs(10), at(1)));
@@ -91,7 +92,7 @@ fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_chan
     let trust = known_servers.admits(elsewhere, at(3)).unwrap();
     known_servers.remember(elsewhere, trust, at(2 * REFRESHED));
     // A restarted master knows by what.
-    let restarted = KnownServers::new(Reconnect::Known, Some(keeper.clone()));
+    let restarted = KnownServers::new(Reconnect::Known, Some(keeper.clone())).unwrap();
     assert_eq!(restarted.admits(elsewhere, at(4)), None);
     restarted.retain(|server_type, digest| (server_type, digest) == ("chat", &*Tokens::digest("old")));
     assert_eq!(restarted.admits(chat, at(5)), Some(Trust::Known));
@@ -103,7 +104,7 @@ fn a3_who_is_known_by_a_token_is_forgotten_with_it_and_coming_back_does_not_chan
 #[test]
 fn only_so_many_are_remembered_waiting_and_admitted() {
     let keeper = Arc::new(Memory::default());
-    let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone()));
+    let known_servers = KnownServers::new(Reconnect::KnownId, Some(keeper.clone())).unwrap();
     for n in 0..=MAX_KNOWN as u64 {
         known_servers.remember(comer(&format!("chat-{n}"), "chat", ""), Trust::of("token"), at(n));
     }
@@ -116,4 +117,18 @@ fn only_so_many_are_remembered_waiting_and_admitted() {
     let ids: Vec<String> = (0..=MAX_ADMITTED).map(|n| n.to_string()).collect();
     assert!(!known_servers.admit(&ids, Duration::from_secs(1), at(1)));
     assert!(known_servers.admit(&ids[1..], Duration::from_secs(1), at(1)));
+}
+
+#[test]
+fn what_an_operator_admits_for_a_time_is_admitted_for_that_time_whoever_sets_the_clock() {
+    let known_servers = KnownServers::new(Reconnect::Known, None).unwrap();
+    let chat = comer("chat-1", "chat", "10.0.0.1");
+    let hour = Duration::from_secs(3600);
+    let clock_is = |wall: SystemTime, second| Moment { wall, since: Duration::from_secs(second) };
+    let noon = UNIX_EPOCH + 12 * hour;
+    for set in [noon - 5 * hour, noon, noon + 5 * hour] {
+        assert!(known_servers.admit(&["chat-1".into()], Duration::from_secs(10), clock_is(noon, 100)));
+        assert!(known_servers.admits(chat, clock_is(set, 109)).is_some());
+        assert!(known_servers.admits(chat, clock_is(set, 110)).is_none());
+    }
 }

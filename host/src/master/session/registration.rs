@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::super::known_servers::{Comer, Trust};
+use super::super::known_servers::{Comer, Moment, Trust};
 use super::super::login_throttle::{Attempt, Guess};
 use super::super::members::Member;
 use super::{Connection, ConnectionState, Registration};
@@ -205,7 +205,7 @@ impl Connection {
             && self.master.access.checks_servers();
         if tokenless {
             self.check_type(&id, &server_type)?;
-            trust = self.master.known_servers.admits(comer, SystemTime::now());
+            trust = self.master.known_servers.admits(comer, Moment::now());
             if trust.is_none() {
                 return Err(
                     format!("it comes back, shows no token and is not known: `pomelo admit {id}` lets it in").into()
@@ -265,7 +265,7 @@ impl Connection {
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
         } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
-            self.master.known_servers.remember(comer, trust, SystemTime::now());
+            self.master.known_servers.remember(comer, trust, Moment::now());
             // A token that was revoked meanwhile makes no server known.
             if self.master.access.generation() != generation {
                 self.master.forget_revoked();

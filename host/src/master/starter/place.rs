@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::Server;
 use crate::failure::{Failure, code};
 use crate::monitor::supervised::leftovers;
-use crate::state_db::StateDb;
+use crate::state_db::{Damaged, StateDb, StateError};
 use crate::supervise::kill_leftovers;
 
 /// How long a host name may take to be looked up.
@@ -64,7 +64,7 @@ pub(super) async fn free_ports(
 /// Whether somebody has the state of a server open: its monitor runs. Without a data directory nothing shows that.
 pub(super) async fn state_is_in_use(data_dir: Option<PathBuf>) -> bool {
     let Some(data_dir) = data_dir else { return false };
-    let opened = tokio::task::spawn_blocking(move || StateDb::open(&data_dir).map(drop)).await;
+    let opened = tokio::task::spawn_blocking(move || StateDb::open(&data_dir, Damaged::Refuse).map(drop)).await;
     opened.is_ok_and(|opened| opened.is_err_and(|error| error.is_in_use()))
 }
 
@@ -73,13 +73,18 @@ pub(super) async fn state_is_in_use(data_dir: Option<PathBuf>) -> bool {
 async fn kill_earlier_run(server: &Server, data_dir: Option<PathBuf>, master: &str) -> Result<usize, Failure> {
     // Without a data directory nothing proves the monitor dead.
     let Some(data_dir) = data_dir else { return Ok(0) };
-    let opened = tokio::task::spawn_blocking(move || StateDb::open(&data_dir)).await;
+    let opened = tokio::task::spawn_blocking(move || StateDb::open(&data_dir, Damaged::Refuse)).await;
     let opened = opened.map_err(|_| Failure::new(code::NOT_AVAILABLE, "this host is ending"))?;
     // Kept open until they are killed, so that no monitor can start in between.
-    let _open = opened.map_err(|error| {
-        let what = format!("{}: nothing is killed for it, since its monitor may be alive: {error}", server.id);
-        Failure::new(code::BUSY, what)
-    })?;
+    let _open = match opened {
+        Ok(open) => Some(open),
+        // Nobody has it open. The monitor that is about to be started sets it aside.
+        Err(StateError::Damaged { .. }) => None,
+        Err(error) => {
+            let what = format!("{}: nothing is killed for it, since its monitor may be alive: {error}", server.id);
+            return Err(Failure::new(code::BUSY, what));
+        }
+    };
     Ok(kill_leftovers(&leftovers(&server.id, master)).await)
 }
 

@@ -258,7 +258,7 @@ async fn s4_restart_force_ends_what_an_earlier_run_left_on_the_port() {
     let mut old = leftover("chat-1");
     drop(listener);
     // Its monitor is alive while somebody holds the state, so that what it runs is not left behind.
-    let monitor = StateDb::open(&config.data_dir("chat-1").unwrap()).unwrap();
+    let monitor = StateDb::open(&config.data_dir("chat-1").unwrap(), crate::state_db::Damaged::Refuse).unwrap();
     let busy = starter.start("chat-1").await.unwrap_err();
     assert!(busy.code == code::BUSY && busy.message.contains("its monitor may be alive"), "{busy}");
     assert!(old.try_wait().unwrap().is_none());

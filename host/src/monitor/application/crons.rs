@@ -28,6 +28,7 @@ use super::Reach;
 use crate::cron::Schedule;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, Journal};
+use crate::util::lasting;
 use crate::wire::{raw, shown};
 
 /// The crons that one application may have.
@@ -164,7 +165,9 @@ impl Crons {
         }
         if !table.followed && !table.crons.is_empty() {
             table.followed = true;
-            tokio::spawn(self.stop.clone().run_until_cancelled_owned(follow(self.task.clone())));
+            let task = self.task.clone();
+            let following = lasting::lasting("crons", move || follow(task.clone()));
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(following));
         }
         drop(table);
         self.task.changed.notify_one();

@@ -6,6 +6,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -14,6 +16,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, code};
+use crate::journal::{Journal, at};
+
+/// How often a file is tried again that the disk does not take.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The view, and the file that has it, if there is one. Clones are the same view.
 #[derive(Clone)]
@@ -25,6 +31,10 @@ struct SharedView {
     file: Option<PathBuf>,
     /// The number of the change that the file has. Locked while the file is written.
     written: Mutex<u64>,
+    /// Whether the disk does not take the file, so that it is tried again.
+    retrying: AtomicBool,
+    /// Where that is told.
+    journal: Journal,
 }
 
 /// What is in the view.
@@ -50,13 +60,13 @@ struct ViewFile<'a> {
 impl View {
     /// A view in memory only.
     pub(in crate::monitor) fn in_memory(id: &str) -> Self {
-        View(Arc::new(SharedView { id: id.to_owned(), state: Mutex::default(), file: None, written: Mutex::new(0) }))
+        View(Arc::new(SharedView::new(id, None, Journal::default())))
     }
 
-    /// A view in a file. The file is written, without servers, before this returns.
-    pub(in crate::monitor) async fn in_file(id: &str, file: PathBuf) -> io::Result<Self> {
-        let mut view =
-            SharedView { id: id.to_owned(), state: Mutex::default(), file: Some(file), written: Mutex::new(0) };
+    /// A view in a file. The file is written, without servers, before this returns. `journal` is told when the disk does not take a change, and when it does
+    /// again: the file is tried once a second until then, because no further change may come.
+    pub(in crate::monitor) async fn in_file(id: &str, file: PathBuf, journal: Journal) -> io::Result<Self> {
+        let mut view = SharedView::new(id, Some(file), journal);
         view.state.get_mut().change = 1;
         let view = Arc::new(view);
         let writer = view.clone();
@@ -85,7 +95,11 @@ impl View {
         }
         let view = self.0.clone();
         let written = async move {
-            let written = tokio::task::spawn_blocking(move || view.write(number)).await;
+            let writer = view.clone();
+            let written = tokio::task::spawn_blocking(move || writer.write(number)).await;
+            if let Ok(Err(_)) = &written {
+                view.try_again();
+            }
             written.map_err(io::Error::other).and_then(|written| written).map_err(|error| {
                 Failure::new(code::FAILED, format!("the program's view of the cluster cannot be written: {error}"))
             })
@@ -95,8 +109,62 @@ impl View {
 }
 
 impl SharedView {
-    /// Writes the file unless it has that change already, because the write of a later change holds all earlier ones.
+    fn new(id: &str, file: Option<PathBuf>, journal: Journal) -> Self {
+        SharedView {
+            id: id.to_owned(),
+            state: Mutex::default(),
+            file,
+            written: Mutex::new(0),
+            retrying: AtomicBool::new(false),
+            journal,
+        }
+    }
+
+    /// Writes the file once a second until the disk has taken it.
+    fn try_again(self: &Arc<Self>) {
+        if self.retrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let view = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                let Some(view) = view.upgrade() else { return };
+                let newest = view.state.lock().change;
+                let written = tokio::task::spawn_blocking(move || {
+                    let written = view.write(newest);
+                    // Under no lock: a change that fails right now begins anew.
+                    if written.is_ok() {
+                        view.retrying.store(false, Ordering::Release);
+                    }
+                    written
+                });
+                if let Ok(Ok(())) = written.await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Writes the file as [`SharedView::put`] does, and tells whether the disk takes it.
     fn write(&self, change: u64) -> io::Result<()> {
+        let written = self.put(change);
+        let file = || self.file.as_deref().unwrap_or(Path::new("")).display();
+        match &written {
+            Ok(()) => {
+                let over = format!("the view of the cluster is written again to {}", file());
+                self.journal.fault_over(at::VIEW, Some(&self.id), &over);
+            }
+            Err(error) => {
+                let message = format!("the view of the cluster cannot be written to {}: {error}", file());
+                self.journal.fault(at::VIEW, Some(&self.id), message);
+            }
+        }
+        written
+    }
+
+    /// Writes the file unless it has that change already, because the write of a later change holds all earlier ones.
+    fn put(&self, change: u64) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut written = self.written.lock();
         if *written >= change {

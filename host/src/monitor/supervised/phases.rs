@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::drain::Draining;
 use super::health::Verdict;
 use crate::supervise::{self, DownReason, How, Status, TURN};
+use crate::util::lasting;
 use crate::wire::{Phase, PhaseExit, PhaseName};
 
 /// What a monitor's link follows.
@@ -19,36 +20,40 @@ pub(super) struct Followed {
 
 /// Follows a program for as long as it is supervised.
 pub(super) fn follow(
-    mut status: watch::Receiver<Status>,
-    mut drain: watch::Receiver<Option<Draining>>,
-    mut health: watch::Receiver<Verdict>,
+    status: watch::Receiver<Status>,
+    drain: watch::Receiver<Option<Draining>>,
+    health: watch::Receiver<Verdict>,
 ) -> Followed {
-    let (told, phase) = watch::channel(phase_of(&status.borrow_and_update()));
+    let (told, phase) = watch::channel(phase_of(&status.borrow()));
     let (end, ended) = watch::channel(None);
-    tokio::spawn(async move {
-        loop {
-            let now = status.borrow_and_update().clone();
-            let phase = drained(phase_of(&now), drain.borrow_and_update().as_ref());
-            let phase = unready(phase, &health.borrow_and_update());
-            told.send_if_modified(|told| {
-                let changed = *told != phase;
-                if changed {
-                    *told = phase;
+    tokio::spawn(lasting::lasting("what tells of the program's phases", move || {
+        let (mut status, mut drain, mut health) = (status.clone(), drain.clone(), health.clone());
+        let (told, end) = (told.clone(), end.clone());
+        async move {
+            loop {
+                let now = status.borrow_and_update().clone();
+                let phase = drained(phase_of(&now), drain.borrow_and_update().as_ref());
+                let phase = unready(phase, &health.borrow_and_update());
+                told.send_if_modified(|told| {
+                    let changed = *told != phase;
+                    if changed {
+                        *told = phase;
+                    }
+                    changed
+                });
+                // After the phase, because whoever learns of the end closes the connection over which the phase is told.
+                if let supervise::Phase::Exited(why) = now.phase {
+                    end.send_replace(Some(why));
                 }
-                changed
-            });
-            // After the phase, because whoever learns of the end closes the connection over which the phase is told.
-            if let supervise::Phase::Exited(why) = now.phase {
-                end.send_replace(Some(why));
-            }
-            tokio::select! {
-                changed = status.changed() => if changed.is_err() { return },
-                // There can be none any more, and the program goes on to its end.
-                Ok(()) = drain.changed() => {}
-                Ok(()) = health.changed() => {}
+                tokio::select! {
+                    changed = status.changed() => if changed.is_err() { return },
+                    // There can be none any more, and the program goes on to its end.
+                    Ok(()) = drain.changed() => {}
+                    Ok(()) = health.changed() => {}
+                }
             }
         }
-    });
+    }));
     Followed { phase, ended }
 }
 

@@ -27,6 +27,7 @@ use crate::supervise::{
     Exit, Figures, Guard, Input, LineSink, Output, Phase, Policy, Ring, Spec, Starts, Status, Supervisor, recorder,
     usage,
 };
+use crate::util::private;
 use crate::wire::{Info, PhaseName};
 
 /// Name of the view's file.
@@ -162,7 +163,7 @@ impl Supervised {
         };
         let (dir, own) = match &program.dir {
             Some(dir) => {
-                std::fs::create_dir_all(dir).map_err(in_dir(dir))?;
+                private::directory(dir).map_err(in_dir(dir))?;
                 // The program may run in another directory than this host.
                 (std::path::absolute(dir).map_err(in_dir(dir))?, None)
             }
@@ -174,8 +175,9 @@ impl Supervised {
         };
         let Program { id, server_type, launch, .. } = &program;
         let file = dir.join(VIEW_FILE);
-        let view = View::in_file(id, file.clone()).await.map_err(in_dir(&dir))?;
-        let control = control::Control::listen(id, server_type, view.clone(), &dir).map_err(in_dir(&dir))?;
+        let view = View::in_file(id, file.clone(), program.journal.clone()).await.map_err(in_dir(&dir))?;
+        let control = control::Control::listen(id, server_type, view.clone(), &dir, program.journal.clone())
+            .map_err(in_dir(&dir))?;
         let control = Arc::new(control);
         let application = Arc::new(Served::new(id, view, control.clone()));
         application.add_crons(program.crons.clone()).await.map_err(StartError::Cron)?;

@@ -1,4 +1,5 @@
-//! Takes lines and writes them in the background. Nobody waits for the disk: lines that it does not take are counted, and a line says how many.
+//! Takes lines and writes them in the background. Nobody waits for the disk: lines that it does not take are counted, and a line says how many. While it
+//! takes none it is tried again once a second, so that the fault is over when the disk is well, and not only with the program's next line.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +10,15 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::{FILE, files, line};
-use crate::journal::{Event, Journal, kind};
+use crate::journal::{Journal, at};
 use crate::supervise::KeptLine;
+use crate::util::private;
 use crate::util::rotating::{Overflow, Rotating};
 
 /// Bytes that wait for the disk at most.
 const WAITING: usize = 1 << 20;
+/// How often a disk is tried that takes no lines.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,8 @@ struct State {
     dropped: u64,
     writing: bool,
     failing: bool,
+    /// The last line that was dropped: its number, and when it came.
+    missing: Option<KeptLine>,
 }
 
 impl OutputFile {
@@ -89,7 +95,7 @@ impl OutputFile {
     pub fn open(directory: &Path, options: Options, id: &str, journal: Journal) -> Result<Self, OpenError> {
         let path = directory.join(FILE);
         let failed = |why| OpenError::File { path: path.clone(), why };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        private::directory(directory).map_err(failed)?;
         let locked = File::open(directory).map_err(failed)?;
         match locked.try_lock() {
             Ok(()) => {}
@@ -106,6 +112,7 @@ impl OutputFile {
             dropped: 0,
             writing: false,
             failing: false,
+            missing: None,
         };
         let (state, idle) = (Mutex::new(state), Condvar::new());
         let id = id.to_owned();
@@ -122,26 +129,17 @@ impl OutputFile {
         let mut state = self.0.state.lock();
         if state.pending.len() + taken.text.len() > WAITING {
             state.drop_lines(1);
+            state.missing = Some(KeptLine { text: String::new(), ..*taken });
             return;
         }
-        if state.dropped > 0 {
-            let text = format!("pomelo: {} lines are missing here, because the disk did not take them", state.dropped);
-            // It has the number of the last line that is missing.
-            let missing = KeptLine { n: taken.n - 1, error: false, host: true, text, ..*taken };
-            line::append(&mut state.pending, &missing);
-            state.told += std::mem::take(&mut state.dropped);
-        }
+        // It has the number of the last line that is missing.
+        state.tell_dropped(&KeptLine { n: taken.n - 1, text: String::new(), ..*taken });
         line::append(&mut state.pending, taken);
         state.lines += 1;
-        if std::mem::replace(&mut state.writing, true) {
-            return;
-        }
+        // Where the lines are lost, this is the last of them.
+        state.missing = Some(KeptLine { text: String::new(), ..*taken });
         drop(state);
-        let shared = self.0.clone();
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || shared.write())),
-            Err(_) => shared.write(),
-        }
+        self.0.begin();
     }
 
     /// Waits until all lines are written, at most for that time. Returns whether they are. Blocks the thread.
@@ -158,6 +156,15 @@ impl OutputFile {
 }
 
 impl State {
+    /// Appends the line that says how many are missing, if any are.
+    fn tell_dropped(&mut self, at: &KeptLine) {
+        if self.dropped > 0 {
+            let text = format!("pomelo: {} lines are missing here, because the disk did not take them", self.dropped);
+            line::append(&mut self.pending, &KeptLine { error: false, host: true, text, ..*at });
+            self.told += std::mem::take(&mut self.dropped);
+        }
+    }
+
     fn drop_lines(&mut self, lines: u64) {
         self.dropped += lines;
         metrics::counter!("pomelo_output_lines_dropped_total", "at" => "file").increment(lines);
@@ -165,8 +172,33 @@ impl State {
 }
 
 impl Shared {
+    /// Writes what waits in the background, unless that is under way.
+    fn begin(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.state.lock().writing, true) {
+            return;
+        }
+        let shared = self.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || shared.write())),
+            Err(_) => shared.write(),
+        }
+    }
+
+    /// Tries a disk again that took no lines. It is given the line that says how many are missing.
+    fn try_again(self: &Arc<Self>) {
+        {
+            let mut state = self.state.lock();
+            if !state.failing || !state.pending.is_empty() {
+                return;
+            }
+            let Some(missing) = state.missing.clone() else { return };
+            state.tell_dropped(&missing);
+        }
+        self.begin();
+    }
+
     /// Writes what waits, until nothing waits.
-    fn write(&self) {
+    fn write(self: &Arc<Self>) {
         let mut state = self.state.lock();
         while !state.pending.is_empty() {
             let Some(mut file) = state.file.take() else { break };
@@ -180,18 +212,29 @@ impl Shared {
                 // These have been counted already.
                 state.dropped += told;
             }
-            if std::mem::replace(&mut state.failing, failed) != failed {
-                let id = &self.id;
-                let message = match written {
-                    Ok(()) => format!("over: the output of {id} is kept again"),
-                    Err(error) => format!("the output of {id} is not kept: {}: {error}", self.path.display()),
-                };
-                tracing::warn!(server = id, "{message}");
-                self.journal.record(Event::new(kind::ALARM, message).server(id.clone()));
+            state.failing = failed;
+            let id = &self.id;
+            match written {
+                Ok(()) => self.journal.fault_over(at::OUTPUT, Some(id), &format!("the output of {id} is kept again")),
+                Err(error) => {
+                    let message = format!("the output of {id} is not kept: {}: {error}", self.path.display());
+                    self.journal.fault(at::OUTPUT, Some(id), message);
+                }
             }
         }
         state.writing = false;
         self.idle.notify_all();
+        if state.failing
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let shared = Arc::downgrade(self);
+            runtime.spawn(async move {
+                tokio::time::sleep(RETRY).await;
+                if let Some(shared) = shared.upgrade() {
+                    shared.try_again();
+                }
+            });
+        }
     }
 }
 

@@ -41,6 +41,7 @@ use super::socket_io::connection::Connection;
 use super::socket_io::engine_session::EngineSession;
 use super::socket_io::server::{Server, is_socket_io, session_of, wants_websocket};
 use super::socket_io::sessions::Sessions;
+use crate::journal::at;
 use crate::util::line_budget;
 
 /// How often it is looked for connections that take too long.
@@ -107,6 +108,9 @@ impl Listener {
                 () = shutdown.cancelled() => break,
                 accepted = socket.accept() => accepted,
             };
+            if accepted.is_ok() {
+                door.options.journal.fault_over(at::LISTENER, None, "connections are accepted again");
+            }
             match accepted {
                 Ok((stream, remote)) => match door.places.enter(remote.ip(), Instant::now()) {
                     Ok(place) => {
@@ -125,9 +129,13 @@ impl Listener {
                         refuse(remote, "address", why);
                     }
                 },
+                // The peer has gone before it was accepted, which says nothing of this machine.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
                 Err(error) => {
                     // Mostly out of file descriptors. Trying again at once would only burn the CPU.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    let message = format!("no connections can be accepted at {address}: {error}");
+                    door.options.journal.fault(at::LISTENER, None, message);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

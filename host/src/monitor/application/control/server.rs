@@ -17,6 +17,8 @@ use super::program::ProgramState;
 use super::socket::Socket;
 use super::{MAX_CONNECTIONS, connection};
 use crate::failure::{Failure, code};
+use crate::journal::{Journal, at};
+use crate::util::lasting;
 use crate::wire::Info;
 
 /// How long the host waits after it could not accept a connection, usually because there are no file descriptors left.
@@ -30,12 +32,22 @@ pub(in crate::monitor) struct Control {
 }
 
 impl Control {
-    /// Listens on a socket in `dir`, an absolute path.
-    pub(in crate::monitor) fn listen(id: &str, server_type: &str, view: View, dir: &Path) -> io::Result<Self> {
+    /// Listens on a socket in `dir`, an absolute path. `journal` is told when no connections can be accepted.
+    pub(in crate::monitor) fn listen(
+        id: &str,
+        server_type: &str,
+        view: View,
+        dir: &Path,
+        journal: Journal,
+    ) -> io::Result<Self> {
         let (socket, listener) = Socket::listen(dir)?;
         let program = Arc::new(ProgramState::new(id, server_type, view));
         let stop = CancellationToken::new();
-        tokio::spawn(accept(listener, program.clone(), stop.clone()));
+        let (accepting, ended) = (program.clone(), stop.clone());
+        let listener = Arc::new(listener);
+        tokio::spawn(lasting::lasting("the control socket", move || {
+            accept(listener.clone(), accepting.clone(), ended.clone(), journal.clone())
+        }));
         Ok(Control { program, socket, _stop: stop.drop_guard() })
     }
 
@@ -100,13 +112,17 @@ impl Reach for Control {
     }
 }
 
-async fn accept(listener: UnixListener, program: Arc<ProgramState>, stop: CancellationToken) {
+async fn accept(listener: Arc<UnixListener>, program: Arc<ProgramState>, stop: CancellationToken, journal: Journal) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
+        if accepted.is_ok() {
+            let over = format!("the control socket of {} accepts connections again", program.id);
+            journal.fault_over(at::CONTROL, Some(&program.id), &over);
+        }
         match (accepted, places.clone().try_acquire_owned()) {
             (Ok((stream, _)), Ok(place)) => {
                 let (program, cut) = (program.clone(), stop.child_token());
@@ -122,7 +138,8 @@ async fn accept(listener: UnixListener, program: Arc<ProgramState>, stop: Cancel
                 );
             }
             (Err(error), _) => {
-                tracing::warn!(server = program.id, %error, "the control socket cannot accept a connection");
+                let message = format!("the control socket of {} cannot accept a connection: {error}", program.id);
+                journal.fault(at::CONTROL, Some(&program.id), message);
                 tokio::time::sleep(PAUSE).await;
             }
         }

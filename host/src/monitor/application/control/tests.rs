@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use super::super::{Change, Functions, Served};
 use super::*;
 use crate::failure::code;
+use crate::journal::Journal;
 use crate::monitor::application::View;
 use crate::plugin::capability::Application;
 use crate::wire::raw;
@@ -26,7 +27,7 @@ struct Host {
 fn host() -> Host {
     let dir = tempfile::tempdir().unwrap();
     let view = View::in_memory("chat-1");
-    let control = Arc::new(Control::listen("chat-1", "chat", view.clone(), dir.path()).unwrap());
+    let control = Arc::new(Control::listen("chat-1", "chat", view.clone(), dir.path(), Journal::default()).unwrap());
     let application = Served::new("chat-1", view, control.clone());
     Host { control, application, _dir: dir }
 }

@@ -49,7 +49,7 @@ struct Finding {
 
 impl<P: Patient> Course<P> {
     /// Checks the program for as long as it is supervised.
-    pub async fn run(self) {
+    pub async fn run(&self) {
         let mut findings = Findings::default();
         loop {
             if !matches!(self.status.borrow().phase, Phase::Running(_)) {

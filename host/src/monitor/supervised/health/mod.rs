@@ -27,6 +27,7 @@ use self::course::Course;
 use super::drain::Draining;
 use crate::config::Health;
 use crate::journal::Journal;
+use crate::util::lasting;
 
 pub(super) use check::Asked;
 pub(super) use patient::Program;
@@ -86,7 +87,12 @@ impl Checks {
         let told = verdict.subscribe();
         let status = patient.supervisor.status();
         let course = Course { id: id.to_owned(), health, patient, status, drain, verdict, journal };
-        Checks { verdict: told, _course: AbortOnDropHandle::new(tokio::spawn(course.run())) }
+        let course = Arc::new(course);
+        let checking = lasting::lasting("the checks of a program's health", move || {
+            let course = course.clone();
+            async move { course.run().await }
+        });
+        Checks { verdict: told, _course: AbortOnDropHandle::new(tokio::spawn(checking)) }
     }
 
     /// What they have found; changes are told.

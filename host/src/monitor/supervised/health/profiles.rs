@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, code};
+use crate::util::private;
 
 /// The folder.
 const FOLDER: &str = "profiles";
@@ -30,7 +31,7 @@ pub(super) async fn save(dir: PathBuf, pid: u32, profile: Box<RawValue>) -> Resu
 }
 
 fn keep(folder: &Path, pid: u32, now: DateTime<Utc>, profile: &str) -> io::Result<PathBuf> {
-    fs::create_dir_all(folder)?;
+    private::directory(folder)?;
     // The names are in the order of time. No colon, which some systems refuse.
     let path = folder.join(format!("{}-{pid}.json", now.format("%Y-%m-%dT%H-%M-%S%.3fZ")));
     // A file of another name first, so that nobody finds half a profile.

@@ -117,7 +117,7 @@ impl Ward {
             verdict: verdict.clone(),
             journal: journal.clone(),
         };
-        let course = tokio::spawn(course.run());
+        let course = tokio::spawn(async move { course.run().await });
         Ward { fake, status, drain, verdict: verdict.subscribe(), journal, course }
     }
 
