@@ -193,7 +193,8 @@ mod tests {
             start.set(&key, Some("short")).unwrap();
             assert!(start.delete(&key));
         }
-        assert_eq!((staged.0.lock().changes.len(), staged.0.lock().bytes), (0, 0));
+        assert_eq!(staged.0.lock().changes.len(), 0);
+        assert_eq!(staged.0.lock().bytes, 0);
         assert!(start.delete("there"));
         assert_eq!(staged.0.lock().changes.len(), 1);
         // A change that is refused is not counted.
@@ -219,7 +220,8 @@ mod tests {
         start.charged_to(&account);
         start.set("a", Some(&"y".repeat(500))).unwrap();
         let before = store.bytes();
-        assert_eq!(account.held(), before + staged.0.lock().bytes);
+        let bytes = staged.0.lock().bytes;
+        assert_eq!(account.held(), before + bytes);
         let undo = store.commit(&staged);
         // What undoes it is held as well.
         assert_eq!(account.held(), before + store.bytes());

@@ -69,12 +69,16 @@ async fn calls_that_wait_with_much_memory_share_what_their_module_may_hold() {
     let scene = Scene::of("[module.hoarder.limits]\nwall_ms = 5000\n").await;
     scene.there();
     let said = scene.all("hold").await;
-    // Some had room and waited for their server, the others were told which limit kept them from it.
-    assert!(count(&said, "timeout") > 0, "{said:?}");
-    assert_eq!(count(&said, "timeout") + count(&said, "module_mib"), CALLS, "{said:?}");
+    // The others were told which limit kept them from it. Whoever had room waited for the server, until its own deadline or the end of the connection.
+    let waited: usize = ["timeout", "disconnected", "unreachable", "not-found"]
+        .map(|code| count(&said, &format!("({code})")))
+        .iter()
+        .sum();
+    assert!(waited > 0 && count(&said, "module_mib") > 0, "{said:?}");
+    assert_eq!(waited + count(&said, "module_mib"), CALLS, "{said:?}");
     // What they held is free again.
     let again = scene.client.request("hoarder", json!({"do": "hold", "server": "chat-1"})).await.unwrap_err();
-    assert!(again.to_string().contains("timeout"), "{again}");
+    assert!(!again.to_string().contains("module_mib"), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

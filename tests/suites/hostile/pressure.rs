@@ -1,6 +1,7 @@
 //! Modules that send faster than anybody reads.
 
 use std::fs;
+use std::time::Duration;
 
 use pomelo_host::client::{AdminClient, Options};
 use serde_json::{Value, json};
@@ -17,12 +18,16 @@ struct Scene {
     client: AdminClient,
 }
 
-const SETTINGS: &str = "[module.flooder]\ngrants = [\"cluster\", \"uplink\"]\n[module.another]\ngrants = [\"cluster\", \"uplink\"]\n\
-    [module.flooder.limits]\nwall_ms = 3000\n[module.another.limits]\nwall_ms = 3000\n";
+const GRANTS: &str =
+    "[module.flooder]\ngrants = [\"cluster\", \"uplink\"]\n[module.another]\ngrants = [\"cluster\", \"uplink\"]\n";
+/// What a module sends is looked at, and not how long it computes: it may take its time on a slow machine.
+const PATIENT: &str = "[module.flooder.limits]\ncpu_ms = 60000\nwall_ms = 120000\n";
+/// Whoever waits for room gives up soon.
+const IMPATIENT: &str = "[module.flooder.limits]\nwall_ms = 3000\n";
 
 impl Scene {
-    async fn new() -> Scene {
-        let target = Target::start(SETTINGS);
+    async fn of(settings: &str) -> Scene {
+        let target = Target::start(&format!("{GRANTS}{settings}"));
         let neighbour = Neighbour::of(&target).await;
         let module = fs::read(built("hostile-pressure.wasm")).unwrap();
         fs::write(target.cluster.path("modules/flooder.wasm"), &module).unwrap();
@@ -34,7 +39,9 @@ impl Scene {
             let there = || target.cluster.request(id, &json!({"do": "up", "server": "chat-1", "times": 1})).ok();
             eventually("the module is on the monitor", || there().filter(|answer| answer["sent"] == 1));
         }
-        let options = Options { port: target.cluster.port, ..Options::default() };
+        // Longer than a call of the module may take.
+        let request_time = Duration::from_secs(120);
+        let options = Options { port: target.cluster.port, request_time, ..Options::default() };
         let client = AdminClient::connect(options).await.unwrap();
         Scene { target, neighbour, client }
     }
@@ -84,22 +91,22 @@ fn renamed(module: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn notifies_without_pause_wait_for_the_monitor() {
-    Scene::new().await.floods("notify", 40_000).await;
+    Scene::of(PATIENT).await.floods("notify", 40_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn notifies_of_a_monitors_module_wait_for_the_master() {
-    Scene::new().await.floods("up", 40_000).await;
+    Scene::of(PATIENT).await.floods("up", 40_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_without_pause_waits_for_the_client() {
-    Scene::new().await.floods("progress", 20_000).await;
+    Scene::of(PATIENT).await.floods("progress", 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_nobody_answers_fill_the_places_of_their_module_alone() {
-    let scene = Scene::new().await;
+    let scene = Scene::of(IMPATIENT).await;
     let silent = Stopped::new(parent(scene.target.cluster.pid("chat-1")));
     let mut sent = 0;
     // As many as all modules together could have had under way.
