@@ -8,5 +8,11 @@ pub mod trace;
 #[path = "../../host/src/wire/mod.rs"]
 pub mod wire;
 
+pub mod envelope;
+pub mod frame;
 pub mod mqtt;
 pub mod util;
+
+/// Targets that need the whole host.
+#[cfg(feature = "host")]
+pub mod targets;
