@@ -33,7 +33,7 @@ pub struct Options {
     pub connect_time: Duration,
     /// Frames that may wait to be sent. A server that falls further behind is cut. 4096.
     pub outbox: usize,
-    /// Frames that may wait for the session. A session that falls further behind loses the connection. 4096.
+    /// Frames that may wait for the session. Nothing more is read while as many wait, so that the server waits too. 4096.
     pub inbox: usize,
     /// The largest frame that the server may send, in bytes. 16 MiB.
     pub max_frame: usize,
@@ -140,9 +140,16 @@ impl Reader {
                 Ok(packet) => match packet.inner {
                     PacketData::Disconnect => break Closed::Left,
                     event @ PacketData::Event(..) => {
-                        let Err(_) = self.inbox.try_send(event) else { continue };
-                        self.peer.cut_counted("inbox", "this side does not keep up with what it receives");
-                        break self.closed_by_us();
+                        // The server is not read from meanwhile. It knows then that it has to wait, and this side loses nothing.
+                        let taken = tokio::select! {
+                            biased;
+                            () = cut.as_mut() => break self.closed_by_us(),
+                            taken = self.inbox.send(event) => taken,
+                        };
+                        // The task that takes them out ends only after this one, or by a panic.
+                        if taken.is_err() {
+                            break Closed::Lost("what came can no longer be taken".into());
+                        }
                     }
                     // Acknowledgements answer nothing of ours, and the namespace is joined already.
                     _ => {}
