@@ -8,8 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use pomelo_host::client::{AdminClient, Options};
+use pomelo_host::transport::socket_io;
 use serde_json::{Value, json};
 
+use crate::asking::PATIENCE;
 use crate::hostile::attack;
 use crate::plan::{Action, Content, File, Step};
 use crate::proxy::Proxy;
@@ -26,6 +28,8 @@ pub struct Acts {
     /// Orders of level 1 that failed.
     pub refused: Mutex<Vec<String>>,
     clock: AtomicI64,
+    /// Level 1 gives its next order when the one before has been answered, because an order takes servers over from an earlier one.
+    ordering: tokio::sync::Mutex<()>,
 }
 
 impl Acts {
@@ -109,7 +113,10 @@ impl Acts {
     }
 
     async fn stop(&self, stage: &Stage, id: &str, seed: u64) -> String {
-        let options = Options { port: stage.cluster.port, id: format!("operator-{id}-{seed}"), ..Options::default() };
+        let _turn = self.ordering.lock().await;
+        let connection = socket_io::client::Options { connect_time: PATIENCE, ..socket_io::client::Options::default() };
+        let (port, id_of_client) = (stage.cluster.port, format!("operator-{id}-{seed}"));
+        let options = Options { port, id: id_of_client, connection, register_time: PATIENCE, ..Options::default() };
         let client = match AdminClient::connect(options).await {
             Ok(client) => client,
             Err(why) => return self.refuse(format!("level 1 cannot log in to stop {id}: {why}")),

@@ -142,15 +142,10 @@ impl Client {
         });
         let session = Listening(connection.clone());
         let address = self.address.to_string();
+        let options = socket_io::client::Options { connect_time: PATIENCE, ..socket_io::client::Options::default() };
         let peer = match self.wire {
-            Wire::SocketIo => {
-                socket_io::client::connect(&address, socket_io::client::Options::default(), |_| Arc::new(session))
-                    .await
-                    .ok()?
-            }
-            Wire::Pomelo => {
-                mqtt::client::connect(&address, mqtt::client::Options::default(), |_| Arc::new(session)).await.ok()?
-            }
+            Wire::SocketIo => socket_io::client::connect(&address, options, |_| Arc::new(session)).await.ok()?,
+            Wire::Pomelo => mqtt::client::connect(&address, (&options).into(), |_| Arc::new(session)).await.ok()?,
         };
         let id = format!("{}-{round}", self.name);
         let register = json!({"type": "client", "id": id, "username": "admin", "password": "admin"});
@@ -211,7 +206,7 @@ impl Client {
 
 /// What is asked: its name in the book, the module and the message.
 fn wish(number: u64, random: &mut Random) -> (&'static str, &'static str, Value) {
-    match random.below(20) {
+    match random.below(40) {
         0 => ("list", "__console__", json!({"signal": "list"})),
         1 => ("nobody", "there-is-no-such-module", Value::Null),
         2 => ("trap", "misbehave", json!({"do": "trap"})),

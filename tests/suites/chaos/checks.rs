@@ -22,7 +22,7 @@ const STOP: Duration = Duration::from_secs(2);
 const TENTH: u64 = 10;
 
 /// Waits until something holds, and says what is missing where it never does.
-async fn until(what: &str, stage: &Arc<Stage>, mut missing: impl FnMut(&Stage) -> Option<String> + Send + 'static) {
+pub async fn until(what: &str, stage: &Arc<Stage>, mut missing: impl FnMut(&Stage) -> Option<String> + Send + 'static) {
     let (what, stage) = (what.to_owned(), stage.clone());
     let waiting = tokio::task::spawn_blocking(move || {
         let begun = Instant::now();

@@ -6,10 +6,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+use crate::checks::until;
 use crate::plan::{self, Content, FAR, File, NEAR, OLD};
 use crate::proxy::Proxy;
 use crate::support::{Cluster, Host, SETTINGS, parent, pomelo, runs};
@@ -103,7 +105,7 @@ impl Stage {
             ids.map(|id| json!({"id": id, "command": ["sleep", "100000"]})).collect::<Value>()
         };
         let servers = json!({"chat": near("chat"), "gate": near("gate")});
-        let cluster = Cluster::configured(servers, SETTINGS);
+        let cluster = Cluster::configured(servers, &format!("{SETTINGS}[module.misbehave]\ngrants = [\"cluster\"]\n"));
         fs::create_dir_all(cluster.path("modules")).unwrap();
         fs::create_dir_all(cluster.path("data")).unwrap();
         fs::write(cluster.path("modules/misbehave.wasm"), built("misbehave.wasm")).unwrap();
@@ -114,6 +116,14 @@ impl Stage {
             stage.module(file, Content::First);
         }
         stage.master();
+        // The first host compiles the modules, and the others find them compiled.
+        let stage = Arc::new(stage);
+        until("the master's own servers run", &stage, |stage| {
+            let running = stage.running();
+            (running.len() <= NEAR.len()).then(|| format!("{:?} run", running.keys().collect::<Vec<_>>()))
+        })
+        .await;
+        let mut stage = Arc::into_inner(stage).expect("whoever looked has seen it");
         for id in FAR.into_iter().chain(OLD) {
             let proxy = Proxy::to(stage.address()).await;
             let host = stage.monitor(id, &proxy);
