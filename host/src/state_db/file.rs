@@ -104,6 +104,8 @@ pub(super) fn open_again(path: &Path) -> Result<Database, Trouble> {
     if metadata.len() == 0 {
         return Err(Trouble::Damaged("it is empty".into()));
     }
+    // Before the database is open, because some systems take its locks away when another handle of the file is closed.
+    private::close_to_others(&File::open(path).map_err(redb::Error::Io)?).map_err(redb::Error::Io)?;
     guarded(|| {
         let database = Builder::new().set_check_integrity_on_open(true).open(path)?;
         let transaction = database.begin_read()?;
@@ -113,7 +115,6 @@ pub(super) fn open_again(path: &Path) -> Result<Database, Trouble> {
             let _ = (row.value(), value.value());
         }
         drop(transaction);
-        private::close_to_others(&File::open(path).map_err(redb::Error::Io)?).map_err(redb::Error::Io)?;
         Ok(database)
     })
 }
