@@ -14,6 +14,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "Turns of a module's timer that were skipped because the one before still ran.",
     ),
     ("pomelo_calls_refused_total", "Calls that were refused because too many waited for the module."),
+    ("pomelo_module_cpu_milliseconds_total", "CPU time that the calls of a module's file have used."),
     (
         "pomelo_module_memory_refused_total",
         "How often a module was refused memory, because it or all modules had used up what they may hold.",
@@ -78,6 +79,8 @@ const COUNTERS: &[(&str, &str)] = &[
 
 /// Values at the time of the request, by name.
 const GAUGES: &[(&str, &str)] = &[
+    ("pomelo_module_memory_bytes", "Bytes that are held for a module in the whole process."),
+    ("pomelo_guests_waiting", "Calls that wait for their turn to compute."),
     ("pomelo_module_calls", "Calls under way in a module's file, those that wait for a place among them."),
     ("pomelo_module_calls_queued", "Calls that wait for a place."),
     ("pomelo_module_instances_idle", "Warm instances that no call uses."),

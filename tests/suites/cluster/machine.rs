@@ -37,10 +37,8 @@ fn where_nobody_reads_the_terminal_programs_and_master_go_on_and_sigterm_ends_th
     let mut terminal = PtyProcess::new(command).unwrap();
     cluster.wait_for(&["chat-1"]);
     let told = || fs::read_to_string(cluster.path("told")).ok()?.trim().parse::<u64>().ok();
-    // Far more than a terminal and the host take.
-    eventually("more is dropped than waits", || problems(cluster.port).contains("nobody reads").then_some(()));
-    let before = told().unwrap_or_default();
-    eventually("the program goes on", || (told()? > before + 5000).then_some(()));
+    // Three megabytes are far more than a terminal and a host take. A program that waited for the reader would have stopped before.
+    eventually("the program goes on", || (told()? > 150_000).then_some(()));
     cluster.done(&["restart", "chat-1"]);
     cluster.wait_for(&["chat-1"]);
     terminal.signal(rexpect::process::Signal::SIGTERM).unwrap();
