@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::socket::{Carrier, Socket};
+use super::socket::{Carrier, Socket, prepare};
 use crate::tls::{BadFile, ClientFiles, ClientTls, TlsFault};
 
 /// Bytes that a handshake of the other side may have.
@@ -65,8 +65,7 @@ pub(super) async fn dial(
     };
     let stream = TcpStream::connect(address.authority).await.map_err(DialError::Unreachable)?;
     let remote = stream.peer_addr().ok();
-    // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let socket = match tls {
         None => Socket::Clear(stream),
         Some(tls) => {

@@ -11,6 +11,22 @@ use tokio_rustls::TlsStream;
 
 use crate::tls::Certificate;
 
+/// Bytes that the system may keep of a connection for each direction. Without a bound they are megabytes, and a ping would be answered only after all that waits
+/// before it has been dealt with.
+const KEPT_BY_THE_SYSTEM: usize = 256 << 10;
+
+/// Sets how a new connection is carried. What cannot be set only makes it slower.
+pub(super) fn prepare(stream: &TcpStream) {
+    // Without it a small frame would wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    #[cfg(unix)]
+    {
+        use nix::sys::socket::{setsockopt, sockopt};
+        let _ = setsockopt(stream, sockopt::SndBuf, &KEPT_BY_THE_SYSTEM);
+        let _ = setsockopt(stream, sockopt::RcvBuf, &KEPT_BY_THE_SYSTEM);
+    }
+}
+
 /// A connection. What is read and written is clear text in both cases.
 pub(super) enum Socket {
     /// Clear text.

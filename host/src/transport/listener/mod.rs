@@ -36,7 +36,7 @@ use self::timed_body::TimedBody;
 use super::Accept;
 use super::mqtt;
 use super::places::{NoPlace, Place, Places, PollingPermit, Stage};
-use super::socket::Socket;
+use super::socket::{Socket, prepare};
 use super::socket_io::connection::Connection;
 use super::socket_io::engine_session::EngineSession;
 use super::socket_io::server::{Server, is_socket_io, session_of, wants_websocket};
@@ -167,8 +167,7 @@ impl Door {
             Ok(Err(_) | Ok(0)) => return,
             Ok(Ok(_)) => {}
         }
-        // Without it a small frame would wait for the acknowledgement of the one before. If it cannot be set, frames are only later.
-        let _ = socket.set_nodelay(true);
+        prepare(&socket);
         let Some((first, socket)) = self.secured(first[0], socket, remote, &place, &shutdown).await else { return };
         place.reach(Stage::Request);
         match first {

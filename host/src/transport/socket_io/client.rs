@@ -33,7 +33,7 @@ pub struct Options {
     pub connect_time: Duration,
     /// Frames that may wait to be sent. A server that falls further behind is cut. 4096.
     pub outbox: usize,
-    /// Frames that may wait for the session. Nothing more is read while as many wait, so that the server waits too. 4096.
+    /// Frames that may wait for the session. Nothing more is read while as many wait, so that the server waits too. 512.
     pub inbox: usize,
     /// The largest frame that the server may send, in bytes. 16 MiB.
     pub max_frame: usize,
@@ -50,7 +50,7 @@ impl Default for Options {
         Options {
             connect_time: Duration::from_secs(10),
             outbox: 4096,
-            inbox: 4096,
+            inbox: 512,
             max_frame: 16 << 20,
             send_time: Duration::from_secs(10),
             flush_time: Duration::from_secs(1),
