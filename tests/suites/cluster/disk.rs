@@ -161,8 +161,8 @@ fn on_a_full_disk_what_can_wait_is_refused_what_ends_servers_is_not_and_all_is_w
     });
     small.make_room();
     // At once: whoever gives an order has the disk tried.
-    assert_eq!(cluster.ask(&["start", "chat-2"]).code, Some(0));
-    assert_eq!(cluster.ask(&["start", "chat-1"]).code, Some(0));
+    assert_eq!(cluster.ask(&["restart", "chat-2"]).code, Some(0));
+    assert_eq!(cluster.ask(&["restart", "chat-1"]).code, Some(0));
     cluster.wait_for(&all);
     eventually("the view is what it is to be", || {
         let view = fs::read_to_string(small.root.join("gate-1/cluster.json")).ok()?;
