@@ -46,7 +46,7 @@ async fn stranger(master: SocketAddr, number: usize, mut random: Random) {
         1 => b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: ".to_vec(),
         2 => b"\x10\x0e\x00\x06MQ".to_vec(),
         3 => (0..4096).map(|_| (random.number() & 0xff) as u8).collect(),
-        4 => [upgrade.as_bytes(), b"\x81\xfe\xff\xff\0\0\0\0420["].concat(),
+        4 => [upgrade.as_bytes(), b"\x81\xfe\xff\xff\0\0\0\x00420["].concat(),
         _ => poll.repeat(20).into_bytes(),
     };
     let talk = async {
