@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use super::settings::Settings;
 use super::texts::Texts;
 use super::toml_file;
 use super::tree::{Node, Source, Tree};
+use crate::util::regular;
 
 /// Who may log in.
 pub(super) const USERS: &str = "adminUser.json";
@@ -159,9 +159,10 @@ pub(super) fn environments<'n>(path: &Path, node: &'n Node) -> Vec<&'n str> {
 
 /// A file's text; absent if there is no such file.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > MAX_FILE => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
-        Ok(_) => fs::read_to_string(path).map(Some),
+    match regular::read(path, MAX_FILE).map_err(io::Error::from) {
+        Ok(bytes) => {
+            String::from_utf8(bytes).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        }
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }

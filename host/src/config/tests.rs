@@ -50,6 +50,22 @@ fn check(name: &str, text: &str, expected: &[(&str, &str, &str)]) {
 }
 
 #[test]
+fn what_is_no_file_is_a_fault_and_not_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    for name in ["master.json", "servers.json", "adminUser.json", "pomelo.toml"] {
+        let dir = if name == "master.json" { dir(&[]) } else { dir(&[("master.json", MASTER)]) };
+        mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        // On a thread of its own, because whoever opened the pipe would wait for a writer without end.
+        let (told, loaded) = std::sync::mpsc::channel();
+        let path = dir.path().to_owned();
+        std::thread::spawn(move || told.send(Config::load(&path, "development").map(drop)));
+        let outcome = loaded.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{name} is waited for"));
+        let faults = outcome.expect_err(name).0;
+        assert!(faults.iter().any(|fault| fault.what.contains("it is a named pipe, not a file")), "{name}: {faults:?}");
+    }
+}
+
+#[test]
 fn pomelos_template_loads() {
     let config = load(&[
         ("master.json", r#"{"development": {"id": "m", "host": "127.0.0.1", "port": 3005, "x": 1}, "production": {}}"#),

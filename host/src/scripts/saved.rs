@@ -1,7 +1,7 @@
 //! The scripts that are kept: in files of a directory, or in memory where the host has no data directory.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::content::MAX_SIZE;
 use crate::failure::{Failure, code};
-use crate::util::private;
+use crate::util::{private, regular};
 
 /// Scripts that a host keeps.
 pub const MAX_SCRIPTS: usize = 256;
@@ -46,11 +46,13 @@ impl Saved {
         let unknown = || Failure::new(code::NOT_FOUND, format!("there is no script `{name}` on this server"));
         match self {
             Saved::Memory(scripts) => scripts.lock().get(name).cloned().ok_or_else(unknown),
-            Saved::Files(directory, _) => match read(&directory.join(name)) {
-                Ok(content) => Ok(content),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown()),
-                Err(error) => Err(failed("read", &directory.join(name), &error)),
-            },
+            Saved::Files(directory, _) => {
+                match regular::read(&directory.join(name), MAX_SIZE as u64).map_err(io::Error::from) {
+                    Ok(content) => Ok(content),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown()),
+                    Err(error) => Err(failed("read", &directory.join(name), &error)),
+                }
+            }
         }
     }
 
@@ -103,13 +105,6 @@ fn sizes(directory: &Path) -> io::Result<BTreeMap<String, usize>> {
         }
     }
     Ok(sizes)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    // Reading one byte more than a script may have is enough to find that it is too large.
-    std::fs::File::open(path)?.take(MAX_SIZE as u64 + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
@@ -175,6 +170,19 @@ mod tests {
         assert_eq!(saved.names().unwrap(), ["hello.wat"]);
         let files = std::fs::read_dir(directory.path().join("scripts")).unwrap().count();
         assert_eq!(files, 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_script_and_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let directory = tempfile::tempdir().unwrap();
+        mknodat(CWD, directory.path().join("pipe.wat"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let saved = Saved::new(Some(directory.path().into()));
+        // On a thread of its own, because whoever opened the pipe would wait for a writer without end.
+        let (told, got) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(saved.get("pipe.wat")));
+        let failure = got.recv_timeout(std::time::Duration::from_secs(60)).expect("an answer").unwrap_err();
+        assert!(failure.message.contains("it is a named pipe, not a file"), "{failure}");
     }
 
     #[test]

@@ -27,6 +27,16 @@ pub enum Unread {
     },
 }
 
+impl From<Unread> for io::Error {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Io(error) => error,
+            Unread::Other(_) => io::Error::other(unread.to_string()),
+            Unread::Large { .. } => io::Error::new(io::ErrorKind::FileTooLarge, unread),
+        }
+    }
+}
+
 /// Reads a file of at most `most` bytes. Links are followed. Does not wait for anybody but the disk.
 ///
 /// # Errors
