@@ -17,6 +17,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::util::label;
+
 /// What all modules of a process may hold. Clones are the same budget.
 #[derive(Clone)]
 pub struct ModulesBudget(Arc<SharedModules>);
@@ -219,7 +221,7 @@ impl ModuleAccount {
             return Ok(());
         }
         let over = |over: ModuleOver| {
-            metrics::counter!("pomelo_module_memory_refused_total", "file" => state.name.clone()).increment(1);
+            metrics::counter!("pomelo_module_memory_refused_total", "file" => label(&state.name)).increment(1);
             over
         };
         let limit = state.limit.load(Ordering::Relaxed);
@@ -343,7 +345,10 @@ impl InstanceCharge {
 
     /// The instance serves a call, which may be ended for others while what this returns lives.
     pub fn serves(&self) -> Serving {
-        self.0.account.0.calls.lock().insert(self.0.id, self.0.clone());
+        // Nothing is taken from modules that the host carries, so that their calls need no lock for it.
+        if !self.0.account.is_carried() {
+            self.0.account.0.calls.lock().insert(self.0.id, self.0.clone());
+        }
         Serving(self.0.clone())
     }
 }
@@ -362,7 +367,7 @@ impl InstanceState {
         let Some(bytes) = self.bytes.lock().take() else { return false };
         self.account.0.calls.lock().remove(&self.id);
         self.account.subtract(bytes);
-        metrics::counter!("pomelo_module_calls_given_up_total", "file" => self.account.name().to_owned()).increment(1);
+        metrics::counter!("pomelo_module_calls_given_up_total", "file" => label(self.account.name())).increment(1);
         self.given_up.cancel();
         true
     }
@@ -378,7 +383,9 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.account.0.calls.lock().remove(&self.0.id);
+        if !self.0.account.is_carried() {
+            self.0.account.0.calls.lock().remove(&self.0.id);
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use metrics::{counter, gauge};
 
 use super::registry::Registry;
 use crate::budget::Class;
-use crate::plugin::{Figures, PutAside, label};
+use crate::plugin::{Figures, PutAside};
+use crate::util::label;
 
 /// Brings the metrics up to date. `observed` has the files that they had the last time.
 pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
@@ -19,7 +20,7 @@ pub(super) fn observe(registry: &Registry, observed: &mut BTreeSet<String>) {
     gauge!("pomelo_modules", "host" => host).set(count(ids));
     for (file, module) in &units {
         let millis = module.cpu().as_millis().try_into().unwrap_or(u64::MAX);
-        counter!("pomelo_module_cpu_milliseconds_total", "file" => file.clone()).absolute(millis);
+        counter!("pomelo_module_cpu_milliseconds_total", "file" => label(file)).absolute(millis);
     }
     let set = |file: &str, figures: Figures, aside: &[PutAside]| {
         let labels = || [("host", host.to_owned()), ("file", label(file))];

@@ -32,7 +32,6 @@
 //! | `gathered` | the answers of several servers, within bounds |
 //! | `rollback` | which traps of a new version bring the one before it back |
 //! | `stats` | figures of a module id's handlers |
-//! | `label` | names of modules as labels of metrics |
 //! | `log_budget` | how much a module may log |
 //! | `identity` | whose host this is |
 //! | `context` | what a module id keeps over versions: store, options, grants, figures |
@@ -65,7 +64,6 @@ mod inspect;
 mod instance;
 mod instance_state;
 mod keeper;
-mod label;
 mod lease;
 mod limited_store;
 mod limits;
@@ -100,7 +98,6 @@ pub use handler::Handler;
 pub use identity::{HostRole, Identity};
 pub use inspect::{InspectError, Inspection};
 pub use keeper::Keeper;
-pub(crate) use label::label;
 pub use lease::Lease;
 pub use limits::{CompileLimits, EngineLimits, Limits, MAX_DEPTH};
 pub use message::ModuleMessage;

@@ -12,7 +12,6 @@ use super::call_permits::CallPermits;
 use super::fair::{FairPermit, FairSemaphore, QueueShares};
 use super::instance::{Instance, Trapped};
 use super::instance_state::{CallState, no_room};
-use super::label::label;
 use super::patience::Patience;
 use super::pool::InstancePool;
 use super::rollback::Evidence;
@@ -23,6 +22,7 @@ use super::{
 use crate::budget::ModuleAccount;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
+use crate::util::label;
 use crate::wire::null;
 
 /// A compiled version of a module.

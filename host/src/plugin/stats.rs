@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Handler;
-use super::label::label;
 use crate::failure::{Failure, Whose, code};
+use crate::util::label;
 
 /// Figures of all handlers of one module id.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ impl<E: Into<redb::Error>> From<E> for Trouble {
 /// Runs what uses the database. A panic there is damage, because the library trusts what it has written itself.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
     // Whatever the work may have left half done belongs to a database that nobody uses any more.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Trouble::Damaged(lasting::in_words(&*panic))))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Trouble::Damaged(lasting::message_of(&*panic))))
 }
 
 /// Opens the database, which is made where there is none.

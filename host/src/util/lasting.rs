@@ -32,7 +32,7 @@ pub async fn step<T>(what: &'static str, step: impl Future<Output = T>) -> Optio
     match AssertUnwindSafe(step).catch_unwind().await {
         Ok(done) => Some(done),
         Err(panic) => {
-            said(what, &in_words(&*panic));
+            said(what, &message_of(&*panic));
             tokio::time::sleep(PAUSE).await;
             None
         }
@@ -40,7 +40,7 @@ pub async fn step<T>(what: &'static str, step: impl Future<Output = T>) -> Optio
 }
 
 /// What a panic has said.
-pub fn in_words(panic: &(dyn Any + Send)) -> String {
+pub fn message_of(panic: &(dyn Any + Send)) -> String {
     let said = panic.downcast_ref::<String>().map(String::as_str);
     said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }

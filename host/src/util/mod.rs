@@ -6,6 +6,7 @@
 //! | `cut` | texts cut to a bound |
 //! | `in_words` | times in words, for sentences |
 //! | `lasting` | tasks that begin anew if they panic |
+//! | `label` | labels of metrics that others make up, of which there are only so many |
 //! | `line_budget` | lines of the log that others may cause |
 //! | `line_reader` | lines of bounded length from a stream |
 //! | `network` | the part of an address by which peers are counted |
@@ -26,6 +27,7 @@
 pub mod backoff;
 pub mod cut;
 pub mod in_words;
+pub mod label;
 pub mod lasting;
 pub mod line_budget;
 pub mod line_reader;
@@ -45,6 +47,7 @@ pub mod write_whole;
 pub use backoff::Backoff;
 pub use cut::cut;
 pub use in_words::in_words;
+pub use label::label;
 pub use network::network;
 pub use secret::Secret;
 pub use shares::{Share, Shares};
