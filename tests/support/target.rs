@@ -1,5 +1,6 @@
 //! The master that is attacked, and what must hold of it meanwhile.
 
+// Each of the test programs that share this file uses a part of it.
 #![allow(dead_code)]
 
 use std::net::SocketAddr;

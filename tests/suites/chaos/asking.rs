@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::Random;
+use crate::random::Random;
 
 /// A request that has no outcome for so long has none.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::peers::Registered;
-use crate::plan::{Random, Role};
+use crate::plan::Role;
+use crate::random::Random;
 
 /// Connections of strangers at a time.
 const STRANGERS: usize = 40;

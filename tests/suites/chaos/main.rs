@@ -17,6 +17,8 @@ mod npm;
 mod peers;
 mod plan;
 mod proxy;
+#[path = "../../support/random.rs"]
+mod random;
 mod stage;
 #[path = "../../support/processes/mod.rs"]
 mod support;

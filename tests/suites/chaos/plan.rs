@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::random::Random;
+
 /// Servers that the master's starter runs.
 pub const NEAR: [&str; 12] = [
     "chat-1", "chat-2", "chat-3", "chat-4", "chat-5", "chat-6", "chat-7", "chat-8", "gate-1", "gate-2", "gate-3",
@@ -207,27 +209,6 @@ impl Busy {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Numbers that are the same for the same seed, also in years (SplitMix64): a seed that is kept must not change with a library.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to below `end`, which is not 0.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.number() % end as u64) as usize
-    }
-
-    fn between(&mut self, (least, most): (u64, u64)) -> u64 {
-        least + self.number() % (most - least)
-    }
 }
 
 impl fmt::Display for Step {

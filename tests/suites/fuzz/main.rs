@@ -1,12 +1,16 @@
 //! The fuzz targets that need the whole host (`fuzz/src/targets`), on a stable toolchain: over their seeds, over inputs that once showed a fault, and over
 //! changed seeds. `docs/fuzzing.md` tells of the long runs, which are guided by what code an input reaches.
 
+#[path = "../../support/random.rs"]
+mod random;
 #[path = "../../../fuzz/src/targets/mod.rs"]
 mod targets;
 
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
+
+use random::Random;
 
 /// Changed inputs of a target.
 const CHANGED: usize = 2_000;
@@ -27,45 +31,31 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-/// Numbers that are the same in every run (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % end.max(1) as u64).unwrap()
-    }
-
-    /// An input of which something is left out, doubled, overwritten or exchanged with a part of another one.
-    fn change(&mut self, inputs: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = inputs[self.below(inputs.len())].clone();
-        for _ in 0..=self.below(4) {
-            let (from, to) = (self.below(bytes.len()), self.below(bytes.len()));
-            let part = from.min(to)..from.max(to);
-            match self.below(5) {
-                0 => drop(bytes.drain(part)),
-                1 => {
-                    let again = bytes[part.clone()].repeat(1 + self.below(40));
-                    bytes.splice(part, again);
-                }
-                2 => bytes
-                    .iter_mut()
-                    .skip(part.start)
-                    .take(1 + self.below(4))
-                    .for_each(|byte| *byte = self.below(256) as u8),
-                3 => bytes.iter_mut().skip(part.start).take(1).for_each(|byte| *byte ^= 1 << self.below(8)),
-                _ => {
-                    let other = &inputs[self.below(inputs.len())];
-                    let (from, to) = (self.below(other.len()), self.below(other.len()));
-                    bytes.splice(part, other[from.min(to)..from.max(to)].iter().copied());
-                }
+/// An input of which something is left out, doubled, overwritten or exchanged with a part of another one.
+fn change(random: &mut Random, inputs: &[Vec<u8>]) -> Vec<u8> {
+    // Inputs may be empty.
+    let mut below = |end: usize| random.below(end.max(1));
+    let mut bytes = inputs[below(inputs.len())].clone();
+    for _ in 0..=below(4) {
+        let (from, to) = (below(bytes.len()), below(bytes.len()));
+        let part = from.min(to)..from.max(to);
+        match below(5) {
+            0 => drop(bytes.drain(part)),
+            1 => {
+                let again = bytes[part.clone()].repeat(1 + below(40));
+                bytes.splice(part, again);
+            }
+            2 => bytes.iter_mut().skip(part.start).take(1 + below(4)).for_each(|byte| *byte = below(256) as u8),
+            3 => bytes.iter_mut().skip(part.start).take(1).for_each(|byte| *byte ^= 1 << below(8)),
+            _ => {
+                let other = &inputs[below(inputs.len())];
+                let (from, to) = (below(other.len()), below(other.len()));
+                bytes.splice(part, other[from.min(to)..from.max(to)].iter().copied());
             }
         }
-        bytes.truncate(LARGEST);
-        bytes
     }
+    bytes.truncate(LARGEST);
+    bytes
 }
 
 /// Runs a target over all its inputs. One that shows a fault is written down, to be kept in `fuzz/found`.
@@ -73,7 +63,7 @@ fn replay(target: &str, changed: usize, run: fn(&[u8])) {
     let inputs = inputs(target);
     assert!(inputs.len() > 1, "fuzz/seeds/{target} has seeds");
     let mut random = Random(1);
-    let more = std::iter::repeat_with(|| random.change(&inputs)).take(changed);
+    let more = std::iter::repeat_with(|| change(&mut random, &inputs)).take(changed);
     for input in inputs.iter().cloned().chain(more) {
         if catch_unwind(|| run(&input)).is_err() {
             let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("found-{target}"));
