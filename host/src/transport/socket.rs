@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -19,12 +20,8 @@ const KEPT_BY_THE_SYSTEM: usize = 256 << 10;
 pub(super) fn prepare(stream: &TcpStream) {
     // Without it a small frame would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    #[cfg(unix)]
-    {
-        use nix::sys::socket::{setsockopt, sockopt};
-        let _ = setsockopt(stream, sockopt::SndBuf, &KEPT_BY_THE_SYSTEM);
-        let _ = setsockopt(stream, sockopt::RcvBuf, &KEPT_BY_THE_SYSTEM);
-    }
+    let _ = setsockopt(stream, sockopt::SndBuf, &KEPT_BY_THE_SYSTEM);
+    let _ = setsockopt(stream, sockopt::RcvBuf, &KEPT_BY_THE_SYSTEM);
 }
 
 /// A connection. What is read and written is clear text in both cases.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::member::{first, primary};
-use super::{Member, MemberTable, Members};
+use super::{Member, Members};
 use crate::wire::{Capabilities, Info, Phase, raw};
 
 /// The server table at one moment.
@@ -58,13 +58,12 @@ impl Members {
             servers: BTreeMap<&'a str, &'a RawValue>,
             capabilities: BTreeMap<&'a str, &'a RawValue>,
         }
-        let kept = |table: &MemberTable| {
-            table.json.as_ref().filter(|(rev, _)| *rev == table.rev).map(|(_, json)| json.clone())
-        };
         let (rev, members) = {
             let table = self.table.lock();
-            if let Some(json) = kept(&table) {
-                return json;
+            if let Some((rev, json)) = &table.json
+                && *rev == table.rev
+            {
+                return json.clone();
             }
             let parts = |(id, all): (&String, &Vec<Member>)| {
                 let member = primary(all)?;
