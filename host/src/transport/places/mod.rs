@@ -20,7 +20,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -96,7 +96,7 @@ pub(super) struct Places {
     bounds: Bounds,
     table: Mutex<Table>,
     /// What strangers hold, bytes.
-    held: AtomicUsize,
+    held: AtomicIsize,
     /// Bounds the sockets that are open, also those that are about to close.
     sockets: Arc<Semaphore>,
 }
@@ -118,7 +118,7 @@ impl Places {
         Arc::new(Places {
             bounds,
             table: Mutex::default(),
-            held: AtomicUsize::new(0),
+            held: AtomicIsize::new(0),
             sockets: Arc::new(Semaphore::new(connections.saturating_add(LEAVING).min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -152,13 +152,19 @@ impl Places {
 
     /// What a stranger holds has become more or less. Where all hold too much, the one that holds most is closed.
     fn holds(&self, before: usize, now: usize) {
-        if now <= before {
-            self.held.fetch_sub(before - now, Ordering::Relaxed);
-            return;
-        }
-        let held = self.held.fetch_add(now - before, Ordering::Relaxed) + (now - before);
-        if held > self.bounds.held {
-            self.table.lock().displace_largest();
+        let more = signed(now) - signed(before);
+        let mut held = self.held.fetch_add(more, Ordering::Relaxed) + more;
+        while more > 0 && held > signed(self.bounds.held) {
+            // What it held counts no longer, because it is about to be given back. Otherwise the next bytes of others would close one more.
+            let freed = signed(self.table.lock().displace_largest());
+            if freed == 0 {
+                break;
+            }
+            held = self.held.fetch_sub(freed, Ordering::Relaxed) - freed;
         }
     }
+}
+
+fn signed(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
 }

@@ -67,7 +67,8 @@ impl Place {
 
     /// The connection has sent so many bytes of something that is not complete.
     pub fn holds(&self, bytes: usize) {
-        if !self.registered.load(Ordering::Relaxed) {
+        // What one holds that is being closed counts no longer.
+        if !self.registered.load(Ordering::Relaxed) && !self.cut.is_cancelled() {
             let before = self.held.swap(bytes, Ordering::Relaxed);
             self.places.holds(before, bytes);
         }

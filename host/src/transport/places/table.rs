@@ -130,13 +130,14 @@ impl Table {
         victim.is_some_and(|id| self.close(id, "displaced"))
     }
 
-    /// Closes the stranger that holds most.
-    pub fn displace_largest(&mut self) {
-        let held = |connection: &Connection| connection.held.load(Ordering::Relaxed);
+    /// Closes the stranger that holds most. Returns how many bytes that were; 0 if none holds anything.
+    pub fn displace_largest(&mut self) -> usize {
         let strangers = self.connections.iter().filter(|(_, connection)| connection.stage.is_some());
-        if let Some((id, _)) = strangers.max_by_key(|(_, connection)| held(connection)) {
-            self.close(*id, "held");
-        }
+        let held = strangers.map(|(id, connection)| (connection.held.load(Ordering::Relaxed), *id, &connection.held));
+        let Some((_, id, held)) = held.max_by_key(|(held, ..)| *held).filter(|(held, ..)| *held > 0) else { return 0 };
+        let held = held.clone();
+        self.close(id, "held");
+        held.swap(0, Ordering::Relaxed)
     }
 
     /// Closes strangers that have been in a stage for longer than it may take.

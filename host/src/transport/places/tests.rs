@@ -112,6 +112,27 @@ async fn who_holds_most_is_closed_when_all_hold_too_much() {
 }
 
 #[tokio::test]
+async fn who_comes_while_another_is_being_closed_is_not_closed_for_it() {
+    let places = Places::new(&Options { strangers_held: 100, ..Options::default() });
+    let now = Instant::now();
+    let [one, two, three] = [(); 3].map(|()| places.enter(address(1), now).unwrap());
+    for bytes in [20, 40] {
+        [&one, &two, &three].iter().for_each(|place| place.holds(bytes));
+    }
+    let cut = |place: &Arc<Place>| place.cut().is_cancelled();
+    let closed = || [&one, &two, &three].into_iter().filter(|place| cut(place)).count();
+    assert_eq!(closed(), 1);
+    // Its socket is still there, and more comes of it. The others are within what all may hold.
+    let comer = places.enter(address(2), now).unwrap();
+    comer.holds(10);
+    [&one, &two, &three].iter().filter(|place| cut(place)).for_each(|place| place.holds(60));
+    comer.holds(20);
+    assert!(!cut(&comer) && closed() == 1);
+    drop((one, two, three, comer));
+    assert_eq!(places.held.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn a_stage_that_takes_too_long_ends_and_a_new_request_begins_anew() {
     let (places, now) = (places(10, 5, 5), Instant::now());
     let [late, busy] = [(); 2].map(|()| places.enter(address(1), now).unwrap());
