@@ -19,6 +19,8 @@ pub struct Memory {
     kept: Arc<Mutex<BTreeMap<(&'static str, String), String>>>,
     /// Whether nothing can be written.
     pub broken: Arc<Mutex<bool>>,
+    /// How many bytes of values were ever put.
+    pub put_bytes: Arc<Mutex<usize>>,
 }
 
 fn shelf_name(shelf: Shelf) -> &'static str {
@@ -43,6 +45,7 @@ impl Store for Memory {
 
     fn put(&self, shelf: Shelf, key: &str, value: Option<String>) {
         let key = (shelf_name(shelf), key.to_owned());
+        *self.put_bytes.lock() += value.as_ref().map_or(0, String::len);
         match value {
             Some(value) => self.kept.lock().insert(key, value),
             None => self.kept.lock().remove(&key),

@@ -1,20 +1,20 @@
 //! All jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::kept;
 use super::record::{Job, JobState, Outcome, ServerProgress, Step};
 use super::request::{Action, Kind, Request};
 use super::{Actuator, JobId, Messages};
 use crate::failure::{Failure, code};
-use crate::fleet::{Fleet, Shelf, Wanted, now};
+use crate::fleet::{Fleet, Wanted, now};
 use crate::journal::{self, Event, Journal};
 
 /// Whoever waits for changes of a job is told of those together that come within this time, because each costs as much as the job has servers.
@@ -89,29 +89,25 @@ pub(super) struct ServerTokens {
     pub taken: watch::Sender<Option<JobId>>,
 }
 
-/// A job, as it is kept: with what is not shown.
-#[derive(Serialize, Deserialize)]
-struct KeptJob<J, M> {
-    job: J,
-    messages: M,
+/// What of a job changes, and is to be kept anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The job without its servers.
+    Job,
+    /// The server in that place.
+    Server(usize),
+    /// The job and all its servers.
+    Whole,
 }
 
 impl Jobs {
     /// The jobs as they were kept. Those that were under way are over: the master that ran them has ended.
     pub fn load(fleet: Arc<Fleet>, actuator: Arc<dyn Actuator>, journal: Journal, own: &str, limits: Limits) -> Self {
         let mut table = Table::default();
-        for (key, text) in fleet.store().load(Shelf::Jobs) {
-            match serde_json::from_str::<KeptJob<Job, Messages>>(&text) {
-                Ok(KeptJob { job, messages }) => {
-                    let job = Job { messages, ..job };
-                    table.last = table.last.max(job.id);
-                    table.revision = table.revision.max(job.revision);
-                    table.jobs.insert(job.id, Entry { job, under_way: None });
-                }
-                Err(error) => {
-                    tracing::error!(job = key, %error, "what was kept of a job cannot be read, and is left out");
-                }
-            }
+        for job in kept::load(&**fleet.store()) {
+            table.last = table.last.max(job.id);
+            table.revision = table.revision.max(job.revision);
+            table.jobs.insert(job.id, Entry { job, under_way: None });
         }
         let told = table.jobs.values().rev().find(|entry| !entry.job.messages.module.is_empty());
         table.messages = told.map(|entry| entry.job.messages.clone()).unwrap_or_default();
@@ -140,7 +136,7 @@ impl Jobs {
             table.jobs.values().filter(|entry| !entry.job.state.is_over()).map(|entry| entry.job.id).collect()
         };
         for id in interrupted {
-            self.0.change(id, |job| {
+            self.0.change(id, Part::Whole, |job| {
                 for server in job.servers.iter_mut().filter(|server| server.outcome.is_none()) {
                     server.outcome = Some(Outcome::Interrupted);
                     server.ended = Some(now());
@@ -151,9 +147,9 @@ impl Jobs {
         }
     }
 
-    /// Begins a job. Answers when it is on the disk that the job is to be done. `stop` and `kill` are begun also if the disk does not take that, and the job
-    /// says so in its notes: what they end may be what fills the disk, and the record waits until there is room. What is wanted of its servers is then as the job says, unless the job
-    /// has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not known has failed in the job.
+    /// Begins a job. Answers when it is on the disk that the job is to be done. `stop` and `kill` are begun also if the disk does not take that, and the
+    /// job says so in its notes: what they end may be what fills the disk, and the record waits until there is room. What is wanted of its servers is then
+    /// as the job says, unless the job has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not known has failed in the job.
     ///
     /// # Errors
     /// `busy` where another job owns one of the servers, or too many jobs are under way; `timeout` where a job does not let go of a server that is taken
@@ -193,18 +189,23 @@ impl Jobs {
         }
         match shared.fleet.written().await {
             Ok(()) => {}
-            Err(failure) if request.kind.is_urgent() => shared.change(id, |job| {
+            Err(failure) if request.kind.is_urgent() => shared.change(id, Part::Job, |job| {
                 job.notes.push(format!(
-                    "this order is carried out, but a master that is started anew may not know of it, because it is not on the disk yet: {}",
+                    "this order is carried out, but a master that is started anew may not know of it, because it is not \
+                     on the disk yet: {}",
                     failure.message
                 ));
             }),
             Err(failure) => {
-            shared.want_as_before(&under_way, &known);
-            known.iter().for_each(|server| shared.fleet.release(id, server));
-            shared.discard(id);
-            let what = format!("{} is refused, because the order cannot be kept: {} (`stop` and `kill` are carried out all the same)", request.kind.as_str(), failure.message);
-            return Err(Failure::new(failure.code, what));
+                shared.want_as_before(&under_way, &known);
+                known.iter().for_each(|server| shared.fleet.release(id, server));
+                shared.discard(id);
+                let what = format!(
+                    "{} is refused, because the order cannot be kept: {} (`stop` and `kill` are carried out all the same)",
+                    request.kind.as_str(),
+                    failure.message
+                );
+                return Err(Failure::new(failure.code, what));
             }
         }
         let names = known.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
@@ -263,8 +264,7 @@ impl Jobs {
     /// # Errors
     /// `not-found`.
     pub fn get(&self, id: JobId) -> Result<Job, Failure> {
-        let table = self.0.table.lock();
-        table.jobs.get(&id).map(|entry| entry.job.clone()).ok_or_else(|| unknown(id))
+        self.0.look(id, Job::clone)
     }
 
     /// All jobs that are kept, the newest first.
@@ -296,8 +296,7 @@ impl Jobs {
         let held = async {
             loop {
                 changed.mark_unchanged();
-                let job = self.get(id)?;
-                if holds(&job) || job.state.is_over() {
+                if self.0.look(id, |job| holds(job) || job.state.is_over())? {
                     return Ok(());
                 }
                 // The sender is part of the jobs.
@@ -313,7 +312,7 @@ impl Jobs {
     /// `not-found`; `not-available` where it is over.
     pub fn cancel(&self, id: JobId, by: &str) -> Result<Job, Failure> {
         let under_way = self.0.under_way(id)?;
-        self.0.change(id, |job| job.why = format!("cancelled by {by}"));
+        self.0.change(id, Part::Job, |job| job.why = format!("cancelled by {by}"));
         under_way.cancel.cancel();
         self.get(id)
     }
@@ -326,7 +325,7 @@ impl Jobs {
         let under_way = self.0.under_way(id)?;
         let mut refused = None;
         // It runs from here on, so that a second one does not resume it from its next pause.
-        self.0.change(id, |job| match job.state {
+        self.0.change(id, Part::Job, |job| match job.state {
             JobState::Paused => {
                 job.state = JobState::Running;
                 job.why.clear();
@@ -442,7 +441,7 @@ impl Shared {
         }
         table.jobs.insert(id, Entry { job: job.clone(), under_way: Some(Arc::new(handles)) });
         drop(table);
-        self.change(id, |_| {});
+        self.change(id, Part::Whole, |_| {});
         Ok(job)
     }
 
@@ -450,6 +449,7 @@ impl Shared {
     pub fn want(&self, under_way: &UnderWay, request: &Request, known: &[String]) {
         let before = |id: &String| self.fleet.get(id).map(|record| (id.clone(), (record.wanted, record.wanted_by)));
         *under_way.before.lock() = known.iter().filter_map(before).collect();
+        let known: HashSet<&String> = known.iter().collect();
         let those = |ends: bool| -> Vec<String> {
             let is = |(id, action): &&(String, Action)| action.ends() == ends && known.contains(id);
             request.servers.iter().filter(is).map(|(id, _)| id.clone()).collect()
@@ -471,18 +471,32 @@ impl Shared {
         }
     }
 
-    /// Changes a job, and keeps it.
-    pub fn change(&self, id: JobId, change: impl FnOnce(&mut Job)) {
+    /// Looks at a job.
+    pub fn look<T>(&self, id: JobId, look: impl FnOnce(&Job) -> T) -> Result<T, Failure> {
+        let table = self.table.lock();
+        table.jobs.get(&id).map(|entry| look(&entry.job)).ok_or_else(|| unknown(id))
+    }
+
+    /// Changes a part of a job, and keeps that part.
+    pub fn change(&self, id: JobId, part: Part, change: impl FnOnce(&mut Job)) {
         let mut table = self.table.lock();
         table.revision += 1;
         let revision = table.revision;
         let Some(entry) = table.jobs.get_mut(&id) else { return };
         change(&mut entry.job);
         entry.job.revision = revision;
-        let kept = KeptJob { job: &entry.job, messages: &entry.job.messages };
-        self.fleet.store().put(Shelf::Jobs, &id.to_string(), serde_json::to_string(&kept).ok());
+        kept::keep(&**self.fleet.store(), &mut entry.job, part);
         drop(table);
         self.changed.send_replace(revision);
+    }
+
+    /// Changes the progress of one server of a job, and keeps it.
+    pub fn progress(&self, id: JobId, place: usize, change: impl FnOnce(&mut ServerProgress)) {
+        self.change(id, Part::Server(place), |job| {
+            if let Some(progress) = job.servers.get_mut(place) {
+                change(progress);
+            }
+        });
     }
 
     /// A job is over: its handles go, and the oldest that are over with them.
@@ -494,8 +508,9 @@ impl Shared {
         let over: Vec<JobId> =
             table.jobs.values().filter(|entry| entry.job.state.is_over()).map(|entry| entry.job.id).collect();
         for old in over.iter().take(over.len().saturating_sub(self.limits.kept)) {
-            table.jobs.remove(old);
-            self.fleet.store().put(Shelf::Jobs, &old.to_string(), None);
+            if let Some(entry) = table.jobs.remove(old) {
+                kept::forget(&**self.fleet.store(), &entry.job);
+            }
         }
         drop(table);
         let why = if job.why.is_empty() { String::new() } else { format!(" ({})", job.why) };
@@ -513,8 +528,9 @@ impl Shared {
 
     /// Forgets a job that was not begun.
     fn discard(&self, id: JobId) {
-        self.table.lock().jobs.remove(&id);
-        self.fleet.store().put(Shelf::Jobs, &id.to_string(), None);
+        if let Some(entry) = self.table.lock().jobs.remove(&id) {
+            kept::forget(&**self.fleet.store(), &entry.job);
+        }
     }
 
     pub fn under_way(&self, id: JobId) -> Result<Arc<UnderWay>, Failure> {
@@ -527,11 +543,11 @@ impl Shared {
     /// Takes a server of one job over for another. The job lets go of it: at once if it has not begun it.
     fn take_over(&self, owner: JobId, server: &str, by: JobId) {
         let Ok(under_way) = self.under_way(owner) else { return };
+        let place = self.look(owner, |job| job.servers.iter().position(|progress| progress.id == server));
+        let Ok(Some(place)) = place else { return };
         let mut not_begun = false;
-        self.change(owner, |job| {
-            let Some(place) = job.servers.iter().position(|progress| progress.id == server) else { return };
+        self.progress(owner, place, |progress| {
             under_way.servers[place].taken.send_replace(Some(by));
-            let progress = &mut job.servers[place];
             if progress.began.is_none() && progress.outcome.is_none() {
                 not_begun = true;
                 (progress.step, progress.outcome, progress.ended) = (Step::Over, Some(Outcome::TakenOver), Some(now()));
@@ -551,6 +567,10 @@ impl Shared {
             let is = |entry: &&Entry| entry.job.state == JobState::Queued && entry.job.id < id;
             table.jobs.values().filter(is).map(|entry| entry.job.id).collect()
         };
+        if queued.is_empty() {
+            return;
+        }
+        let known: HashSet<&String> = known.iter().collect();
         for (server, action) in request.servers.iter().filter(|(server, _)| known.contains(server)) {
             if action.ends() {
                 queued.iter().for_each(|queued| self.take_over(*queued, server, id));
@@ -560,6 +580,7 @@ impl Shared {
 
     /// The servers of a job, of those that are `known`, for which nothing has come out yet.
     pub fn open(&self, id: JobId, known: &[String]) -> Vec<String> {
+        let known: HashSet<&String> = known.iter().collect();
         let table = self.table.lock();
         let servers = table.jobs.get(&id).into_iter().flat_map(|entry| &entry.job.servers);
         let open = servers.filter(|server| server.outcome.is_none() && known.contains(&server.id));

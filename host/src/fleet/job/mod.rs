@@ -8,11 +8,13 @@
 //! | `request` | what is asked for |
 //! | `record` | what is known of a job |
 //! | `waves` | which servers go together, and in which order |
+//! | `kept` | how jobs are kept on disk |
 //! | `jobs` | all jobs: submit, look, wait, cancel, resume |
 //! | `run` | one job while it runs |
 //! | `server` | one server of a job: drained, ended, started, ready |
 
 mod jobs;
+mod kept;
 mod record;
 mod request;
 mod run;

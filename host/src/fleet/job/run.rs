@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::JobId;
-use super::jobs::{Shared, UnderWay};
+use super::jobs::{Part, Shared, UnderWay};
 use super::record::{JobState, Outcome, Step};
 use super::request::{Action, OnFailure, Request};
 use super::server::{Came, Course};
@@ -21,7 +21,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: JobId, request: Request, claime
         if !claimed && !queue(&shared, id, &under_way, &request, &known).await {
             return;
         }
-        shared.change(id, |job| job.state = JobState::Running);
+        shared.change(id, Part::Job, |job| job.state = JobState::Running);
         carry_out(&shared, id, &under_way, &request).await;
     };
     // A master that ends stops all its servers itself. What is under way is then told as interrupted.
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: JobId, request: Request, claime
     }
     let cancelled = under_way.cancel.is_cancelled();
     let mut not_begun = Vec::new();
-    shared.change(id, |job| {
+    shared.change(id, Part::Whole, |job| {
         for server in job.servers.iter_mut().filter(|server| server.outcome.is_none()) {
             (server.step, server.outcome, server.ended) = (Step::Over, Some(Outcome::Cancelled), Some(now()));
             not_begun.push(server.id.clone());
@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, id: JobId, request: Request, claime
     // Before they are free, so that nobody acts on what is no longer wanted.
     shared.want_as_before(&under_way, &not_begun);
     known.iter().for_each(|server| shared.fleet.release(id, server));
-    shared.change(id, |job| {
+    shared.change(id, Part::Job, |job| {
         job.ended = Some(now());
         let all_done = job.count(Outcome::Done) == job.servers.len();
         job.state = match () {
@@ -68,7 +68,7 @@ async fn queue(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Reque
                         .next()
                         .map(|(server, owner)| format!("it waits for {server}, which job {owner} owns"));
                     let first = first.unwrap_or_default();
-                    shared.change(id, |job| job.why = first);
+                    shared.change(id, Part::Job, |job| job.why = first);
                 }
             }
             // The sender is part of the fleet.
@@ -76,7 +76,7 @@ async fn queue(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Reque
         }
     };
     let Some(open) = under_way.cancel.run_until_cancelled(claimed).await else { return false };
-    shared.change(id, |job| job.why.clear());
+    shared.change(id, Part::Job, |job| job.why.clear());
     shared.want(under_way, request, &open);
     if let Err(failure) = shared.fleet.written().await {
         tracing::error!(job = id, %failure, "what is wanted of the servers of a job could not be written");
@@ -105,15 +105,11 @@ async fn carry_out(shared: &Shared, id: JobId, under_way: &UnderWay, request: &R
             return;
         }
         join_all(wave.into_iter().map(|place| one(shared, id, under_way, request, place))).await;
-        let failed = {
-            let mut failed = 0;
-            shared.change(id, |job| failed = job.count(Outcome::Failed));
-            failed
-        };
+        let failed = shared.look(id, |job| job.count(Outcome::Failed)).unwrap_or_default();
         let pauses = request.options.rolling && request.options.on_failure == OnFailure::Pause && number + 1 < count;
         if pauses && failed > failed_before && !under_way.cancel.is_cancelled() {
             let why = format!("a server has failed: `pomelo jobs {id} --resume` goes on, --cancel ends the job");
-            shared.change(id, |job| (job.state, job.why) = (JobState::Paused, why));
+            shared.change(id, Part::Job, |job| (job.state, job.why) = (JobState::Paused, why));
             under_way.cancel.run_until_cancelled(under_way.resume.notified()).await;
             if under_way.cancel.is_cancelled() {
                 return;
@@ -127,9 +123,12 @@ async fn carry_out(shared: &Shared, id: JobId, under_way: &UnderWay, request: &R
 async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request, place: usize) {
     let (server, action) = &request.servers[place];
     let tokens = &under_way.servers[place];
+    // A server that is not known has failed before.
+    if shared.look(id, |job| job.servers[place].outcome.is_some()).unwrap_or(true) {
+        return;
+    }
     let mut begin = false;
-    shared.change(id, |job| {
-        let progress = &mut job.servers[place];
+    shared.progress(id, place, |progress| {
         if progress.outcome.is_none() && !tokens.cancel.is_cancelled() {
             (progress.began, begin) = (Some(now()), true);
         }
@@ -138,7 +137,7 @@ async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request
         return;
     }
     let cancelled = under_way.cancel.child_token();
-    let step = |step: Step| shared.change(id, |job| job.servers[place].step = step);
+    let step = |step: Step| shared.progress(id, place, |progress| progress.step = step);
     let course = Course {
         fleet: &shared.fleet,
         actuator: &*shared.actuator,
@@ -170,8 +169,7 @@ async fn one(shared: &Shared, id: JobId, under_way: &UnderWay, request: &Request
     if let Some(failure) = failure.as_ref().filter(|_| outcome == Outcome::Failed) {
         shared.failed(id, request.kind, server, &failure.message);
     }
-    shared.change(id, |job| {
-        let progress = &mut job.servers[place];
+    shared.progress(id, place, |progress| {
         (progress.step, progress.outcome, progress.ended) = (Step::Over, Some(outcome), Some(now()));
         if let Some(failure) = failure {
             (progress.code, progress.why) = (Some(failure.code.into_owned()), failure.message);

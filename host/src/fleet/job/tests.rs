@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::failure::code;
 use crate::fleet::world::{DRAIN, Manner, Master, Memory, World};
-use crate::fleet::{Input, State, Wanted};
+use crate::fleet::{Input, Shelf, State, Store, Wanted};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -282,6 +282,11 @@ async fn jobs_are_bounded_and_the_oldest_that_are_over_go_first() {
     }
     let over = master.jobs.list().into_iter().filter(|job| job.state.is_over()).count();
     assert_eq!(over, 3);
+    assert_eq!(
+        store.keys(Shelf::Jobs).len(),
+        2 * (3 + master.jobs.count_under_way()),
+        "a row for each, and for its server"
+    );
     assert_eq!(master.jobs.get(first.id).unwrap_err().code, code::NOT_FOUND);
 }
 
@@ -306,6 +311,36 @@ async fn s4_what_was_under_way_is_interrupted_with_what_was_done_when_the_next_m
     assert!(start.id > job.id);
     assert_eq!(start.messages.module, "console");
     assert_eq!(world.asked_by().into_iter().collect::<Vec<_>>(), ["console"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_costs_to_keep_grows_with_its_servers_and_not_with_their_square() {
+    const SERVERS: usize = 2000;
+    let ids: Vec<String> = (0..SERVERS).map(|number| format!("s-{number}")).collect();
+    let (known, unknown) = ids.split_at(SERVERS / 2);
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let (world, store) = (World::default(), Memory::default());
+    let master = with(&world, &store, &known).await;
+    *store.put_bytes.lock() = 0;
+    let all: Vec<&str> = known.iter().copied().chain(unknown.iter().map(String::as_str)).collect();
+    let job = master.jobs.submit(order(Kind::Stop, &all)).await.unwrap();
+    let job = over(&master.jobs, job.id).await;
+    assert_eq!((job.count(Outcome::Done), job.count(Outcome::Failed)), (SERVERS / 2, SERVERS / 2));
+    let bytes = *store.put_bytes.lock();
+    assert!(bytes < SERVERS * 4096, "{bytes} bytes were put for {SERVERS} servers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_servers_were_kept_in_its_own_row_is_read() {
+    let (world, store) = (World::default(), Memory::default());
+    let master = with(&world, &store, &["a-1", "a-2"]).await;
+    let job = master.jobs.submit(order(Kind::Restart, &["a-1", "a-2"])).await.unwrap();
+    let job = over(&master.jobs, job.id).await;
+    let row = serde_json::json!({"job": job, "messages": job.messages}).to_string();
+    store.keys(Shelf::Jobs).iter().for_each(|key| store.put(Shelf::Jobs, key, None));
+    store.put(Shelf::Jobs, &job.id.to_string(), Some(row));
+    let next = Master::new(&World::default(), &store, &["a-1", "a-2"], Limits::default());
+    assert_eq!(next.jobs.get(job.id).unwrap().servers, job.servers);
 }
 
 #[tokio::test(start_paused = true)]
