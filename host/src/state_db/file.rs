@@ -10,6 +10,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable};
 
 use super::ENTRIES;
+use super::rows::Rows;
 use crate::util::{lasting, private};
 
 /// Files that were set aside and are kept beside the database. A further one is not set aside, because a disk that damages files again and again is to
@@ -62,7 +63,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Trouble>) -> Result<T,
 }
 
 /// Opens the database, which is made where there is none.
-pub(super) fn open(path: &Path) -> Result<Database, Trouble> {
+pub(super) fn open(path: &Path) -> Result<(Database, Rows), Trouble> {
     match open_again(path) {
         Err(Trouble::Gone) => {}
         opened => return opened,
@@ -89,11 +90,11 @@ pub(super) fn open(path: &Path) -> Result<Database, Trouble> {
         Err(error) => return Err(redb::Error::Io(error.error).into()),
     }
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(redb::Error::Io)?;
-    Ok(database)
+    Ok((database, Rows::default()))
 }
 
 /// Opens a database that must be there, and looks at all of it: what is not as it was written is found now, and not when it is used.
-pub(super) fn open_again(path: &Path) -> Result<Database, Trouble> {
+pub(super) fn open_again(path: &Path) -> Result<(Database, Rows), Trouble> {
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(Trouble::Gone),
         metadata => metadata.map_err(redb::Error::Io)?,
@@ -109,13 +110,15 @@ pub(super) fn open_again(path: &Path) -> Result<Database, Trouble> {
     guarded(|| {
         let database = Builder::new().set_check_integrity_on_open(true).open(path)?;
         let transaction = database.begin_read()?;
+        let mut rows = Rows::default();
         for entry in transaction.open_table(ENTRIES)?.iter()? {
             let (row, value) = entry?;
             // Texts are checked when they are looked at.
-            let _ = (row.value(), value.value());
+            let ((scope, key), _) = (row.value(), value.value());
+            rows.add(scope, key);
         }
         drop(transaction);
-        Ok(database)
+        Ok((database, rows))
     })
 }
 

@@ -1,13 +1,15 @@
 //! The durable keys of modules' stores, and the master's events, which outlive the process. They are in a database file ([redb](https://docs.rs/redb)) in the host's data
 //! directory.
 //!
-//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another (`queue`). The
-//! changes that wait are therefore never more than what the stores hold, and the stores are limited. A fault of the disk is told while it lasts, and over
+//! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another (`queue`). A key
+//! that the file does not have need not be removed from it (`rows`). The changes that wait are therefore never more than what the stores hold and the file
+//! has, and the stores are limited. A fault of the disk is told while it lasts, and over
 //! when the disk takes changes again. The file is looked at as a whole when it is opened (`file`), so that a damaged one is found then. This part knows
 //! no module.
 
 mod file;
 mod queue;
+mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,7 +128,7 @@ impl StateDb {
         let path = directory.join(FILE);
         let failed = |trouble| StateError::of(&path, trouble);
         let mut set_aside = None;
-        let database = match file::open(&path) {
+        let (database, rows) = match file::open(&path) {
             Err(Trouble::Damaged(why)) if damaged == Damaged::SetAside => {
                 match file::set_aside(&path) {
                     Ok(aside) => set_aside = Some(aside),
@@ -138,7 +140,7 @@ impl StateDb {
             }
             opened => opened.map_err(failed)?,
         };
-        let writes = Arc::new(Writes::new(path.clone(), database));
+        let writes = Arc::new(Writes::new(path.clone(), database, rows));
         let writer = {
             let writes = writes.clone();
             std::thread::Builder::new().name("state".into()).spawn(move || writes.write_all())
@@ -223,11 +225,7 @@ impl Archive for Events {
     }
 
     fn put(&self, number: u64, event: Option<String>) {
-        let key = format!("{number:020}");
-        match event {
-            Some(event) => self.0.put("events", &key, Some(event.into())),
-            None => self.0.open.writes.remove_some_time((self.0.scope("events"), key)),
-        }
+        self.0.put("events", &format!("{number:020}"), event.map(Into::into));
     }
 
     fn reserved(&self) -> Option<u64> {

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use redb::{Database, ReadableDatabase};
 
 use super::file::{self, Trouble, guarded};
+use super::rows::Rows;
 use super::{ENTRIES, Unwritten};
 use crate::journal::{Journal, at};
 
@@ -19,8 +20,6 @@ use crate::journal::{Journal, at};
 const RETRY: Duration = Duration::from_secs(1);
 /// How long [`Writes::flush`] waits for the disk.
 const FLUSH: Duration = Duration::from_secs(5);
-/// Removals that wait while the disk takes nothing. What is not removed then is removed when the events are loaded the next time.
-const MAX_REMOVALS: usize = 100_000;
 
 /// (scope, key)
 pub(super) type Row = (String, String);
@@ -44,10 +43,10 @@ pub(super) struct Writes {
 #[derive(Default)]
 struct Pending {
     changes: Changes,
-    /// How many of them are removals.
-    removals: usize,
-    /// Whether an attempt is under way.
-    writing: bool,
+    /// What the file has. What it lacks need not be removed.
+    rows: Rows,
+    /// What is being written, while an attempt is under way.
+    under_way: Option<Arc<Changes>>,
     /// Attempts that were begun, and those that are over.
     begun: u64,
     over: u64,
@@ -61,28 +60,36 @@ struct Pending {
 
 impl Pending {
     fn insert(&mut self, row: Row, value: Option<Arc<str>>) {
-        let removes = value.is_none();
-        let before = self.changes.insert(row, value);
-        self.removals += usize::from(removes);
-        self.removals -= usize::from(matches!(before, Some(None)));
+        let being_written = || self.under_way.as_ref().is_some_and(|changes| changes.contains_key(&row));
+        if value.is_none() && !self.rows.may_have(&row.0, &row.1) && !being_written() {
+            self.changes.remove(&row);
+        } else {
+            self.changes.insert(row, value);
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.under_way.is_none() && self.changes.is_empty()
     }
 
     /// Puts back what was not written. A change that came meanwhile is newer.
-    fn put_back(&mut self, changes: Changes) {
+    fn put_back(&mut self, changes: &Changes) {
         for (row, value) in changes {
-            if !self.changes.contains_key(&row) {
-                self.insert(row, value);
+            if !self.changes.contains_key(row) {
+                self.changes.insert(row.clone(), value.clone());
             }
         }
+        let rows = &self.rows;
+        self.changes.retain(|(scope, key), value| value.is_some() || rows.may_have(scope, key));
     }
 }
 
 impl Writes {
-    pub fn new(path: PathBuf, database: Database) -> Self {
+    pub fn new(path: PathBuf, database: Database, rows: Rows) -> Self {
         Writes {
             path,
             database: RwLock::new(Some(Arc::new(database))),
-            pending: Mutex::default(),
+            pending: Mutex::new(Pending { rows, ..Pending::default() }),
             more: Condvar::new(),
             written: Condvar::new(),
             journal: OnceLock::new(),
@@ -104,18 +111,16 @@ impl Writes {
         self.more.notify_one();
     }
 
-    /// Removes what may as well be removed later.
-    pub fn remove_some_time(&self, row: Row) {
-        let mut pending = self.pending.lock();
-        if pending.failure.is_some() && pending.removals >= MAX_REMOVALS {
-            // What waits to be written under that key is no longer wanted all the same.
-            if let Some(Some(_)) = pending.changes.get(&row) {
-                pending.changes.remove(&row);
-            }
-            return;
-        }
-        pending.insert(row, None);
-        self.more.notify_one();
+    /// Closes the file, as after a fault.
+    #[cfg(test)]
+    pub fn forget(&self) {
+        self.close();
+    }
+
+    /// How many changes wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.pending.lock().changes.len()
     }
 
     /// What is kept of a scope on the disk.
@@ -141,7 +146,7 @@ impl Writes {
         let unwritten = |why: String| Unwritten { path: self.path.clone(), why };
         let until = Instant::now() + FLUSH;
         let mut pending = self.pending.lock();
-        if !pending.writing && pending.changes.is_empty() {
+        if pending.is_written() {
             return Ok(());
         }
         // An attempt that is under way may have been begun before the last changes came.
@@ -149,7 +154,7 @@ impl Writes {
         pending.urgent = true;
         self.more.notify_one();
         loop {
-            if !pending.writing && pending.changes.is_empty() {
+            if pending.is_written() {
                 return Ok(());
             }
             if pending.over >= mine {
@@ -178,8 +183,9 @@ impl Writes {
                 }
                 self.more.wait(&mut pending);
             }
-            let changes = std::mem::take(&mut pending.changes);
-            (pending.removals, pending.writing, pending.urgent) = (0, true, false);
+            let changes = Arc::new(std::mem::take(&mut pending.changes));
+            pending.under_way = Some(changes.clone());
+            pending.urgent = false;
             pending.begun += 1;
             let outcome = parking_lot::MutexGuard::unlocked(&mut pending, || {
                 let outcome = self.attempt(&changes);
@@ -189,11 +195,11 @@ impl Writes {
                 }
                 outcome
             });
-            pending.writing = false;
+            pending.under_way = None;
             pending.over += 1;
             pending.failure = outcome.err().map(|trouble| trouble.to_string());
             if pending.failure.is_some() {
-                pending.put_back(changes);
+                pending.put_back(&changes);
                 self.written.notify_all();
                 if pending.closed {
                     return;
@@ -213,14 +219,31 @@ impl Writes {
 
     fn attempt(&self, changes: &Changes) -> Result<(), Trouble> {
         let database = self.opened()?;
+        // Also where the attempt fails: the file may have them then.
+        self.rows(changes, |rows, (scope, key), value| {
+            if value.is_some() {
+                rows.add(scope, key)
+            }
+        });
         let written = guarded(|| write(&database, changes));
-        if written.is_err() {
+        if written.is_ok() {
+            self.rows(changes, |rows, (scope, key), value| {
+                if value.is_none() {
+                    rows.remove(scope, key)
+                }
+            });
+        } else {
             metrics::counter!("pomelo_state_errors_total").increment(1);
             // What was written before is found when it is opened anew.
             drop(database);
             self.close();
         }
         written
+    }
+
+    fn rows(&self, changes: &Changes, mut each: impl FnMut(&mut Rows, &Row, &Option<Arc<str>>)) {
+        let mut pending = self.pending.lock();
+        changes.iter().for_each(|(row, value)| each(&mut pending.rows, row, value));
     }
 
     fn database(&self) -> Option<Arc<Database>> {
@@ -236,8 +259,10 @@ impl Writes {
         if let Some(database) = &*database {
             return Ok(database.clone());
         }
-        let opened = Arc::new(file::open_again(&self.path)?);
+        let (opened, rows) = file::open_again(&self.path)?;
+        let opened = Arc::new(opened);
         *database = Some(opened.clone());
+        self.pending.lock().rows = rows;
         Ok(opened)
     }
 

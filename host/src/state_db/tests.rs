@@ -155,3 +155,37 @@ fn what_is_no_file_is_an_error_and_not_waited_for() {
     let refused = StateDb::open(directory.path(), Damaged::SetAside).err().expect("it is a directory").to_string();
     assert!(refused.contains("state.redb") && refused.contains("no file"), "{refused}");
 }
+
+#[test]
+fn keys_that_come_and_go_while_the_disk_takes_nothing_leave_nothing_that_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(directory.path());
+    let keeper = state.of("master");
+    keeper.put("m", "first", Some("1".into()));
+    keeper.put("m", "second", Some("2".into()));
+    state.flush().unwrap();
+    // In its place is what is no file, so that every attempt fails once the file is opened anew.
+    let (path, away) = (directory.path().join(FILE), directory.path().join("away"));
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    state.open.writes.forget();
+    keeper.put("m", "waits", Some("3".into()));
+    assert!(state.flush().is_err());
+    for number in 0..20_000 {
+        let key = format!("key-{number}");
+        keeper.put("m", &key, Some("x".into()));
+        if number % 5_000 == 0 {
+            // One that is being written, or is about to be.
+            assert!(state.flush().is_err());
+        }
+        keeper.put("m", &key, None);
+    }
+    keeper.put("m", "first", None);
+    assert!(state.flush().is_err());
+    assert_eq!(state.open.writes.waiting(), 2, "what waits, and the removal of what the file has");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    state.flush().unwrap();
+    let kept = [("second".to_owned(), "2".to_owned()), ("waits".to_owned(), "3".to_owned())];
+    assert_eq!(keeper.load("m").unwrap(), kept);
+}
