@@ -6,8 +6,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
+use super::instance::Trapped;
 use super::limited_store::limited_store;
 use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings, guest};
+use crate::failure::{Failure, code};
 
 impl Compiled {
     /// Compiles a file, unless this engine has compiled it already. That takes some ten milliseconds of CPU time for each 100 kB, or one
@@ -58,22 +60,31 @@ async fn inspect(
 }
 
 /// Asks a component for its descriptor, under the default limits. Every import traps.
-async fn describe(engine: &Engine, component: &Component) -> wasmtime::Result<String> {
+async fn describe(engine: &Engine, component: &Component) -> Result<String, Failure> {
     let limits = Limits::default();
-    let mut linker = Linker::new(engine.wasmtime());
-    linker.define_unknown_imports_as_traps(component)?;
-    let pre = linker.instantiate_pre(component)?;
-    let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;
-    let charge = engine.modules().open("describe", limits.sum()).instance(EngineLimits::INSTANCE)?;
+    let wall = limits.wall;
+    let linked = || {
+        let mut linker = Linker::new(engine.wasmtime());
+        linker.define_unknown_imports_as_traps(component)?;
+        let pre = linker.instantiate_pre(component)?;
+        let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;
+        wasmtime::Result::Ok((pre, exports))
+    };
+    let (pre, exports) = linked().map_err(|error: wasmtime::Error| Failure::new(code::FAILED, format!("{error:#}")))?;
+    let room = engine.modules().open("describe", limits.sum()).instance(EngineLimits::INSTANCE);
+    let charge = room.map_err(|over| Failure::new(code::MEMORY_LIMIT, over.to_string()))?;
     // Whose file this is, is not known yet.
     let share = engine.scheduler().share("", limits.weight);
     let mut store = limited_store(engine, &limits, charge, &Arc::default(), &share);
     let clock = store.data().cpu.clone();
     let describing = async move {
-        let instance = pre.instantiate_async(&mut store).await?;
-        exports.load(&mut store, &instance)?.call_describe(&mut store).await
+        let described: wasmtime::Result<String> = async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            exports.load(&mut store, &instance)?.call_describe(&mut store).await
+        }
+        .await;
+        described.map_err(|error| Trapped::new(error, store.data()).failure("`describe`", &limits))
     };
-    let described = tokio::time::timeout(limits.wall, guest::run(engine.scheduler(), &clock, describing)).await;
-    let described = described.map_err(|_| wasmtime::Error::msg("it did not end in time"))?;
-    described.map_err(|lost| wasmtime::Error::msg(lost.to_string()))?
+    let late = |_| Failure::new(code::TIMEOUT, format!("`describe` did not answer within {} ms", wall.as_millis()));
+    tokio::time::timeout(wall, guest::run(engine.scheduler(), &clock, describing)).await.map_err(late)??
 }

@@ -4,6 +4,7 @@ use wasmtime::component::Component;
 
 use super::compiler::CodeShare;
 use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, Unfit};
+use crate::failure::Failure;
 
 /// A compiled file.
 pub struct Compiled {
@@ -39,8 +40,8 @@ pub enum LoadError {
     #[error("it does not compile: {0:#}")]
     Compile(wasmtime::Error),
     /// `describe` failed.
-    #[error("it has no section `pomelo:descriptor`, and `describe` failed: {0:#}")]
-    Describe(wasmtime::Error),
+    #[error("it has no section `pomelo:descriptor`, and `describe` failed: {0}")]
+    Describe(Failure),
     /// The compiling thread ended.
     #[error("it could not be compiled: {0}")]
     Thread(tokio::task::JoinError),

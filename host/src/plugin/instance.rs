@@ -14,7 +14,7 @@ use super::sampling::SamplingSwitch;
 use super::share::CpuShare;
 use super::{Engine, EngineLimits, Handler, Inspection, Limits, guest};
 use crate::budget::{ModuleAccount, ModuleOver};
-use crate::failure::Failure;
+use crate::failure::{Failure, code};
 
 /// Where the handlers are found in a compiled module. Looked up once for each version.
 pub(super) struct Exports {
@@ -79,6 +79,33 @@ impl Trapped {
             cpu_exceeded: state.cpu.exceeded(),
             memory_exceeded: state.memory.exceeded,
             over: state.memory.over.clone(),
+        }
+    }
+
+    /// The failure that callers see in its place. `place` is where in the module it was.
+    pub fn failure(&self, place: &str, limits: &Limits) -> Failure {
+        if self.cpu_exceeded {
+            let message = format!("{place} used more than {} ms of CPU time", limits.cpu.as_millis());
+            return Failure::new(code::CPU_LIMIT, message);
+        }
+        if let Some(over) = &self.over {
+            return Failure::new(code::MEMORY_LIMIT, format!("{place}: {over}"));
+        }
+        if self.memory_exceeded {
+            let message = format!("{place} wanted more than {} KiB of memory", limits.memory >> 10);
+            return Failure::new(code::MEMORY_LIMIT, message);
+        }
+        // wasmtime has no type for it.
+        if self.error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+            let kib = limits.handed_over() >> 10;
+            let message = format!(
+                "{place} handed its host more than {kib} KiB at once (`answer_kib`, `message_kib`, `store_kib` in [limits])"
+            );
+            return Failure::new(code::MEMORY_LIMIT, message);
+        }
+        match self.error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap) => Failure::new(code::TRAP, format!("{place} trapped: {trap}")),
+            None => Failure::new(code::TRAP, format!("{place} failed: {}", self.error.root_cause())),
         }
     }
 

@@ -162,7 +162,7 @@ impl Module {
         let wall = self.limits.wall;
         let late = || Failure::new(code::TIMEOUT, format!("instantiation did not end within {} ms", wall.as_millis()));
         let made = tokio::time::timeout(wall, self.first_instance()).await.map_err(|_| late())?;
-        let instance = made.map_err(|error| self.failed("instantiation", &error))?;
+        let instance = made.map_err(|error| error.failure("instantiation", &self.limits))?;
         self.pool.put_back(instance);
         Ok(())
     }
@@ -257,7 +257,7 @@ impl Module {
         let context = call.context.clone();
         let where_ = || format!("module {}: {}", context.id, handler.as_str());
         let trapped = |error: Trapped, entry: Entry<'_>| {
-            let failure = self.failed(&where_(), &error);
+            let failure = error.failure(&where_(), &self.limits);
             self.trapped(handler, &failure, &context, (entry, caller));
             failure
         };
@@ -294,7 +294,11 @@ impl Module {
             Err(error) => {
                 let error = Trapped::new(error, instance.store.data());
                 // What it was refused are others' needs, or those of its other calls: no message of a caller's does that.
-                return Err(if error.over.is_some() { self.failed(&where_(), &error) } else { trapped(error, entry) });
+                return Err(if error.over.is_some() {
+                    error.failure(&where_(), &self.limits)
+                } else {
+                    trapped(error, entry)
+                });
             }
         };
         instance.store.data_mut().end();
@@ -331,34 +335,6 @@ impl Module {
             );
             let event = Event::new(kind::PUT_ASIDE, what).module(&context.id).server(&context.identity.server_id);
             context.services.journal.record(event);
-        }
-    }
-
-    /// The failure that callers see in the place of an error of wasmtime's.
-    fn failed(&self, where_: &str, trapped: &Trapped) -> Failure {
-        let limits = &self.limits;
-        if trapped.cpu_exceeded {
-            let message = format!("{where_} used more than {} ms of CPU time", limits.cpu.as_millis());
-            return Failure::new(code::CPU_LIMIT, message);
-        }
-        if let Some(over) = &trapped.over {
-            return Failure::new(code::MEMORY_LIMIT, format!("{where_}: {over}"));
-        }
-        if trapped.memory_exceeded {
-            let message = format!("{where_} wanted more than {} KiB of memory", limits.memory >> 10);
-            return Failure::new(code::MEMORY_LIMIT, message);
-        }
-        // wasmtime has no type for it.
-        if trapped.error.root_cause().to_string().contains("fuel allocated for hostcalls") {
-            let kib = limits.handed_over() >> 10;
-            let message = format!(
-                "{where_} handed its host more than {kib} KiB at once (`answer_kib`, `message_kib`, `store_kib` in [limits])"
-            );
-            return Failure::new(code::MEMORY_LIMIT, message);
-        }
-        match trapped.error.downcast_ref::<wasmtime::Trap>() {
-            Some(trap) => Failure::new(code::TRAP, format!("{where_} trapped: {trap}")),
-            None => Failure::new(code::TRAP, format!("{where_} failed: {}", trapped.error.root_cause())),
         }
     }
 

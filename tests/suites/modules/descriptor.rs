@@ -4,6 +4,18 @@ use serde_json::json;
 
 use crate::support::{Ask, Plan, fixture, without_descriptor};
 
+/// A component whose `describe` never ends.
+const ENDLESS: &str = r#"
+(component
+  (core module $Code
+    (memory (export "memory") 1)
+    (func (export "describe") (result i32) (loop $forever (br $forever)) (unreachable)))
+  (core instance $code (instantiate $Code))
+  (func $describe (result string) (canon lift (core func $code "describe") (memory (core memory $code "memory"))))
+  (instance $descriptor (export "describe" (func $describe)))
+  (export "pomelo:admin/descriptor@0.1.0" (instance $descriptor)))
+"#;
+
 /// A component whose `describe` wants to know the time.
 const CURIOUS: &str = r#"
 (component
@@ -80,5 +92,13 @@ async fn x2_whoever_asks_its_host_for_something_while_it_is_described_is_refused
     let cluster = Plan::with([("curious", wat::parse_str(CURIOUS).unwrap())]).start().await;
     let why = cluster.refused("curious", "`describe` failed").await;
     assert!(why.contains("pomelo:descriptor"), "{why}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x2_whoever_computes_without_end_while_it_is_described_is_told_the_limit() {
+    let cluster = Plan::with([("endless", wat::parse_str(ENDLESS).unwrap())]).start().await;
+    let why = cluster.refused("endless", "`describe` failed").await;
+    assert!(why.contains("cpu-limit") && why.contains("ms of CPU time"), "{why}");
     cluster.stop().await;
 }
