@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console::{Console, InstallError, Origin, Source};
 use crate::plugin::Grants;
-use crate::util::Backoff;
 use crate::util::regular::{self, Unread};
+use crate::util::{Backoff, lasting};
 
 use looks::{Look, MAX_FILES, Seen, look};
 use watch::{Change, Changes};
@@ -57,6 +57,9 @@ impl Default for Options {
 
 /// How long a file that could not be read, or whose `start` failed, waits for another try: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The work of this part, where it has a fault.
+const WHAT: &str = "what follows the modules' directory";
 
 /// A directory of modules, for one or more console services.
 pub struct Modules {
@@ -127,7 +130,8 @@ impl Modules {
     async fn install_present(&mut self) {
         self.installed = true;
         for path in self.files() {
-            let _ = install(&path, self.options.max_file, &self.read, &self.consoles, true).await;
+            // What goes wrong with one file keeps no other from being installed.
+            lasting::step(WHAT, install(&path, self.options.max_file, &self.read, &self.consoles, true)).await;
         }
     }
 
@@ -142,57 +146,59 @@ impl Modules {
             return;
         }
         // At most one task for each file.
-        let mut under_way: HashMap<PathBuf, JoinHandle<()>> = HashMap::new();
+        let mut under_way = HashMap::new();
         let changed_ids = Arc::new(Notify::new());
-        loop {
-            let changed = tokio::select! {
-                () = stop.cancelled() => break,
-                change = self.changes.next() => match change {
-                    Change::File { path, closed } => vec![(path, closed)],
-                    // The system has told it before, and it was read meanwhile.
-                    Change::Seen(Seen::File(path, look)) if self.read.is(&path, look.as_ref()) => Vec::new(),
-                    Change::Seen(Seen::File(path, _)) => vec![(path, false)],
-                    // Its files are told one by one.
-                    Change::Seen(Seen::Replaced) => Vec::new(),
-                    Change::Seen(Seen::Trouble(why)) => {
-                        self.trouble(why);
-                        Vec::new()
-                    }
-                    Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
-                },
-                // Settings have changed: what was refused may be accepted now, or a file has other ids.
-                names = files_to_install(&self.consoles) => {
-                    let mut again = self.files();
-                    again.retain(|path| name_of(path).is_some_and(|name| names.contains(&name)));
-                    again.into_iter().map(|path| (path, true)).collect()
-                }
-                // A file was refused earlier because another file claimed its ids. Try it again, because that other file has changed.
-                () = changed_ids.notified() => {
-                    let mut again = self.in_conflict();
-                    again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
-                    again.into_iter().map(|path| (path, false)).collect()
-                }
-            };
-            under_way.retain(|_, task| !task.is_finished());
-            for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path) && self.admits(path)) {
-                // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.
-                if let Some(task) = under_way.remove(&path) {
-                    task.abort();
-                }
-                let settle = if closed { Duration::ZERO } else { self.options.settle };
-                let file = File { path: path.clone(), read: self.read.clone(), options: self.options.clone() };
-                let task = file.settled(settle, self.consoles.clone());
-                let changed_ids = changed_ids.clone();
-                let task = tokio::spawn(async move {
-                    if task.await {
-                        changed_ids.notify_one();
-                    }
-                });
-                under_way.insert(path, task);
-            }
-        }
+        while stop.run_until_cancelled(lasting::step(WHAT, self.step(&mut under_way, &changed_ids))).await.is_some() {}
         for task in under_way.into_values() {
             task.abort();
+        }
+    }
+
+    /// Waits for a change, and begins what it asks for.
+    async fn step(&mut self, under_way: &mut HashMap<PathBuf, JoinHandle<()>>, changed_ids: &Arc<Notify>) {
+        let changed = tokio::select! {
+            change = self.changes.next() => match change {
+                Change::File { path, closed } => vec![(path, closed)],
+                // The system has told it before, and it was read meanwhile.
+                Change::Seen(Seen::File(path, look)) if self.read.is(&path, look.as_ref()) => Vec::new(),
+                Change::Seen(Seen::File(path, _)) => vec![(path, false)],
+                // Its files are told one by one.
+                Change::Seen(Seen::Replaced) => Vec::new(),
+                Change::Seen(Seen::Trouble(why)) => {
+                    self.trouble(why);
+                    Vec::new()
+                }
+                Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
+            },
+            // Settings have changed: what was refused may be accepted now, or a file has other ids.
+            names = files_to_install(&self.consoles) => {
+                let mut again = self.files();
+                again.retain(|path| name_of(path).is_some_and(|name| names.contains(&name)));
+                again.into_iter().map(|path| (path, true)).collect()
+            }
+            // A file was refused earlier because another file claimed its ids. Try it again, because that other file has changed.
+            () = changed_ids.notified() => {
+                let mut again = self.in_conflict();
+                again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
+                again.into_iter().map(|path| (path, false)).collect()
+            }
+        };
+        under_way.retain(|_, task| !task.is_finished());
+        for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path) && self.admits(path)) {
+            // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.
+            if let Some(task) = under_way.remove(&path) {
+                task.abort();
+            }
+            let settle = if closed { Duration::ZERO } else { self.options.settle };
+            let file = File { path: path.clone(), read: self.read.clone(), options: self.options.clone() };
+            let task = file.settled(settle, self.consoles.clone());
+            let changed_ids = changed_ids.clone();
+            let task = tokio::spawn(async move {
+                if lasting::step(WHAT, task).await == Some(true) {
+                    changed_ids.notify_one();
+                }
+            });
+            under_way.insert(path, task);
         }
     }
 
