@@ -34,7 +34,7 @@ impl Session for Native {
                 // A master does the same, because who is not registered may send little, and has no place of its own.
                 self.0.set_frame_limit(4 << 20);
                 self.0.account().belongs_to(Class::Operator);
-                self.0.registered();
+                self.0.registered(true).expect("there is a place");
                 self.0.send(Topic::Register, raw(&Registered::ok(Vec::new())))
             }
             (_, Ok(Message::Request { id, body: Some(body), .. })) => {

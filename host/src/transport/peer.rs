@@ -129,6 +129,13 @@ pub struct Ack {
     id: i64,
 }
 
+/// A peer that has registered finds no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "so many peers have registered as there may be, and the places that are left are kept for clients of level 1 (`[network] max_connections`)"
+)]
+pub struct NoPlaces;
+
 impl Peer {
     /// A peer, and its outbox of at most `capacity` frames. `frame_limit` is the largest frame in bytes that the peer may send at first. Nothing limits the
     /// bytes in the outbox.
@@ -367,17 +374,20 @@ impl Peer {
         self.stands(Standing::Checking);
     }
 
-    /// It has registered: its connections are no longer a stranger's.
-    pub fn registered(&self) {
-        self.stands(Standing::Registered);
+    /// It has registered: its connections are no longer a stranger's. One that is `preferred` may have the places that are kept for such peers.
+    ///
+    /// # Errors
+    /// All places that it may have are taken.
+    pub fn registered(&self, preferred: bool) -> Result<(), NoPlaces> {
+        let standing = if preferred { Standing::Preferred } else { Standing::Registered };
+        if self.stands(standing) { Ok(()) } else { Err(NoPlaces) }
     }
 
-    fn stands(&self, standing: Standing) {
+    fn stands(&self, standing: Standing) -> bool {
         let mut carriers = self.0.carriers.lock();
         carriers.0 = carriers.0.max(standing);
-        for place in carriers.1.iter().filter_map(Weak::upgrade) {
-            place.stands(carriers.0);
-        }
+        // No short circuit, because each is to know it.
+        carriers.1.iter().filter_map(Weak::upgrade).fold(true, |all, place| place.stands(carriers.0) && all)
     }
 
     /// A connection carries the peer from now on. Further connections than a peer needs stay strangers, so that nobody can hold many with one peer.

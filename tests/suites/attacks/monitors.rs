@@ -51,3 +51,24 @@ async fn notifies_whose_calls_wait_stay_at_their_sender() {
     assert!(!monitor.seen.is_closed());
     target.held();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn monitors_that_register_without_end_leave_level_1_a_place() {
+    const PLACES: usize = 64;
+    let target = Target::start(&format!("[network]\nmax_connections = {PLACES}\n"));
+    let mut monitors = Vec::new();
+    let refusal = loop {
+        let monitor =
+            Registered::asks(target.address(), &Registered::as_monitor(&format!("m-{}", monitors.len()))).await;
+        match monitor.seen.refusal() {
+            Some(refusal) => break refusal,
+            None => monitors.push(monitor),
+        }
+        assert!(monitors.len() < PLACES, "there are no more places");
+    };
+    assert!(refusal.contains("max_connections"), "{refusal}");
+    let stopped = target.stop("chat-1");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(monitors.iter().all(|monitor| !monitor.seen.is_closed()), "nobody has to go for that");
+    target.held();
+}

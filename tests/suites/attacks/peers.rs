@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pomelo_host::transport::socket_io::client::{Options, connect};
 use pomelo_host::transport::{Ack, Closed, Peer, Session};
 use pomelo_host::wire::Topic;
@@ -25,13 +26,18 @@ pub struct Seen {
     /// Answers whose failure is `busy`.
     busy: AtomicUsize,
     closed: AtomicUsize,
+    /// The answer to its registration, where that was refused.
+    refusal: Mutex<Option<String>>,
     changed: Notify,
 }
 
 struct Counting(Arc<Seen>);
 
 impl Session for Counting {
-    fn frame(&self, _topic: &str, payload: &RawValue, _ack: Option<Ack>) {
+    fn frame(&self, topic: &str, payload: &RawValue, _ack: Option<Ack>) {
+        if Topic::parse(topic) == Some(Topic::Register) && !payload.get().contains("\"code\":1") {
+            *self.0.refusal.lock() = Some(payload.get().to_owned());
+        }
         self.0.frames.fetch_add(1, Ordering::Relaxed);
         if payload.get().contains("\"busy\"") || payload.get().contains("\\\"busy\\\"") {
             self.0.busy.fetch_add(1, Ordering::Relaxed);
@@ -56,6 +62,10 @@ impl Seen {
 
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed) > 0
+    }
+
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().clone()
     }
 
     /// Waits until the peer was sent so many frames, or its connection has ended.
@@ -89,15 +99,22 @@ fn raw(value: &Value) -> Box<RawValue> {
 }
 
 impl Registered {
-    async fn with(address: SocketAddr, register: Value) -> Registered {
+    /// Registers. Whether it was let in is in what it has seen.
+    pub async fn asks(address: SocketAddr, register: &Value) -> Registered {
         let seen = Arc::new(Seen::default());
         let options = Options { outbox: 100_000, ..Options::default() };
         let session = seen.clone();
         let peer = connect(&address.to_string(), options, move |_| Arc::new(Counting(session))).await.unwrap();
-        peer.send(Topic::Register, raw(&register)).unwrap();
+        peer.send(Topic::Register, raw(register)).unwrap();
         seen.at_least(1).await;
-        assert!(!seen.is_closed(), "{register} was refused: {:?}", peer.closed_because());
         Registered { peer, seen }
+    }
+
+    async fn with(address: SocketAddr, register: Value) -> Registered {
+        let registered = Registered::asks(address, &register).await;
+        let refusal = (registered.seen.refusal(), registered.peer.closed_because());
+        assert!(!registered.seen.is_closed() && refusal.0.is_none(), "{register} was refused: {refusal:?}");
+        registered
     }
 
     /// A client of the user of level 2.
@@ -108,9 +125,13 @@ impl Registered {
 
     /// A server's monitor.
     pub async fn monitor(address: SocketAddr, id: &str) -> Registered {
+        Registered::with(address, Registered::as_monitor(id)).await
+    }
+
+    /// What a server's monitor registers with.
+    pub fn as_monitor(id: &str) -> Value {
         let info = json!({"id": id, "serverType": "chat", "host": "127.0.0.1", "port": 1});
-        let register = json!({"type": "monitor", "id": id, "serverType": "chat", "pid": 1, "info": info});
-        Registered::with(address, register).await
+        json!({"type": "monitor", "id": id, "serverType": "chat", "pid": 1, "info": info})
     }
 
     /// Sends a message that wants an answer.

@@ -90,7 +90,7 @@ async fn connections_above_the_limit_are_closed() {
     let mut server = Server::start(Options { max_connections: 1, ..Options::default() }).await;
     let (client, mut at_client) = connect(server.address, client::Options::default()).await;
     let (peer, mut at_server) = server.peer().await;
-    peer.registered();
+    peer.registered(false).unwrap();
     assert_eq!(talk(server.address, b"").await, "");
     client.close("done");
     closed(&mut at_client).await;

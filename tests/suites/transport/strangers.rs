@@ -107,7 +107,7 @@ async fn a_session_that_polls_lives_for_longer_than_a_request_may_take() {
     let path = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
     assert!(http.ask("POST", &path, "40").await.unwrap().0.contains("200"));
     let (peer, mut at_server) = server.peer().await;
-    peer.registered();
+    peer.registered(false).unwrap();
     // Waits for the ping, for longer than a body may take.
     let mut said = String::new();
     while !said.split('\u{1e}').any(|packet| packet == "2") {
@@ -178,7 +178,7 @@ async fn a_message_that_is_never_completed_ends_the_connection_of_a_registered_p
     let (mut socket, _) = joined(server.address).await;
     let (peer, mut at_server) = server.peer().await;
     peer.set_frame_limit(usize::MAX);
-    peer.registered();
+    peer.registered(false).unwrap();
     // Answers to pings may stand between the parts of a message, so that pings notice nothing.
     let part = Frame::message(vec![b'x'; 100 << 10], OpCode::Data(Data::Text), false);
     socket.send(Message::Frame(part)).await.unwrap();

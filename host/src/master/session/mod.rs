@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MasterCore;
 use super::commands::MAX_WAITING;
-use crate::budget::{self, Over};
+use crate::budget::{self, Class, Over};
 use crate::console::{Inbound, Reply};
 use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
@@ -230,7 +230,8 @@ impl Connection {
         }
         self.peer.set_frame_limit(self.master.options.max_frame);
         self.peer.account().belongs_to(registration.caller.class());
-        self.peer.registered();
+        let preferred = registration.caller.class() == Class::Operator;
+        self.peer.registered(preferred).map_err(|none| none.to_string())?;
         *state = ConnectionState::Registered(Arc::new(registration));
         Ok(())
     }

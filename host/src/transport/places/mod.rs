@@ -2,7 +2,8 @@
 //!
 //! A connection is a *stranger* until its peer has registered. Strangers are bounded, by address and in all, so that they leave room for others. A new
 //! connection is not refused when there are too many: the stranger that is furthest behind is closed in its place. So whoever holds connections
-//! without using them keeps nobody out, not even from the same address.
+//! without using them keeps nobody out, not even from the same address. Those who have registered are not closed for others. Some places are kept for
+//! peers that are preferred, so that the others cannot fill all.
 //!
 //! This part knows no protocol. It is told how far a connection has come, and cancels the token of one that has to end.
 //!
@@ -34,6 +35,9 @@ use crate::util::network;
 
 /// Connections that have been closed for others and whose sockets are not closed yet. They have a place besides the bound, because they are about to go.
 const LEAVING: usize = 64;
+
+/// One place of so many is kept for peers that are preferred, and for strangers who may become such.
+const KEPT: usize = 16;
 
 /// How far a connection has come. The order is the one in which strangers are closed for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +77,8 @@ impl Stage {
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     connections: usize,
+    /// Those whose peers have registered and are not preferred.
+    registered: usize,
     per_address: usize,
     strangers: usize,
     strangers_per_address: usize,
@@ -108,6 +114,7 @@ impl Places {
         let strangers = options.strangers.min(connections.div_ceil(2)).max(1);
         let bounds = Bounds {
             connections,
+            registered: (connections - connections.div_ceil(KEPT)).max(1),
             per_address: options.connections_per_address.max(1),
             strangers,
             strangers_per_address: options.strangers_per_address.clamp(1, strangers),

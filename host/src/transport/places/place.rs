@@ -20,6 +20,8 @@ pub(in crate::transport) enum Standing {
     Checking,
     /// It has registered, and is no stranger any more.
     Registered,
+    /// The same, and it may have one of the places that are kept for its kind.
+    Preferred,
 }
 
 /// The place of one connection. It is given back by [`Place::leave`], at the latest when it is dropped.
@@ -51,18 +53,27 @@ impl Place {
         }
     }
 
-    /// The connection carries a peer that stands so.
-    pub fn stands(&self, standing: Standing) {
+    /// The connection carries a peer that stands so. False where that is one who has registered, and there is no place for one more of its kind: it stays
+    /// a stranger then.
+    pub fn stands(&self, standing: Standing) -> bool {
         match standing {
             Standing::Joined => self.reach(Stage::Joined),
             Standing::Checking => self.reach(Stage::Checking),
-            Standing::Registered => {
-                if !self.registered.swap(true, Ordering::Relaxed) {
-                    self.places.table.lock().register(self.id);
-                    self.forget_held();
+            Standing::Registered | Standing::Preferred => {
+                let mut table = self.places.table.lock();
+                if self.registered.load(Ordering::Relaxed) {
+                    return true;
                 }
+                if standing == Standing::Registered && table.registered() >= self.places.bounds.registered {
+                    return false;
+                }
+                self.registered.store(true, Ordering::Relaxed);
+                table.register(self.id);
+                drop(table);
+                self.forget_held();
             }
         }
+        true
     }
 
     /// The connection has sent so many bytes of something that is not complete.

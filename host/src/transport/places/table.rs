@@ -71,6 +71,11 @@ impl Table {
         self.strangers
     }
 
+    /// Connections whose peers have registered.
+    pub fn registered(&self) -> usize {
+        self.connections.len() - self.strangers
+    }
+
     /// The connections of an address, and how many of them are strangers.
     pub fn at(&self, address: IpAddr) -> (usize, usize) {
         self.addresses.get(&address).map_or((0, 0), |at| (at.connections, at.strangers))

@@ -75,7 +75,9 @@ async fn registered_ones_are_never_displaced_and_keep_others_out_only_at_the_bou
     let stranger = enter().unwrap();
     let comer = enter().unwrap();
     assert!(stranger.cut().is_cancelled());
-    comer.stands(Standing::Registered);
+    // The last place is kept for whoever is preferred, and for strangers who may become such.
+    assert!(!comer.stands(Standing::Registered));
+    assert!(comer.stands(Standing::Preferred));
     assert_eq!(enter().err(), Some(NoPlace::All));
     assert!(registered.iter().chain([&comer]).all(|place| !place.cut().is_cancelled()));
     comer.leave();
