@@ -1,11 +1,13 @@
 //! What a module that does nothing wrong sees of hostile ones: the time of its calls, and of `list`, while a real master runs each hostile module of the suite
-//! `hostile` that computes; and the most memory that the master has had meanwhile.
+//! `hostile`; and the most memory that the master has had meanwhile.
 //!
 //! `cargo run --release --example hostile` prints the table. `-- NAME…` measures only those whose name has one of the texts. `POMELO=FILE` measures another
 //! program, such as an earlier version. Master and monitors are processes of their own: this program is `pomelo` where it is called with its commands.
 
-#[path = "../../tests/support/hostile_cpu.rs"]
-mod hostile_cpu;
+#[path = "../../tests/support/hostile.rs"]
+mod hostile;
+#[path = "../../tests/support/shapes.rs"]
+mod shapes;
 
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -16,14 +18,19 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hostile_cpu::Hostile;
+use hostile::Hostile;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pomelo_host::client::{AdminClient, Options};
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 /// How long the neighbour asks.
 const ASKS: Duration = Duration::from_secs(8);
 /// How long a master may take to start, and a module to be in force.
 const LONG: Duration = Duration::from_secs(120);
+/// How often files are saved, where they are saved again and again.
+const SAVED: Duration = Duration::from_millis(100);
 /// The neighbour, which `modules/build.sh` makes.
 const ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/modules/fixtures/echo-v1.wasm");
 
@@ -36,8 +43,8 @@ fn main() -> ExitCode {
     say(
         "hostile module | calls p50, p99, most | `list` p50, most | until `list` shows all servers | master's RSS at most",
     );
-    let nothing = Hostile { name: "none", files: Vec::new(), called: (Vec::new(), 0), present: false };
-    for hostile in std::iter::once(nothing).chain(hostile_cpu::all()) {
+    let nothing = Hostile { name: "none", ..Hostile::default() };
+    for hostile in std::iter::once(nothing).chain(hostile::all()) {
         if arguments.is_empty() || arguments.iter().any(|part| hostile.name.contains(part.as_str())) {
             runtime.block_on(measure(&hostile));
         }
@@ -68,8 +75,8 @@ impl Drop for Master {
 }
 
 impl Master {
-    /// Starts one with these files in its modules' directory.
-    fn start(files: &[hostile_cpu::File]) -> Master {
+    /// Starts one with these settings, and these files in its modules' directory.
+    fn start(settings: &str, files: &[hostile::File]) -> Master {
         let directory = tempfile::tempdir().expect("a directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         let write = |name: &str, value: Value| {
@@ -79,7 +86,8 @@ impl Master {
         let server = |id| json!({"id": id, "command": ["sleep", "1000000"]});
         write("servers.json", json!({"chat": [server("chat-1"), server("chat-2")]}));
         write("adminUser.json", json!([{"id": "1", "username": "admin", "password": "admin", "level": 1}]));
-        fs::write(directory.path().join("pomelo.toml"), "[supervise]\nready_delay_ms = 20\n").expect("a file");
+        fs::write(directory.path().join("pomelo.toml"), format!("[supervise]\nready_delay_ms = 20\n{settings}"))
+            .expect("a file");
         fs::create_dir(directory.path().join("modules")).expect("a directory");
         fs::copy(ECHO, directory.path().join("modules/echo.wasm")).expect("the neighbour: run modules/build.sh");
         put(directory.path(), files);
@@ -118,9 +126,28 @@ impl Master {
     }
 }
 
-fn put(directory: &Path, files: &[hostile_cpu::File]) {
+fn put(directory: &Path, files: &[hostile::File]) {
     for (name, bytes) in files {
         fs::write(directory.join("modules").join(name).with_extension("wasm"), bytes).expect("a file");
+    }
+}
+
+/// The monitor of chat-1, which stands still while this lives.
+struct Silent(Pid);
+
+impl Silent {
+    fn new(listed: &Value) -> Silent {
+        let program = listed["msg"]["chat-1"]["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("chat-1 runs");
+        let monitor = Process::new(program).and_then(|process| process.stat()).expect("its process").ppid;
+        kill(Pid::from_raw(monitor), Signal::SIGSTOP).expect("it is ours");
+        Silent(Pid::from_raw(monitor))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 
@@ -140,7 +167,7 @@ async fn list(client: &AdminClient) -> Option<Value> {
 
 async fn measure(hostile: &Hostile) {
     let began = Instant::now();
-    let master = Master::start(if hostile.present { &hostile.files } else { &[] });
+    let master = Master::start(hostile.settings, if hostile.present { &hostile.files } else { &[] });
     let client = master.client().await;
     until("all servers run", async || {
         let listed = list(&client).await.unwrap_or_default();
@@ -162,18 +189,19 @@ async fn measure(hostile: &Hostile) {
         })
         .await;
     }
-    if ids.is_empty() && !hostile.present && !hostile.files.is_empty() {
+    if hostile.files.iter().any(|(name, _)| name == "timers") {
         until("the timers", async || {
             client.command("modules", None, Value::Null).await.is_ok_and(|shown| shown.get().contains("\"t63\""))
         })
         .await;
     }
+    let silent = if hostile.silent { Some(Silent::new(&list(&client).await.unwrap_or_default())) } else { None };
     let clients = join_all(ids.iter().flat_map(|_| 0..*at_once).map(|_| master.client())).await;
     let names = ids.iter().flat_map(|id| std::iter::repeat_n(id, *at_once));
     let calling = names.zip(&clients).map(async |(id, client)| {
         loop {
             // A call that is refused must not become a loop without a pause.
-            if client.request(id, Value::Null).await.is_err() {
+            if client.request(id, &hostile.message).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -198,10 +226,22 @@ async fn measure(hostile: &Hostile) {
         }
         times
     };
+    let saving = async {
+        for version in 0_u64.. {
+            tokio::time::sleep(SAVED).await;
+            // A section without meaning at the end: other bytes, and the same component.
+            let other = |(name, bytes): &hostile::File| {
+                (name.clone(), [&bytes[..], &[0, 10, 1, b'v'], &version.to_le_bytes()].concat())
+            };
+            put(master.directory.path(), &hostile.files.iter().map(other).collect::<Vec<_>>());
+        }
+    };
     let (mut calls, mut lists) = tokio::select! {
         _ = join_all(calling), if !ids.is_empty() => unreachable!("they call for ever"),
+        () = saving, if hostile.saved_again => unreachable!("they are saved for ever"),
         times = async { tokio::join!(asking, listing) } => times,
     };
+    drop(silent);
     calls.sort_unstable();
     lists.sort_unstable();
     let millis = |times: &[Duration], percent: usize| {

@@ -1,22 +1,33 @@
-//! Hostile modules that compute, as files of a modules' directory, and how they are called. The suite `hostile` and the example of the same name use them.
+//! Hostile modules, as files of a modules' directory, and how they are called. The suite `hostile` and the example of the same name use them.
 
 // The suite uses some of them one by one.
 #![allow(dead_code)]
 
 use serde_json::{Value, json};
 
+use crate::shapes;
+
 /// A file: its name without the ending, and its bytes.
 pub type File = (String, Vec<u8>);
 
 /// Hostile files, and what is done with them.
+#[derive(Default)]
 pub struct Hostile {
     /// What it is called in the table.
     pub name: &'static str,
     pub files: Vec<File>,
     /// Of each of these module ids so many calls are under way at any time.
     pub called: (Vec<String>, usize),
+    /// What the calls carry.
+    pub message: Value,
+    /// Text of pomelo.toml.
+    pub settings: &'static str,
     /// Whether the files are there before the master.
     pub present: bool,
+    /// Whether the monitor of chat-1 stands still.
+    pub silent: bool,
+    /// Whether the files are saved again and again, each time with something else in them.
+    pub saved_again: bool,
 }
 
 const TEMPLATE: &str = include_str!("../fixtures/hostile/cpu/module.wat");
@@ -64,11 +75,42 @@ pub fn files(count: usize, name: &str, work: [&str; 3]) -> Vec<File> {
 
 fn called(name: &'static str, files: Vec<File>, calls: usize) -> Hostile {
     let ids = files.iter().map(|(name, _)| name.clone()).collect();
-    Hostile { name, files, called: (ids, calls), present: false }
+    Hostile { name, files, called: (ids, calls), ..Hostile::default() }
 }
 
 fn alone(name: &'static str, files: Vec<File>, present: bool) -> Hostile {
-    Hostile { name, files, called: (Vec::new(), 0), present }
+    Hostile { name, files, present, ..Hostile::default() }
+}
+
+/// What `fixtures/hostile/memory` does in so many calls at once, while a server answers nothing.
+fn hoards(name: &'static str, what: &str) -> Hostile {
+    let called = (vec!["hoarder".to_owned()], 250);
+    let message = json!({"do": what, "server": "chat-1"});
+    let files = vec![built("hostile-memory")];
+    let settings = "[module.hoarder]\ngrants = [\"cluster\"]\n[module.hoarder.limits]\nwall_ms = 2000\n";
+    Hostile { name, files, called, message, settings, silent: true, ..Hostile::default() }
+}
+
+/// What `fixtures/hostile/pressure` does in two calls at once.
+fn floods(name: &'static str, what: &str, silent: bool) -> Hostile {
+    let called = (vec!["flooder".to_owned()], 2);
+    let message = json!({"do": what, "server": "chat-1", "times": 100_000});
+    let files = vec![built("hostile-pressure")];
+    let settings = "[module.flooder]\ngrants = [\"cluster\", \"uplink\"]\n";
+    Hostile { name, files, called, message, settings, silent, ..Hostile::default() }
+}
+
+/// Files that are refused for what they cost a compiler, or are given up while they are compiled.
+fn compiled(name: &'static str, core: Vec<u8>) -> Hostile {
+    let files = vec![("costly".to_owned(), shapes::module(Some(&core), &json!({"ids": [{"id": "costly"}]})))];
+    Hostile { name, files, saved_again: true, ..Hostile::default() }
+}
+
+/// A component that `modules/build.sh` makes.
+fn built(name: &str) -> File {
+    let file = format!("{}/../target/modules/fixtures/{name}.wasm", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}: run modules/build.sh"));
+    (name.to_owned(), bytes)
 }
 
 /// All of them.
@@ -85,5 +127,16 @@ pub fn all() -> Vec<Hostile> {
         alone("64 timers of one file, each shorter than a slice", vec![timers(SHORT)], false),
         alone("ten files whose `start` computes until it is ended", files(10, "starts", ["", FOREVER, ""]), true),
         alone("ten files that compute when they are instantiated", files(10, "begins", ["", "", FOREVER]), true),
+        hoards("250 calls that wait with all memory that they may have", "hold"),
+        hoards("250 calls with thousands of targets", "targets"),
+        hoards("250 calls with large messages that nobody takes", "send"),
+        hoards("250 calls with keys of two megabytes", "key"),
+        floods("`notify` without pause", "notify", false),
+        floods("`notify` without pause, and the monitor stands still", "notify", true),
+        floods("`uplink.notify` without pause", "up", false),
+        floods("`progress` without pause", "progress", false),
+        floods("`tell` without pause, and the monitor stands still", "tell", true),
+        compiled("a file that would be compiled for minutes, saved every 100 ms", shapes::loops(1_500, 1_900, 200)),
+        compiled("a file with a costly shape, saved every 100 ms", shapes::loops(10_000, 3_000, 1)),
     ]
 }

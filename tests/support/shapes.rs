@@ -1,5 +1,8 @@
 //! Components that are made here byte for byte, because what matters of them is their shape, and a text of them would be many times as large.
 
+// Each of the programs that share this file uses a part of it.
+#![allow(dead_code)]
+
 use serde_json::Value;
 
 /// The type `i32`, and what ends a function, a block or a loop.

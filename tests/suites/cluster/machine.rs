@@ -1,6 +1,7 @@
 //! What else a machine may lack: somebody who reads the terminal, file descriptors, a clock that goes on evenly.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
@@ -25,14 +26,8 @@ fn problems(port: u16) -> String {
 fn where_nobody_reads_the_terminal_programs_and_master_go_on_and_sigterm_ends_them() {
     let cluster = Cluster::configured(json!({"chat": [{"id": "chat-1", "script": TALKS_MUCH}]}), SETTINGS);
     let host = pomelo(&["start", "--config", cluster.dir.path().to_str().unwrap()]);
-    let mut command = Command::new("env");
-    command.args(host.get_args()).current_dir(cluster.dir.path()).env("POMELO_LOG", "debug");
-    for (name, value) in host.get_envs().filter(|(name, _)| *name != "POMELO_LOG") {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut command = in_terminal(&host, cluster.dir.path());
+    command.env("POMELO_LOG", "debug");
     // A real terminal, of which nothing is ever read.
     let mut terminal = PtyProcess::new(command).unwrap();
     cluster.wait_for(&["chat-1"]);
@@ -48,6 +43,45 @@ fn where_nobody_reads_the_terminal_programs_and_master_go_on_and_sigterm_ends_th
     });
     assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
     terminal.set_kill_timeout(Some(1000));
+}
+
+/// A command for a terminal, with the environment that the support gives it.
+fn in_terminal(host: &Command, directory: &Path) -> Command {
+    let mut command = Command::new("env");
+    command.args(host.get_args()).current_dir(directory);
+    for (name, value) in host.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_is_named_by_healthz_until_somebody_does() {
+    let cluster = Cluster::start(json!({"chat": []}), SETTINGS);
+    let master = format!("127.0.0.1:{}", cluster.port);
+    let arguments = ["monitor", "--id", "loud", "--type", "chat", "--master", &master, "--http", "127.0.0.1:0"];
+    let host = pomelo(&[&arguments[..], &["--", "sh", "-c", TALKS_MUCH]].concat());
+    let mut terminal = PtyProcess::new(in_terminal(&host, cluster.dir.path())).unwrap();
+    terminal.set_kill_timeout(Some(1000));
+    // The terminal takes some kilobytes before nobody is needed to read them.
+    let mut read = terminal.get_file_handle().unwrap();
+    let (mut said, mut some) = (String::new(), [0; 256]);
+    let address = loop {
+        let length = read.read(&mut some).unwrap();
+        said.push_str(&String::from_utf8_lossy(&some[..length]));
+        let rest = said.split("serving metrics and health address=").nth(1);
+        if let Some((address, _)) = rest.and_then(|rest| rest.split_once(char::is_whitespace)) {
+            break address.to_owned();
+        }
+    };
+    let unread = || get(&address, "/healthz", "").filter(|(_, body)| body.contains("nobody reads standard output"));
+    eventually("it is named", unread);
+    std::thread::spawn(move || std::io::copy(&mut read, &mut std::io::sink()));
+    eventually("it is over", || get(&address, "/healthz", "").filter(|(status, _)| *status == 200));
+    terminal.signal(rexpect::process::Signal::SIGTERM).unwrap();
 }
 
 /// Sets how many files a process may have open.

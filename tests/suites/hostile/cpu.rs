@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use pomelo_host::client::{AdminClient, Options};
 use serde_json::{Value, json};
 
-use crate::hostile_cpu::{self, File};
+use crate::hostile::{self, File};
 use crate::neighbour::Neighbour;
 use crate::support::{Cluster, SETTINGS, eventually, two_chats};
 use crate::target::Target;
@@ -59,7 +59,7 @@ async fn calls(target: &Target, id: &str, at_once: usize, rounds: usize) {
 async fn beside(work: &str, at_once: usize, rounds: usize) {
     let target = Target::start("");
     let neighbour = Neighbour::of(&target).await;
-    in_force(&target, &[hostile_cpu::file("hostile", [work, "", ""])]);
+    in_force(&target, &[hostile::file("hostile", [work, "", ""])]);
     let seen = neighbour.asks_during(calls(&target, "hostile", at_once, rounds)).await;
     assert!(seen.answered > 0);
     let cpu = module(&target.cluster, "hostile").unwrap()["cpuMs"].as_u64().unwrap();
@@ -69,23 +69,23 @@ async fn beside(work: &str, at_once: usize, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_compute_leave_others_their_share() {
-    beside(hostile_cpu::COMPUTES, 2, 4).await;
+    beside(hostile::COMPUTES, 2, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_are_shorter_than_a_slice_leave_others_their_share() {
-    beside(hostile_cpu::SHORT, 16, 50).await;
+    beside(hostile::SHORT, 16, 50).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_of_host_calls_that_never_wait_leaves_others_their_share() {
-    beside(hostile_cpu::LOGS, 2, 4).await;
-    beside(hostile_cpu::GETS, 2, 4).await;
+    beside(hostile::LOGS, 2, 4).await;
+    beside(hostile::GETS, 2, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_that_fill_their_memory_again_and_again_leave_others_their_share() {
-    beside(hostile_cpu::GROWS, 4, 4).await;
+    beside(hostile::GROWS, 4, 4).await;
 }
 
 /// More guests than any machine has processors compute and do not end. The neighbour's requests have their usual deadline.
@@ -95,7 +95,7 @@ async fn a_crowd_of_calls_without_end_keeps_nobody_from_an_answer() {
     const CALLS: usize = 16;
     let target = Target::start(&without_end(&FILES));
     let neighbour = Neighbour::of(&target).await;
-    in_force(&target, &FILES.map(|name| hostile_cpu::file(name, [hostile_cpu::FOREVER, "", ""])));
+    in_force(&target, &FILES.map(|name| hostile::file(name, [hostile::FOREVER, "", ""])));
     let clients = join_all(FILES.map(|_| client(&target))).await;
     let crowd = FILES.iter().zip(&clients).flat_map(|(id, client)| (0..CALLS).map(|_| client.request(id, 1)));
     let mut crowd = std::pin::pin!(join_all(crowd));
@@ -114,7 +114,7 @@ async fn a_crowd_of_calls_without_end_keeps_nobody_from_an_answer() {
 async fn all_timers_of_a_file_have_one_share() {
     let target = Target::start("");
     let neighbour = Neighbour::of(&target).await;
-    put(&target.cluster, &[hostile_cpu::timers(hostile_cpu::COMPUTES)]);
+    put(&target.cluster, &[hostile::timers(hostile::COMPUTES)]);
     eventually("t63 is in force", || module(&target.cluster, "t63"));
     let admin = client(&target).await;
     // Until they have computed for some seconds.
@@ -142,7 +142,7 @@ async fn files_whose_start_does_not_end_keep_no_server_from_its_start() {
     const FILES: [&str; 10] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"];
     let target = Target::of(|| {
         let mut cluster = Cluster::configured(two_chats(), &format!("{SETTINGS}{}", without_end(&FILES)));
-        put(&cluster, &FILES.map(|name| hostile_cpu::file(name, ["", hostile_cpu::FOREVER, ""])));
+        put(&cluster, &FILES.map(|name| hostile::file(name, ["", hostile::FOREVER, ""])));
         cluster.host("start", &[]);
         cluster
     });
@@ -162,7 +162,7 @@ async fn files_whose_start_does_not_end_keep_no_server_from_its_start() {
 async fn files_that_compute_before_they_are_instances_keep_no_server_from_its_start() {
     let target = Target::of(|| {
         let mut cluster = Cluster::configured(two_chats(), SETTINGS);
-        put(&cluster, &hostile_cpu::files(3, "begins", ["", "", hostile_cpu::FOREVER]));
+        put(&cluster, &hostile::files(3, "begins", ["", "", hostile::FOREVER]));
         cluster.host("start", &[]);
         cluster
     });

@@ -5,11 +5,12 @@
 
 mod compile;
 mod cpu;
-#[path = "../../support/hostile_cpu.rs"]
-mod hostile_cpu;
+#[path = "../../support/hostile.rs"]
+mod hostile;
 mod memory;
 mod neighbour;
 mod pressure;
+#[path = "../../support/shapes.rs"]
 mod shapes;
 #[path = "../../support/processes/mod.rs"]
 mod support;
