@@ -1,14 +1,16 @@
 //! The admin log: one line of JSON for each thing that a client asked of the master, allowed or refused, and for each login.
 //!
-//! Requests never wait for the disk: records go through a bounded queue to a thread of its own. If the disk cannot keep up, or fails for longer than some
-//! records can wait, records are counted instead of kept. The next line that can be written says how many are missing, because an audit trail must have no silent gaps. Strangers can cause
-//! refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest out; the others are counted in the same way.
+//! Requests never wait for the disk: records go through a bounded queue (`queue`) to a thread of its own. If the disk cannot keep up, or fails for longer
+//! than some records can wait, records are counted instead of kept. The next line that can be written says how many are missing, because an audit trail
+//! must have no silent gaps. Strangers can cause refused registrations as often as they like. Only some of them are kept, so that they cannot push the rest
+//! out; the others are counted in the same way.
 //!
 //! What was changed and what was refused must not be pushed out by what somebody looked at. So looks stand in a file of their own beside the other
 //! ([`Options::looks`]), and whatever a user can cause without end is folded (`fold`) before it takes a place in the queue.
 //! Bodies, passwords and tokens are never part of a record. This part knows no socket and no module.
 
 mod fold;
+mod queue;
 mod record;
 
 use std::ffi::OsStr;
@@ -16,7 +18,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,7 @@ use crate::journal::{Journal, at};
 use crate::util::TokenBucket;
 use crate::util::rotating::{Overflow, Rotating};
 use fold::{Folds, Written};
+use queue::Queue;
 
 pub use record::{Kind, Record};
 
@@ -80,7 +82,7 @@ pub struct OpenError {
 pub struct AdminLog(Option<Writer>);
 
 struct Writer {
-    queue: SyncSender<Message>,
+    queue: Arc<Queue>,
     missing: Arc<Missing>,
     folds: Arc<Mutex<Folds>>,
     refusals: Mutex<TokenBucket>,
@@ -109,11 +111,6 @@ impl Missing {
     }
 }
 
-enum Message {
-    Written(Box<Written>),
-    End,
-}
-
 impl AdminLog {
     /// Opens or creates the file, and starts the thread that writes to it. `journal` is told when the disk takes no records, and when it does again.
     ///
@@ -126,9 +123,9 @@ impl AdminLog {
             file.map(|file| Output::new(file, journal.clone(), at)).map_err(|why| failed(path, why))
         };
         let (changes, looks) = (open(&options.file, at::ADMIN_LOG)?, open(&options.looks(), at::ADMIN_LOOKS)?);
-        let (queue, records) = sync_channel(options.queue.max(1));
+        let queue = Arc::new(Queue::new(options.queue));
         let (missing, folds) = (Arc::new(Missing::default()), Arc::new(Mutex::new(Folds::default())));
-        let thread = Thread { records, changes, looks, missing: missing.clone(), folds: folds.clone() };
+        let thread = Thread { queue: queue.clone(), changes, looks, missing: missing.clone(), folds: folds.clone() };
         let thread = std::thread::Builder::new().name("admin-log".into()).spawn(move || thread.run());
         let thread = Mutex::new(Some(thread.map_err(|why| failed(&options.file, why))?));
         let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
@@ -161,8 +158,7 @@ impl AdminLog {
     pub fn close(&self) {
         let Some(writer) = &self.0 else { return };
         let Some(thread) = writer.thread.lock().take() else { return };
-        // Waits for room in the queue, which the thread makes, because it runs until it is told to end.
-        let _ = writer.queue.send(Message::End);
+        writer.queue.end();
         if thread.join().is_err() {
             tracing::error!("the admin log's thread has ended before its time");
         }
@@ -171,9 +167,8 @@ impl AdminLog {
 
 impl Writer {
     fn queue(&self, written: Written) {
-        let records = written.records();
-        if self.queue.try_send(Message::Written(Box::new(written))).is_err() {
-            count_lost(&self.missing.lost, records);
+        if let Err(written) = self.queue.push(written) {
+            count_lost(&self.missing.lost, written.records());
         }
     }
 }
@@ -257,7 +252,7 @@ impl Output {
 
 /// Writes records until it is told to end.
 struct Thread {
-    records: Receiver<Message>,
+    queue: Arc<Queue>,
     /// What was changed or refused, and logins.
     changes: Output,
     looks: Output,
@@ -268,22 +263,15 @@ struct Thread {
 impl Thread {
     /// Records that wait together are written together.
     fn run(mut self) {
-        let mut looked = Instant::now();
+        let (mut looked, mut batch) = (Instant::now(), Vec::new());
         loop {
-            let mut message = match self.records.recv_timeout(LOOKED_THROUGH) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Message::End),
-            };
-            let mut over = false;
+            let over = self.queue.take(&mut batch, LOOKED_THROUGH);
             self.tell_missing();
-            while let Some(next) = message {
-                match next {
-                    Message::Written(written) => self.push(&written),
-                    Message::End => over = true,
+            for written in batch.drain(..) {
+                self.push(&written);
+                if self.changes.text.len().max(self.looks.text.len()) >= BATCH {
+                    self.write();
                 }
-                let full = self.changes.text.len().max(self.looks.text.len()) >= BATCH;
-                message = if over || full { None } else { self.records.try_recv().ok() };
             }
             let now = Instant::now();
             if over || now.duration_since(looked) >= LOOKED_THROUGH {
@@ -295,13 +283,7 @@ impl Thread {
                 // No later line could say how many are missing.
                 self.tell_missing();
             }
-            for output in [&mut self.changes, &mut self.looks] {
-                if let Err(Lost { records, told }) = output.write() {
-                    self.missing.lost.fetch_add(told.0, Ordering::Relaxed);
-                    self.missing.refused.fetch_add(told.1, Ordering::Relaxed);
-                    count_lost(&self.missing.lost, records);
-                }
-            }
+            self.write();
             if over {
                 // Nobody tries again.
                 let rest = self.changes.records + self.looks.records;
@@ -311,6 +293,16 @@ impl Thread {
                 self.changes.sync();
                 self.looks.sync();
                 return;
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        for output in [&mut self.changes, &mut self.looks] {
+            if let Err(Lost { records, told }) = output.write() {
+                self.missing.lost.fetch_add(told.0, Ordering::Relaxed);
+                self.missing.refused.fetch_add(told.1, Ordering::Relaxed);
+                count_lost(&self.missing.lost, records);
             }
         }
     }

@@ -99,10 +99,16 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.log");
     // No thread takes from the queue, as if the disk hung.
-    let (queue, records) = sync_channel(4);
+    let queue = Arc::new(Queue::new(4));
     let (missing, folds) = (Arc::new(Missing::default()), Arc::new(Mutex::new(Folds::default())));
     let refusals = Mutex::new(TokenBucket::new(REFUSALS, REFUSAL_INTERVAL, Instant::now()));
-    let writer = Writer { queue, missing: missing.clone(), folds: folds.clone(), refusals, thread: Mutex::new(None) };
+    let writer = Writer {
+        queue: queue.clone(),
+        missing: missing.clone(),
+        folds: folds.clone(),
+        refusals,
+        thread: Mutex::new(None),
+    };
     let log = AdminLog(Some(writer));
     for n in 0..10 {
         log.take(request(&n.to_string()));
@@ -113,7 +119,8 @@ fn a4_what_cannot_be_kept_is_counted_and_the_log_says_so() {
     };
     let (changes, looks) = (open(&path), open(&dir.path().join("looks.log")));
     drop(log);
-    Thread { records, changes, looks, missing, folds }.run();
+    queue.end();
+    Thread { queue, changes, looks, missing, folds }.run();
     let lines = lines(&path);
     assert_eq!((&lines[0]["kind"], &lines[0]["records"]), (&"lost".into(), &6.into()));
     assert_eq!(lines.len(), 5, "those that had room: {lines:?}");
@@ -236,4 +243,37 @@ fn a4_nothing_in_a_line_steers_a_terminal() {
     let text = fs::read_to_string(&path).unwrap();
     assert!(!text.trim_end_matches('\n').contains(crate::util::visible::steers), "{text:?}");
     assert_eq!(lines(&path)[0]["reason"], "\u{9b}1m\u{202e}\u{200b}\n");
+}
+
+#[test]
+fn records_that_come_together_are_taken_together() {
+    const RECORDS: usize = 1000;
+    let queue = Arc::new(Queue::new(RECORDS));
+    let taking = {
+        let queue = queue.clone();
+        std::thread::spawn(move || {
+            let (mut taken, mut batch) = (Vec::new(), Vec::new());
+            loop {
+                let last = queue.take(&mut batch, Duration::from_secs(60));
+                taken.push(batch.len());
+                batch.clear();
+                if last {
+                    return taken;
+                }
+            }
+        })
+    };
+    let begun = Instant::now();
+    for n in 0..RECORDS {
+        // At half of its room the thread is woken at once, and has made room long before there is none.
+        while queue.push(Written::alone(request(&n.to_string()))).is_err() {
+            std::thread::yield_now();
+        }
+    }
+    queue.end();
+    let taken = taking.join().unwrap();
+    assert_eq!(taken.iter().sum::<usize>(), RECORDS);
+    // Each time takes 20 ms, but for those at which the queue was half full, and the last.
+    let most = begun.elapsed().as_millis() / 20 + 4;
+    assert!(taken.len() as u128 <= most, "{} times, {most} at most", taken.len());
 }
