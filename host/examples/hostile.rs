@@ -36,7 +36,7 @@ const ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/modules/fixtu
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| ["start", "monitor", "master"].contains(&first.as_str())) {
+    if arguments.first().is_some_and(|first| ["start", "monitor", "master", "__compile"].contains(&first.as_str())) {
         return pomelo_host::cli::main();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -160,6 +160,13 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Whether a module is in force. One that was refused is not.
+async fn in_force(client: &AdminClient, id: &str) -> bool {
+    let Ok(shown) = client.command("modules", None, Value::Null).await else { return false };
+    let shown: Value = serde_json::from_str(shown.get()).unwrap_or_default();
+    shown["modules"].as_array().is_some_and(|modules| modules.iter().any(|module| module["id"] == *id))
+}
+
 async fn list(client: &AdminClient) -> Option<Value> {
     let answer = client.request("__console__", json!({"signal": "list"})).await.ok()?;
     serde_json::from_str(answer.get()).ok()
@@ -180,20 +187,9 @@ async fn measure(hostile: &Hostile) {
         put(master.directory.path(), &hostile.files);
     }
     let (ids, at_once) = &hostile.called;
-    for id in ids {
-        until(id, async || {
-            client
-                .command("modules", None, Value::Null)
-                .await
-                .is_ok_and(|shown| shown.get().contains(&format!("\"{id}\"")))
-        })
-        .await;
-    }
-    if hostile.files.iter().any(|(name, _)| name == "timers") {
-        until("the timers", async || {
-            client.command("modules", None, Value::Null).await.is_ok_and(|shown| shown.get().contains("\"t63\""))
-        })
-        .await;
+    let timers = hostile.files.iter().any(|(name, _)| name == "timers");
+    for id in ids.iter().map(String::as_str).chain(timers.then_some("t63")) {
+        until(id, async || in_force(&client, id).await).await;
     }
     let silent = if hostile.silent { Some(Silent::new(&list(&client).await.unwrap_or_default())) } else { None };
     let clients = join_all(ids.iter().flat_map(|_| 0..*at_once).map(|_| master.client())).await;

@@ -34,6 +34,11 @@ impl Class {
         }
     }
 
+    /// Whether it gives way to level 1, the master and the host where there is not enough of something for all.
+    pub const fn gives_way(self) -> bool {
+        matches!(self, Class::Stranger | Class::User | Class::Monitor)
+    }
+
     /// Its peers, as they stand in a sentence.
     pub const fn peers(self) -> &'static str {
         match self {

@@ -5,8 +5,9 @@
 //! modules together have one as well, but for those that the host carries: they are counted, and never refused, so that no other module can keep them from
 //! their work.
 //!
-//! Where there is no room, idle instances go first. If another module holds more than the one that asks, its largest call is ended then. Otherwise the one
-//! that asks is refused.
+//! Where there is no room, idle instances go first. If another module holds more than the one that asks, its largest call is ended then. Where a module has
+//! used up its own sum, its largest call of those that give way ends for a call of level 1's, the master's or the host's. Otherwise the one that asks is
+//! refused.
 //!
 //! It knows neither instances nor peers, only what is charged.
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::Class;
 use crate::util::label;
 
 /// What all modules of a process may hold. Clones are the same budget.
@@ -45,7 +47,7 @@ struct ModuleState {
     limit: AtomicUsize,
     held: AtomicUsize,
     /// Instances whose calls may be ended, where others need what they hold.
-    calls: Mutex<HashMap<u64, Arc<InstanceState>>>,
+    calls: Mutex<HashMap<u64, (Arc<InstanceState>, Class)>>,
     /// Where its idle instances are.
     idle: Mutex<Vec<Weak<dyn Idle>>>,
 }
@@ -205,8 +207,18 @@ impl ModuleAccount {
 
     /// Ends the largest call of the module, so that there is room. Returns whether there was one.
     pub fn end_largest_call(&self) -> bool {
+        self.end_largest(|_| true)
+    }
+
+    /// Ends the largest call of those that give way, so that there is room for a call of this class. Returns whether there was one.
+    pub fn end_call_for(&self, class: Class) -> bool {
+        !class.gives_way() && self.end_largest(Class::gives_way)
+    }
+
+    fn end_largest(&self, of: impl Fn(Class) -> bool) -> bool {
         let calls = self.0.calls.lock();
-        let largest = calls.values().max_by_key(|instance| *instance.bytes.lock()).cloned();
+        let those = calls.values().filter(|(_, class)| of(*class)).map(|(instance, _)| instance);
+        let largest = those.max_by_key(|instance| *instance.bytes.lock()).cloned();
         drop(calls);
         largest.is_some_and(|instance| instance.give_up())
     }
@@ -335,7 +347,13 @@ impl InstanceCharge {
     /// # Errors
     /// [`ModuleOver`]. Nothing is charged then.
     pub fn grow(&self, bytes: usize) -> Result<(), ModuleOver> {
-        self.0.account.add(bytes)?;
+        let account = &self.0.account;
+        while let Err(over) = account.add(bytes) {
+            let class = account.0.calls.lock().get(&self.0.id).map(|(_, class)| *class);
+            if !class.is_some_and(|class| account.end_call_for(class)) {
+                return Err(over);
+            }
+        }
         let grown = self.0.bytes.lock().as_mut().map(|held| *held += bytes);
         grown.ok_or_else(|| {
             self.0.account.subtract(bytes);
@@ -343,11 +361,11 @@ impl InstanceCharge {
         })
     }
 
-    /// The instance serves a call, which may be ended for others while what this returns lives.
-    pub fn serves(&self) -> Serving {
+    /// The instance serves a call of this class, which may be ended for others while what this returns lives.
+    pub fn serves(&self, class: Class) -> Serving {
         // Nothing is taken from modules that the host carries, so that their calls need no lock for it.
         if !self.0.account.is_carried() {
-            self.0.account.0.calls.lock().insert(self.0.id, self.0.clone());
+            self.0.account.0.calls.lock().insert(self.0.id, (self.0.clone(), class));
         }
         Serving(self.0.clone())
     }
@@ -461,7 +479,7 @@ mod tests {
         let budget = ModulesBudget::new(10 * MIB);
         let [heavy, light] = ["heavy", "light"].map(|name| budget.open(name, Some(10 * MIB)));
         let (large, small) = (heavy.instance(5 * MIB).unwrap(), heavy.instance(4 * MIB).unwrap());
-        let (call, other) = (large.serves(), small.serves());
+        let (call, other) = (large.serves(Class::Operator), small.serves(Class::User));
         let _light = light.charge(3 * MIB).unwrap();
         assert_eq!(call.given_up().await, ModuleOver::GivenUp("heavy".into()));
         assert!(!other.0.given_up.is_cancelled());
@@ -472,5 +490,25 @@ mod tests {
         assert_eq!(heavy.held(), 4 * MIB);
         // The one that would hold most itself is refused.
         assert_eq!(light.charge(4 * MIB).unwrap_err(), ModuleOver::All("light".into(), 10 * MIB));
+    }
+
+    #[tokio::test]
+    async fn where_a_module_has_used_up_its_sum_users_give_way_to_level_1() {
+        let budget = ModulesBudget::new(100 * MIB);
+        let one = budget.open("one", Some(10 * MIB));
+        let [large, small, operators] = [4 * MIB, 3 * MIB, 2 * MIB].map(|bytes| one.instance(bytes).unwrap());
+        let (large_call, small_call) = (large.serves(Class::User), small.serves(Class::Monitor));
+        let operators_call = operators.serves(Class::Operator);
+        // A user's own call is refused, and nobody gives way to it.
+        assert_eq!(small.grow(2 * MIB).unwrap_err(), ModuleOver::Module("one".into(), 10 * MIB));
+        operators.grow(2 * MIB).unwrap();
+        assert_eq!(large_call.given_up().await, ModuleOver::GivenUp("one".into()));
+        assert!(!small_call.0.given_up.is_cancelled());
+        // Before a call of level 1's has an instance.
+        assert!(!one.end_call_for(Class::User));
+        assert!(one.end_call_for(Class::Host) && small_call.0.given_up.is_cancelled());
+        assert!(!one.end_call_for(Class::Host), "level 1 does not give way to the host");
+        drop((operators_call, operators));
+        assert_eq!(one.held(), 0);
     }
 }

@@ -3,10 +3,14 @@
 //! A message is borrowed as [`Inbound`] until it is let in, and owned as [`Call`] from there on. Between the two it is looked at once: the table is
 //! asked once for the module, and the body is visited once for what a client asks.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use super::asked::{Asked, Visited};
@@ -18,6 +22,7 @@ use crate::budget::Class;
 use crate::failure::{Failure, code};
 use crate::plugin::{Call, Caller, CallerRole, Handler, Lease, Operations, StoreView};
 use crate::trace::Trace;
+use crate::util::lasting;
 use crate::wire::shown;
 
 /// The target of calls' spans: `POMELO_LOG=info,pomelo::call=debug` shows them.
@@ -180,7 +185,8 @@ impl Registry {
 }
 
 impl Admitted {
-    /// Makes the call; what comes of it, or the refusal, goes to `reply`. Does not block.
+    /// Makes the call; what comes of it, or the refusal, goes to `reply`. A call that is not serial begins here, and gets a task of its own when it has to
+    /// wait: most never do, and a task would cost more than they. No longer than a slice of a guest's time is spent here.
     pub fn dispatch(self, reply: Reply) {
         let Admission { registry, handler, call, trace, arrived, way } = match self.call {
             Ok(admission) => admission,
@@ -188,7 +194,8 @@ impl Admitted {
         };
         match way {
             Way::AtOnce(lease) => {
-                registry.life.tasks.spawn(async move { reply.send(make(lease, handler, call, trace, arrived).await) });
+                let calling = async move { reply.send(make(lease, handler, call, trace, arrived).await) };
+                begin(&registry.life.tasks, Box::pin(calling));
             }
             Way::InTurn(slot) => slot.put(async move {
                 let outcome = match registry.lease(&call.context.id) {
@@ -198,6 +205,18 @@ impl Admitted {
                 reply.send(outcome);
             }),
         }
+    }
+}
+
+/// Begins a call where it came. Where it has to wait, it goes on in a task.
+fn begin(tasks: &TaskTracker, mut calling: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
+    // Who has been polled is polled again by the task, which is woken instead of this waker.
+    let mut context = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| calling.as_mut().poll(&mut context))) {
+        Ok(Poll::Ready(())) => {}
+        Ok(Poll::Pending) => drop(tasks.spawn(calling)),
+        // The call ends with its future, and is answered that it has failed.
+        Err(panic) => lasting::said("a call", &lasting::message_of(&*panic)),
     }
 }
 

@@ -58,6 +58,20 @@ pub struct Sent {
     asked: String,
 }
 
+/// A message that is not answered. Its text is made once, and shared by all who get it.
+pub struct Notice<'a> {
+    module: &'a str,
+    body: &'a RawValue,
+    payload: Arc<RawValue>,
+}
+
+impl<'a> Notice<'a> {
+    /// A message to a module.
+    pub fn new(module: &'a str, body: &'a RawValue) -> Self {
+        Notice { module, body, payload: raw(&Notify { module_id: module, body }).into() }
+    }
+}
+
 impl Exchange {
     /// `topic` is that of the messages; at most `limit` requests may be under way.
     pub fn new(peer: Peer, topic: Topic, limit: usize) -> Self {
@@ -109,16 +123,10 @@ impl Exchange {
     ///
     /// # Errors
     /// `busy` where there was no room until the deadline; `disconnected`.
-    pub async fn notify_for(
-        &self,
-        of: &ModuleAccount,
-        module: &str,
-        body: &RawValue,
-        until: Instant,
-    ) -> Result<(), Failure> {
-        let room = self.room(of, module, body, until).await?;
-        let payload = raw(&Notify { module_id: module, body }).into();
-        self.peer.send_in(room, Frame { topic: self.topic, payload, quoted: false }).map_err(disconnected)
+    pub async fn notify_for(&self, of: &ModuleAccount, notice: &Notice<'_>, until: Instant) -> Result<(), Failure> {
+        let room = self.room(of, notice.module, notice.body, until).await?;
+        let frame = Frame { topic: self.topic, payload: notice.payload.clone(), quoted: false };
+        self.peer.send_in(room, frame).map_err(disconnected)
     }
 
     /// Requests that have not been answered.

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
 use super::members::{Member, Members};
-use crate::exchange::{Asked, Sent};
+use crate::exchange::{Asked, Notice, Sent};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Cluster, Targets};
 use crate::plugin::{AnswerBounds, Gathered, ModuleMessage};
@@ -193,8 +193,9 @@ impl Cluster for MasterCluster {
         Box::pin(async move {
             let (members, missing) = self.members.resolve(&targets);
             let ModuleMessage { from, module, msg, depth: _, deadline } = &message;
+            let notice = &Notice::new(module, msg);
             let notify = |member: Member| async move {
-                let sent = member.exchange.notify_for(from, module, msg, *deadline).await;
+                let sent = member.exchange.notify_for(from, notice, *deadline).await;
                 (member.id, sent)
             };
             let mut busy = None;

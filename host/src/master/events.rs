@@ -3,6 +3,7 @@
 //! Changes are gathered for a window of time and told as one batch, because every server is told of every change: a batch costs `n` messages in a
 //! table of `n` servers. The window grows with the table.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,18 @@ struct Told {
 /// What is new travels in messages of so many bytes, and one server more. A module with the default limits can take that.
 const PART: usize = 256 << 10;
 
+/// Servers that have left are told of in a batch, if they are no more than these.
+const MOST_LEFT: usize = 1024;
+
 /// The JSON of a batch; see `server-events` in the WIT package.
 #[derive(Serialize)]
 struct Events<'a> {
     since: u64,
     rev: u64,
     epoch: &'a str,
+    /// Whether a table that was seen between `since` and `rev` may have servers that have left, and of which no event tells.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    exact: bool,
     events: Vec<Event<'a>>,
 }
 
@@ -81,13 +88,15 @@ impl EventSource for TableEvents {
                 let window = self.window + PER_SERVER.saturating_mul(servers);
                 tokio::time::sleep_until((told.at + window).into()).await;
             }
-            let table = self.members.snapshot();
+            let (table, left) = self.members.snapshot_since(since);
+            let left = left.filter(|left| left.len() <= MOST_LEFT);
             let none = Snapshot::default();
             let before = told.map_or(&none, |told| &told.table);
             // The next part follows at once.
             let (table, is_whole) = part(before, table);
-            let events =
-                raw(&Events { since, rev: table.rev, epoch: self.members.epoch(), events: difference(before, &table) });
+            let (rev, epoch, exact) = (table.rev, self.members.epoch(), left.is_none());
+            let events = difference(before, &table, left.as_deref().unwrap_or_default());
+            let events = raw(&Events { since, rev, epoch, exact, events });
             let at = if is_whole { Instant::now() } else { told.map_or_else(Instant::now, |told| told.at) };
             Batch { events, position: Arc::new(Told { table, at, is_whole }) }
         })
@@ -124,9 +133,11 @@ fn part(before: &Snapshot, after: Snapshot) -> (Snapshot, bool) {
     (Snapshot { rev, servers: servers.collect() }, false)
 }
 
-/// The net change from one table to another.
-fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<Event<'a>> {
-    let gone = before.servers.keys().filter(|id| !after.servers.contains_key(*id));
+/// The net change from one table to another. Who has `left` meanwhile is told of as well, although it was not in the first table: whoever has seen a table
+/// between the two may have it.
+fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot, left: &'a [String]) -> Vec<Event<'a>> {
+    let passing: BTreeSet<&String> = left.iter().filter(|id| !before.servers.contains_key(*id)).collect();
+    let gone = before.servers.keys().chain(passing).filter(|id| !after.servers.contains_key(*id));
     let gone = gone.map(|id| Event { event: "disconnect", id, server: None, capabilities: &[] });
     let new =
         after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
@@ -159,7 +170,7 @@ mod tests {
             let (next, is_whole) = part(&at, after.clone());
             assert!(next.rev > at.rev, "each part goes on");
             sizes.push(0);
-            for Event { event, id, server, .. } in difference(&at, &next) {
+            for Event { event, id, server, .. } in difference(&at, &next, &[]) {
                 match event {
                     "disconnect" => drop(view.remove(id)),
                     _ => drop(view.insert(id.to_owned(), next.servers[id].since)),

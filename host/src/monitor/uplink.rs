@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::link::MasterLink;
-use crate::exchange::{Asked, Exchange};
+use crate::exchange::{Asked, Exchange, Notice};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::Uplink;
 use crate::plugin::{AnswerBounds, ModuleMessage, within};
@@ -34,7 +34,7 @@ impl Uplink for LinkUplink {
     fn notify(&self, message: ModuleMessage) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let ModuleMessage { from, module, msg, depth: _, deadline } = message;
-            self.current()?.notify_for(&from, &module, &msg, deadline).await
+            self.current()?.notify_for(&from, &Notice::new(&module, &msg), deadline).await
         })
     }
 }

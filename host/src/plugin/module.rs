@@ -261,7 +261,14 @@ impl Module {
             self.trapped(handler, &failure, &context, (entry, caller));
             failure
         };
-        let mut instance = match self.pool.take().await {
+        let class = call.caller.class();
+        let taken = loop {
+            match self.pool.take().await {
+                Err(Trapped { over: Some(_), .. }) if self.account.end_call_for(class) => {}
+                taken => break taken,
+            }
+        };
+        let mut instance = match taken {
             Ok(instance) => instance,
             // The module is not to blame where the engine has no room for one more instance.
             Err(error) if error.error.is::<wasmtime::PoolConcurrencyLimitError>() => {
@@ -278,7 +285,7 @@ impl Module {
         let _ = patience.set(instance.store.data().patience.clone());
         instance.store.set_epoch_deadline(1);
         let clock = instance.store.data().cpu.clone();
-        let holds = instance.store.data().memory.charge.serves();
+        let holds = instance.store.data().memory.charge.serves(class);
         let serving = async move {
             let answer = instance.call(handler, msg.as_ref()).await;
             (instance, answer)

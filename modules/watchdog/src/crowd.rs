@@ -65,7 +65,7 @@ impl Crowd {
         self.text.take();
         let since = self.rev.get();
         self.rev.set(since + events.len() as u64);
-        Batch { since, rev: self.rev.get(), epoch: "e".into(), events }
+        Batch { since, rev: self.rev.get(), epoch: "e".into(), exact: false, events }
     }
 
     fn joins(&self, id: &str) -> Event {

@@ -8,8 +8,9 @@
 //! our own watchdogs carries both. A monitor keeps those of its view, the view's *mark*.
 //!
 //! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that stands between the
-//!   two, because applying a change a second time does no harm. An update that is older than the view is ignored.
-//! - A view that stands before `since`, or in another epoch, has a *gap*. The monitor then asks for the whole table (`query`) and replaces its view. So does a
+//!   two, because applying a change a second time does no harm, and servers that came and left between the two are among those that have left. Where they
+//!   are too many, the update is `exact`, and applied only to a view that stands at `since`. An update that is older than the view is ignored.
+//! - A view to which an update cannot be applied, or that is of another epoch, has a *gap*. The monitor then asks for the whole table (`query`) and replaces its view. So does a
 //!   monitor whose view has no mark, and, every ten seconds, one whose revision differs from the master's.
 //! - A whole table that arrives replaces the view, unless the view is of the same epoch and newer.
 //!

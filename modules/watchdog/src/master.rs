@@ -183,13 +183,16 @@ fn has_started(host: &impl Host, id: &str) -> Result<bool> {
 
 /// A batch of changes of the table.
 pub fn changed(host: &impl Host, batch: Batch) -> Result {
-    let Batch { since, rev, epoch, events } = batch;
+    let Batch { since, rev, epoch, exact, events } = batch;
     let changes = net_changes(events);
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;
-    let (back, others): (Vec<_>, Vec<_>) =
-        told(&members).partition(|(id, _)| matches!(changes.get(*id), Some(Change::Reconnected { .. })));
+    let (back, others): (Vec<_>, Vec<_>) = told(&members).partition(|(id, member)| {
+        // A server of pomelo 2.x cannot say that its table is one for which the changes do not count.
+        let lacks_some = exact && !member.rev && member.at > since;
+        lacks_some || matches!(changes.get(*id), Some(Change::Reconnected { .. }))
+    });
     replace(host, &back)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
@@ -198,6 +201,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         epoch: Some(epoch),
         since: Some(since),
         rev: Some(rev),
+        exact,
         add: Some(changes.values().filter_map(Change::info).cloned().collect()),
         remove: Some(changes.iter().filter(|(_, change)| change.info().is_none()).map(|(id, _)| id.clone()).collect()),
         ..Order::new("update")

@@ -109,10 +109,11 @@ enum Step {
     Gap,
 }
 
-fn step(own: Option<&Mark>, since: u64, new: &Mark) -> Step {
+fn step(own: Option<&Mark>, since: u64, exact: bool, new: &Mark) -> Step {
+    let counts_from = |rev: u64| if exact { since == rev } else { since <= rev };
     match own {
         Some(own) if own.epoch == new.epoch && new.rev <= own.rev => Step::Ignore,
-        Some(own) if own.epoch == new.epoch && since <= own.rev => Step::Apply,
+        Some(own) if own.epoch == new.epoch && counts_from(own.rev) => Step::Apply,
         _ => Step::Gap,
     }
 }
@@ -121,7 +122,7 @@ fn update(host: &impl Host, order: Order) -> Result {
     let new = order.mark().ok_or_else(|| missing("update", "rev or epoch"))?;
     let since = order.since.ok_or_else(|| missing("update", "since"))?;
     let ticket = draw(host)?;
-    match step(mark(host).as_ref(), since, &new) {
+    match step(mark(host).as_ref(), since, order.exact, &new) {
         Step::Ignore => Ok(()),
         Step::Gap => adopt(host, again(host)?),
         Step::Apply => {
@@ -242,6 +243,8 @@ mod tests {
     #[test]
     fn an_update_is_applied_only_where_nothing_is_missing() {
         let at = |epoch: &str, rev| Mark { epoch: epoch.into(), rev };
+        assert_eq!(step(Some(&at("a", 5)), 5, true, &at("a", 6)), Step::Apply);
+        assert_eq!(step(Some(&at("a", 5)), 4, true, &at("a", 6)), Step::Gap);
         let cases = [
             (None, 0, at("a", 1), Step::Gap),
             (Some(at("a", 4)), 4, at("a", 5), Step::Apply),
@@ -253,7 +256,7 @@ mod tests {
             (Some(at("a", 9)), 0, at("b", 1), Step::Gap),
         ];
         for (own, since, new, expected) in cases {
-            assert_eq!(step(own.as_ref(), since, &new), expected, "{own:?} {since} {new:?}");
+            assert_eq!(step(own.as_ref(), since, false, &new), expected, "{own:?} {since} {new:?}");
         }
     }
 }

@@ -133,6 +133,9 @@ pub struct Order {
     /// `update`: the revision from which the changes count.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<u64>,
+    /// `update`: whether they count from that revision alone, and not from one that is between `since` and `rev`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub exact: bool,
     /// `update`: servers that are new or have changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub add: Option<Vec<Info>>,
@@ -219,6 +222,9 @@ pub struct Batch {
     pub rev: u64,
     #[serde(default)]
     pub epoch: String,
+    /// Whether a table between the two revisions may have servers that have left, and of which no event tells.
+    #[serde(default)]
+    pub exact: bool,
     pub events: Vec<Event>,
 }
 

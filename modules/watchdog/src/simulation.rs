@@ -131,7 +131,7 @@ impl World {
             batch.events.push(event);
         } else {
             let epoch = self.epoch.to_string();
-            self.jobs.push_back(Job::Batch(Batch { since, rev: self.rev, epoch, events: vec![event] }));
+            self.jobs.push_back(Job::Batch(Batch { since, rev: self.rev, epoch, exact: false, events: vec![event] }));
         }
     }
 

@@ -29,12 +29,17 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Looks again and again until `look` finds something.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    eventually_or(what, || look().ok_or_else(String::new))
+}
+
+/// The same, with what is still missing.
+pub fn eventually_or<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(seen) = look() {
-            return seen;
+        match look() {
+            Ok(seen) => return seen,
+            Err(missing) => assert!(begun.elapsed() < LONG, "{what}: not within {LONG:?} {missing}"),
         }
-        assert!(begun.elapsed() < LONG, "{what}: not within {LONG:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

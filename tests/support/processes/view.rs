@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::eventually;
+use super::eventually_or;
 
 /// The file with a program's view of the cluster, as the program itself finds it.
 pub fn view_file(pid: u32) -> Option<PathBuf> {
@@ -32,5 +32,12 @@ pub fn ids(ids: &[&str]) -> BTreeSet<String> {
 pub fn wait_for_members(file: &Path, servers: &[&str]) {
     let mut wanted = ids(servers);
     wanted.insert("master".into());
-    eventually(&format!("{} has {wanted:?}", file.display()), || (members(file) == wanted).then_some(()));
+    eventually_or(&format!("{} has {wanted:?}", file.display()), || {
+        let seen = members(file);
+        if seen == wanted {
+            Ok(())
+        } else {
+            Err(format!("{:?} differ", seen.symmetric_difference(&wanted).collect::<Vec<_>>()))
+        }
+    });
 }

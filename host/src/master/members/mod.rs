@@ -13,7 +13,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +73,16 @@ struct MemberTable {
     fill: bounds::Fill,
     /// How servers have left since that was last taken, by id; absent where nobody takes it.
     departures: Option<Departures>,
+    /// Which servers left last, and with which revision, the oldest first.
+    left: VecDeque<(u64, String)>,
+    /// The revision since which all that left are in `left`.
+    left_since: u64,
     /// The table as JSON at a revision. It is kept because whoever joins asks for it, and often many do at once.
     json: Option<(u64, Arc<RawValue>)>,
 }
+
+/// Servers that have left and are remembered, so that whoever has seen them in the table can be told.
+const MOST_LEFT: usize = 4096;
 
 /// A client that has registered.
 struct Client {
@@ -262,6 +269,12 @@ impl Members {
                 None => {
                     line_budget::of_server(id, || tracing::info!(server = %id, why = gone, "left"));
                     record(Event::new(kind::LEAVE, format!("left: {gone}")).server(id));
+                    table.left.push_back((table.rev, id.to_owned()));
+                    if table.left.len() > MOST_LEFT
+                        && let Some((rev, _)) = table.left.pop_front()
+                    {
+                        table.left_since = rev;
+                    }
                 }
             }
             self.changed.send_replace(table.rev);

@@ -37,6 +37,11 @@ pub struct Entry {
 impl Members {
     /// The server table now.
     pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_since(0).0
+    }
+
+    /// The server table now, and which servers have left it since a revision and are not back. They are absent where not all of them are known any more.
+    pub fn snapshot_since(&self, since: u64) -> (Snapshot, Option<Vec<String>>) {
         let table = self.table.lock();
         let entry = |member: &Member| Entry {
             info: member.info.clone(),
@@ -45,8 +50,13 @@ impl Members {
             since: member.since,
             returned: member.returned,
         };
-        let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
-        Snapshot { rev: table.rev, servers }
+        let servers: BTreeMap<String, Entry> =
+            table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
+        let left = (table.left_since <= since).then(|| {
+            let later = table.left.iter().skip(table.left.partition_point(|(rev, _)| *rev <= since));
+            later.filter(|(_, id)| !servers.contains_key(id)).map(|(_, id)| id.clone()).collect()
+        });
+        (Snapshot { rev: table.rev, servers }, left)
     }
 
     /// The table as JSON: `rev`, `epoch`, `servers` and `capabilities`.

@@ -1,6 +1,11 @@
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::member::MAX_SLAVES;
 use super::*;
+use crate::console::{Batch, EventSource};
 use crate::exchange::Exchange;
+use crate::master::events::TableEvents;
 use crate::transport::{Outbox, Transport};
 use crate::wire::{Capabilities, PhaseName, Topic};
 
@@ -366,4 +371,74 @@ async fn ids_that_nobody_named_raise_no_alarm_where_others_are_named() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!members.retained().is_empty(), "those that are named do");
+}
+
+/// What is told of one who is there: its port, which no two have.
+fn seen(members: &Members) -> BTreeMap<String, Value> {
+    members.snapshot().servers.into_iter().map(|(id, entry)| (id, entry.info["port"].clone())).collect()
+}
+
+/// Applies a batch as every monitor does it.
+fn applied(mut view: BTreeMap<String, Value>, batch: &Value) -> BTreeMap<String, Value> {
+    for event in batch["events"].as_array().unwrap() {
+        let id = event["id"].as_str().unwrap();
+        match event["server"]["port"].clone() {
+            Value::Null => drop(view.remove(id)),
+            port => drop(view.insert(id.to_owned(), port)),
+        }
+    }
+    view
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_counts_for_every_table_that_was_seen_since_the_one_before() {
+    let members = nobody(Duration::ZERO);
+    let source = TableEvents::new(members.clone(), Duration::ZERO);
+    let (mut seeded, mut position) = (StdRng::seed_from_u64(7), None);
+    let mut there: BTreeMap<String, (u64, Outbox)> = BTreeMap::new();
+    for round in 0..300 {
+        let mut tables = vec![seen(&members)];
+        for action in 0..seeded.random_range(1..12) {
+            let id = format!("s-{}", seeded.random_range(0..6));
+            match there.remove(&id) {
+                Some((connection, _)) => members.leave(&id, connection, false),
+                None => {
+                    let (member, outbox) = member(&id, round * 12 + action);
+                    there.insert(id, (member.connection(), outbox));
+                    members.join(member).unwrap();
+                }
+            }
+            tables.push(seen(&members));
+        }
+        let Batch { events, position: next } = source.next(position.as_ref()).await;
+        position = Some(next);
+        let batch: Value = serde_json::from_str(events.get()).unwrap();
+        for table in tables {
+            assert_eq!(applied(table, &batch), seen(&members), "round {round}: {batch}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_says_where_it_cannot_tell_of_all_that_came_and_left() {
+    let members = nobody(Duration::ZERO);
+    let source = TableEvents::new(members.clone(), Duration::ZERO);
+    let come_and_go = |count: u16| {
+        for number in 0..count {
+            let (member, _outbox) = member(&format!("g-{number}"), number);
+            let connection = member.connection();
+            members.join(member).unwrap();
+            members.leave(&format!("g-{number}"), connection, false);
+        }
+    };
+    let mut position = None;
+    // More than are told in one batch; more than are remembered; few.
+    for (count, exact) in [(1025, true), (5000, true), (3, false)] {
+        come_and_go(count);
+        let Batch { events, position: next } = source.next(position.as_ref()).await;
+        let batch: Value = serde_json::from_str(events.get()).unwrap();
+        assert_eq!(batch["exact"] == true, exact, "{count}");
+        assert_eq!(batch["events"].as_array().unwrap().len(), if exact { 0 } else { usize::from(count) });
+        position = Some(next);
+    }
 }

@@ -13,7 +13,7 @@ use super::super::members::Member;
 use super::{Connection, ConnectionState, Registration};
 use crate::admin_log::{Kind, Record};
 use crate::auth::AccessRefused;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Notice};
 use crate::failure::code;
 use crate::journal::{Event, kind};
 use crate::master::fleet::{APPLY, Applier};
@@ -144,7 +144,7 @@ impl Connection {
             progress: Some(Progress(Arc::new(move |message: ModuleMessage| {
                 let to_client = to_client.clone();
                 let ModuleMessage { from, module, msg, depth: _, deadline } = message;
-                Box::pin(async move { to_client.notify_for(&from, &module, &msg, deadline).await })
+                Box::pin(async move { to_client.notify_for(&from, &Notice::new(&module, &msg), deadline).await })
             }))),
             id: Some(id.clone()),
             user: Some(username.clone()),

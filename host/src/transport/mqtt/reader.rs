@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use metrics::Counter;
 use tokio::io::AsyncRead;
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +76,8 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                     if let Err(bad) = self.frame(topic, payload) {
                         break self.refuse(&bad);
                     }
+                    // Frames that have come already need no wait, so that others would have no turn.
+                    consume_budget().await;
                 }
                 (Ok(Packet::Pingreq), Side::Master(ping)) => ping.notify_one(),
                 (Ok(Packet::Pingresp), Side::Monitor) => {}
