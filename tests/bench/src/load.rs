@@ -108,15 +108,25 @@ impl Load {
         }
     }
 
+    /// Waits until the module answers: a master listens before all of its modules are in force.
+    pub async fn is_answered(&self) -> Result<()> {
+        let began = Instant::now();
+        while let Err(why) = self.ask(1, Duration::ZERO).await {
+            ensure!(began.elapsed() < PATIENCE, "{why}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     /// Has so many requests under way for that time.
     pub async fn ask(&self, at_once: usize, time: Duration) -> Result<Asked> {
         let mut answers = self.answers.lock().await;
         let began = Instant::now();
-        // By number; a number is used again when its request was answered.
+        // By number; a number is used again when its request was answered. pomelo-admin takes 0 for none.
         let mut sent = vec![began; at_once];
         let mut times = Vec::new();
         let ask = |number: usize| {
-            let message = json!({"reqId": number, "moduleId": MODULE, "body": {}});
+            let message = json!({"reqId": number + 1, "moduleId": MODULE, "body": {}});
             self.peer.send(Topic::Client, raw(&message))
         };
         for number in 0..at_once {
@@ -126,8 +136,8 @@ impl Load {
         while under_way > 0 {
             match tokio::time::timeout(PATIENCE, answers.recv()).await? {
                 Some(Said::Answer(number)) => {
-                    let number = usize::try_from(number)?;
-                    ensure!(number < at_once, "an answer to request {number}, which was not asked");
+                    let number = usize::try_from(number)?.wrapping_sub(1);
+                    ensure!(number < at_once, "an answer to a request that was not asked");
                     let now = Instant::now();
                     times.push(now.duration_since(sent[number]));
                     if now.duration_since(began) < time {

@@ -116,6 +116,7 @@ fn spread(mut values: Vec<f64>) -> String {
 
 async fn measure(master: &Master, case: Case, time: Duration) -> Result<Figures> {
     let load = Load::connect(master.address(), case.wire).await?;
+    load.is_answered().await?;
     // What is made at the first request is not what is measured.
     load.ask(case.at_once, time / 4).await?;
     let before = master.cpu()?;

@@ -98,6 +98,7 @@ fn ours(program: &Path, directory: &Path, port: u16) -> Result<Command> {
     for (name, value) in files {
         fs::write(directory.join(name), value.to_string())?;
     }
+    fs::write(directory.join("pomelo.toml"), "[modules]\nsystem_monitor = true\n")?;
     let mut command = Command::new(program);
     command.args(["master", "--config"]).arg(directory).env_remove("POMELO_LOG");
     Ok(command)
