@@ -35,10 +35,10 @@ impl Queue {
         Queue { waiting: Mutex::default(), wake: Condvar::new(), room: room.max(1) }
     }
 
-    /// Takes in a record, unless there is no room. Never waits for the thread.
+    /// Takes in a record, unless there is no room, or the last one has come. Never waits for the thread.
     pub fn push(&self, written: Written) -> Result<(), Written> {
         let mut waiting = self.waiting.lock();
-        if waiting.records.len() >= self.room {
+        if waiting.ended || waiting.records.len() >= self.room {
             return Err(written);
         }
         waiting.records.push(written);

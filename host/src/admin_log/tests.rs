@@ -277,3 +277,14 @@ fn records_that_come_together_are_taken_together() {
     let most = begun.elapsed().as_millis() / 20 + 4;
     assert!(taken.len() as u128 <= most, "{} times, {most} at most", taken.len());
 }
+
+#[test]
+fn what_comes_after_the_end_is_not_taken() {
+    let queue = Queue::new(8);
+    assert!(queue.push(Written::alone(request("1"))).is_ok());
+    queue.end();
+    assert!(queue.push(Written::alone(request("2"))).is_err());
+    let mut batch = Vec::new();
+    assert!(queue.take(&mut batch, Duration::ZERO));
+    assert_eq!(batch.len(), 1);
+}

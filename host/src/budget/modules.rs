@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,9 @@ pub enum ModuleOver {
         "the call was ended, because other modules needed memory and {0} held most of it (`modules_mib` in [limits] of pomelo.toml)"
     )]
     GivenUp(String),
+    /// The call was ended for a call of level 1's, because the module has used up its own sum.
+    #[error("the call was ended for another of level 1's or of the host's, because {mib} MiB are held for module {name} (`module_mib` in [limits] or [module.ID.limits] of pomelo.toml)", mib = .1 >> 20, name = .0)]
+    GaveWay(String, usize),
 }
 
 /// Bytes that are held for a module. They are given back when this is dropped.
@@ -88,6 +91,8 @@ struct InstanceState {
     account: ModuleAccount,
     /// Absent once it was given up. What it still holds counts for nobody, because it is about to be dropped.
     bytes: Mutex<Option<usize>>,
+    /// Why it was.
+    why: OnceLock<ModuleOver>,
     given_up: CancellationToken,
 }
 
@@ -201,29 +206,50 @@ impl ModuleAccount {
             id: self.0.budget.last.fetch_add(1, Ordering::Relaxed),
             account: self.clone(),
             bytes: Mutex::new(Some(bytes)),
+            why: OnceLock::new(),
             given_up: CancellationToken::new(),
         })))
     }
 
     /// Ends the largest call of the module, so that there is room. Returns whether there was one.
     pub fn end_largest_call(&self) -> bool {
-        self.end_largest(|_| true)
+        let why = ModuleOver::GivenUp(self.0.name.clone());
+        self.calls(|_| true).iter().any(|(_, instance)| instance.give_up(&why))
     }
 
-    /// Ends the largest call of those that give way, so that there is room for a call of this class. Returns whether there was one.
-    pub fn end_call_for(&self, class: Class) -> bool {
-        !class.gives_way() && self.end_largest(Class::gives_way)
+    /// Ends the largest call of those that give way, so that there is room for so many bytes of a call of this class. Returns whether there was one. None is
+    /// ended where all of them together would not be enough.
+    pub fn end_call_for(&self, class: Class, bytes: usize) -> bool {
+        if class.gives_way() {
+            return false;
+        }
+        let (calls, limit) = (self.calls(Class::gives_way), self.0.limit.load(Ordering::Relaxed));
+        let held: usize = calls.iter().map(|(held, _)| held).sum();
+        let why = ModuleOver::GaveWay(self.0.name.clone(), limit);
+        self.held().saturating_sub(held).saturating_add(bytes) <= limit
+            && calls.iter().any(|(_, instance)| instance.give_up(&why))
     }
 
-    fn end_largest(&self, of: impl Fn(Class) -> bool) -> bool {
+    /// The instances that serve calls of those classes, with what each holds, the largest first.
+    fn calls(&self, of: impl Fn(Class) -> bool) -> Vec<(usize, Arc<InstanceState>)> {
         let calls = self.0.calls.lock();
-        let those = calls.values().filter(|(_, class)| of(*class)).map(|(instance, _)| instance);
-        let largest = those.max_by_key(|instance| *instance.bytes.lock()).cloned();
+        let those = calls.values().filter(|(_, class)| of(*class));
+        let mut those: Vec<_> =
+            those.filter_map(|(instance, _)| Some(((*instance.bytes.lock())?, instance.clone()))).collect();
         drop(calls);
-        largest.is_some_and(|instance| instance.give_up())
+        those.sort_unstable_by_key(|(held, _)| std::cmp::Reverse(*held));
+        those
     }
 
     fn add(&self, bytes: usize) -> Result<(), ModuleOver> {
+        self.try_add(bytes).inspect_err(|_| self.refused())
+    }
+
+    fn refused(&self) {
+        metrics::counter!("pomelo_module_memory_refused_total", "file" => label(&self.0.name)).increment(1);
+    }
+
+    fn try_add(&self, bytes: usize) -> Result<(), ModuleOver> {
         let state = &self.0;
         if bytes == 0 {
             return Ok(());
@@ -232,21 +258,17 @@ impl ModuleAccount {
             state.held.fetch_add(bytes, Ordering::AcqRel);
             return Ok(());
         }
-        let over = |over: ModuleOver| {
-            metrics::counter!("pomelo_module_memory_refused_total", "file" => label(&state.name)).increment(1);
-            over
-        };
         let limit = state.limit.load(Ordering::Relaxed);
         while !raise(&state.held, bytes, limit) {
             if !self.give_up_idle() {
-                return Err(over(ModuleOver::Module(state.name.clone(), limit)));
+                return Err(ModuleOver::Module(state.name.clone(), limit));
             }
         }
         let budget = &state.budget;
         while !raise(&budget.held, bytes, budget.total) {
             if !self.make_room() {
                 state.held.fetch_sub(bytes, Ordering::AcqRel);
-                return Err(over(ModuleOver::All(state.name.clone(), budget.total)));
+                return Err(ModuleOver::All(state.name.clone(), budget.total));
             }
         }
         Ok(())
@@ -348,16 +370,17 @@ impl InstanceCharge {
     /// [`ModuleOver`]. Nothing is charged then.
     pub fn grow(&self, bytes: usize) -> Result<(), ModuleOver> {
         let account = &self.0.account;
-        while let Err(over) = account.add(bytes) {
+        while let Err(over) = account.try_add(bytes) {
             let class = account.0.calls.lock().get(&self.0.id).map(|(_, class)| *class);
-            if !class.is_some_and(|class| account.end_call_for(class)) {
+            if !class.is_some_and(|class| account.end_call_for(class, bytes)) {
+                account.refused();
                 return Err(over);
             }
         }
         let grown = self.0.bytes.lock().as_mut().map(|held| *held += bytes);
         grown.ok_or_else(|| {
             self.0.account.subtract(bytes);
-            ModuleOver::GivenUp(self.0.account.name().to_owned())
+            self.0.over()
         })
     }
 
@@ -381,13 +404,20 @@ impl Drop for InstanceCharge {
 
 impl InstanceState {
     /// Ends the call, and counts what its instance holds as given back. Returns whether it had not been so before.
-    fn give_up(&self) -> bool {
+    fn give_up(&self, why: &ModuleOver) -> bool {
         let Some(bytes) = self.bytes.lock().take() else { return false };
+        // Set once, because there were bytes.
+        let _ = self.why.set(why.clone());
         self.account.0.calls.lock().remove(&self.id);
         self.account.subtract(bytes);
         metrics::counter!("pomelo_module_calls_given_up_total", "file" => label(self.account.name())).increment(1);
         self.given_up.cancel();
         true
+    }
+
+    /// Why it was given up.
+    fn over(&self) -> ModuleOver {
+        self.why.get().cloned().unwrap_or_else(|| ModuleOver::GivenUp(self.account.name().to_owned()))
     }
 }
 
@@ -395,7 +425,7 @@ impl Serving {
     /// Waits until the call is ended for others. Returns why.
     pub async fn given_up(&self) -> ModuleOver {
         self.0.given_up.cancelled().await;
-        ModuleOver::GivenUp(self.0.account.name().to_owned())
+        self.0.over()
     }
 }
 
@@ -502,12 +532,13 @@ mod tests {
         // A user's own call is refused, and nobody gives way to it.
         assert_eq!(small.grow(2 * MIB).unwrap_err(), ModuleOver::Module("one".into(), 10 * MIB));
         operators.grow(2 * MIB).unwrap();
-        assert_eq!(large_call.given_up().await, ModuleOver::GivenUp("one".into()));
+        assert_eq!(large_call.given_up().await, ModuleOver::GaveWay("one".into(), 10 * MIB));
         assert!(!small_call.0.given_up.is_cancelled());
         // Before a call of level 1's has an instance.
-        assert!(!one.end_call_for(Class::User));
-        assert!(one.end_call_for(Class::Host) && small_call.0.given_up.is_cancelled());
-        assert!(!one.end_call_for(Class::Host), "level 1 does not give way to the host");
+        assert!(!one.end_call_for(Class::User, 1));
+        assert!(!one.end_call_for(Class::Host, 7 * MIB), "none is ended where that would not be enough");
+        assert!(one.end_call_for(Class::Host, 6 * MIB) && small_call.0.given_up.is_cancelled());
+        assert!(!one.end_call_for(Class::Host, 1), "level 1 does not give way to the host");
         drop((operators_call, operators));
         assert_eq!(one.held(), 0);
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tokio::task::coop::consume_budget;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
@@ -186,7 +187,7 @@ impl Registry {
 
 impl Admitted {
     /// Makes the call; what comes of it, or the refusal, goes to `reply`. A call that is not serial begins here, and gets a task of its own when it has to
-    /// wait: most never do, and a task would cost more than they. No longer than a slice of a guest's time is spent here.
+    /// wait: most never do, and a task would cost more than they.
     pub fn dispatch(self, reply: Reply) {
         let Admission { registry, handler, call, trace, arrived, way } = match self.call {
             Ok(admission) => admission,
@@ -194,7 +195,12 @@ impl Admitted {
         };
         match way {
             Way::AtOnce(lease) => {
-                let calling = async move { reply.send(make(lease, handler, call, trace, arrived).await) };
+                let calling = async move {
+                    // Whoever has begun many calls without a pause has used up its budget, and the rest get tasks: then others have their turns, and the
+                    // limits on calls under way hold.
+                    consume_budget().await;
+                    reply.send(make(lease, handler, call, trace, arrived).await);
+                };
                 begin(&registry.life.tasks, Box::pin(calling));
             }
             Way::InTurn(slot) => slot.put(async move {
@@ -210,7 +216,9 @@ impl Admitted {
 
 /// Begins a call where it came. Where it has to wait, it goes on in a task.
 fn begin(tasks: &TaskTracker, mut calling: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
-    // Who has been polled is polled again by the task, which is woken instead of this waker.
+    // Whoever waits for all calls waits for this one from here on.
+    let _token = tasks.token();
+    // A future that was polled here is polled again by its task, whose waker replaces this one.
     let mut context = Context::from_waker(Waker::noop());
     match catch_unwind(AssertUnwindSafe(|| calling.as_mut().poll(&mut context))) {
         Ok(Poll::Ready(())) => {}
@@ -296,6 +304,10 @@ fn unknown(id: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[test]
@@ -310,5 +322,48 @@ mod tests {
         reply().send(Ok(crate::wire::null().to_owned()));
         assert_eq!(outcomes.recv().unwrap(), Ok(()));
         assert!(outcomes.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_need_not_wait_is_over_when_it_was_begun() {
+        let tasks = TaskTracker::new();
+        let (done, mut ended) = oneshot::channel();
+        begin(&tasks, Box::pin(async move { done.send(1).unwrap() }));
+        assert_eq!((ended.try_recv(), tasks.len()), (Ok(1), 0));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_goes_on_in_a_task_when_it_is_woken() {
+        let tasks = TaskTracker::new();
+        let (wake, woken) = oneshot::channel::<u8>();
+        let (done, ended) = oneshot::channel();
+        begin(&tasks, Box::pin(async move { done.send(woken.await.unwrap()).unwrap() }));
+        assert_eq!(tasks.len(), 1);
+        wake.send(2).unwrap();
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap(), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_where_it_began_ends_alone() {
+        let tasks = TaskTracker::new();
+        let (reply, ended) = oneshot::channel::<()>();
+        begin(
+            &tasks,
+            Box::pin(async move {
+                let _reply = reply;
+                panic!("a mistake");
+            }),
+        );
+        assert!(ended.await.is_err(), "whoever waits for it learns that nothing comes");
+        assert_eq!(tasks.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn of_many_calls_without_a_pause_the_last_get_tasks() {
+        let tasks = TaskTracker::new();
+        for _ in 0..1000 {
+            begin(&tasks, Box::pin(consume_budget()));
+        }
+        assert!((500..1000).contains(&tasks.len()), "{}", tasks.len());
     }
 }

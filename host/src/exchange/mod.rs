@@ -5,8 +5,8 @@
 mod pending;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -62,13 +62,19 @@ pub struct Sent {
 pub struct Notice<'a> {
     module: &'a str,
     body: &'a RawValue,
-    payload: Arc<RawValue>,
+    /// Made when there is room for it somewhere.
+    payload: OnceLock<Arc<RawValue>>,
 }
 
 impl<'a> Notice<'a> {
     /// A message to a module.
     pub fn new(module: &'a str, body: &'a RawValue) -> Self {
-        Notice { module, body, payload: raw(&Notify { module_id: module, body }).into() }
+        Notice { module, body, payload: OnceLock::new() }
+    }
+
+    fn payload(&self) -> Arc<RawValue> {
+        let make = || raw(&Notify { module_id: self.module, body: self.body }).into();
+        self.payload.get_or_init(make).clone()
     }
 }
 
@@ -125,7 +131,7 @@ impl Exchange {
     /// `busy` where there was no room until the deadline; `disconnected`.
     pub async fn notify_for(&self, of: &ModuleAccount, notice: &Notice<'_>, until: Instant) -> Result<(), Failure> {
         let room = self.room(of, notice.module, notice.body, until).await?;
-        let frame = Frame { topic: self.topic, payload: notice.payload.clone(), quoted: false };
+        let frame = Frame { topic: self.topic, payload: notice.payload(), quoted: false };
         self.peer.send_in(room, frame).map_err(disconnected)
     }
 

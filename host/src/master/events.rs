@@ -3,7 +3,6 @@
 //! Changes are gathered for a window of time and told as one batch, because every server is told of every change: a batch costs `n` messages in a
 //! table of `n` servers. The window grows with the table.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -136,7 +135,7 @@ fn part(before: &Snapshot, after: Snapshot) -> (Snapshot, bool) {
 /// The net change from one table to another. Who has `left` meanwhile is told of as well, although it was not in the first table: whoever has seen a table
 /// between the two may have it.
 fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot, left: &'a [String]) -> Vec<Event<'a>> {
-    let passing: BTreeSet<&String> = left.iter().filter(|id| !before.servers.contains_key(*id)).collect();
+    let passing = left.iter().filter(|id| !before.servers.contains_key(*id));
     let gone = before.servers.keys().chain(passing).filter(|id| !after.servers.contains_key(*id));
     let gone = gone.map(|id| Event { event: "disconnect", id, server: None, capabilities: &[] });
     let new =

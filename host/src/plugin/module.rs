@@ -17,7 +17,8 @@ use super::pool::InstancePool;
 use super::rollback::Evidence;
 use super::sampling::SamplingSwitch;
 use super::{
-    Call, Caller, Compiled, Context, Descriptor, Engine, Handler, Inspection, Limits, LoadError, MAX_DEPTH, guest,
+    Call, Caller, Compiled, Context, Descriptor, Engine, EngineLimits, Handler, Inspection, Limits, LoadError,
+    MAX_DEPTH, guest,
 };
 use crate::budget::ModuleAccount;
 use crate::failure::{Failure, code};
@@ -264,7 +265,7 @@ impl Module {
         let class = call.caller.class();
         let taken = loop {
             match self.pool.take().await {
-                Err(Trapped { over: Some(_), .. }) if self.account.end_call_for(class) => {}
+                Err(Trapped { over: Some(_), .. }) if self.account.end_call_for(class, EngineLimits::INSTANCE) => {}
                 taken => break taken,
             }
         };

@@ -107,8 +107,16 @@ impl Writes {
     }
 
     pub fn put(&self, row: Row, value: Option<Arc<str>>) {
-        self.pending.lock().insert(row, value);
-        self.more.notify_one();
+        let mut pending = self.pending.lock();
+        pending.insert(row, value);
+        // A removal may have taken back the last change.
+        let is_written = pending.is_written();
+        drop(pending);
+        if is_written {
+            self.written.notify_all();
+        } else {
+            self.more.notify_one();
+        }
     }
 
     /// Closes the file, as after a fault.

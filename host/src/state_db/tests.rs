@@ -189,3 +189,21 @@ fn keys_that_come_and_go_while_the_disk_takes_nothing_leave_nothing_that_waits()
     let kept = [("second".to_owned(), "2".to_owned()), ("waits".to_owned(), "3".to_owned())];
     assert_eq!(keeper.load("m").unwrap(), kept);
 }
+
+#[test]
+fn whoever_waits_for_a_change_that_is_taken_back_does_not_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(directory.path());
+    let keeper = state.of("master");
+    for number in 0..200 {
+        let key = format!("key-{number}");
+        keeper.put("m", &key, Some("x".into()));
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| state.flush());
+            keeper.put("m", &key, None);
+            flushed.join().unwrap().unwrap();
+        });
+    }
+    state.flush().unwrap();
+    assert_eq!(keeper.load("m").unwrap(), []);
+}

@@ -53,7 +53,7 @@ pub fn panicked(what: &'static str, error: &JoinError) {
 /// The same for one that has said why.
 pub fn said(what: &'static str, error: &dyn Display) {
     metrics::counter!("pomelo_tasks_panicked_total", "task" => what).increment(1);
-    tracing::error!(%error, "{what} has ended by a fault of this program; all else goes on");
+    tracing::error!(%error, "a fault of this program in {what}; all else goes on");
 }
 
 #[cfg(test)]

@@ -100,6 +100,9 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     let table = host.table()?;
     let member = host.member(&key(caller))?.unwrap_or_default();
+    if member.listens && request.rev.is_none() && member.at != table.rev {
+        host.set_member(&key(caller), &Member { at: table.rev, ..member.clone() })?;
+    }
     // It came back to a restarted master, which did not know that it understands revisions.
     if member.listens && request.rev.is_some() && !member.rev {
         host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
@@ -290,6 +293,9 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
     let order = |servers| Order { servers: Some(servers), ..Order::new("replaceServer") };
     if !plain.is_empty() {
         tell(host, &ids(&plain), &order(without(&table.servers, &host.id())?))?;
+        for (id, member) in &plain {
+            host.set_member(&key(id), &Member { at: table.rev, ..(*member).clone() })?;
+        }
     }
     if !ours.is_empty() {
         let (epoch, rev) = (Some(table.epoch.clone()), Some(table.rev));
@@ -299,7 +305,8 @@ fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
         tell(host, &ids(&missed), &Order::new("startOver"))?;
         for (id, member) in missed {
-            host.set_member(&key(id), &Member { over: true, ..member.clone() })?;
+            let member = host.member(&key(id))?.unwrap_or_else(|| member.clone());
+            host.set_member(&key(id), &Member { over: true, ..member })?;
         }
     }
     Ok(())

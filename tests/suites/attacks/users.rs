@@ -1,9 +1,12 @@
 //! A user of level 2, who may list servers and no more.
 
+use std::fs;
+
 use pomelo_host::wire::Topic;
 use serde_json::json;
 
 use crate::peers::Registered;
+use crate::support::eventually;
 use crate::target::Target;
 
 const CONSOLE: &str = "__console__";
@@ -67,5 +70,26 @@ async fn notifies_without_pause_wait_at_their_sender() {
     // None was taken in and then refused: what the master has not read costs it nothing.
     assert!(!target.cluster.hosts[0].log().contains("(busy)"));
     assert!(!user.seen.is_closed());
+    target.held();
+}
+
+/// More requests at once than may be under way, each of which is answered at once: every one has an answer, and nobody is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_requests_that_need_not_wait_is_answered_and_cuts_nobody() {
+    const REQUESTS: usize = 5000;
+    let target = Target::start("");
+    let echo = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/modules/fixtures/echo-v1.wasm");
+    fs::create_dir_all(target.cluster.path("modules")).unwrap();
+    fs::copy(echo, target.cluster.path("modules/echo.wasm")).unwrap();
+    eventually("the module answers", || target.cluster.request("echo", &json!(0)).ok());
+    let user = Registered::user(target.address(), "burst").await;
+    let before = user.seen.frames();
+    for number in 0..REQUESTS {
+        assert!(user.request(Topic::Client, number + 1, "echo", &json!(number)));
+    }
+    user.seen.at_least(before + REQUESTS).await;
+    assert!(!user.seen.is_closed());
+    let stopped = target.stop("chat-1");
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
     target.held();
 }

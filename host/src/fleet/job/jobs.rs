@@ -104,8 +104,9 @@ impl Jobs {
     /// The jobs as they were kept. Those that were under way are over: the master that ran them has ended.
     pub fn load(fleet: Arc<Fleet>, actuator: Arc<dyn Actuator>, journal: Journal, own: &str, limits: Limits) -> Self {
         let mut table = Table::default();
-        for job in kept::load(&**fleet.store()) {
-            table.last = table.last.max(job.id);
+        let (jobs, last) = kept::load(&**fleet.store());
+        table.last = last;
+        for job in jobs {
             table.revision = table.revision.max(job.revision);
             table.jobs.insert(job.id, Entry { job, under_way: None });
         }

@@ -1,9 +1,10 @@
 //! How jobs are kept on disk: a row for each job, and one for each of its servers, because a job of thousands of servers changes with every step of each
 //! of them.
 //!
-//! The key of a job is its number, that of a server `NUMBER/PLACE`. Earlier versions kept the servers in the job's own row; such a row is still read.
+//! The key of a job is its number, that of a server `NUMBER/PLACE`. The servers are written before the job, so that a job that is there has all of them.
+//! Earlier versions kept the servers in the job's own row; such a row is still read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,33 +18,47 @@ use crate::fleet::{Shelf, Store};
 struct Row<J, M> {
     job: J,
     messages: M,
+    /// How many servers have rows of their own. Absent where an earlier version has written the row.
+    #[serde(default)]
+    servers: Option<usize>,
 }
 
-/// The jobs that are kept. What cannot be read is said, and left out.
-pub(super) fn load(store: &dyn Store) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    let mut servers: HashMap<JobId, Vec<(usize, ServerProgress)>> = HashMap::new();
+/// The jobs that are kept, and the highest number of which anything is left. What cannot be read is said, and left out. Rows without a job are removed: a
+/// crash may have come before the job was written, or while it was being forgotten.
+pub(super) fn load(store: &dyn Store) -> (Vec<Job>, JobId) {
+    let (mut jobs, mut last) = (Vec::new(), 0);
+    let mut servers: BTreeMap<JobId, BTreeMap<usize, ServerProgress>> = BTreeMap::new();
+    let unread = |key: &str, error: serde_json::Error| {
+        tracing::error!(job = key, %error, "what was kept of a job cannot be read, and is left out");
+    };
     for (key, text) in store.load(Shelf::Jobs) {
-        let read = match key.split_once('/') {
-            None => serde_json::from_str(&text)
-                .map(|Row { job, messages }: Row<Job, Messages>| jobs.push(Job { messages, ..job })),
-            Some((id, place)) => serde_json::from_str(&text).map(|progress| {
-                if let (Ok(id), Ok(place)) = (id.parse(), place.parse()) {
-                    servers.entry(id).or_default().push((place, progress));
-                }
-            }),
-        };
-        if let Err(error) = read {
-            tracing::error!(job = key, %error, "what was kept of a job cannot be read, and is left out");
+        match key.split_once('/') {
+            None => match serde_json::from_str::<Row<Job, Messages>>(&text) {
+                Ok(Row { job, messages, servers }) => jobs.push((Job { messages, ..job }, servers)),
+                Err(error) => unread(&key, error),
+            },
+            Some((id, place)) => match (id.parse(), place.parse(), serde_json::from_str(&text)) {
+                (Ok(id), Ok(place), Ok(progress)) => drop(servers.entry(id).or_default().insert(place, progress)),
+                (_, _, Err(error)) => unread(&key, error),
+                _ => store.put(Shelf::Jobs, &key, None),
+            },
         }
     }
-    for job in &mut jobs {
-        if let Some(mut own) = servers.remove(&job.id) {
-            own.sort_by_key(|(place, _)| *place);
-            job.servers = own.into_iter().map(|(_, progress)| progress).collect();
+    for (job, count) in &mut jobs {
+        last = last.max(job.id);
+        let mut own = servers.remove(&job.id).unwrap_or_default();
+        let beyond = own.split_off(&count.unwrap_or(job.servers.len()));
+        servers.extend((!beyond.is_empty()).then_some((job.id, beyond)));
+        match count {
+            Some(_) => job.servers = own.into_values().collect(),
+            None => own.into_iter().for_each(|(place, progress)| job.servers[place] = progress),
         }
     }
-    jobs
+    for (id, places) in servers {
+        last = last.max(id);
+        places.into_keys().for_each(|place| store.put(Shelf::Jobs, &format!("{id}/{place}"), None));
+    }
+    (jobs.into_iter().map(|(job, _)| job).collect(), last)
 }
 
 /// Keeps a part of a job.
@@ -63,7 +78,7 @@ pub(super) fn keep(store: &dyn Store, job: &mut Job, part: Part) {
         Part::Whole => job.servers.iter().enumerate().for_each(|(place, progress)| server(place, progress)),
     }
     let servers = std::mem::take(&mut job.servers);
-    let row = serde_json::to_string(&Row { job: &*job, messages: &job.messages });
+    let row = serde_json::to_string(&Row { job: &*job, messages: &job.messages, servers: Some(servers.len()) });
     job.servers = servers;
     store.put(Shelf::Jobs, &id.to_string(), row.ok());
 }

@@ -344,6 +344,24 @@ async fn a_job_whose_servers_were_kept_in_its_own_row_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_job_that_was_never_written_is_in_no_other_job() {
+    let (world, store) = (World::default(), Memory::default());
+    let master = with(&world, &store, &["a-1", "a-2"]).await;
+    let job = master.jobs.submit(order(Kind::Restart, &["a-1", "a-2"])).await.unwrap();
+    let job = over(&master.jobs, job.id).await;
+    let row = |id: &str| serde_json::to_string(&ServerProgress { id: id.into(), ..job.servers[0].clone() }).ok();
+    let kept = store.keys(Shelf::Jobs);
+    // A row beyond the servers of that job, and one of a job that is not there.
+    store.put(Shelf::Jobs, &format!("{}/2", job.id), row("b-1"));
+    store.put(Shelf::Jobs, &format!("{}/0", job.id + 1), row("b-2"));
+    let next = Master::new(&World::default(), &store, &["a-1", "a-2"], Limits::default());
+    assert_eq!(next.jobs.get(job.id).unwrap().servers, job.servers);
+    assert_eq!(store.keys(Shelf::Jobs), kept);
+    let later = next.jobs.submit(order(Kind::Restart, &["a-1"])).await.unwrap();
+    assert_eq!((later.id, later.servers.len()), (job.id + 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_that_cannot_be_kept_is_refused_and_changes_nothing() {
     let (world, store) = (World::default(), Memory::default());
     let master = with(&world, &store, &["a-1"]).await;

@@ -1,6 +1,6 @@
 //! What can be read of the members: the server table, and which members a target names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -54,7 +54,9 @@ impl Members {
             table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
         let left = (table.left_since <= since).then(|| {
             let later = table.left.iter().skip(table.left.partition_point(|(rev, _)| *rev <= since));
-            later.filter(|(_, id)| !servers.contains_key(id)).map(|(_, id)| id.clone()).collect()
+            // One that comes and goes again and again is one.
+            let ids: BTreeSet<&String> = later.map(|(_, id)| id).filter(|id| !servers.contains_key(*id)).collect();
+            ids.into_iter().cloned().collect()
         });
         (Snapshot { rev: table.rev, servers }, left)
     }

@@ -392,30 +392,51 @@ fn applied(mut view: BTreeMap<String, Value>, batch: &Value) -> BTreeMap<String,
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_counts_for_every_table_that_was_seen_since_the_one_before() {
-    let members = nobody(Duration::ZERO);
-    let source = TableEvents::new(members.clone(), Duration::ZERO);
-    let (mut seeded, mut position) = (StdRng::seed_from_u64(7), None);
-    let mut there: BTreeMap<String, (u64, Outbox)> = BTreeMap::new();
-    for round in 0..300 {
-        let mut tables = vec![seen(&members)];
-        for action in 0..seeded.random_range(1..12) {
-            let id = format!("s-{}", seeded.random_range(0..6));
-            match there.remove(&id) {
-                Some((connection, _)) => members.leave(&id, connection, false),
-                None => {
-                    let (member, outbox) = member(&id, round * 12 + action);
-                    there.insert(id, (member.connection(), outbox));
-                    members.join(member).unwrap();
+    // So large that not all that is new fits into one batch.
+    for padding in [0, 100 << 10] {
+        let members = Members::new(Duration::ZERO, MassLoss::default(), Journal::new(100));
+        let bounds = TableBounds { info: 1 << 20, bytes: 1 << 30, ..TableBounds::default() };
+        let members = Arc::new(members.bounded(bounds, Arc::new(|_| true)));
+        let source = TableEvents::new(members.clone(), Duration::ZERO);
+        let (mut seeded, mut position) = (StdRng::seed_from_u64(7), None);
+        let mut there: BTreeMap<String, (u64, Outbox)> = BTreeMap::new();
+        let mut batches = 0;
+        for round in 0..60 {
+            let mut tables = vec![(members.snapshot().rev, seen(&members))];
+            for action in 0..seeded.random_range(1..12) {
+                let id = format!("s-{}", seeded.random_range(0..6));
+                match there.remove(&id) {
+                    Some((connection, _)) => members.leave(&id, connection, false),
+                    None => {
+                        let (mut member, outbox) = member(&id, round * 12 + action);
+                        let mut info = (*member.info).clone();
+                        info.insert("padding".into(), "x".repeat(padding).into());
+                        (member.text, member.info) = (crate::wire::raw(&info).into(), Arc::new(info));
+                        there.insert(id, (member.connection(), outbox));
+                        members.join(member).unwrap();
+                    }
+                }
+                tables.push((members.snapshot().rev, seen(&members)));
+            }
+            loop {
+                let Batch { events, position: next } = source.next(position.as_ref()).await;
+                position = Some(next);
+                batches += 1;
+                let batch: Value = serde_json::from_str(events.get()).unwrap();
+                let rev = batch["rev"].as_u64().unwrap();
+                for (at, table) in tables.iter_mut().filter(|(at, _)| *at < rev) {
+                    assert!(batch["since"].as_u64().unwrap() <= *at && batch["exact"].is_null(), "{batch}");
+                    (*at, *table) = (rev, applied(std::mem::take(table), &batch));
+                }
+                if rev == members.snapshot().rev {
+                    break;
                 }
             }
-            tables.push(seen(&members));
+            for (_, table) in tables {
+                assert_eq!(table, seen(&members), "round {round}");
+            }
         }
-        let Batch { events, position: next } = source.next(position.as_ref()).await;
-        position = Some(next);
-        let batch: Value = serde_json::from_str(events.get()).unwrap();
-        for table in tables {
-            assert_eq!(applied(table, &batch), seen(&members), "round {round}: {batch}");
-        }
+        assert_eq!(batches > 60, padding > 0);
     }
 }
 

@@ -20,6 +20,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use registration::RegistrationRefusal;
+
 use super::MasterCore;
 use super::commands::MAX_WAITING;
 use crate::budget::{self, Class, Over};
@@ -224,14 +226,16 @@ impl Connection {
     }
 
     /// From now on the peer's messages reach modules.
-    fn enter(&self, state: &mut ConnectionState, registration: Registration) -> Result<(), String> {
+    fn enter(&self, state: &mut ConnectionState, registration: Registration) -> Result<(), RegistrationRefusal> {
         if matches!(*state, ConnectionState::Over) {
-            return Err("the connection is over".into());
+            return Err("the connection is over".to_owned().into());
         }
+        let preferred = registration.caller.class() == Class::Operator;
+        self.peer
+            .registered(preferred)
+            .map_err(|none| RegistrationRefusal { code: code::BUSY, why: none.to_string() })?;
         self.peer.set_frame_limit(self.master.options.max_frame);
         self.peer.account().belongs_to(registration.caller.class());
-        let preferred = registration.caller.class() == Class::Operator;
-        self.peer.registered(preferred).map_err(|none| none.to_string())?;
         *state = ConnectionState::Registered(Arc::new(registration));
         Ok(())
     }

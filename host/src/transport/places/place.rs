@@ -68,7 +68,7 @@ impl Place {
                     return false;
                 }
                 self.registered.store(true, Ordering::Relaxed);
-                table.register(self.id);
+                table.register(self.id, standing == Standing::Preferred);
                 drop(table);
                 self.forget_held();
             }

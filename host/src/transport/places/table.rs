@@ -29,6 +29,8 @@ pub(super) struct Table {
     /// Addresses by the number of their strangers.
     busiest: BTreeSet<(usize, IpAddr)>,
     strangers: usize,
+    /// Those whose peers have registered and are preferred.
+    preferred: usize,
     polling: usize,
 }
 
@@ -38,6 +40,7 @@ struct Connection {
     held: Arc<AtomicUsize>,
     /// Absent once its peer has registered.
     stage: Option<Reached>,
+    preferred: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -71,9 +74,9 @@ impl Table {
         self.strangers
     }
 
-    /// Connections whose peers have registered.
+    /// Connections whose peers have registered, without those that are preferred.
     pub fn registered(&self) -> usize {
-        self.connections.len() - self.strangers
+        self.connections.len() - self.strangers - self.preferred
     }
 
     /// The connections of an address, and how many of them are strangers.
@@ -85,7 +88,7 @@ impl Table {
     pub fn enter(&mut self, address: IpAddr, now: Instant) -> Entered {
         let (id, cut, held) = (self.next(), CancellationToken::new(), Arc::default());
         let entered = Entered { id, cut: cut.clone(), held: Arc::clone(&held) };
-        self.connections.insert(id, Connection { address, cut, held, stage: None });
+        self.connections.insert(id, Connection { address, cut, held, stage: None, preferred: false });
         self.addresses.entry(address).or_default().connections += 1;
         self.stand(id, Some(Reached { stage: Stage::Silent, since: now, order: id }));
         entered
@@ -100,14 +103,21 @@ impl Table {
     }
 
     /// A connection's peer has registered.
-    pub fn register(&mut self, id: u64) {
+    pub fn register(&mut self, id: u64, preferred: bool) {
         self.stand(id, None);
+        if let Some(connection) = self.connections.get_mut(&id)
+            && preferred
+        {
+            connection.preferred = true;
+            self.preferred += 1;
+        }
     }
 
     /// A connection is over, or is to be.
     pub fn leave(&mut self, id: u64) -> Option<CancellationToken> {
         self.stand(id, None);
         let gone = self.connections.remove(&id)?;
+        self.preferred -= usize::from(gone.preferred);
         if let Some(at) = self.addresses.get_mut(&gone.address) {
             at.connections -= 1;
         }
@@ -229,6 +239,6 @@ impl Table {
             && self.addresses.is_empty()
             && self.busiest.is_empty()
             && self.stages.iter().all(BTreeMap::is_empty)
-            && (self.strangers, self.polling) == (0, 0)
+            && (self.strangers, self.preferred, self.polling) == (0, 0, 0)
     }
 }

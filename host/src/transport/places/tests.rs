@@ -78,6 +78,11 @@ async fn registered_ones_are_never_displaced_and_keep_others_out_only_at_the_bou
     // The last place is kept for whoever is preferred, and for strangers who may become such.
     assert!(!comer.stands(Standing::Registered));
     assert!(comer.stands(Standing::Preferred));
+    assert_eq!(
+        (places.table.lock().registered(), registered.len()),
+        (2, 2),
+        "whoever is preferred takes no place of theirs"
+    );
     assert_eq!(enter().err(), Some(NoPlace::All));
     assert!(registered.iter().chain([&comer]).all(|place| !place.cut().is_cancelled()));
     comer.leave();
