@@ -167,8 +167,8 @@ impl AdminLog {
 
 impl Writer {
     fn queue(&self, written: Written) {
-        if let Err(written) = self.queue.push(written) {
-            count_lost(&self.missing.lost, written.records());
+        if let Err(records) = self.queue.push(written) {
+            count_lost(&self.missing.lost, records);
         }
     }
 }

@@ -35,11 +35,11 @@ impl Queue {
         Queue { waiting: Mutex::default(), wake: Condvar::new(), room: room.max(1) }
     }
 
-    /// Takes in a record, unless there is no room, or the last one has come. Never waits for the thread.
-    pub fn push(&self, written: Written) -> Result<(), Written> {
+    /// Takes in a record, unless there is no room, or the last one has come: the error is how many records are lost by that. Never waits for the thread.
+    pub fn push(&self, written: Written) -> Result<(), u64> {
         let mut waiting = self.waiting.lock();
         if waiting.ended || waiting.records.len() >= self.room {
-            return Err(written);
+            return Err(written.records());
         }
         waiting.records.push(written);
         let is_half_full = waiting.records.len() == self.room.div_ceil(2);

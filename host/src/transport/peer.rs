@@ -386,8 +386,11 @@ impl Peer {
     fn stands(&self, standing: Standing) -> bool {
         let mut carriers = self.0.carriers.lock();
         carriers.0 = carriers.0.max(standing);
-        // No short circuit, because each is to know it.
-        carriers.1.iter().filter_map(Weak::upgrade).fold(true, |all, place| place.stands(carriers.0) && all)
+        let mut all = true;
+        for place in carriers.1.iter().filter_map(Weak::upgrade) {
+            all &= place.stands(carriers.0);
+        }
+        all
     }
 
     /// A connection carries the peer from now on. Further connections than a peer needs stay strangers, so that nobody can hold many with one peer.
