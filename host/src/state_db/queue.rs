@@ -125,6 +125,12 @@ impl Writes {
         self.close();
     }
 
+    /// Whether the last attempt has failed.
+    #[cfg(test)]
+    pub fn is_failing(&self) -> bool {
+        self.pending.lock().failure.is_some()
+    }
+
     /// How many changes wait.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
@@ -189,7 +195,12 @@ impl Writes {
                 if pending.closed {
                     return;
                 }
-                self.more.wait(&mut pending);
+                // Whether a fault is over is found by writing, also where what was to be written is not wanted any more.
+                match pending.failure {
+                    None => self.more.wait(&mut pending),
+                    Some(_) if self.more.wait_for(&mut pending, RETRY).timed_out() => break,
+                    Some(_) => {}
+                }
             }
             let changes = Arc::new(std::mem::take(&mut pending.changes));
             pending.under_way = Some(changes.clone());

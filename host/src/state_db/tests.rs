@@ -207,3 +207,24 @@ fn whoever_waits_for_a_change_that_is_taken_back_does_not_wait() {
     state.flush().unwrap();
     assert_eq!(keeper.load("m").unwrap(), []);
 }
+
+#[test]
+fn a_fault_is_over_with_the_disks_also_where_nothing_waits_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = open(directory.path());
+    let keeper = state.of("master");
+    let (path, away) = (directory.path().join(FILE), directory.path().join("away"));
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    state.open.writes.forget();
+    keeper.put("m", "key", Some("x".into()));
+    assert!(state.flush().is_err());
+    keeper.put("m", "key", None);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    let begun = std::time::Instant::now();
+    while state.open.writes.is_failing() {
+        assert!(begun.elapsed().as_secs() < 60, "it is tried again");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
