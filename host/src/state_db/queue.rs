@@ -196,10 +196,10 @@ impl Writes {
                     return;
                 }
                 // Whether a fault is over is found by writing, also where what was to be written is not wanted any more.
-                match pending.failure {
-                    None => self.more.wait(&mut pending),
-                    Some(_) if self.more.wait_for(&mut pending, RETRY).timed_out() => break,
-                    Some(_) => {}
+                if pending.failure.is_none() {
+                    self.more.wait(&mut pending);
+                } else if self.more.wait_for(&mut pending, RETRY).timed_out() {
+                    break;
                 }
             }
             let changes = Arc::new(std::mem::take(&mut pending.changes));
