@@ -94,7 +94,7 @@ impl EventSource for TableEvents {
             // The next part follows at once.
             let (table, is_whole) = part(before, table);
             let (rev, epoch, exact) = (table.rev, self.members.epoch(), left.is_none());
-            let events = difference(before, &table, left.as_deref().unwrap_or_default());
+            let events = difference(before, &table, left.iter().flatten());
             let events = raw(&Events { since, rev, epoch, exact, events });
             let at = if is_whole { Instant::now() } else { told.map_or_else(Instant::now, |told| told.at) };
             Batch { events, position: Arc::new(Told { table, at, is_whole }) }
@@ -134,8 +134,12 @@ fn part(before: &Snapshot, after: Snapshot) -> (Snapshot, bool) {
 
 /// The net change from one table to another. Who has `left` meanwhile is told of as well, although it was not in the first table: whoever has seen a table
 /// between the two may have it.
-fn difference<'a>(before: &'a Snapshot, after: &'a Snapshot, left: &'a [String]) -> Vec<Event<'a>> {
-    let passing = left.iter().filter(|id| !before.servers.contains_key(*id));
+fn difference<'a>(
+    before: &'a Snapshot,
+    after: &'a Snapshot,
+    left: impl IntoIterator<Item = &'a String>,
+) -> Vec<Event<'a>> {
+    let passing = left.into_iter().filter(|id| !before.servers.contains_key(*id));
     let gone = before.servers.keys().chain(passing).filter(|id| !after.servers.contains_key(*id));
     let gone = gone.map(|id| Event { event: "disconnect", id, server: None, capabilities: &[] });
     let new =
@@ -169,7 +173,7 @@ mod tests {
             let (next, is_whole) = part(&at, after.clone());
             assert!(next.rev > at.rev, "each part goes on");
             sizes.push(0);
-            for Event { event, id, server, .. } in difference(&at, &next, &[]) {
+            for Event { event, id, server, .. } in difference(&at, &next, []) {
                 match event {
                     "disconnect" => drop(view.remove(id)),
                     _ => drop(view.insert(id.to_owned(), next.servers[id].since)),

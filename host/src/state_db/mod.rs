@@ -3,9 +3,8 @@
 //!
 //! Changes are gathered in memory, the last value of each key only, and written by a thread of their own, one transaction after another (`queue`). A key
 //! that the file does not have need not be removed from it (`rows`). The changes that wait are therefore never more than what the stores hold and the file
-//! has, and the stores are limited. A fault of the disk is told while it lasts, and over
-//! when the disk takes changes again. The file is looked at as a whole when it is opened (`file`), so that a damaged one is found then. This part knows
-//! no module.
+//! has, and the stores are limited. A fault of the disk is told while it lasts, and over when the disk takes changes again. The file is looked at as a
+//! whole when it is opened (`file`), so that a damaged one is found then. This part knows no module.
 
 mod file;
 mod queue;

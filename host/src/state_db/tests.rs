@@ -156,6 +156,28 @@ fn what_is_no_file_is_an_error_and_not_waited_for() {
     assert!(refused.contains("state.redb") && refused.contains("no file"), "{refused}");
 }
 
+/// In the place of the file is what is no file, so that every attempt to write fails.
+struct TakenAway {
+    path: PathBuf,
+    away: PathBuf,
+}
+
+impl TakenAway {
+    fn new(state: &StateDb, directory: &Path) -> Self {
+        let (path, away) = (directory.join(FILE), directory.join("away"));
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        // The file is opened anew for the next attempt.
+        state.open.writes.forget();
+        TakenAway { path, away }
+    }
+
+    fn back(self) {
+        std::fs::remove_dir(&self.path).unwrap();
+        std::fs::rename(&self.away, &self.path).unwrap();
+    }
+}
+
 #[test]
 fn keys_that_come_and_go_while_the_disk_takes_nothing_leave_nothing_that_waits() {
     let directory = tempfile::tempdir().unwrap();
@@ -164,11 +186,7 @@ fn keys_that_come_and_go_while_the_disk_takes_nothing_leave_nothing_that_waits()
     keeper.put("m", "first", Some("1".into()));
     keeper.put("m", "second", Some("2".into()));
     state.flush().unwrap();
-    // In its place is what is no file, so that every attempt fails once the file is opened anew.
-    let (path, away) = (directory.path().join(FILE), directory.path().join("away"));
-    std::fs::rename(&path, &away).unwrap();
-    std::fs::create_dir(&path).unwrap();
-    state.open.writes.forget();
+    let taken_away = TakenAway::new(&state, directory.path());
     keeper.put("m", "waits", Some("3".into()));
     assert!(state.flush().is_err());
     for number in 0..20_000 {
@@ -183,8 +201,7 @@ fn keys_that_come_and_go_while_the_disk_takes_nothing_leave_nothing_that_waits()
     keeper.put("m", "first", None);
     assert!(state.flush().is_err());
     assert_eq!(state.open.writes.waiting(), 2, "what waits, and the removal of what the file has");
-    std::fs::remove_dir(&path).unwrap();
-    std::fs::rename(&away, &path).unwrap();
+    taken_away.back();
     state.flush().unwrap();
     let kept = [("second".to_owned(), "2".to_owned()), ("waits".to_owned(), "3".to_owned())];
     assert_eq!(keeper.load("m").unwrap(), kept);
@@ -213,15 +230,11 @@ fn a_fault_is_over_with_the_disks_also_where_nothing_waits_any_more() {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
     let keeper = state.of("master");
-    let (path, away) = (directory.path().join(FILE), directory.path().join("away"));
-    std::fs::rename(&path, &away).unwrap();
-    std::fs::create_dir(&path).unwrap();
-    state.open.writes.forget();
+    let taken_away = TakenAway::new(&state, directory.path());
     keeper.put("m", "key", Some("x".into()));
     assert!(state.flush().is_err());
     keeper.put("m", "key", None);
-    std::fs::remove_dir(&path).unwrap();
-    std::fs::rename(&away, &path).unwrap();
+    taken_away.back();
     let begun = std::time::Instant::now();
     while state.open.writes.is_failing() {
         assert!(begun.elapsed().as_secs() < 60, "it is tried again");

@@ -109,8 +109,8 @@ fn main() -> Result<()> {
 /// The median of some rounds, and between which values they are.
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
-    let digits = if values[0] < 100.0 { 1 } else { 0 };
     let (first, median, last) = (values[0], values[values.len() / 2], values[values.len() - 1]);
+    let digits = usize::from(median < 100.0);
     format!("**{median:.digits$}** ({first:.digits$}–{last:.digits$})")
 }
 

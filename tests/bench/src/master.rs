@@ -34,7 +34,7 @@ pub struct Master {
     child: Child,
     port: u16,
     /// Its files, and what it has written.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Master {
@@ -48,11 +48,11 @@ impl Master {
             Kind::Original => original(port),
         };
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut master = Master { child, port, _directory: directory };
+        let mut master = Master { child, port, directory };
         let began = Instant::now();
         while TcpStream::connect(master.address()).is_err() {
             if let Some(ended) = master.child.try_wait()? {
-                let said = fs::read_to_string(master._directory.path().join("log")).unwrap_or_default();
+                let said = fs::read_to_string(master.directory.path().join("log")).unwrap_or_default();
                 anyhow::bail!("it has ended ({ended}): {said}");
             }
             ensure!(began.elapsed() < STARTS, "it does not listen within {STARTS:?}");

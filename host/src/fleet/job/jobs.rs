@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::kept;
+use super::kept::{self, Part};
 use super::record::{Job, JobState, Outcome, ServerProgress, Step};
 use super::request::{Action, Kind, Request};
 use super::{Actuator, JobId, Messages};
@@ -89,17 +89,6 @@ pub(super) struct ServerTokens {
     pub taken: watch::Sender<Option<JobId>>,
 }
 
-/// What of a job changes, and is to be kept anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// The job without its servers.
-    Job,
-    /// The server in that place.
-    Server(usize),
-    /// The job and all its servers.
-    Whole,
-}
-
 impl Jobs {
     /// The jobs as they were kept. Those that were under way are over: the master that ran them has ended.
     pub fn load(fleet: Arc<Fleet>, actuator: Arc<dyn Actuator>, journal: Journal, own: &str, limits: Limits) -> Self {
@@ -150,7 +139,8 @@ impl Jobs {
 
     /// Begins a job. Answers when it is on the disk that the job is to be done. `stop` and `kill` are begun also if the disk does not take that, and the
     /// job says so in its notes: what they end may be what fills the disk, and the record waits until there is room. What is wanted of its servers is then
-    /// as the job says, unless the job has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not known has failed in the job.
+    /// as the job says, unless the job has to wait for them. The job is carried out even if nobody waits for the answer any more. A server that is not
+    /// known has failed in the job.
     ///
     /// # Errors
     /// `busy` where another job owns one of the servers, or too many jobs are under way; `timeout` where a job does not let go of a server that is taken

@@ -8,10 +8,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::jobs::Part;
 use super::record::{Job, ServerProgress};
 use super::{JobId, Messages};
 use crate::fleet::{Shelf, Store};
+
+/// What of a job changes, and is to be kept anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The job without its servers.
+    Job,
+    /// The server in that place.
+    Server(usize),
+    /// The job and all its servers.
+    Whole,
+}
 
 /// A job, as it is kept: with what is not shown, without its servers.
 #[derive(Serialize, Deserialize)]

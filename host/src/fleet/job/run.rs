@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::JobId;
-use super::jobs::{Part, Shared, UnderWay};
+use super::jobs::{Shared, UnderWay};
+use super::kept::Part;
 use super::record::{JobState, Outcome, Step};
 use super::request::{Action, OnFailure, Request};
 use super::server::{Came, Course};

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::member::{first, primary};
-use super::{Member, Members};
+use super::{Member, MemberTable, Members};
 use crate::wire::{Capabilities, Info, Phase, raw};
 
 /// The server table at one moment.
@@ -34,31 +34,34 @@ pub struct Entry {
     pub returned: bool,
 }
 
+fn snapshot(table: &MemberTable) -> Snapshot {
+    let entry = |member: &Member| Entry {
+        info: member.info.clone(),
+        text: member.text.clone(),
+        capabilities: member.capabilities.clone(),
+        since: member.since,
+        returned: member.returned,
+    };
+    let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
+    Snapshot { rev: table.rev, servers }
+}
+
 impl Members {
     /// The server table now.
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshot_since(0).0
+        snapshot(&self.table.lock())
     }
 
     /// The server table now, and which servers have left it since a revision and are not back. They are absent where not all of them are known any more.
-    pub fn snapshot_since(&self, since: u64) -> (Snapshot, Option<Vec<String>>) {
+    pub fn snapshot_since(&self, since: u64) -> (Snapshot, Option<BTreeSet<String>>) {
         let table = self.table.lock();
-        let entry = |member: &Member| Entry {
-            info: member.info.clone(),
-            text: member.text.clone(),
-            capabilities: member.capabilities.clone(),
-            since: member.since,
-            returned: member.returned,
-        };
-        let servers: BTreeMap<String, Entry> =
-            table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();
+        let now = snapshot(&table);
         let left = (table.left_since <= since).then(|| {
-            let later = table.left.iter().skip(table.left.partition_point(|(rev, _)| *rev <= since));
             // One that comes and goes again and again is one.
-            let ids: BTreeSet<&String> = later.map(|(_, id)| id).filter(|id| !servers.contains_key(*id)).collect();
-            ids.into_iter().cloned().collect()
+            let later = table.left.iter().skip(table.left.partition_point(|(rev, _)| *rev <= since));
+            later.filter(|(_, id)| !now.servers.contains_key(id)).map(|(_, id)| id.clone()).collect()
         });
-        (Snapshot { rev: table.rev, servers }, left)
+        (now, left)
     }
 
     /// The table as JSON: `rev`, `epoch`, `servers` and `capabilities`.
