@@ -1,27 +1,38 @@
-//! What a request costs a master: this one, earlier builds of it, and the original from npm, in turns.
+//! What a master costs: this one, earlier builds of it, and the original from npm, in turns.
 //!
 //! Each master is a process of its own, whose CPU time and memory are measured. Every round starts each of them anew and asks the same of it. What is shown
 //! is the median of the rounds, with the smallest and the largest value: on a shared machine a single figure says little.
 //!
+//! - `wire` and `scan` are the messages, `client` and `fleet` those who send them.
+//! - `master` and `process` are what is measured.
+//! - `cases` is what is done, `goals` what is to be reached, `report` what is shown.
+//!
 //! `cargo run --release -p pomelo-bench -- --help` has the options. A master is given as `NAME=FILE` (`--ours now=target/release/pomelo`).
 
-mod load;
+mod cases;
+mod client;
+mod fleet;
+mod goals;
 mod master;
+mod process;
+mod report;
+mod scan;
+mod wire;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use load::{Load, Wire};
-use master::{Kind, Master};
+use cases::{CASES, Case, Run};
+use master::Kind;
+use report::Report;
 
 /// What is run, and how often.
 #[derive(Parser)]
-#[command(about = "Measures what a request costs a master.")]
+#[command(about = "Measures what a master costs, beside the one that it replaces.")]
 struct Arguments {
     /// A build of this project: a name for the table, and its program. May be given several times.
     #[arg(long, value_name = "NAME=FILE")]
@@ -29,107 +40,120 @@ struct Arguments {
     /// Measures pomelo-admin as well, from the packages in tests/fixtures/js.
     #[arg(long)]
     original: bool,
-    /// How often each master is started and asked.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// How long each case of a round takes, seconds.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-}
-
-/// One way of asking.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Case {
-    wire: Wire,
-    at_once: usize,
-}
-
-const CASES: [Case; 4] = [
-    Case { wire: Wire::Pomelo, at_once: 64 },
-    Case { wire: Wire::Pomelo, at_once: 1 },
-    Case { wire: Wire::SocketIo, at_once: 64 },
-    Case { wire: Wire::SocketIo, at_once: 1 },
-];
-
-/// What was measured in one case of one round.
-#[derive(Clone, Copy)]
-struct Figures {
-    /// CPU time of the master for each request, microseconds.
-    cpu: f64,
-    /// Requests a second.
-    rate: f64,
-    /// The time until the answer that half of the requests do not exceed, and 99 in 100, microseconds.
-    p50: f64,
-    p99: f64,
+    /// Only these cases: requests, start, handlers, notify-all, logins, reload, plain, ours, 5000, 10000.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Two minutes: one round, less of everything, and no more than a thousand monitors.
+    #[arg(long)]
+    short: bool,
+    /// How often each case is run at most. What takes long is run less often.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a load lasts, seconds.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// No further round of a case is begun that would end later, minutes.
+    #[arg(long, default_value_t = 18)]
+    minutes: u64,
+    /// Where the repository's components are.
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Writes the table to a file as well.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Writes all figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut masters: Vec<(String, Kind)> = Vec::new();
+    let masters = masters(&arguments)?;
+    let cases = cases(&arguments)?;
+    let files = process::raise_open_files();
+    if files < 20_000 {
+        say(&format!("only {files} files may be open: the largest fleets may not find room (ulimit -Hn)"));
+    }
+    let mut report = Report::new(masters.iter().map(|(name, kind)| (name.clone(), kind.is_ours())).collect());
+    run(&arguments, &masters, &cases, &mut report);
+    let table = report.markdown();
+    writeln!(std::io::stdout(), "{table}")?;
+    if let Some(file) = &arguments.markdown {
+        std::fs::write(file, &table).with_context(|| file.display().to_string())?;
+    }
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, format!("{:#}\n", report.json())).with_context(|| file.display().to_string())?;
+    }
+    ensure!(!report.has_failures(), "some cases have failed: they are in the table");
+    Ok(())
+}
+
+fn masters(arguments: &Arguments) -> Result<Vec<(String, Kind)>> {
+    let mut masters = Vec::new();
     for given in &arguments.ours {
         let (name, program) = given.split_once('=').with_context(|| format!("{given}: NAME=FILE is needed"))?;
-        masters.push((name.to_owned(), Kind::Ours(program.into())));
+        let program = Path::new(program).canonicalize().with_context(|| program.to_owned())?;
+        masters.push((name.to_owned(), Kind::Ours(program)));
     }
     if arguments.original {
         masters.push(("pomelo-admin".to_owned(), Kind::Original));
     }
-    anyhow::ensure!(!masters.is_empty(), "nothing is to be measured: give --ours or --original");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut all: BTreeMap<(usize, usize), Vec<Figures>> = BTreeMap::new();
-    let mut memory = vec![0; masters.len()];
-    for round in 0..arguments.rounds {
-        // The order changes with each round, so that none always comes after the same other.
-        for turn in 0..masters.len() {
-            let place = (turn + round) % masters.len();
-            let (name, kind) = &masters[place];
-            let master = Master::start(kind).with_context(|| format!("{name} cannot be started"))?;
-            for (number, case) in CASES.iter().enumerate().filter(|(_, case)| kind.speaks(case.wire)) {
-                let figures = runtime
-                    .block_on(measure(&master, *case, Duration::from_secs(arguments.seconds)))
-                    .with_context(|| format!("{name}, {} with {} at once", case.wire.name(), case.at_once))?;
-                all.entry((number, place)).or_default().push(figures);
+    ensure!(!masters.is_empty(), "nothing is to be measured: give --ours or --original");
+    Ok(masters)
+}
+
+fn cases(arguments: &Arguments) -> Result<Vec<&'static Case>> {
+    let Arguments { only, short, .. } = arguments;
+    for name in only {
+        ensure!(CASES.iter().any(|case| case.name == name), "there is no case {name}");
+    }
+    let wanted = |case: &&Case| if only.is_empty() { case.in_short || !short } else { only.iter().any(|name| name == case.name) };
+    Ok(CASES.iter().filter(wanted).collect())
+}
+
+/// Runs all cases once, and then those again that are to have more rounds, as long as there is time.
+fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case], report: &mut Report) {
+    let began = Instant::now();
+    let rounds = arguments.rounds.unwrap_or(if arguments.short { 1 } else { 5 });
+    let time = Duration::from_secs_f64(arguments.seconds.unwrap_or(if arguments.short { 0.5 } else { 2.0 }));
+    let end = Duration::from_secs(60 * arguments.minutes);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = arguments.modules.clone().unwrap_or_else(|| root.join("../../target/modules"));
+    let mut took = vec![Duration::ZERO; cases.len()];
+    for round in 0..rounds {
+        for (number, case) in cases.iter().enumerate().filter(|(_, case)| round < case.rounds) {
+            if round > 0 && began.elapsed() + took[number] > end {
+                say(&format!("no time for round {} of {}", round + 1, case.name));
+                continue;
             }
-            memory[place] = memory[place].max(master.peak_mib()?);
+            let case_began = Instant::now();
+            // The order changes with each round, so that none always comes after the same other.
+            for turn in 0..masters.len() {
+                let place = (turn + round) % masters.len();
+                let (name, kind) = &masters[place];
+                if !kind.is_ours() && !case.original {
+                    continue;
+                }
+                let started = Instant::now();
+                let mut run = Run { kind, short: arguments.short, time, modules: &modules, found: Vec::new() };
+                let outcome = (case.run)(&mut run);
+                report.add(place, run.found);
+                let (minutes, took) = (began.elapsed().as_secs_f64() / 60.0, started.elapsed().as_secs_f64());
+                let said = match &outcome {
+                    Ok(()) => String::new(),
+                    Err(why) => format!(", FAILED: {why:#}"),
+                };
+                say(&format!("{minutes:5.1} min: {}, round {}, {name}: {took:.1} s{said}", case.name, round + 1));
+                if let Err(why) = outcome {
+                    report.failed(case.name, place, round, format!("{why:#}"));
+                }
+            }
+            took[number] = case_began.elapsed();
         }
     }
-    let mut table = String::from(
-        "| wire, in flight | master | CPU per request, µs | requests a second | p50, µs | p99, µs |\n|---|---|---|---|---|---|\n",
-    );
-    for ((number, place), rounds) in &all {
-        let case = CASES[*number];
-        let spread = |of: fn(&Figures) -> f64| spread(rounds.iter().map(of).collect());
-        let figures = [spread(|f| f.cpu), spread(|f| f.rate), spread(|f| f.p50), spread(|f| f.p99)].join(" | ");
-        let _ = writeln!(table, "| {}, {} | {} | {figures} |", case.wire.name(), case.at_once, masters[*place].0);
-    }
-    let peaks = masters.iter().zip(&memory).map(|((name, _), mib)| format!("{name} {mib} MiB")).collect::<Vec<_>>();
-    writeln!(std::io::stdout(), "{table}\nMemory at most: {}", peaks.join(", "))?;
-    Ok(())
 }
 
-/// The median of some rounds, and between which values they are.
-fn spread(mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    let (first, median, last) = (values[0], values[values.len() / 2], values[values.len() - 1]);
-    let digits = usize::from(median < 100.0);
-    format!("**{median:.digits$}** ({first:.digits$}–{last:.digits$})")
-}
-
-async fn measure(master: &Master, case: Case, time: Duration) -> Result<Figures> {
-    let load = Load::connect(master.address(), case.wire).await?;
-    load.is_answered().await?;
-    // What is made at the first request is not what is measured.
-    load.ask(case.at_once, time / 4).await?;
-    let before = master.cpu()?;
-    let asked = load.ask(case.at_once, time).await?;
-    let cpu = master.cpu()?.saturating_sub(before);
-    let count = asked.times.len() as f64;
-    let mut times = asked.times;
-    times.sort_unstable();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
-    Ok(Figures {
-        cpu: cpu.as_secs_f64() * 1e6 / count,
-        rate: count / asked.took.as_secs_f64(),
-        p50: at(50),
-        p99: at(99),
-    })
+/// How far it is. That nobody sees it is no reason to end.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

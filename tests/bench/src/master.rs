@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use procfs::process::Process;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::load::Wire;
+use crate::process::Measured;
+use crate::wire::Wire;
 
 /// How long a master may take until it listens.
 const STARTS: Duration = Duration::from_secs(60);
+/// Members of the table that our master lets in without being told more.
+const JOIN_BY_DEFAULT: usize = 1000;
 
 /// Which master.
 pub enum Kind {
@@ -24,40 +26,133 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Kind::Ours(_))
+    }
+
     pub fn speaks(&self, wire: Wire) -> bool {
-        matches!(self, Kind::Ours(_)) || wire == Wire::Pomelo
+        self.is_ours() || wire == Wire::Pomelo
     }
 }
 
-/// A master without servers. Dropped, it ends.
+/// The files of a master, which may be started with them more than once.
+pub struct Home {
+    directory: tempfile::TempDir,
+    servers: usize,
+}
+
+impl Home {
+    /// For a master that so many servers are to join. None of them is configured.
+    ///
+    /// # Errors
+    /// If the files cannot be written.
+    pub fn new(servers: usize) -> Result<Home> {
+        let directory = tempfile::Builder::new().prefix("pomelo-bench-").tempdir()?;
+        let path = directory.path();
+        let files = [
+            ("servers.json", json!({})),
+            ("adminUser.json", json!([{"id": "1", "username": "admin", "password": "admin", "level": 1}])),
+        ];
+        for (name, value) in files {
+            fs::write(path.join(name), value.to_string())?;
+        }
+        // What pomelo's `nodeInfo` asks of every server that joins would be measured with the joining.
+        let mut settings = format!("[modules]\nsystem_monitor = {}\n", servers == 0);
+        settings.push_str("[module.probe]\ngrants = [\"cluster\", \"uplink\"]\n");
+        if servers > JOIN_BY_DEFAULT {
+            settings.push_str(&format!("[network]\nmax_joined = {}\nmax_connections = {}\n", servers + 24, servers + 1024));
+        }
+        fs::write(path.join("pomelo.toml"), settings)?;
+        fs::create_dir(path.join("modules"))?;
+        Ok(Home { directory, servers })
+    }
+
+    /// Puts a module into place, as a whole and at once. When that was done.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn put_module(&self, name: &str, bytes: &[u8]) -> Result<Instant> {
+        let directory = self.directory.path();
+        let beside = directory.join("module.new");
+        fs::write(&beside, bytes)?;
+        fs::rename(beside, directory.join("modules").join(name))?;
+        Ok(Instant::now())
+    }
+
+    /// Adds a user of level 1 whose password is hashed. Whoever reads the password from the environment is the master's own program.
+    ///
+    /// # Errors
+    /// If the program refuses.
+    pub fn add_user(&self, kind: &Kind, user: &str, password: &str) -> Result<()> {
+        let Kind::Ours(program) = kind else { return Ok(()) };
+        let directory = self.directory.path();
+        fs::write(directory.join("master.json"), json!({"id": "master", "host": "127.0.0.1", "port": 3005}).to_string())?;
+        let mut command = Command::new(program);
+        command.args(["user", "add", user, "--level", "1", "--config"]).arg(directory);
+        let said = command.env("POMELO_NEW_PASSWORD", password).stdin(Stdio::null()).output()?;
+        ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Ok(())
+    }
+
+    fn command(&self, kind: &Kind, port: u16) -> Result<Command> {
+        let directory = self.directory.path();
+        Ok(match kind {
+            Kind::Ours(program) => {
+                let master = json!({"id": "master", "host": "127.0.0.1", "port": port});
+                fs::write(directory.join("master.json"), master.to_string())?;
+                let code = directory.join("code");
+                fs::create_dir_all(&code)?;
+                let mut command = Command::new(program);
+                command.args(["master", "--config"]).arg(directory).env_remove("POMELO_LOG").env("POMELO_CACHE", code);
+                command
+            }
+            Kind::Original => {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let mut command = Command::new("node");
+                command.arg(root.join("original.js")).arg(port.to_string());
+                if self.servers > 0 {
+                    command.arg("fleet");
+                }
+                command.env("NODE_PATH", root.join("../fixtures/js/node_modules")).env("NODE_NO_WARNINGS", "1");
+                command.current_dir(directory);
+                command
+            }
+        })
+    }
+}
+
+/// A master. Dropped, it ends.
 pub struct Master {
     child: Child,
     port: u16,
-    /// Its files, and what it has written.
-    directory: tempfile::TempDir,
+    log: PathBuf,
+    /// From when it was started until it listened.
+    pub listened: Duration,
+    /// When it was started.
+    pub started: Instant,
 }
 
 impl Master {
     /// Starts one, and waits until it listens.
-    pub fn start(kind: &Kind) -> Result<Master> {
-        let directory = tempfile::tempdir()?;
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn start(kind: &Kind, home: &Home) -> Result<Master> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let log = File::create(directory.path().join("log"))?;
-        let mut command = match kind {
-            Kind::Ours(program) => ours(program, directory.path(), port)?,
-            Kind::Original => original(port),
-        };
+        let log_file = home.directory.path().join("log");
+        let log = File::create(&log_file)?;
+        let mut command = home.command(kind, port)?;
+        let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut master = Master { child, port, directory };
-        let began = Instant::now();
+        let mut master = Master { child, port, log: log_file, listened: Duration::ZERO, started };
         while TcpStream::connect(master.address()).is_err() {
             if let Some(ended) = master.child.try_wait()? {
-                let said = fs::read_to_string(master.directory.path().join("log")).unwrap_or_default();
-                anyhow::bail!("it has ended ({ended}): {said}");
+                anyhow::bail!("it has ended ({ended}): {}", master.log());
             }
-            ensure!(began.elapsed() < STARTS, "it does not listen within {STARTS:?}");
-            std::thread::sleep(Duration::from_millis(5));
+            ensure!(started.elapsed() < STARTS, "it does not listen within {STARTS:?}");
+            std::thread::sleep(Duration::from_millis(1));
         }
+        master.listened = started.elapsed();
         Ok(master)
     }
 
@@ -65,49 +160,33 @@ impl Master {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    fn process(&self) -> Result<Process> {
-        Process::new(self.child.id().cast_signed()).context("the master has ended")
+    pub fn process(&self) -> Measured {
+        Measured::new(self.child.id())
     }
 
-    /// CPU time that it has used.
-    pub fn cpu(&self) -> Result<Duration> {
-        let stat = self.process()?.stat()?;
-        let ticks = stat.utime + stat.stime;
-        Ok(Duration::from_micros(ticks * 1_000_000 / procfs::ticks_per_second()))
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The most memory that it has had resident, MiB.
-    pub fn peak_mib(&self) -> Result<u64> {
-        Ok(self.process()?.status()?.vmhwm.unwrap_or_default() >> 10)
+    /// How many lines of its log tell of something that was not done in time.
+    pub fn late_lines(&self) -> usize {
+        let late = |line: &&str| ["deadline", "timed out", "timeout", "in time"].iter().any(|word| line.contains(word));
+        self.log().lines().filter(late).count()
     }
+
+    /// The last lines of its log, for whoever has to find out what went wrong.
+    pub fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(3)..].join(" / ").chars().take(600).collect()
+    }
+
 }
 
 impl Drop for Master {
     fn drop(&mut self) {
+        // An error means that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn ours(program: &Path, directory: &Path, port: u16) -> Result<Command> {
-    let files = [
-        ("master.json", json!({"id": "master", "host": "127.0.0.1", "port": port})),
-        ("servers.json", json!({})),
-        ("adminUser.json", json!([{"id": "1", "username": "admin", "password": "admin", "level": 1}])),
-    ];
-    for (name, value) in files {
-        fs::write(directory.join(name), value.to_string())?;
-    }
-    fs::write(directory.join("pomelo.toml"), "[modules]\nsystem_monitor = true\n")?;
-    let mut command = Command::new(program);
-    command.args(["master", "--config"]).arg(directory).env_remove("POMELO_LOG");
-    Ok(command)
-}
-
-fn original(port: u16) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new("node");
-    command.arg(root.join("original.js")).arg(port.to_string());
-    command.env("NODE_PATH", root.join("../fixtures/js/node_modules")).env("NODE_NO_WARNINGS", "1");
-    command
 }

@@ -1,0 +1,179 @@
+//! Fleets of monitors that join at once: until all know all, `list`, a quiet master; and with ten thousand a reload and the loss of half of them.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::reloads::{LOOK, version};
+use super::{Run, median_and_worst, millis, seconds};
+use crate::client::{Ask, Client};
+use crate::fleet::{Fleet, Species};
+use crate::master::{Home, Master};
+use crate::process::own_cpu;
+use crate::wire::Wire;
+
+const LIST: Ask = Ask::Module("__console__", r#"{"signal":"list"}"#);
+/// How long a `list` of ten thousand may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a fleet has caused is over after it.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// A fleet that is to join.
+struct Plan {
+    name: String,
+    species: Species,
+    wire: Wire,
+    size: usize,
+    lists: usize,
+    /// How long the quiet master is looked at.
+    idle: Duration,
+}
+
+/// A fleet that has joined.
+struct Joined {
+    fleet: Fleet,
+    master: Master,
+    home: Home,
+    client: Client,
+}
+
+pub fn plain(run: &mut Run<'_>) -> Result<()> {
+    let idle = Duration::from_secs(if run.short { 5 } else { 20 });
+    let name = "1,000 of pomelo's monitors".to_owned();
+    let plan = Plan { name, species: Species::Plain, wire: Wire::Pomelo, size: 1000, lists: 21, idle };
+    join(run, &plan).map(drop)
+}
+
+pub fn ours(run: &mut Run<'_>) -> Result<()> {
+    let idle = Duration::from_secs(if run.short { 5 } else { 20 });
+    let name = "1,000 of our monitors".to_owned();
+    let plan = Plan { name, species: Species::Ours, wire: Wire::SocketIo, size: 1000, lists: 21, idle };
+    join(run, &plan)?;
+    let name = "1,000 of our monitors on pomelo's wire".to_owned();
+    join(run, &Plan { name, wire: Wire::Pomelo, lists: 5, idle: Duration::ZERO, ..plan }).map(drop)
+}
+
+pub fn five_thousand(run: &mut Run<'_>) -> Result<()> {
+    let name = "5,000 of our monitors".to_owned();
+    let plan = Plan { name, species: Species::Ours, wire: Wire::SocketIo, size: 5000, lists: 5, idle: Duration::ZERO };
+    join(run, &plan).map(drop)
+}
+
+pub fn ten_thousand(run: &mut Run<'_>) -> Result<()> {
+    let name = "10,000 of our monitors".to_owned();
+    let size = 10_000;
+    let plan = Plan { name, species: Species::Ours, wire: Wire::SocketIo, size, lists: 5, idle: Duration::ZERO };
+    let mut joined = join(run, &plan)?;
+    reload(run, &plan, &mut joined).context("the reload")?;
+    loss(run, &plan, &mut joined).context("the loss of half of them")
+}
+
+/// All join at once. Tells what that cost, then what `list` and quiet cost.
+fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
+    let Plan { name, species, wire, size, lists, idle } = plan;
+    let size = *size;
+    let home = Home::new(size)?;
+    if run.kind.is_ours() {
+        home.put_module("probe.wasm", &run.probes()?[0])?;
+    }
+    let master = Master::start(run.kind, &home)?;
+    let mut client = Client::connect(master.address(), Wire::Pomelo)?;
+    // The modules are in force.
+    client.until_answered(if run.kind.is_ours() { LOOK } else { Ask::Module("nodeInfo", "{}") })?;
+    let process = master.process();
+    let (alone, cpu, own) = (process.resident_mib()?, process.cpu()?, own_cpu());
+    let fleet = Fleet::new(master.address(), *wire, *species, size)?;
+    fleet.all_are(0..size)?;
+    let (began, patience) = (Instant::now(), Duration::from_secs(30 + 15 * size as u64 / 1000));
+    fleet.join(0..size)?;
+    let joined = fleet.until_registered(began, patience, size).and_then(|registered| {
+        run.tell(name, "all registered", "s", seconds(registered));
+        fleet.until_knowing(began, patience, size)
+    });
+    if let Ok(knew) = &joined {
+        run.tell(name, "all know all", "s", seconds(*knew));
+    }
+    let spent = process.cpu()? - cpu;
+    run.tell(name, "master's CPU until then", "s", seconds(spent));
+    run.tell(name, "master's CPU per monitor", "ms", millis(spent) / size as f64);
+    run.tell(name, "the monitors' own CPU until then", "s", seconds(own_cpu() - own));
+    run.tell(name, "memory, peak", "MiB", process.peak_mib()?);
+    joined.with_context(|| format!("the master's last words: {}", master.last_lines()))?;
+    thread::sleep(SETTLED);
+    let resident = process.resident_mib()?;
+    run.tell(name, "memory when quiet", "MiB", resident);
+    run.tell(name, "memory per monitor when quiet", "KiB", (resident - alone) * 1024.0 / size as f64);
+    let mut joined = Joined { fleet, master, home, client };
+    list(run, name, &mut joined, size, *lists)?;
+    if *idle > Duration::ZERO {
+        quiet(run, name, &joined, *idle)?;
+    }
+    let troubles = joined.fleet.counts.trouble() + joined.master.late_lines();
+    run.tell(name, "failed, late or lost", "", troubles as f64);
+    ensure!(joined.fleet.counts.trouble() == 0, "{}", joined.fleet.counts.troubles());
+    Ok(joined)
+}
+
+fn list(run: &mut Run<'_>, name: &str, joined: &mut Joined, size: usize, count: usize) -> Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let began = Instant::now();
+        let answer = joined.client.ask(LIST, PATIENCE).context("`list`")?;
+        times.push(began.elapsed());
+        // A server that has answered has this figure; the master may be among them.
+        let listed = memchr::memmem::find_iter(&answer, b"\"heapUsed\":").count();
+        ensure!(listed == size || listed == size + 1, "`list` shows {listed} of {size}");
+    }
+    if let Some((median, worst)) = median_and_worst(times) {
+        run.tell(name, "`list`, p50", "ms", millis(median));
+        run.tell(name, "`list`, slowest", "ms", millis(worst));
+    }
+    Ok(())
+}
+
+/// Nobody asks for anything: what is left are timers, pings, and the monitors' own checks.
+fn quiet(run: &mut Run<'_>, name: &str, joined: &Joined, time: Duration) -> Result<()> {
+    let process = joined.master.process();
+    let (cpu, woken, began) = (process.cpu()?, process.wake_ups()?, Instant::now());
+    thread::sleep(time);
+    let took = began.elapsed().as_secs_f64();
+    run.tell(name, "quiet: CPU a minute", "ms", millis(process.cpu()? - cpu) * 60.0 / took);
+    run.tell(name, "quiet: wake-ups a second", "", process.wake_ups()?.saturating_sub(woken) as f64 / took);
+    Ok(())
+}
+
+/// A new version of a module while all are there.
+fn reload(run: &mut Run<'_>, plan: &Plan, joined: &mut Joined) -> Result<()> {
+    let closed = joined.home.put_module("probe.wasm", &run.probes()?[1])?;
+    while version(&joined.client.ask(LOOK, PATIENCE)?) != 1 {
+        ensure!(closed.elapsed() < PATIENCE, "the new version does not answer within {PATIENCE:?}");
+    }
+    run.tell(&plan.name, "reload: file closed to first answer", "ms", millis(closed.elapsed()));
+    Ok(())
+}
+
+/// Half of the connections break at once. They are fewer than would be retained; they come back when the others know that they are gone.
+fn loss(run: &mut Run<'_>, plan: &Plan, joined: &mut Joined) -> Result<()> {
+    let (name, size, half) = (&plan.name, plan.size, plan.size / 2);
+    let process = joined.master.process();
+    let patience = Duration::from_secs(30 + 15 * size as u64 / 1000);
+    let fleet = &joined.fleet;
+    let (cpu, began) = (process.cpu()?, Instant::now());
+    fleet.all_are(half..size)?;
+    fleet.cut(0..half)?;
+    let knew = fleet.until_knowing(began, patience, size - half)?;
+    run.tell(name, "half lost: the others know", "s", seconds(knew));
+    run.tell(name, "half lost: master's CPU until then", "s", seconds(process.cpu()? - cpu));
+    list(run, &format!("{name}, half lost"), joined, size - half, 3)?;
+    let fleet = &joined.fleet;
+    let (cpu, began) = (process.cpu()?, Instant::now());
+    fleet.all_are(0..size)?;
+    fleet.join(0..half)?;
+    let knew = fleet.until_knowing(began, patience, size)?;
+    run.tell(name, "they come back: all know all", "s", seconds(knew));
+    run.tell(name, "they come back: master's CPU until then", "s", seconds(process.cpu()? - cpu));
+    run.tell(name, "memory, peak, after that", "MiB", process.peak_mib()?);
+    ensure!(joined.fleet.counts.trouble() == 0, "{}", joined.fleet.counts.troubles());
+    Ok(())
+}

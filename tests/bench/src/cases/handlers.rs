@@ -1,0 +1,72 @@
+//! Calls of handlers: of the host itself, of a module whose instance is warm, one that reads what it keeps; and one request that notifies a hundred monitors.
+//!
+//! The repository builds no module in JavaScript or Python, and its host keeps an instance for the next call wherever it may, so that there are no rows for those.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::Run;
+use super::requests::measure;
+use crate::client::{Ask, Client};
+use crate::fleet::{Fleet, Species};
+use crate::master::{Home, Master};
+use crate::wire::Wire;
+
+/// The monitors that are notified.
+const MONITORS: usize = 100;
+const CALLS: [(&str, Ask); 4] = [
+    ("command `list`, native", Ask::Command("list")),
+    ("echo, Rust, warm", Ask::Module("echo", r#"{"hello":"you"}"#)),
+    ("one read of the store, Rust, warm", Ask::Module("probe", r#"{"do":"get","key":"x"}"#)),
+    ("figures of the call, Rust, warm", Ask::Module("probe", r#"{"do":"look"}"#)),
+];
+
+pub fn run(run: &mut Run<'_>) -> Result<()> {
+    let home = Home::new(0)?;
+    if run.kind.is_ours() {
+        let [probe, _] = run.probes()?;
+        home.put_module("probe.wasm", &probe)?;
+        home.put_module("echo.wasm", &run.module("fixtures/echo-v1.wasm")?)?;
+    }
+    let master = Master::start(run.kind, &home)?;
+    let calls = if run.kind.is_ours() { &CALLS[..] } else { &CALLS[..1] };
+    for (name, ask) in calls {
+        for at_once in [64, 1] {
+            let case = format!("{name}, {at_once} in flight");
+            measure(run, &master, &case, (Wire::Pomelo, at_once), *ask).context(case)?;
+        }
+    }
+    Ok(())
+}
+
+/// `blacklist` goes to all frontend servers as a notify. The servers are pomelo's, on both masters.
+pub fn notify_all(run: &mut Run<'_>) -> Result<()> {
+    let home = Home::new(MONITORS)?;
+    let master = Master::start(run.kind, &home)?;
+    let fleet = Fleet::new(master.address(), Wire::Pomelo, Species::Plain, MONITORS)?;
+    fleet.all_are(0..MONITORS)?;
+    let (began, patience) = (Instant::now(), Duration::from_secs(20));
+    fleet.join(0..MONITORS)?;
+    fleet.until_knowing(began, patience, MONITORS)?;
+    let (case, ask) = ("notify all of 100 monitors", Ask::Module("__console__", r#"{"signal":"blacklist","args":["10.9.8.7"],"blacklist":["10.9.8.7"]}"#));
+    let mut client = Client::connect(master.address(), Wire::Pomelo)?;
+    client.until_answered(ask)?;
+    let process = master.process();
+    let (before, notified, began) = (process.cpu()?, fleet.counts.notified.load(Relaxed), Instant::now());
+    let end = began + run.time;
+    let asked = client.load(ask, 1, |now| now < end, |_, _| {})?;
+    anyhow::ensure!(asked.failed == 0, "{}", asked.failure.unwrap_or_default());
+    let requests = asked.times.len();
+    // An answer does not wait for the monitors.
+    fleet.wait(Instant::now(), patience, "notifies have come", notified + requests * MONITORS, |counts| {
+        counts.notified.load(Relaxed)
+    })?;
+    let cpu = (process.cpu()? - before).as_secs_f64() * 1e6;
+    run.tell(case, "CPU per request", "µs", cpu / requests as f64);
+    run.tell(case, "requests a second", "", requests as f64 / began.elapsed().as_secs_f64());
+    run.tell(case, "p50", "µs", asked.at(50));
+    run.tell(case, "p99", "µs", asked.at(99));
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What is measured: each case starts masters, makes load, and tells figures. A case that fails has told what it found until then.
+
+mod fleets;
+mod handlers;
+mod logins;
+mod reloads;
+mod requests;
+mod starts;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::master::Kind;
+
+/// A case, which may have several rows in the table.
+pub struct Case {
+    /// For `--only`.
+    pub name: &'static str,
+    /// How often it is run at most; what takes long is run once.
+    pub rounds: usize,
+    /// Whether the original can be asked the same.
+    pub original: bool,
+    /// Whether the short form has it.
+    pub in_short: bool,
+    pub run: fn(&mut Run<'_>) -> Result<()>,
+}
+
+/// All of them, the quick ones first.
+pub const CASES: &[Case] = &[
+    Case { name: "requests", rounds: 9, original: true, in_short: true, run: requests::run },
+    Case { name: "start", rounds: 9, original: true, in_short: true, run: starts::run },
+    Case { name: "handlers", rounds: 5, original: true, in_short: true, run: handlers::run },
+    Case { name: "notify-all", rounds: 5, original: true, in_short: true, run: handlers::notify_all },
+    Case { name: "logins", rounds: 3, original: true, in_short: true, run: logins::run },
+    Case { name: "reload", rounds: 3, original: false, in_short: true, run: reloads::run },
+    Case { name: "plain", rounds: 3, original: true, in_short: true, run: fleets::plain },
+    Case { name: "ours", rounds: 3, original: false, in_short: true, run: fleets::ours },
+    Case { name: "5000", rounds: 1, original: false, in_short: false, run: fleets::five_thousand },
+    Case { name: "10000", rounds: 1, original: false, in_short: false, run: fleets::ten_thousand },
+];
+
+/// One run of a case with one master.
+pub struct Run<'a> {
+    pub kind: &'a Kind,
+    pub short: bool,
+    /// How long a load lasts.
+    pub time: Duration,
+    /// Where components of the repository are.
+    pub modules: &'a Path,
+    pub found: Vec<Found>,
+}
+
+/// A figure.
+pub struct Found {
+    pub case: String,
+    pub figure: &'static str,
+    pub unit: &'static str,
+    pub value: f64,
+}
+
+impl Run<'_> {
+    fn tell(&mut self, case: &str, figure: &'static str, unit: &'static str, value: f64) {
+        self.found.push(Found { case: case.to_owned(), figure, unit, value });
+    }
+
+    /// A component that the repository's modules/build.sh has made.
+    fn module(&self, name: &str) -> Result<Vec<u8>> {
+        let file: PathBuf = self.modules.join(name);
+        std::fs::read(&file).with_context(|| format!("{}: modules/build.sh makes it", file.display()))
+    }
+
+    /// The fixture `probe`, of 115 kB, and a second version of it: that names a member of its answer in another way. What it is to be asked is
+    /// [`reloads::LOOK`].
+    fn probes(&self) -> Result<[Vec<u8>; 2]> {
+        let first = self.module("fixtures/probe.wasm")?;
+        let at = memchr::memmem::find(&first, b"typeoptionscaller").context("the fixture `probe` has changed")?;
+        let mut second = first.clone();
+        second[at..][..b"typeoption2".len()].copy_from_slice(b"typeoption2");
+        Ok([first, second])
+    }
+}
+
+fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The middle one, and the largest.
+fn median_and_worst(mut times: Vec<Duration>) -> Option<(Duration, Duration)> {
+    times.sort_unstable();
+    Some((*times.get(times.len() / 2)?, *times.last()?))
+}

@@ -1,0 +1,171 @@
+//! Simulated monitors: thousands of them in one thread, which register, subscribe and keep a view of the cluster as monitors do.
+//!
+//! - `view` is what a monitor knows, and how it is read from what it is told.
+//! - `monitor` is one monitor, without its socket.
+//! - `shard` is the thread with all sockets.
+//!
+//! Where nothing else is said they are as quick as they can be: what is measured is the master, with which they share the machine.
+
+mod monitor;
+mod shard;
+mod view;
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use mio::{Poll, Waker};
+
+use crate::wire::Wire;
+use shard::{Order, Shard, WAKE};
+
+/// How monitors behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Species {
+    /// As ours: their views have revisions, and they ask every ten seconds whether they have missed something.
+    Ours,
+    /// As those of pomelo 2.x.
+    Plain,
+}
+
+/// What can be seen of the monitors from outside of their thread.
+#[derive(Default)]
+pub struct Counts {
+    pub registered: AtomicUsize,
+    /// Those whose view is the whole fleet.
+    pub knowing: AtomicUsize,
+    /// Orders that have come.
+    pub orders: AtomicUsize,
+    /// What the console says without wanting an answer.
+    pub notified: AtomicUsize,
+    /// Requests that were answered with a failure.
+    pub failed: AtomicUsize,
+    /// Requests that were not answered in time.
+    pub late: AtomicUsize,
+    /// Connections that broke.
+    pub lost: AtomicUsize,
+    /// Updates that could not be applied.
+    pub gaps: AtomicUsize,
+    /// What went wrong first.
+    said: Mutex<Option<String>>,
+}
+
+impl Counts {
+    /// Keeps what went wrong, if nothing has before.
+    fn says(&self, what: impl FnOnce() -> String) {
+        // A thread that panicked with the lock has not left half a sentence.
+        self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert_with(what);
+    }
+
+    /// All that went wrong, in words; empty for nothing.
+    pub fn troubles(&self) -> String {
+        let counts = [("failed", &self.failed), ("late", &self.late), ("lost", &self.lost)];
+        let words = counts.iter().map(|(name, count)| (name, count.load(Relaxed))).filter(|(_, count)| *count > 0);
+        let words: Vec<String> = words.map(|(name, count)| format!("{count} {name}")).collect();
+        let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone().unwrap_or_default();
+        if words.is_empty() { said } else { format!("{}: {said}", words.join(", ")) }
+    }
+
+    /// Requests and connections that came to nothing.
+    pub fn trouble(&self) -> usize {
+        [&self.failed, &self.late, &self.lost].iter().map(|count| count.load(Relaxed)).sum()
+    }
+}
+
+/// The simulated monitors of a master. Dropped, they are gone.
+pub struct Fleet {
+    pub counts: Arc<Counts>,
+    orders: Option<Sender<Order>>,
+    waker: Waker,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Fleet {
+    /// So many at most; none of them has joined.
+    ///
+    /// # Errors
+    /// If there is no thread, or nothing to wait with.
+    pub fn new(master: SocketAddr, wire: Wire, species: Species, most: usize) -> Result<Fleet> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let counts = Arc::<Counts>::default();
+        let (orders, receiver) = channel();
+        let (spawned, shared) = (std::thread::Builder::new().name("monitors".into()), counts.clone());
+        // The views share what they have read, so that they cannot leave the thread.
+        let thread = spawned.spawn(move || Shard::new(poll, master, wire, species, most, shared).run(&receiver))?;
+        Ok(Fleet { counts, orders: Some(orders), waker, thread: Some(thread) })
+    }
+
+    fn order(&self, order: Order) -> Result<()> {
+        match &self.orders {
+            Some(orders) if orders.send(order).is_ok() => Ok(self.waker.wake()?),
+            _ => bail!("the thread of the monitors has ended"),
+        }
+    }
+
+    /// These connect and register.
+    ///
+    /// # Errors
+    /// If the thread has ended, as with the others.
+    pub fn join(&self, which: Range<usize>) -> Result<()> {
+        self.order(Order::Join(which))
+    }
+
+    /// The connections of these break.
+    pub fn cut(&self, which: Range<usize>) -> Result<()> {
+        self.order(Order::Cut(which))
+    }
+
+    /// From now on these are all: whoever knows them knows all.
+    pub fn all_are(&self, which: Range<usize>) -> Result<()> {
+        self.order(Order::All(which))
+    }
+
+    /// Waits until a count is reached, which is looked at every millisecond. The time from `began`.
+    ///
+    /// # Errors
+    /// If it is not reached in time; says how far it has come.
+    pub fn wait(
+        &self,
+        began: Instant,
+        patience: Duration,
+        what: &str,
+        wanted: usize,
+        count: impl Fn(&Counts) -> usize,
+    ) -> Result<Duration> {
+        while count(&self.counts) != wanted {
+            if began.elapsed() > patience {
+                let (reached, troubles) = (count(&self.counts), self.counts.troubles());
+                bail!("after {patience:?} {reached} of {wanted} {what}; {troubles}");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Waits until all of so many are registered.
+    pub fn until_registered(&self, began: Instant, patience: Duration, all: usize) -> Result<Duration> {
+        self.wait(began, patience, "are registered", all, |counts| counts.registered.load(Relaxed))
+    }
+
+    /// Waits until so many know all.
+    pub fn until_knowing(&self, began: Instant, patience: Duration, all: usize) -> Result<Duration> {
+        self.wait(began, patience, "know all", all, |counts| counts.knowing.load(Relaxed))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.orders = None;
+        // Both fail only if the thread has ended, which is what is wanted.
+        let _ = self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
