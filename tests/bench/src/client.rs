@@ -71,7 +71,9 @@ impl Asked {
     pub fn at(&self, percent: usize) -> f64 {
         let mut times = self.times.clone();
         times.sort_unstable();
-        times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+        times
+            .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
+            .map_or(0.0, |time| time.as_secs_f64() * 1e6)
     }
 }
 
@@ -104,9 +106,8 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let Login { id, username, password } = login;
-        let register = format!(
-            r#"{{"id":"{id}","type":"client","username":"{username}","password":"{password}","md5":false}}"#
-        );
+        let register =
+            format!(r#"{{"id":"{id}","type":"client","username":"{username}","password":"{password}","md5":false}}"#);
         let room = vec![0; READ].into();
         let mut client = Client { stream, wire, id, input: Vec::new(), output: Vec::new(), room };
         wire.put_hello(&mut client.output);

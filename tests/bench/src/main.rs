@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         say(&format!("only {files} files may be open: the largest fleets may not find room (ulimit -Hn)"));
     }
     let mut report = Report::new(masters.iter().map(|(name, kind)| (name.clone(), kind.is_ours())).collect());
-    run(&arguments, &masters, &cases, &mut report);
+    run(&arguments, &masters, &cases, &mut report)?;
     let table = report.markdown();
     writeln!(std::io::stdout(), "{table}")?;
     if let Some(file) = &arguments.markdown {
@@ -107,18 +107,21 @@ fn cases(arguments: &Arguments) -> Result<Vec<&'static Case>> {
     for name in only {
         ensure!(CASES.iter().any(|case| case.name == name), "there is no case {name}");
     }
-    let wanted = |case: &&Case| if only.is_empty() { case.in_short || !short } else { only.iter().any(|name| name == case.name) };
+    let wanted = |case: &&Case| {
+        if only.is_empty() { case.in_short || !short } else { only.iter().any(|name| name == case.name) }
+    };
     Ok(CASES.iter().filter(wanted).collect())
 }
 
 /// Runs all cases once, and then those again that are to have more rounds, as long as there is time.
-fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case], report: &mut Report) {
+fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case], report: &mut Report) -> Result<()> {
     let began = Instant::now();
     let rounds = arguments.rounds.unwrap_or(if arguments.short { 1 } else { 5 });
     let time = Duration::from_secs_f64(arguments.seconds.unwrap_or(if arguments.short { 0.5 } else { 2.0 }));
     let end = Duration::from_secs(60 * arguments.minutes);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = arguments.modules.clone().unwrap_or_else(|| root.join("../../target/modules"));
+    let codes = masters.iter().map(|_| tempfile::tempdir()).collect::<Result<Vec<_>, _>>()?;
     let mut took = vec![Duration::ZERO; cases.len()];
     for round in 0..rounds {
         for (number, case) in cases.iter().enumerate().filter(|(_, case)| round < case.rounds) {
@@ -135,7 +138,14 @@ fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case
                     continue;
                 }
                 let started = Instant::now();
-                let mut run = Run { kind, short: arguments.short, time, modules: &modules, found: Vec::new() };
+                let mut run = Run {
+                    kind,
+                    short: arguments.short,
+                    time,
+                    modules: &modules,
+                    code: codes[place].path(),
+                    found: Vec::new(),
+                };
                 let outcome = (case.run)(&mut run);
                 report.add(place, run.found);
                 let (minutes, took) = (began.elapsed().as_secs_f64() / 60.0, started.elapsed().as_secs_f64());
@@ -151,6 +161,7 @@ fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case
             took[number] = case_began.elapsed();
         }
     }
+    Ok(())
 }
 
 /// How far it is. That nobody sees it is no reason to end.

@@ -39,14 +39,16 @@ impl Kind {
 pub struct Home {
     directory: tempfile::TempDir,
     servers: usize,
+    /// Where compiled code is kept.
+    code: PathBuf,
 }
 
 impl Home {
-    /// For a master that so many servers are to join. None of them is configured.
+    /// For a master that so many servers are to join. None of them is configured. `code` has what was compiled before.
     ///
     /// # Errors
     /// If the files cannot be written.
-    pub fn new(servers: usize) -> Result<Home> {
+    pub fn new(servers: usize, code: &Path) -> Result<Home> {
         let directory = tempfile::Builder::new().prefix("pomelo-bench-").tempdir()?;
         let path = directory.path();
         let files = [
@@ -60,11 +62,15 @@ impl Home {
         let mut settings = format!("[modules]\nsystem_monitor = {}\n", servers == 0);
         settings.push_str("[module.probe]\ngrants = [\"cluster\", \"uplink\"]\n");
         if servers > JOIN_BY_DEFAULT {
-            settings.push_str(&format!("[network]\nmax_joined = {}\nmax_connections = {}\n", servers + 24, servers + 1024));
+            settings.push_str(&format!(
+                "[network]\nmax_joined = {}\nmax_connections = {}\n",
+                servers + 24,
+                servers + 1024
+            ));
         }
         fs::write(path.join("pomelo.toml"), settings)?;
         fs::create_dir(path.join("modules"))?;
-        Ok(Home { directory, servers })
+        Ok(Home { directory, servers, code: code.to_owned() })
     }
 
     /// Puts a module into place, as a whole and at once. When that was done.
@@ -86,7 +92,10 @@ impl Home {
     pub fn add_user(&self, kind: &Kind, user: &str, password: &str) -> Result<()> {
         let Kind::Ours(program) = kind else { return Ok(()) };
         let directory = self.directory.path();
-        fs::write(directory.join("master.json"), json!({"id": "master", "host": "127.0.0.1", "port": 3005}).to_string())?;
+        fs::write(
+            directory.join("master.json"),
+            json!({"id": "master", "host": "127.0.0.1", "port": 3005}).to_string(),
+        )?;
         let mut command = Command::new(program);
         command.args(["user", "add", user, "--level", "1", "--config"]).arg(directory);
         let said = command.env("POMELO_NEW_PASSWORD", password).stdin(Stdio::null()).output()?;
@@ -100,10 +109,12 @@ impl Home {
             Kind::Ours(program) => {
                 let master = json!({"id": "master", "host": "127.0.0.1", "port": port});
                 fs::write(directory.join("master.json"), master.to_string())?;
-                let code = directory.join("code");
-                fs::create_dir_all(&code)?;
                 let mut command = Command::new(program);
-                command.args(["master", "--config"]).arg(directory).env_remove("POMELO_LOG").env("POMELO_CACHE", code);
+                command
+                    .args(["master", "--config"])
+                    .arg(directory)
+                    .env_remove("POMELO_LOG")
+                    .env("POMELO_CACHE", &self.code);
                 command
             }
             Kind::Original => {
@@ -180,7 +191,6 @@ impl Master {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(3)..].join(" / ").chars().take(600).collect()
     }
-
 }
 
 impl Drop for Master {

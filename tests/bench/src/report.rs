@@ -117,7 +117,12 @@ impl Report {
         }
         for Failure { case, master, round, why } in &self.failures {
             let why = why.replace('|', "\\|").replace('\n', " ");
-            let _ = writeln!(text, "| {case} | failed in round {} | {} | {why} | | | **no** |", round + 1, self.masters[*master].0);
+            let _ = writeln!(
+                text,
+                "| {case} | failed in round {} | {} | {why} | | | **no** |",
+                round + 1,
+                self.masters[*master].0
+            );
         }
         text
     }
@@ -137,9 +142,7 @@ impl Report {
             };
             row.values.iter().zip(&self.masters).filter_map(of_master).collect::<Vec<_>>()
         };
-        let failure = |Failure { case, master, round, why }: &Failure| {
-            json!({"case": case, "master": self.masters[*master].0, "round": round + 1, "why": why})
-        };
+        let failure = |Failure { case, master, round, why }: &Failure| json!({"case": case, "master": self.masters[*master].0, "round": round + 1, "why": why});
         json!({
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "figures": self.rows.iter().flat_map(figure).collect::<Vec<_>>(),

@@ -50,7 +50,8 @@ impl Head {
 
     /// A member that is a number, or a number in quotes.
     pub fn number(&self, name: &str) -> Option<u64> {
-        digits(self.value(name)?.trim_ascii_start().strip_prefix(b"\"").unwrap_or(self.value(name)?)).map(|(number, _)| number)
+        digits(self.value(name)?.trim_ascii_start().strip_prefix(b"\"").unwrap_or(self.value(name)?))
+            .map(|(number, _)| number)
     }
 
     /// Whether an answer says that the request has failed. pomelo's masters say so by anything but null.
@@ -62,7 +63,8 @@ impl Head {
 /// The number at the beginning, and how many digits it has.
 pub fn digits(text: &[u8]) -> Option<(u64, usize)> {
     let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = text[..count].iter().fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')));
+    let number =
+        text[..count].iter().fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')));
     (count > 0).then_some((number, count))
 }
 

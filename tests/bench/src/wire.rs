@@ -75,7 +75,9 @@ impl Wire {
                 [_, 0] => Frame::Ready,
                 _ => Frame::Ended,
             },
-            (Wire::Pomelo, 0x30) => event(content).map_or(Frame::Ended, |(topic, payload)| Frame::Event { topic, payload }),
+            (Wire::Pomelo, 0x30) => {
+                event(content).map_or(Frame::Ended, |(topic, payload)| Frame::Event { topic, payload })
+            }
             (Wire::Pomelo, 0xe0) => Frame::Ended,
             (Wire::Pomelo, _) => Frame::Other,
             (Wire::SocketIo, b'H') if frame.starts_with(b"HTTP/1.1 101") => Frame::Other,

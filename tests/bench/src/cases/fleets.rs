@@ -1,5 +1,6 @@
 //! Fleets of monitors that join at once: until all know all, `list`, a quiet master; and with ten thousand a reload and the loss of half of them.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ pub fn ten_thousand(run: &mut Run<'_>) -> Result<()> {
 fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
     let Plan { name, species, wire, size, lists, idle } = plan;
     let size = *size;
-    let home = Home::new(size)?;
+    let home = run.home(size)?;
     if run.kind.is_ours() {
         home.put_module("probe.wasm", &run.probes()?[0])?;
     }
@@ -98,6 +99,7 @@ fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
     run.tell(name, "master's CPU until then", "s", seconds(spent));
     run.tell(name, "master's CPU per monitor", "ms", millis(spent) / size as f64);
     run.tell(name, "the monitors' own CPU until then", "s", seconds(own_cpu() - own));
+    run.tell(name, "orders to the monitors until then", "", fleet.counts.orders.load(Relaxed) as f64);
     run.tell(name, "memory, peak", "MiB", process.peak_mib()?);
     joined.with_context(|| format!("the master's last words: {}", master.last_lines()))?;
     thread::sleep(SETTLED);

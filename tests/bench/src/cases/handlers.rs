@@ -11,7 +11,7 @@ use super::Run;
 use super::requests::measure;
 use crate::client::{Ask, Client};
 use crate::fleet::{Fleet, Species};
-use crate::master::{Home, Master};
+use crate::master::Master;
 use crate::wire::Wire;
 
 /// The monitors that are notified.
@@ -24,7 +24,7 @@ const CALLS: [(&str, Ask); 4] = [
 ];
 
 pub fn run(run: &mut Run<'_>) -> Result<()> {
-    let home = Home::new(0)?;
+    let home = run.home(0)?;
     if run.kind.is_ours() {
         let [probe, _] = run.probes()?;
         home.put_module("probe.wasm", &probe)?;
@@ -43,23 +43,27 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
 
 /// `blacklist` goes to all frontend servers as a notify. The servers are pomelo's, on both masters.
 pub fn notify_all(run: &mut Run<'_>) -> Result<()> {
-    let home = Home::new(MONITORS)?;
+    let home = run.home(MONITORS)?;
     let master = Master::start(run.kind, &home)?;
     let fleet = Fleet::new(master.address(), Wire::Pomelo, Species::Plain, MONITORS)?;
     fleet.all_are(0..MONITORS)?;
     let (began, patience) = (Instant::now(), Duration::from_secs(20));
     fleet.join(0..MONITORS)?;
     fleet.until_knowing(began, patience, MONITORS)?;
-    let (case, ask) = ("notify all of 100 monitors", Ask::Module("__console__", r#"{"signal":"blacklist","args":["10.9.8.7"],"blacklist":["10.9.8.7"]}"#));
+    let (case, ask) = (
+        "notify all of 100 monitors",
+        Ask::Module("__console__", r#"{"signal":"blacklist","args":["10.9.8.7"],"blacklist":["10.9.8.7"]}"#),
+    );
     let mut client = Client::connect(master.address(), Wire::Pomelo)?;
     client.until_answered(ask)?;
+    // An answer does not wait for the monitors.
+    std::thread::sleep(Duration::from_millis(500));
     let process = master.process();
     let (before, notified, began) = (process.cpu()?, fleet.counts.notified.load(Relaxed), Instant::now());
     let end = began + run.time;
     let asked = client.load(ask, 1, |now| now < end, |_, _| {})?;
     anyhow::ensure!(asked.failed == 0, "{}", asked.failure.unwrap_or_default());
     let requests = asked.times.len();
-    // An answer does not wait for the monitors.
     fleet.wait(Instant::now(), patience, "notifies have come", notified + requests * MONITORS, |counts| {
         counts.notified.load(Relaxed)
     })?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Run, seconds};
 use crate::client::{Client, Login};
-use crate::master::{Home, Master};
+use crate::master::Master;
 use crate::wire::Wire;
 
 const LOGINS: usize = 60;
@@ -17,7 +17,7 @@ const USER: (&str, &str) = ("bench", "not a good password");
 const QUIET: Duration = Duration::from_secs(3);
 
 pub fn run(run: &mut Run<'_>) -> Result<()> {
-    let home = Home::new(0)?;
+    let home = run.home(0)?;
     home.add_user(run.kind, USER.0, USER.1).context("a user with a hashed password")?;
     let master = Master::start(run.kind, &home)?;
     thread::sleep(Duration::from_millis(500));

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::master::Kind;
+use crate::master::{Home, Kind};
 
 /// A case, which may have several rows in the table.
 pub struct Case {
@@ -35,7 +35,7 @@ pub const CASES: &[Case] = &[
     Case { name: "notify-all", rounds: 5, original: true, in_short: true, run: handlers::notify_all },
     Case { name: "logins", rounds: 3, original: true, in_short: true, run: logins::run },
     Case { name: "reload", rounds: 3, original: false, in_short: true, run: reloads::run },
-    Case { name: "plain", rounds: 3, original: true, in_short: true, run: fleets::plain },
+    Case { name: "plain", rounds: 2, original: true, in_short: true, run: fleets::plain },
     Case { name: "ours", rounds: 3, original: false, in_short: true, run: fleets::ours },
     Case { name: "5000", rounds: 1, original: false, in_short: false, run: fleets::five_thousand },
     Case { name: "10000", rounds: 1, original: false, in_short: false, run: fleets::ten_thousand },
@@ -49,6 +49,8 @@ pub struct Run<'a> {
     pub time: Duration,
     /// Where components of the repository are.
     pub modules: &'a Path,
+    /// Where this master keeps compiled code, over all cases.
+    pub code: &'a Path,
     pub found: Vec<Found>,
 }
 
@@ -63,6 +65,11 @@ pub struct Found {
 impl Run<'_> {
     fn tell(&mut self, case: &str, figure: &'static str, unit: &'static str, value: f64) {
         self.found.push(Found { case: case.to_owned(), figure, unit, value });
+    }
+
+    /// The files of a master that so many servers are to join.
+    fn home(&self, servers: usize) -> Result<Home> {
+        Home::new(servers, self.code)
     }
 
     /// A component that the repository's modules/build.sh has made.

@@ -38,7 +38,7 @@ struct Seen {
 pub fn run(run: &mut Run<'_>) -> Result<()> {
     let reloads = if run.short { 10 } else { 40 };
     let versions = run.probes()?;
-    let home = Home::new(0)?;
+    let home = run.home(0)?;
     home.put_module("probe.wasm", &versions[0])?;
     let master = Master::start(run.kind, &home)?;
     let mut client = Client::connect(master.address(), Wire::Pomelo)?;
@@ -78,19 +78,27 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Puts the versions into place in turn. The time of each until it has answered.
+/// The same component with a section that says a number, so that its code was not compiled before.
+fn numbered(component: &[u8], number: usize) -> Vec<u8> {
+    let (name, number) = (b"number", number.to_string());
+    // A section without a meaning, which says its length, its name's length, its name, and any bytes. All lengths are short.
+    let length = u8::try_from(1 + name.len() + number.len()).unwrap_or_default();
+    [component, &[0, length, u8::try_from(name.len()).unwrap_or_default()], name, number.as_bytes()].concat()
+}
+
+/// Puts the versions into place in turn, each as a file that was never there before. The time of each until it has answered.
 fn swap(
     home: &Home,
     versions: &[Vec<u8>; 2],
     seen: &Seen,
-    reloads: usize,
+    count: usize,
     over: impl Fn() -> bool,
 ) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
-    for number in 1..=reloads {
+    for number in 1..=count {
         thread::sleep(PAUSE);
         let wanted = number % 2;
-        let closed = home.put_module("probe.wasm", &versions[wanted])?;
+        let closed = home.put_module("probe.wasm", &numbered(&versions[wanted], number))?;
         while seen.version.load(Relaxed) != wanted {
             ensure!(!over(), "the load has ended by itself");
             ensure!(closed.elapsed() < PATIENCE, "version {number} does not answer within {PATIENCE:?}");

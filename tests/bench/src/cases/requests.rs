@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::Run;
 use crate::client::{Ask, Client};
-use crate::master::{Home, Master};
+use crate::master::Master;
 use crate::wire::Wire;
 
 /// What is asked.
@@ -14,7 +14,7 @@ const ASK: Ask = Ask::Module("nodeInfo", "{}");
 const WAYS: [(Wire, usize); 4] = [(Wire::Pomelo, 64), (Wire::Pomelo, 1), (Wire::SocketIo, 64), (Wire::SocketIo, 1)];
 
 pub fn run(run: &mut Run<'_>) -> Result<()> {
-    let home = Home::new(0)?;
+    let home = run.home(0)?;
     let master = Master::start(run.kind, &home)?;
     for (wire, at_once) in WAYS.into_iter().filter(|(wire, _)| run.kind.speaks(*wire)) {
         let case = format!("cached request, {}, {at_once} in flight", wire.name());

@@ -8,7 +8,8 @@ use crate::master::{Home, Master};
 use crate::wire::Wire;
 
 pub fn run(run: &mut Run<'_>) -> Result<()> {
-    let home = Home::new(0)?;
+    let code = tempfile::tempdir()?;
+    let home = Home::new(0, code.path())?;
     let listens = "from start to listening";
     run.tell("start, cold", listens, "ms", millis(Master::start(run.kind, &home)?.listened));
     run.tell("start, warm", listens, "ms", millis(Master::start(run.kind, &home)?.listened));

@@ -22,8 +22,10 @@ use super::view::{Known, Servers};
 use super::{Counts, Species};
 use crate::wire::Wire;
 
-/// Connections that may be on their way to being registered.
-const JOINING: usize = 512;
+/// Connections that may be on their way to being registered: a master lets in no more from one address.
+const STRANGERS: usize = 1000;
+/// Those of them that the master may not have greeted yet: the backlog of a listener is short.
+const UNGREETED: usize = 400;
 /// How long a lost connection stays so.
 const BACK_AFTER: Duration = Duration::from_secs(1);
 /// The monitors take turns within this time.
@@ -52,6 +54,7 @@ struct Connection {
     input: Vec<u8>,
     knows: bool,
     registered: bool,
+    greeted: bool,
 }
 
 /// The thread's state.
@@ -68,17 +71,27 @@ pub struct Shard {
     joining: VecDeque<(Instant, usize)>,
     /// How many have connected and are not registered.
     strangers: usize,
+    /// How many of them were not greeted.
+    ungreeted: usize,
     room: Box<[u8]>,
 }
 
 impl Shard {
-    pub fn new(poll: Poll, master: SocketAddr, wire: Wire, species: Species, most: usize, counts: Arc<Counts>) -> Shard {
+    pub fn new(
+        poll: Poll,
+        master: SocketAddr,
+        wire: Wire,
+        species: Species,
+        most: usize,
+        counts: Arc<Counts>,
+    ) -> Shard {
         let connection = |number| Connection {
             monitor: Monitor::new(number, most),
             stream: None,
             input: Vec::new(),
             knows: false,
             registered: false,
+            greeted: false,
         };
         Shard {
             poll,
@@ -91,6 +104,7 @@ impl Shard {
             all: Servers::none(most),
             joining: VecDeque::new(),
             strangers: 0,
+            ungreeted: 0,
             room: vec![0; READ].into(),
         }
     }
@@ -100,7 +114,7 @@ impl Shard {
         let mut events = Events::with_capacity(1024);
         let (mut group, mut turn_at) = (0, Instant::now());
         loop {
-            let wait = if self.joining.is_empty() || self.strangers >= JOINING {
+            let wait = if self.joining.is_empty() || !self.has_room() {
                 turn_at.saturating_duration_since(Instant::now())
             } else {
                 Duration::from_millis(1)
@@ -149,9 +163,13 @@ impl Shard {
         }
     }
 
-    /// Connects those that are to, a few at a time: the backlog of a listener is short.
+    fn has_room(&self) -> bool {
+        self.strangers < STRANGERS && self.ungreeted < UNGREETED
+    }
+
+    /// Connects those that are to, as far as there is room.
     fn connect(&mut self, now: Instant) {
-        while self.strangers < JOINING
+        while self.has_room()
             && let Some(&(when, number)) = self.joining.front()
             && when <= now
         {
@@ -159,6 +177,7 @@ impl Shard {
             match open(self.master, number, self.poll.registry()) {
                 Ok(stream) => {
                     self.strangers += 1;
+                    self.ungreeted += 1;
                     self.connections[number].stream = Some(stream);
                     self.wire.put_hello(&mut self.connections[number].monitor.output);
                 }
@@ -180,7 +199,10 @@ impl Shard {
         } else {
             self.strangers -= 1;
         }
-        connection.registered = false;
+        if !connection.greeted {
+            self.ungreeted -= 1;
+        }
+        (connection.registered, connection.greeted) = (false, false);
         connection.input = Vec::new();
         connection.monitor.lost();
         self.look(number);
@@ -250,6 +272,10 @@ impl Shard {
             };
             if !goes_on {
                 return Ok(false);
+            }
+            if !connection.greeted {
+                connection.greeted = true;
+                self.ungreeted -= 1;
             }
             if connection.monitor.registered && !connection.registered {
                 connection.registered = true;
