@@ -134,7 +134,8 @@ fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case
             for turn in 0..masters.len() {
                 let place = (turn + round) % masters.len();
                 let (name, kind) = &masters[place];
-                if !kind.is_ours() && !case.original {
+                let original = case.original && (case.original_in_short || !arguments.short);
+                if !kind.is_ours() && !original {
                     continue;
                 }
                 let started = Instant::now();

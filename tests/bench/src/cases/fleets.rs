@@ -84,7 +84,7 @@ fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
     client.until_answered(if run.kind.is_ours() { LOOK } else { Ask::Module("nodeInfo", "{}") })?;
     let process = master.process();
     let (alone, cpu, own) = (process.resident_mib()?, process.cpu()?, own_cpu());
-    let fleet = Fleet::new(master.address(), *wire, *species, size)?;
+    let fleet = Fleet::new(&master, *wire, *species, size)?;
     fleet.all_are(0..size)?;
     let (began, patience) = (Instant::now(), Duration::from_secs(30 + 15 * size as u64 / 1000));
     fleet.join(0..size)?;

@@ -45,7 +45,7 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
 pub fn notify_all(run: &mut Run<'_>) -> Result<()> {
     let home = run.home(MONITORS)?;
     let master = Master::start(run.kind, &home)?;
-    let fleet = Fleet::new(master.address(), Wire::Pomelo, Species::Plain, MONITORS)?;
+    let fleet = Fleet::new(&master, Wire::Pomelo, Species::Plain, MONITORS)?;
     fleet.all_are(0..MONITORS)?;
     let (began, patience) = (Instant::now(), Duration::from_secs(20));
     fleet.join(0..MONITORS)?;

@@ -22,23 +22,45 @@ pub struct Case {
     pub rounds: usize,
     /// Whether the original can be asked the same.
     pub original: bool,
-    /// Whether the short form has it.
+    /// Whether the short form has it, and the original in it.
     pub in_short: bool,
+    pub original_in_short: bool,
     pub run: fn(&mut Run<'_>) -> Result<()>,
 }
 
 /// All of them, the quick ones first.
 pub const CASES: &[Case] = &[
-    Case { name: "requests", rounds: 9, original: true, in_short: true, run: requests::run },
-    Case { name: "start", rounds: 9, original: true, in_short: true, run: starts::run },
-    Case { name: "handlers", rounds: 5, original: true, in_short: true, run: handlers::run },
-    Case { name: "notify-all", rounds: 5, original: true, in_short: true, run: handlers::notify_all },
-    Case { name: "logins", rounds: 3, original: true, in_short: true, run: logins::run },
-    Case { name: "reload", rounds: 3, original: false, in_short: true, run: reloads::run },
-    Case { name: "plain", rounds: 2, original: true, in_short: true, run: fleets::plain },
-    Case { name: "ours", rounds: 3, original: false, in_short: true, run: fleets::ours },
-    Case { name: "5000", rounds: 1, original: false, in_short: false, run: fleets::five_thousand },
-    Case { name: "10000", rounds: 1, original: false, in_short: false, run: fleets::ten_thousand },
+    Case { name: "requests", rounds: 9, original: true, in_short: true, original_in_short: true, run: requests::run },
+    Case { name: "start", rounds: 9, original: true, in_short: true, original_in_short: true, run: starts::run },
+    Case { name: "handlers", rounds: 3, original: true, in_short: true, original_in_short: true, run: handlers::run },
+    Case {
+        name: "notify-all",
+        rounds: 3,
+        original: true,
+        in_short: true,
+        original_in_short: true,
+        run: handlers::notify_all,
+    },
+    Case { name: "logins", rounds: 3, original: true, in_short: true, original_in_short: true, run: logins::run },
+    Case { name: "reload", rounds: 3, original: false, in_short: true, original_in_short: false, run: reloads::run },
+    Case { name: "plain", rounds: 2, original: true, in_short: true, original_in_short: false, run: fleets::plain },
+    Case { name: "ours", rounds: 3, original: false, in_short: true, original_in_short: false, run: fleets::ours },
+    Case {
+        name: "5000",
+        rounds: 1,
+        original: false,
+        in_short: false,
+        original_in_short: false,
+        run: fleets::five_thousand,
+    },
+    Case {
+        name: "10000",
+        rounds: 1,
+        original: false,
+        in_short: false,
+        original_in_short: false,
+        run: fleets::ten_thousand,
+    },
 ];
 
 /// One run of a case with one master.

@@ -10,7 +10,6 @@ mod monitor;
 mod shard;
 mod view;
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
@@ -21,8 +20,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use mio::{Poll, Waker};
 
+use crate::master::Master;
+use crate::process::Measured;
 use crate::wire::Wire;
 use shard::{Order, Shard, WAKE};
+
+/// A master that takes more is given up, before the machine is: MiB.
+const TOO_MUCH: f64 = 12_000.0;
 
 /// How monitors behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,7 @@ impl Counts {
 /// The simulated monitors of a master. Dropped, they are gone.
 pub struct Fleet {
     pub counts: Arc<Counts>,
+    master: Measured,
     orders: Option<Sender<Order>>,
     waker: Waker,
     thread: Option<JoinHandle<Result<()>>>,
@@ -90,15 +95,16 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no thread, or nothing to wait with.
-    pub fn new(master: SocketAddr, wire: Wire, species: Species, most: usize) -> Result<Fleet> {
+    pub fn new(master: &Master, wire: Wire, species: Species, most: usize) -> Result<Fleet> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let counts = Arc::<Counts>::default();
         let (orders, receiver) = channel();
+        let address = master.address();
         let (spawned, shared) = (std::thread::Builder::new().name("monitors".into()), counts.clone());
         // The views share what they have read, so that they cannot leave the thread.
-        let thread = spawned.spawn(move || Shard::new(poll, master, wire, species, most, shared).run(&receiver))?;
-        Ok(Fleet { counts, orders: Some(orders), waker, thread: Some(thread) })
+        let thread = spawned.spawn(move || Shard::new(poll, address, wire, species, most, shared).run(&receiver))?;
+        Ok(Fleet { counts, master: master.process(), orders: Some(orders), waker, thread: Some(thread) })
     }
 
     fn order(&self, order: Order) -> Result<()> {
@@ -138,10 +144,19 @@ impl Fleet {
         wanted: usize,
         count: impl Fn(&Counts) -> usize,
     ) -> Result<Duration> {
+        let mut looks = 0_u32;
         while count(&self.counts) != wanted {
-            if began.elapsed() > patience {
-                let (reached, troubles) = (count(&self.counts), self.counts.troubles());
-                bail!("after {patience:?} {reached} of {wanted} {what}; {troubles}");
+            looks += 1;
+            // Not every time, because that takes longer.
+            let resident = if looks.is_multiple_of(250) { self.master.resident_mib()? } else { 0.0 };
+            if began.elapsed() > patience || resident > TOO_MUCH {
+                let (reached, troubles, took) = (count(&self.counts), self.counts.troubles(), began.elapsed());
+                let much = if resident > TOO_MUCH {
+                    format!(", with {resident:.0} MiB in the master,")
+                } else {
+                    String::new()
+                };
+                bail!("after {:.0} s{much} {reached} of {wanted} {what}; {troubles}", took.as_secs_f64());
             }
             std::thread::sleep(Duration::from_millis(1));
         }

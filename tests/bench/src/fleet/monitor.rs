@@ -16,8 +16,8 @@ pub const CHECKS: Duration = Duration::from_secs(10);
 const PINGS: Duration = Duration::from_secs(60);
 /// How long it waits for the master's answer.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// After a failure it asks again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// When it asks again after the first failure to subscribe, and at the longest; the time doubles in between.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A frame that is longer is not kept until it is whole, if it can be read in pieces.
 pub const LARGE: usize = 16 << 10;
 
@@ -78,6 +78,8 @@ pub struct Monitor {
     /// Updates that have come before the answer that it waits for.
     held: VecDeque<Rc<Update>>,
     ask_at: Option<Instant>,
+    /// How long it waits after the next failure.
+    wait: Duration,
     check_at: Instant,
     ping_at: Instant,
     pub large: Option<Large>,
@@ -98,6 +100,7 @@ impl Monitor {
             next: 1,
             held: VecDeque::new(),
             ask_at: None,
+            wait: AGAIN.0,
             check_at: now + CHECKS,
             ping_at: now + PINGS,
             large: None,
@@ -127,12 +130,11 @@ impl Monitor {
         }
         if self.asked.is_some_and(|(_, _, when)| now.duration_since(when) > DEADLINE) {
             shared.counts.late.fetch_add(1, Relaxed);
-            (self.asked, self.ask_at) = (None, Some(now));
+            self.has_failed(now);
         }
         let ours = shared.species == Species::Ours;
         if self.asked.is_none() && self.ask_at.is_some_and(|when| now >= when) {
-            let question = if self.subscribed { Question::Query } else { Question::Subscribe };
-            self.ask(shared, question, now);
+            self.ask(shared, Question::Subscribe, now);
         } else if ours && self.subscribed && self.asked.is_none() && now >= self.check_at {
             self.ask(shared, Question::Query, now);
         }
@@ -266,6 +268,15 @@ impl Monitor {
         self.again = true;
     }
 
+    /// What it asked has failed. It subscribes again; any other question is for the next check.
+    fn has_failed(&mut self, now: Instant) {
+        self.asked = None;
+        if !self.subscribed {
+            self.ask_at = Some(now + self.wait);
+            self.wait = (self.wait * 2).min(AGAIN.1);
+        }
+    }
+
     fn ask(&mut self, shared: &Shared<'_>, question: Question, now: Instant) {
         let number = self.next;
         self.next += 1;
@@ -349,7 +360,9 @@ impl Monitor {
         if head.failed() {
             shared.counts.failed.fetch_add(1, Relaxed);
             shared.counts.says(|| String::from_utf8_lossy(&payload[..payload.len().min(200)]).into_owned());
-            (self.asked, self.ask_at) = (None, Some(Instant::now() + AGAIN));
+            if self.asked.is_some_and(|(number, ..)| number == answer) {
+                self.has_failed(Instant::now());
+            }
             return;
         }
         let rev = self.revision(shared, head);
