@@ -146,9 +146,11 @@ fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case
                     modules: &modules,
                     code: codes[place].path(),
                     found: Vec::new(),
+                    notes: Vec::new(),
                 };
                 let outcome = (case.run)(&mut run);
                 report.add(place, run.found);
+                report.note(place, run.notes);
                 let (minutes, took) = (began.elapsed().as_secs_f64() / 60.0, started.elapsed().as_secs_f64());
                 let said = match &outcome {
                     Ok(()) => String::new(),

@@ -30,6 +30,8 @@ pub struct Report {
     masters: Vec<(String, bool)>,
     rows: Vec<Row>,
     failures: Vec<Failure>,
+    /// What went wrong without ending a case.
+    notes: Vec<String>,
 }
 
 /// The values of one master in one row.
@@ -41,7 +43,7 @@ struct Spread {
 
 impl Report {
     pub fn new(masters: Vec<(String, bool)>) -> Report {
-        Report { masters, rows: Vec::new(), failures: Vec::new() }
+        Report { masters, rows: Vec::new(), failures: Vec::new(), notes: Vec::new() }
     }
 
     /// A round's figures.
@@ -60,6 +62,12 @@ impl Report {
 
     pub fn failed(&mut self, case: &'static str, master: usize, round: usize, why: String) {
         self.failures.push(Failure { case, master, round, why });
+    }
+
+    /// What went wrong in a round.
+    pub fn note(&mut self, master: usize, notes: Vec<String>) {
+        let name = &self.masters[master].0;
+        self.notes.extend(notes.into_iter().map(|note| format!("{name}, {}", note.replace('\n', " "))));
     }
 
     /// Whether some case has failed.
@@ -124,6 +132,9 @@ impl Report {
                 self.masters[*master].0
             );
         }
+        if !self.notes.is_empty() {
+            let _ = write!(text, "\n- {}\n", self.notes.join("\n- "));
+        }
         text
     }
 
@@ -146,6 +157,7 @@ impl Report {
         json!({
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "figures": self.rows.iter().flat_map(figure).collect::<Vec<_>>(),
+            "notes": self.notes,
             "failures": self.failures.iter().map(failure).collect::<Vec<_>>(),
         })
     }

@@ -57,7 +57,7 @@ pub const CASES: &[Case] = &[
         name: "10000",
         rounds: 1,
         original: false,
-        in_short: false,
+        in_short: true,
         original_in_short: false,
         run: fleets::ten_thousand,
     },
@@ -74,6 +74,8 @@ pub struct Run<'a> {
     /// Where this master keeps compiled code, over all cases.
     pub code: &'a Path,
     pub found: Vec<Found>,
+    /// What went wrong without ending the case.
+    pub notes: Vec<String>,
 }
 
 /// A figure.
