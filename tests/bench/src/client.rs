@@ -34,14 +34,14 @@ impl Login {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub enum Ask {
+pub enum Ask<'a> {
     /// A module, with a body.
-    Module(&'static str, &'static str),
+    Module(&'a str, &'a str),
     /// The host's own command. pomelo-admin wants the client's id in its body.
-    Command(&'static str),
+    Command(&'a str),
 }
 
-impl Ask {
+impl Ask<'_> {
     fn message(&self, number: usize, id: &str) -> String {
         match self {
             Ask::Module(module, body) => format!(r#"{{"reqId":{number},"moduleId":"{module}","body":{body}}}"#),
@@ -133,7 +133,7 @@ impl Client {
     ///
     /// # Errors
     /// If it is a failure, or does not come in time.
-    pub fn ask(&mut self, ask: Ask, patience: Duration) -> Result<Vec<u8>> {
+    pub fn ask(&mut self, ask: Ask<'_>, patience: Duration) -> Result<Vec<u8>> {
         let (wire, began) = (self.wire, Instant::now());
         wire.put_event(&mut self.output, "client", &ask.message(1, &self.id), true);
         let mut answer = None;
@@ -161,7 +161,7 @@ impl Client {
     ///
     /// # Errors
     /// The last failure, if it is not answered for too long.
-    pub fn until_answered(&mut self, ask: Ask) -> Result<Duration> {
+    pub fn until_answered(&mut self, ask: Ask<'_>) -> Result<Duration> {
         let began = Instant::now();
         while let Err(why) = self.ask(ask, PATIENCE) {
             ensure!(began.elapsed() < PATIENCE, "{why}");
@@ -176,7 +176,7 @@ impl Client {
     /// If the connection ends, or an answer does not come.
     pub fn load(
         &mut self,
-        ask: Ask,
+        ask: Ask<'_>,
         at_once: usize,
         mut goes_on: impl FnMut(Instant) -> bool,
         mut saw: impl FnMut(&[u8], Instant),

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use cases::{CASES, Case, Run};
+use cases::{CASES, Case, Handler, Run};
 use master::Kind;
 use report::Report;
 
@@ -58,6 +58,9 @@ struct Arguments {
     /// Where the repository's components are.
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
+    /// A component in whatever language, whose client handler is asked with `{}`. May be given several times.
+    #[arg(long, value_name = "NAME=MODULE=FILE")]
+    handler: Vec<Handler>,
     /// Writes the table to a file as well.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -145,6 +148,7 @@ fn run(arguments: &Arguments, masters: &[(String, Kind)], cases: &[&'static Case
                     time,
                     modules: &modules,
                     code: codes[place].path(),
+                    handlers: &arguments.handler,
                     found: Vec::new(),
                     notes: Vec::new(),
                 };

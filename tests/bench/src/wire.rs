@@ -295,6 +295,6 @@ mod tests {
         assert_eq!(out, b"\x30\x0e\0\x01c\"{\\\"a\\\":1}\"");
         out.clear();
         Wire::SocketIo.put_event(&mut out, "c", "{}", false);
-        assert_eq!(out, b"\x81\x8a\0\0\0\042[\"c\",{}]");
+        assert_eq!(out, b"\x81\x8a\x00\x00\x00\x0042[\"c\",{}]");
     }
 }

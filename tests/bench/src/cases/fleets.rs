@@ -14,7 +14,7 @@ use crate::master::{Home, Master};
 use crate::process::own_cpu;
 use crate::wire::Wire;
 
-const LIST: Ask = Ask::Module("__console__", r#"{"signal":"list"}"#);
+const LIST: Ask<'static> = Ask::Module("__console__", r#"{"signal":"list"}"#);
 /// How long a `list` of ten thousand may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a fleet has caused is over after it.

@@ -1,14 +1,15 @@
 //! Calls of handlers: of the host itself, of a module whose instance is warm, one that reads what it keeps; and one request that notifies a hundred monitors.
 //!
-//! The repository builds no module in JavaScript or Python, and its host keeps an instance for the next call wherever it may, so that there are no rows for those.
+//! The repository builds no module in JavaScript or Python: `--handler` names components of other languages, which are asked with `{}`. There is no row for a fresh
+//! instance, because the host keeps an instance for the next call wherever it may.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::Run;
 use super::requests::measure;
+use super::{Handler, Run};
 use crate::client::{Ask, Client};
 use crate::fleet::{Fleet, Species};
 use crate::master::Master;
@@ -16,7 +17,7 @@ use crate::wire::Wire;
 
 /// The monitors that are notified.
 const MONITORS: usize = 100;
-const CALLS: [(&str, Ask); 4] = [
+const CALLS: [(&str, Ask<'static>); 4] = [
     ("command `list`, native", Ask::Command("list")),
     ("echo, Rust, warm", Ask::Module("echo", r#"{"hello":"you"}"#)),
     ("one read of the store, Rust, warm", Ask::Module("probe", r#"{"do":"get","key":"x"}"#)),
@@ -29,13 +30,20 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
         let [probe, _] = run.probes()?;
         home.put_module("probe.wasm", &probe)?;
         home.put_module("echo.wasm", &run.module("fixtures/echo-v1.wasm")?)?;
+        for (number, Handler { file, .. }) in run.handlers.iter().enumerate() {
+            let component = std::fs::read(file).with_context(|| file.display().to_string())?;
+            home.put_module(&format!("handler-{number}.wasm"), &component)?;
+        }
     }
     let master = Master::start(run.kind, &home)?;
-    let calls = if run.kind.is_ours() { &CALLS[..] } else { &CALLS[..1] };
+    let mut calls = CALLS[..if run.kind.is_ours() { CALLS.len() } else { 1 }].to_vec();
+    if run.kind.is_ours() {
+        calls.extend(run.handlers.iter().map(|handler| (&*handler.name, Ask::Module(&handler.module, "{}"))));
+    }
     for (name, ask) in calls {
         for at_once in [64, 1] {
             let case = format!("{name}, {at_once} in flight");
-            measure(run, &master, &case, (Wire::Pomelo, at_once), *ask).context(case)?;
+            measure(run, &master, &case, (Wire::Pomelo, at_once), ask).context(case)?;
         }
     }
     Ok(())

@@ -63,6 +63,28 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// A component of somebody else's, whose handler is called.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    /// For the table.
+    pub name: String,
+    /// Its module id.
+    pub module: String,
+    pub file: PathBuf,
+}
+
+impl std::str::FromStr for Handler {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.splitn(3, '=').map(str::to_owned);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), Some(module), Some(file)) => Ok(Handler { name, module, file: file.into() }),
+            _ => Err("NAME=MODULE=FILE is needed".into()),
+        }
+    }
+}
+
 /// One run of a case with one master.
 pub struct Run<'a> {
     pub kind: &'a Kind,
@@ -73,6 +95,8 @@ pub struct Run<'a> {
     pub modules: &'a Path,
     /// Where this master keeps compiled code, over all cases.
     pub code: &'a Path,
+    /// More handlers to call.
+    pub handlers: &'a [Handler],
     pub found: Vec<Found>,
     /// What went wrong without ending the case.
     pub notes: Vec<String>,

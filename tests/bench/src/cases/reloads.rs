@@ -15,7 +15,7 @@ use crate::master::{Home, Master};
 use crate::wire::Wire;
 
 /// What `probe` is asked.
-pub const LOOK: Ask = Ask::Module("probe", r#"{"do":"look"}"#);
+pub const LOOK: Ask<'static> = Ask::Module("probe", r#"{"do":"look"}"#);
 const CASE: &str = "reload of 115 kB, 64 in flight";
 const AT_ONCE: usize = 64;
 /// Between two versions.

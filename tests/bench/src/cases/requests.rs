@@ -10,7 +10,7 @@ use crate::master::Master;
 use crate::wire::Wire;
 
 /// What is asked.
-const ASK: Ask = Ask::Module("nodeInfo", "{}");
+const ASK: Ask<'static> = Ask::Module("nodeInfo", "{}");
 const WAYS: [(Wire, usize); 4] = [(Wire::Pomelo, 64), (Wire::Pomelo, 1), (Wire::SocketIo, 64), (Wire::SocketIo, 1)];
 
 pub fn run(run: &mut Run<'_>) -> Result<()> {
@@ -25,7 +25,13 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// Has so many requests under way for the run's time, and tells what they cost.
-pub fn measure(run: &mut Run<'_>, master: &Master, case: &str, (wire, at_once): (Wire, usize), ask: Ask) -> Result<()> {
+pub fn measure(
+    run: &mut Run<'_>,
+    master: &Master,
+    case: &str,
+    (wire, at_once): (Wire, usize),
+    ask: Ask<'_>,
+) -> Result<()> {
     let mut client = Client::connect(master.address(), wire)?;
     client.until_answered(ask)?;
     // What is made at the first request is not what is measured.

@@ -62,16 +62,18 @@ impl Search {
     }
 
     pub fn piece(&mut self, piece: &[u8]) {
-        if !self.carried.is_empty() {
-            let mut across = std::mem::take(&mut self.carried);
-            across.extend_from_slice(&piece[..piece.len().min(LONGEST)]);
-            self.names(&across);
-            // A piece may be shorter than a name.
-            self.carried = across;
-        }
+        // A piece may be shorter than a name.
+        let mut across = std::mem::take(&mut self.carried);
+        across.extend_from_slice(&piece[..piece.len().min(LONGEST)]);
+        self.names(&across);
         self.names(piece);
-        self.carried.extend_from_slice(&piece[piece.len().saturating_sub(LONGEST)..]);
-        self.carried.drain(..self.carried.len().saturating_sub(LONGEST));
+        if piece.len() >= LONGEST {
+            across.clear();
+            across.extend_from_slice(&piece[piece.len() - LONGEST..]);
+        } else {
+            across.drain(..across.len().saturating_sub(LONGEST));
+        }
+        self.carried = across;
     }
 
     fn names(&mut self, text: &[u8]) {
