@@ -142,10 +142,11 @@ fn list(run: &mut Run<'_>, name: &str, joined: &mut Joined, size: usize, count: 
 /// Nobody asks for anything: what is left are timers, pings, and the monitors' own checks.
 fn quiet(run: &mut Run<'_>, name: &str, joined: &Joined, time: Duration) -> Result<()> {
     let process = joined.master.process();
-    let (cpu, woken, began) = (process.cpu()?, process.wake_ups()?, Instant::now());
+    let (cpu, woken, began) = (process.cpu_of_threads()?, process.wake_ups()?, Instant::now());
     thread::sleep(time);
     let took = began.elapsed().as_secs_f64();
-    run.tell(name, "quiet: CPU a minute", "ms", millis(process.cpu()? - cpu) * 60.0 / took);
+    let spent = process.cpu_of_threads()?.saturating_sub(cpu);
+    run.tell(name, "quiet: CPU a minute", "ms", millis(spent) * 60.0 / took);
     run.tell(name, "quiet: wake-ups a second", "", process.wake_ups()?.saturating_sub(woken) as f64 / took);
     Ok(())
 }

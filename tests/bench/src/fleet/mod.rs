@@ -8,6 +8,8 @@
 
 mod monitor;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::ops::Range;

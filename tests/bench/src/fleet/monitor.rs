@@ -261,8 +261,8 @@ impl Monitor {
         shared.counts.registered.fetch_add(1, Relaxed);
         let now = Instant::now();
         self.check_at = now + CHECKS;
-        // One that comes back is given the table unasked.
-        if !self.again {
+        // One that has subscribed before is given the table unasked.
+        if !self.subscribed {
             self.ask(shared, Question::Subscribe, now);
         }
         self.again = true;
@@ -377,7 +377,15 @@ impl Monitor {
             }
             None
         };
+        let is_check = matches!(self.asked, Some((number, Question::Query, _)) if number == answer);
         self.adopt(shared, servers, rev, Some(answer));
+        // A check shows what the master has not taken, or has forgotten. Where the answer has a table as well, that is for the next check.
+        if is_check && head.has("\"recorded\":false") {
+            self.record(shared);
+        }
+        if is_check && self.asked.is_none() && head.has("\"listener\":false") {
+            self.ask(shared, Question::Subscribe, Instant::now());
+        }
     }
 
     /// The revision that a message of ours tells.
@@ -389,11 +397,14 @@ impl Monitor {
 
     /// Takes a table over, unless the view is newer. `answer` is the request that it answers.
     fn adopt(&mut self, shared: &mut Shared<'_>, servers: Option<Rc<Servers>>, rev: Option<u64>, answer: Option<u64>) {
-        if let Some(servers) = servers
-            && (rev.is_none() || self.rev.is_none() || rev > self.rev)
-        {
-            self.servers = (*servers).clone();
-            self.rev = rev;
+        match servers {
+            // An answer adds to what pomelo's monitors know; it may be older than what they have been told meanwhile.
+            Some(servers) if shared.species == Species::Plain && answer.is_some() => self.servers.extend(&servers),
+            Some(servers) if rev.is_none() || self.rev.is_none() || rev > self.rev => {
+                self.servers = (*servers).clone();
+                self.rev = rev;
+            }
+            _ => {}
         }
         let Some((number, question, _)) = self.asked else { return };
         if answer != Some(number) {
@@ -402,13 +413,18 @@ impl Monitor {
         self.asked = None;
         if question == Question::Subscribe {
             self.subscribed = true;
-            let id = format!("{}{}", super::view::NAME, self.number);
-            let record = format!(r#"{{"moduleId":"__masterwatcher__","body":{{"action":"record","id":"{id}"}}}}"#);
-            shared.wire.put_event(&mut self.output, "monitor", &record, false);
+            self.record(shared);
         }
         for update in std::mem::take(&mut self.held) {
             self.update(shared, update);
         }
+    }
+
+    /// Says that its server has started.
+    fn record(&mut self, shared: &Shared<'_>) {
+        let id = format!("{}{}", super::view::NAME, self.number);
+        let record = format!(r#"{{"moduleId":"__masterwatcher__","body":{{"action":"record","id":"{id}"}}}}"#);
+        shared.wire.put_event(&mut self.output, "monitor", &record, false);
     }
 
     fn update(&mut self, shared: &Shared<'_>, update: Rc<Update>) {

@@ -194,9 +194,10 @@ impl Shard {
         if connection.stream.take().is_none() {
             return;
         }
-        if connection.registered {
+        if connection.monitor.registered {
             self.counts.registered.fetch_sub(1, Relaxed);
-        } else {
+        }
+        if !connection.registered {
             self.strangers -= 1;
         }
         if !connection.greeted {

@@ -39,6 +39,14 @@ impl Servers {
         }
     }
 
+    /// Adds all of the others.
+    pub fn extend(&mut self, others: &Servers) {
+        for (word, more) in self.words.iter_mut().zip(&others.words) {
+            *word |= more;
+        }
+        self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
+    }
+
     pub fn remove(&mut self, number: usize) {
         if let Some(word) = self.words.get_mut(number / 64) {
             let bit = 1 << (number % 64);
@@ -240,6 +248,9 @@ mod tests {
         assert_eq!(update.apply(&mut view, &mut at), Step::Applied);
         let mut expected = Servers::none(10);
         expected.insert(3);
-        assert_eq!((view, at), (expected, Some(7)));
+        assert_eq!((&view, at), (&expected, Some(7)));
+        expected.insert(9);
+        view.extend(&expected);
+        assert_eq!(view, expected);
     }
 }
