@@ -1,6 +1,7 @@
 //! The masters that are measured, each a process of its own.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -185,10 +186,37 @@ impl Master {
         self.log().lines().filter(late).count()
     }
 
-    /// The last lines of its log, for whoever has to find out what went wrong.
-    pub fn last_lines(&self) -> String {
+    /// Whom a master of ours has turned away, by its metrics; empty where that cannot be known.
+    pub fn turned_away(&self) -> String {
+        const NAMES: [&str; 5] = [
+            "pomelo_strangers_closed_total",
+            "pomelo_peers_turned_away_total",
+            "pomelo_peers_cut_total",
+            "pomelo_connections_refused_total",
+            "pomelo_calls_refused_total",
+        ];
+        let text = self.metrics().unwrap_or_default();
+        let meant = |line: &&str| NAMES.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0");
+        text.lines().filter(meant).collect::<Vec<_>>().join(", ")
+    }
+
+    fn metrics(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port)?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// The last warnings of its log, or its last lines, for whoever has to find out what went wrong.
+    pub fn last_words(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
+        let warns = |line: &&str| line.contains(" WARN ") || line.contains("ERROR");
+        let mut lines: Vec<&str> = log.lines().filter(warns).collect();
+        if lines.is_empty() {
+            lines = log.lines().collect();
+        }
         lines[lines.len().saturating_sub(3)..].join(" / ").chars().take(600).collect()
     }
 }

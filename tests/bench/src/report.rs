@@ -167,7 +167,8 @@ fn spread(values: &[f64]) -> Option<Spread> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let (smallest, largest) = (*values.first()?, *values.last()?);
-    Some(Spread { median: values[values.len() / 2], smallest, largest })
+    let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
+    Some(Spread { median, smallest, largest })
 }
 
 /// A figure with as many digits as mean something.

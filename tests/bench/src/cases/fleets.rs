@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::reloads::{LOOK, version};
+use super::reloads::{LOOK, unseen, version};
 use super::{Run, median_and_worst, millis, seconds};
 use crate::client::{Ask, Client};
 use crate::fleet::{Fleet, Species};
@@ -92,16 +92,19 @@ fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
         run.tell(name, "all registered", "s", seconds(registered));
         fleet.until_knowing(began, patience, size)
     });
-    if let Ok(knew) = &joined {
-        run.tell(name, "all know all", "s", seconds(*knew));
-    }
-    let spent = process.cpu()? - cpu;
+    let (spent, own, peak) = (process.cpu()? - cpu, own_cpu() - own, process.peak_mib()?);
+    let knew = joined.with_context(|| {
+        let (spent, own, words) = (seconds(spent), seconds(own), master.last_words());
+        format!(
+            "with {spent:.0} s of the master's CPU, {own:.0} s of the monitors', {peak:.0} MiB; last words: {words}"
+        )
+    })?;
+    run.tell(name, "all know all", "s", seconds(knew));
     run.tell(name, "master's CPU until then", "s", seconds(spent));
     run.tell(name, "master's CPU per monitor", "ms", millis(spent) / size as f64);
-    run.tell(name, "the monitors' own CPU until then", "s", seconds(own_cpu() - own));
+    run.tell(name, "the monitors' own CPU until then", "s", seconds(own));
     run.tell(name, "orders to the monitors until then", "", fleet.counts.orders.load(Relaxed) as f64);
-    run.tell(name, "memory, peak", "MiB", process.peak_mib()?);
-    joined.with_context(|| format!("the master's last words: {}", master.last_lines()))?;
+    run.tell(name, "memory, peak", "MiB", peak);
     thread::sleep(SETTLED);
     let resident = process.resident_mib()?;
     run.tell(name, "memory when quiet", "MiB", resident);
@@ -114,9 +117,9 @@ fn join(run: &mut Run<'_>, plan: &Plan) -> Result<Joined> {
     let (counts, late) = (&joined.fleet.counts, joined.master.late_lines());
     run.tell(name, "failed, late or lost", "", (counts.trouble() + late) as f64);
     if counts.trouble() + late > 0 {
-        let (troubles, last) = (counts.troubles(), joined.master.last_lines());
+        let (troubles, last, away) = (counts.troubles(), joined.master.last_words(), joined.master.turned_away());
         run.notes.push(format!(
-            "{name}: {troubles}; {late} lines of the log tell of deadlines. The master's last words: {last}"
+            "{name}: {troubles}; {late} lines of the log tell of deadlines; {away}; the master's last words: {last}"
         ));
     }
     Ok(joined)
@@ -153,7 +156,7 @@ fn quiet(run: &mut Run<'_>, name: &str, joined: &Joined, time: Duration) -> Resu
 
 /// A new version of a module while all are there.
 fn reload(run: &mut Run<'_>, plan: &Plan, joined: &mut Joined) -> Result<()> {
-    let closed = joined.home.put_module("probe.wasm", &run.probes()?[1])?;
+    let closed = joined.home.put_module("probe.wasm", &unseen(&run.probes()?[1]))?;
     while version(&joined.client.ask(LOOK, PATIENCE)?) != 1 {
         ensure!(closed.elapsed() < PATIENCE, "the new version does not answer within {PATIENCE:?}");
     }

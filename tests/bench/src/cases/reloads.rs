@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -78,12 +78,14 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The same component with a section that says a number, so that its code was not compiled before.
-fn numbered(component: &[u8], number: usize) -> Vec<u8> {
-    let (name, number) = (b"number", number.to_string());
-    // A section without a meaning, which says its length, its name's length, its name, and any bytes. All lengths are short.
-    let length = u8::try_from(1 + name.len() + number.len()).unwrap_or_default();
-    [component, &[0, length, u8::try_from(name.len()).unwrap_or_default()], name, number.as_bytes()].concat()
+/// The same component with a section that says the time, so that its code was not compiled before, in no round.
+pub fn unseen(component: &[u8]) -> Vec<u8> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string();
+    let name = b"time";
+    // A section without a meaning: its length, its name's length, its name, and any bytes. All lengths are short.
+    let length = |bytes: usize| u8::try_from(bytes).unwrap_or_default();
+    let header = [0, length(1 + name.len() + time.len()), length(name.len())];
+    [component, &header, name, time.as_bytes()].concat()
 }
 
 /// Puts the versions into place in turn, each as a file that was never there before. The time of each until it has answered.
@@ -98,7 +100,7 @@ fn swap(
     for number in 1..=count {
         thread::sleep(PAUSE);
         let wanted = number % 2;
-        let closed = home.put_module("probe.wasm", &numbered(&versions[wanted], number))?;
+        let closed = home.put_module("probe.wasm", &unseen(&versions[wanted]))?;
         while seen.version.load(Relaxed) != wanted {
             ensure!(!over(), "the load has ended by itself");
             ensure!(closed.elapsed() < PATIENCE, "version {number} does not answer within {PATIENCE:?}");
