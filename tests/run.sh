@@ -80,7 +80,7 @@ cargo fmt --all --check
 step "Tests"
 cargo test --locked -p pomelo-host "${tests[@]}"
 cargo test --locked -p pomelo-sdk -p pomelo-sdk-macros \
-    -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p scripts -p time-report
+    -p watchdog -p console -p watch-server -p monitor-log -p node-info -p system-info -p scripts -p time-report -p pomelo-bench
 step "Lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 step "Fuzz targets"

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 /// Reads the bytes.
 pub fn run(input: &[u8]) {
-    let Ok(payload) = Payload::read(input) else { return };
+    let Ok(payload) = Received::read(input) else { return };
     if let Ok(register) = serde_json::from_str::<Register>(payload.text().get()) {
         registers(register);
     }

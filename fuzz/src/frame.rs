@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::mqtt::codec::{OVERHEAD, Packet, Payload, decode, length, put_publish};
+use crate::mqtt::codec::{OVERHEAD, Packet, Received, decode, length, put_publish};
 use crate::mqtt::read;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -52,7 +52,7 @@ pub fn run(input: &[u8]) {
         assert_eq!(packet, &whole[..measured.total]);
         whole = &whole[measured.total..];
         if let Ok(Packet::Publish { topic, payload }) = decode(packet, measured)
-            && let Ok(payload) = Payload::read(payload)
+            && let Ok(payload) = Received::read(payload)
         {
             again(topic, payload.text().get());
         }
@@ -77,6 +77,6 @@ fn again(topic: &str, text: &str) {
         put_publish(&mut out, &mut scratch, topic, text, quoted).unwrap();
         let measured = length(&out, usize::MAX / 2).unwrap().unwrap();
         let Ok(Packet::Publish { topic: read, payload }) = decode(&out, measured) else { panic!("no packet") };
-        assert_eq!((read, Payload::read(payload).unwrap().text().get()), (topic, text));
+        assert_eq!((read, Received::read(payload).unwrap().text().get()), (topic, text));
     }
 }

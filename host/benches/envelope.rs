@@ -13,7 +13,7 @@ use pomelo_host::wire::{Message, Request, Response, raw};
 
 fn envelope(criterion: &mut Criterion) {
     let body = support::question();
-    let request = raw(&Request { req_id: 4711, module_id: "__console__", body: &body, depth: 1, trace: None });
+    let request = raw(&Request { req_id: 4711, module_id: "__console__", body: Some(&body), depth: 1, trace: None });
     let mut group = criterion.benchmark_group("envelope");
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     group.bench_function("parse", |bencher| {
@@ -21,7 +21,13 @@ fn envelope(criterion: &mut Criterion) {
     });
     group.bench_function("write request", |bencher| {
         bencher.iter(|| {
-            raw(&Request { req_id: black_box(4711), module_id: "__console__", body: &body, depth: 1, trace: None })
+            raw(&Request {
+                req_id: black_box(4711),
+                module_id: "__console__",
+                body: Some(&body),
+                depth: 1,
+                trace: None,
+            })
         });
     });
     let Ok(Message::Request { id, .. }) = Message::parse(&request) else { panic!("it is a request") };

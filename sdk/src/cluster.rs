@@ -67,6 +67,12 @@ impl<'a> Cluster<'a> {
         json::answer(cluster::servers())
     }
 
+    /// What the table holds for one server, if that is in it: without reading the whole table, which is large.
+    pub fn server<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>> {
+        let info = cluster::server(id).map_err(from_host)?;
+        info.map(|info| json::decode(&info, "bad-answer", "The server's entry is not of the expected form")).transpose()
+    }
+
     /// Where the server table stands. A module that keeps what it has read of the table asks for this before it reads the table again, because the answer is
     /// small.
     pub fn revision(&self) -> Result<Revision> {

@@ -1,11 +1,13 @@
 //! [`Reports`]: what the servers have told the master last.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Agent, Result, json};
+use crate::{Agent, Result, Revision, Servers, json};
 
 /// Each server has a key of its own, because the reports of several servers may be handled at once.
 const PREFIX: &str = "report:";
@@ -86,10 +88,32 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// Who is in the server table now. The ids are kept by the instance until the table changes, because the table is large and every question needs them.
     fn present(&self) -> Result<impl Fn(&str) -> bool + use<>> {
-        let servers = self.agent.cluster().servers::<IgnoredAny>()?.servers;
-        Ok(move |id: &str| servers.contains_key(id))
+        let revision = self.agent.cluster().revision()?;
+        let kept = PRESENT.with_borrow(|kept| kept.clone().filter(|kept| kept.revision == revision));
+        let present = match kept {
+            Some(present) => present,
+            None => {
+                let Servers { rev, epoch, servers, .. } = self.agent.cluster().servers::<IgnoredAny>()?;
+                let ids = servers.into_keys().collect();
+                let present = Rc::new(Present { revision: Revision { epoch, rev }, ids });
+                PRESENT.set(Some(present.clone()));
+                present
+            }
+        };
+        Ok(move |id: &str| present.ids.contains(id))
     }
+}
+
+/// Who was in the server table at a revision.
+struct Present {
+    revision: Revision,
+    ids: BTreeSet<String>,
+}
+
+thread_local! {
+    static PRESENT: RefCell<Option<Rc<Present>>> = const { RefCell::new(None) };
 }
 
 /// Which servers came and went: the message of `server_events`, as [`Reports::ask_arrived`] takes it.

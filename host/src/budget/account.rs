@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 
-use super::{Class, SharedBudget, UsedUp};
+use super::{Class, SharedBudget, SharedText, UsedUp};
 
 /// What a call holds beside its message: its task, and its share of what modules keep for it.
 const CALL: usize = 8 << 10;
@@ -224,6 +225,12 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// A text that others of the same budget may be sent as well, held once for all of them. Absent where it is small, where such texts have no more room,
+    /// and for a free account: then it is the peer's own. `make` is called where the text is not there yet.
+    pub fn share(&self, text: &RawValue, make: impl FnOnce() -> Arc<RawValue>) -> Option<Arc<SharedText>> {
+        self.0.budget.as_ref()?.texts.share(text, make)
     }
 
     fn subtract(&self, bytes: usize) {

@@ -12,6 +12,7 @@ mod class;
 mod modules;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,7 +27,10 @@ pub use account::{Account, Call, Charge, Over};
 pub use class::Class;
 pub use modules::{Idle, InstanceCharge, ModuleAccount, ModuleCharge, ModuleOver, ModulesBudget, Serving};
 
+pub use texts::{SHARED_FROM, SharedText};
+
 use account::{AccountState, Group};
+use texts::Texts;
 
 /// How much peers may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,11 @@ impl Limits {
     /// Bytes that the messages of one connection that are under way may have.
     fn messages(&self) -> usize {
         self.connection / 4
+    }
+
+    /// Bytes that texts may have together that several peers are sent. They come on top of `total`, because they are charged to nobody.
+    fn shared(&self) -> usize {
+        self.total / 4
     }
 }
 
@@ -67,6 +76,7 @@ struct SharedBudget {
     accounts: Mutex<HashMap<u64, Weak<AccountState>>>,
     groups: Mutex<HashMap<IpAddr, Weak<Group>>>,
     last: AtomicU64,
+    texts: Texts,
 }
 
 /// What a budget is used for at a moment, bytes.
@@ -76,12 +86,15 @@ pub struct Held {
     pub total: usize,
     /// For the peers of each class, in the order of [`Class::ALL`].
     pub by_class: [usize; Class::ALL.len()],
+    /// In texts that several peers are sent, which are charged to none of them.
+    pub shared: usize,
 }
 
 impl Budget {
     /// A budget of which nothing is used.
     pub fn new(limits: Limits) -> Self {
         Budget(Arc::new(SharedBudget {
+            texts: Texts::new(limits.shared()),
             limits,
             held: AtomicUsize::new(0),
             by_class: Default::default(),
@@ -117,6 +130,7 @@ impl Budget {
         Held {
             total: self.0.held.load(Ordering::Relaxed),
             by_class: Class::ALL.map(|class| self.0.by_class[class.index()].load(Ordering::Relaxed)),
+            shared: self.0.texts.held(),
         }
     }
 }

@@ -34,7 +34,7 @@ fn what_is_charged_is_given_back() {
     assert_eq!((charge.bytes(), held.total > 5000 + 3 * 700), (5000, true));
     charge.resize(1).unwrap();
     drop((charge, call, monitor));
-    assert_eq!(budget.held(), Held { total: 0, by_class: [0; 6] });
+    assert_eq!(budget.held(), Held { total: 0, by_class: [0; 6], shared: 0 });
     assert!(budget.0.accounts.lock().is_empty());
 }
 

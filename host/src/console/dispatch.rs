@@ -134,7 +134,7 @@ impl Registry {
             let way = match lease {
                 Some(lease) => Way::AtOnce(lease),
                 None => Way::InTurn(slot.unit.lane.slot(&inbound.caller).map_err(|waiting| {
-                    let limit = "`queue` in [limits] of pomelo.toml";
+                    let limit = "twice the servers that `max_joined` in [network] of pomelo.toml lets in";
                     Failure::new(code::BUSY, format!("{waiting} wait for module {} already ({limit})", inbound.module))
                 })?),
             };

@@ -18,7 +18,8 @@ use super::table::{Slot, Table, Unit};
 use crate::journal::{Event, kind};
 use crate::plugin::{Context, StoreUndo};
 
-/// The most serial calls of one file that may wait.
+/// The most serial calls of one file that may wait, for each time that as many servers are expected as the built-in modules' limits are made for: a fleet
+/// that joins at once asks twice for each server.
 const LANE: usize = 4096;
 /// For how long after the swap a trap takes a new version back. The drain time counts where it is shorter, because what was replaced is gone then.
 const PROBATION: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ impl Installer {
         let unit = Arc::new(Unit::new(
             (candidate.source.name.clone(), candidate.source.origin.clone()),
             candidate.module.clone(),
-            lane.unwrap_or_else(|| Arc::new(Lane::new(LANE, &self.registry.life))),
+            lane.unwrap_or_else(|| Arc::new(Lane::new(LANE.saturating_mul(now.scale.max(1)), &self.registry.life))),
             candidate.elsewhere,
         ));
         let before: Vec<Arc<Slot>> = table

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::budget::ModuleAccount;
+use crate::budget::{Account, ModuleAccount, SHARED_FROM, SharedText};
 use crate::failure::{Failure, code};
 use crate::trace::Trace;
-use crate::transport::{Ack, Frame, NoRoom, Peer, Room, SendError};
+use crate::transport::{Ack, Frame, NoRoom, Payload, Peer, Room, SendError};
 use crate::util::{Share, Shares, line_budget};
 use crate::wire::{Command, Notify, ReqId, Request, Response, ResponseInError, Topic, raw};
 
@@ -41,6 +41,8 @@ pub struct Asked<'a> {
     pub module: &'a str,
     /// The message.
     pub body: &'a RawValue,
+    /// The same, where others are asked it as well: see [`Exchange::shared`].
+    pub shared: Option<&'a Arc<SharedText>>,
     /// In how many calls the request is nested.
     pub depth: u8,
     /// Bytes that the answer may have. A larger one becomes the failure `bad-answer`.
@@ -63,7 +65,7 @@ pub struct Notice<'a> {
     module: &'a str,
     body: &'a RawValue,
     /// Made when there is room for it somewhere.
-    payload: OnceLock<Arc<RawValue>>,
+    payload: OnceLock<Payload>,
 }
 
 impl<'a> Notice<'a> {
@@ -72,8 +74,12 @@ impl<'a> Notice<'a> {
         Notice { module, body, payload: OnceLock::new() }
     }
 
-    fn payload(&self) -> Arc<RawValue> {
-        let make = || raw(&Notify { module_id: self.module, body: self.body }).into();
+    fn payload(&self, account: &Account) -> Payload {
+        let make = || {
+            let text: Arc<RawValue> = raw(&Notify { module_id: self.module, body: self.body }).into();
+            let shared = account.share(&text, || text.clone());
+            shared.map_or(Payload::Own(text), Payload::Shared)
+        };
         self.payload.get_or_init(make).clone()
     }
 }
@@ -131,8 +137,13 @@ impl Exchange {
     /// `busy` where there was no room until the deadline; `disconnected`.
     pub async fn notify_for(&self, of: &ModuleAccount, notice: &Notice<'_>, until: Instant) -> Result<(), Failure> {
         let room = self.room(of, notice.module, notice.body, until).await?;
-        let frame = Frame { topic: self.topic, payload: notice.payload(), quoted: false };
+        let frame = Frame { topic: self.topic, payload: notice.payload(self.peer.account()), quoted: false };
         self.peer.send_in(room, frame).map_err(disconnected)
+    }
+
+    /// A message that several peers are sent, held once for all of them. Absent where each has a copy of its own.
+    pub fn shared(&self, body: &Arc<RawValue>) -> Option<Arc<SharedText>> {
+        self.peer.account().share(body, || body.clone())
     }
 
     /// Requests that have not been answered.
@@ -155,16 +166,21 @@ impl Exchange {
     /// # Errors
     /// `busy` where too many are under way, `disconnected`.
     pub fn send(&self, module: &str, body: &RawValue, depth: u8) -> Result<Sent, Failure> {
-        self.send_in(None, Asked { module, body, depth, limit: usize::MAX })
+        self.send_in(None, Asked { module, body, shared: None, depth, limit: usize::MAX })
     }
 
     fn send_in(&self, room: Option<Room>, asked: Asked<'_>) -> Result<Sent, Failure> {
-        let Asked { module, body, depth, limit } = asked;
+        let Asked { module, body, shared, depth, limit } = asked;
         let waiting = self.pending.wait(limit)?;
         // Neither is part of pomelo's format: both are for peers of our own kind alone.
         let (depth, trace) = if self.traces.load(Ordering::Relaxed) { (depth, Trace::current()) } else { (0, None) };
+        let body = if shared.is_none() { Some(body) } else { None };
         let request = Request { req_id: waiting.id, module_id: module, body, depth, trace };
-        let frame = Frame { topic: self.topic, payload: raw(&request).into(), quoted: true };
+        let payload = match shared {
+            Some(shared) => Payload::around(&request, shared.clone()),
+            None => raw(&request).into(),
+        };
+        let frame = Frame { topic: self.topic, payload, quoted: true };
         self.peer.send_in(room, frame).map_err(disconnected)?;
         Ok(Sent { waiting, _share: None, asked: module.to_owned() })
     }
@@ -240,7 +256,7 @@ impl Exchange {
                 let _ = ack.send(raw(&Acknowledged::new(&outcome)));
             }
             if let Some(id) = id {
-                let _ = peer.send_quoted(topic, raw(&Response::new(&id, &outcome)));
+                let _ = peer.send_quoted(topic, response(peer.account(), &id, outcome));
             }
         }
     }
@@ -267,6 +283,17 @@ impl Future for Sent {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.waiting).poll(context)
+    }
+}
+
+/// A response. A large answer is shared with whoever is being given the same.
+fn response(account: &Account, id: &ReqId, outcome: Result<Box<RawValue>, Failure>) -> Payload {
+    match outcome {
+        Ok(body) if body.get().len() >= SHARED_FROM => match account.share(&body, || body.clone().into()) {
+            Some(shared) => Payload::around(&Response { resp_id: id, error: None, body: None }, shared),
+            None => raw(&Response { resp_id: id, error: None, body: Some(&body) }).into(),
+        },
+        outcome => raw(&Response::new(id, &outcome)).into(),
     }
 }
 

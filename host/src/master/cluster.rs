@@ -10,10 +10,12 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
 use super::members::{Member, Members};
+use crate::budget::SharedText;
 use crate::exchange::{Asked, Notice, Sent};
 use crate::failure::{Failure, code};
 use crate::plugin::capability::{Cluster, Targets};
 use crate::plugin::{AnswerBounds, Gathered, ModuleMessage};
+use crate::transport::Transport;
 use crate::util::{Share, Shares, line_budget};
 
 /// Sends the requests of modules to the monitors.
@@ -65,8 +67,13 @@ impl MasterCluster {
 }
 
 /// Sends a request to a server when there is room for it.
-async fn send(member: &Member, message: &ModuleMessage, limit: usize) -> Result<Sent, Failure> {
-    let asked = Asked { module: &message.module, body: &message.msg, depth: message.depth, limit };
+async fn send(
+    member: &Member,
+    message: &ModuleMessage,
+    shared: Option<&Arc<SharedText>>,
+    limit: usize,
+) -> Result<Sent, Failure> {
+    let asked = Asked { module: &message.module, body: &message.msg, shared, depth: message.depth, limit };
     let sent = match member.is_lost() {
         true => Err(Failure::new(code::DISCONNECTED, "the connection is lost")),
         false => member.exchange.send_for(&message.from, asked, message.deadline).await,
@@ -76,6 +83,16 @@ async fn send(member: &Member, message: &ModuleMessage, limit: usize) -> Result<
         code::DISCONNECTED => Failure::new(code::UNREACHABLE, format!("{} cannot be reached", member.id)),
         _ => failure,
     })
+}
+
+/// The message as one text for all that are sent it, where that is worth it.
+fn share(members: &[Member], message: &ModuleMessage) -> Option<Arc<SharedText>> {
+    if members.len() < 2 {
+        return None;
+    }
+    // The master's own monitor is in this process, and has no account.
+    let other = members.iter().find(|member| member.exchange.peer().transport() != Transport::Memory)?;
+    other.exchange.shared(&message.msg)
 }
 
 /// The failure of a target that names nobody.
@@ -116,6 +133,10 @@ impl Cluster for MasterCluster {
         self.members.to_json()
     }
 
+    fn server(&self, id: &str) -> Option<Arc<RawValue>> {
+        self.members.info(id)
+    }
+
     fn revision(&self) -> (String, u64) {
         (self.members.epoch().to_owned(), *self.members.revision().borrow())
     }
@@ -138,9 +159,10 @@ impl Cluster for MasterCluster {
                 let failure = nobody(&target);
                 gathered.add(target, Err(failure));
             }
-            let message = &message;
+            let (message, shared) = (&message, share(&members, &message));
+            let shared = shared.as_ref();
             let ask = |member: Member| async move {
-                let answer = match send(&member, message, bounds.each).await {
+                let answer = match send(&member, message, shared, bounds.each).await {
                     Ok(sent) => sent.answer(message.deadline).await,
                     Err(failure) => Err(failure),
                 };
@@ -164,7 +186,8 @@ impl Cluster for MasterCluster {
                 log_told(&target, &message.module, Err(nobody(&target)));
             }
             // All at once, so that a server for which there is no room does not keep the others waiting.
-            let sent = join_all(members.iter().map(|member| send(member, &message, usize::MAX))).await;
+            let shared = share(&members, &message);
+            let sent = join_all(members.iter().map(|member| send(member, &message, shared.as_ref(), usize::MAX))).await;
             let mut busy = None;
             let mut told: FuturesUnordered<_> = FuturesUnordered::new();
             let deadline = Instant::now() + self.tell_deadline;

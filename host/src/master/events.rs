@@ -25,7 +25,7 @@ pub struct TableEvents {
 
 /// The time that it takes to tell one server of a batch, at both ends, with a margin. A batch that came earlier would only queue up behind the one
 /// before.
-const PER_SERVER: Duration = Duration::from_micros(250);
+const PER_SERVER: Duration = Duration::from_micros(50);
 
 /// What a module has been told.
 struct Told {

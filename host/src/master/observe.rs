@@ -64,6 +64,7 @@ impl Observed for MasterCore {
             gauge!(name).set(value as f64);
         }
         let held = self.options.listener.budget.held();
+        gauge!("pomelo_peers_shared_bytes").set(held.shared as f64);
         for (class, bytes) in Class::ALL.into_iter().zip(held.by_class) {
             gauge!("pomelo_peers_bytes", "class" => class.as_str()).set(bytes as f64);
         }

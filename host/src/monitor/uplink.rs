@@ -25,7 +25,7 @@ impl Uplink for LinkUplink {
     fn request(&self, message: ModuleMessage, bounds: AnswerBounds) -> BoxFuture<'_, Result<Box<RawValue>, Failure>> {
         Box::pin(async move {
             let ModuleMessage { from, module, msg, depth, deadline } = message;
-            let asked = Asked { module: &module, body: &msg, depth, limit: bounds.each };
+            let asked = Asked { module: &module, body: &msg, shared: None, depth, limit: bounds.each };
             let sent = self.current()?.send_for(&from, asked, deadline).await?;
             within(bounds.each, sent.answer(deadline).await)
         })

@@ -103,6 +103,10 @@ const GAUGES: &[(&str, &str)] = &[
         "Bytes that are held for peers, by their class: what is being received, messages under way, what waits to be sent.",
     ),
     (
+        "pomelo_peers_shared_bytes",
+        "Bytes of large texts that several peers are sent, each held once and charged to none of them; at most a quarter of peers_mib.",
+    ),
+    (
         "pomelo_peers_turned_away_total",
         "Connections that were ended because theirs held most when a share of peers_mib was used up.",
     ),

@@ -27,13 +27,14 @@ enum Place<F, T> {
 ///
 /// # Errors
 /// `failed` where the runtime is shutting down, so that the guest has no more turns.
-pub(super) async fn run<T: Send + 'static>(
+pub(super) fn run<T: Send + 'static>(
     scheduler: &Arc<Scheduler>,
     clock: &Arc<CpuClock>,
     guest: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Failure> {
+) -> impl Future<Output = Result<T, Failure>> {
+    // Boxed before the future that is returned is made: what a guest needs is kilobytes, and whoever waits for it would carry them along.
     let mut place = Place::Here(Box::pin(clock.clone().measure(guest)));
-    let outcome = std::future::poll_fn(|context| {
+    let outcome = std::future::poll_fn(move |context| {
         loop {
             match &mut place {
                 Place::Here(guest) => {
@@ -54,7 +55,7 @@ pub(super) async fn run<T: Send + 'static>(
         }
     });
     let lost = || Failure::new(code::FAILED, "the host ended before the call did");
-    outcome.await.ok_or_else(lost)
+    async move { outcome.await.ok_or_else(lost) }
 }
 
 /// Puts a guest among those that wait for turns.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use super::{
     Call, Caller, Compiled, Context, Descriptor, Engine, EngineLimits, Handler, Inspection, Limits, LoadError,
     MAX_DEPTH, guest,
 };
-use crate::budget::ModuleAccount;
+use crate::budget::{ModuleAccount, ModuleCharge, SHARED_FROM};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::util::label;
@@ -49,6 +50,8 @@ pub struct Module {
     /// Told whenever the last call under way has ended.
     drained: tokio::sync::Notify,
     breakers: [Breaker; Handler::ALL.len()],
+    /// The last large answer, which is known to be JSON, and what it is charged to.
+    last_large: Mutex<Option<(Arc<RawValue>, Arc<ModuleCharge>)>>,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
 }
@@ -100,6 +103,7 @@ impl Module {
             evidence: Evidence::default(),
             drained: tokio::sync::Notify::new(),
             breakers: Default::default(),
+            last_large: Mutex::default(),
             ended: CancellationToken::new(),
             limits,
         })
@@ -325,9 +329,21 @@ impl Module {
             let message = format!("{} answered with {bytes} bytes; an answer has at most {limit}", where_());
             return Err(Failure::new(code::BAD_ANSWER, message));
         }
-        RawValue::from_string(text).map_err(|error| {
-            Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()))
-        })
+        let wrong =
+            |error| Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()));
+        if text.len() < SHARED_FROM {
+            return RawValue::from_string(text).map_err(wrong);
+        }
+        // Whoever asks for something as large is seldom alone, and to compare costs a fraction of reading it as JSON.
+        let last = self.last_large.lock().clone();
+        if let Some(same) = last.filter(|(last, _)| last.get() == text) {
+            return Ok(same.0.as_ref().to_owned());
+        }
+        let answer = RawValue::from_string(text).map_err(wrong)?;
+        // Where there is no room for it, it is not kept.
+        let kept = self.account.charge(answer.get().len()).ok().map(|charge| (answer.clone().into(), Arc::new(charge)));
+        *self.last_large.lock() = kept;
+        Ok(answer)
     }
 
     fn trapped(&self, handler: Handler, failure: &Failure, context: &Context, (entry, caller): (Entry<'_>, &Caller)) {

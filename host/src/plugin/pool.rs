@@ -91,7 +91,8 @@ impl InstancePool {
     pub async fn take(&self) -> Result<Instance, Trapped> {
         match self.idle.take() {
             Some(instance) => Ok(instance),
-            None => self.instantiate().await,
+            // Boxed, because most calls find an idle one and would carry the room for this along.
+            None => Box::pin(self.instantiate()).await,
         }
     }
 

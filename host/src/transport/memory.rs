@@ -33,7 +33,7 @@ async fn carry(sender: Outbox, receiver_cut: CancellationToken, receiver: Peer, 
         match next(&mut frames, &sender_cut, &receiver_cut).await {
             Next::ReceiverEnded => break Closed::Ours(receiver.closed_because().unwrap_or_default()),
             Next::SenderCut => break Closed::Lost("the other side ended the connection".into()),
-            Next::Outgoing(Outgoing::Frame(frame)) => session.frame(frame.topic.as_str(), &frame.payload, None),
+            Next::Outgoing(Outgoing::Frame(frame)) => session.frame(frame.topic.as_str(), &frame.payload.text(), None),
             // Cannot come: no frame of this transport asks for an acknowledgement.
             Next::Outgoing(Outgoing::Ack(..)) => {}
             Next::Outgoing(Outgoing::Close) => {

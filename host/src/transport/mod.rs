@@ -9,6 +9,7 @@ pub mod listener;
 pub mod memory;
 pub mod mqtt;
 mod options;
+mod payload;
 mod peer;
 mod places;
 mod room;
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 use crate::wire::Topic;
 
 pub use listener::Listener;
+pub use payload::Payload;
 pub use peer::{Ack, Held, Outbox, Outgoing, Peer, SendError, Transport, Waiting};
 pub use room::{NoRoom, Room};
 
@@ -52,13 +54,13 @@ pub trait Accept: Send + Sync + 'static {
     fn accept(&self, peer: Peer) -> Arc<dyn Session>;
 }
 
-/// A frame: its topic, and its JSON text. Frames to many peers share the text.
+/// A frame: its topic, and its JSON text.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Its topic.
     pub topic: Topic,
     /// JSON text.
-    pub payload: Arc<RawValue>,
+    pub payload: Payload,
     /// Whether pomelo-admin's wire carries the text as a JSON string. Other transports carry the text as it is. Whoever makes the
     /// payload decides it.
     pub quoted: bool,

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Frame;
 use super::flow::Flow;
 use super::places::{Place, Standing};
 use super::room::{NoRoom, Room, Rooms};
+use super::{Frame, Payload};
 use crate::budget::{Account, Budget, Charge, ModuleAccount, Over};
 use crate::tls::Certificate;
 use crate::wire::Topic;
@@ -52,12 +52,12 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes that it holds while it waits.
+    /// Bytes that it holds while it waits, without what it shares with others.
     fn size(&self) -> usize {
         // Of the item itself and its place in the outbox.
         const ITEM: usize = 128;
         ITEM + match self {
-            Outgoing::Frame(frame) => frame.payload.get().len(),
+            Outgoing::Frame(frame) => frame.payload.own_bytes(),
             Outgoing::Ack(_, payload) => payload.get().len(),
             Outgoing::Close => 0,
         }
@@ -243,7 +243,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`SendError::Full`] if the outbox is full; the peer has been cut then. [`SendError::Closed`] if the connection is over.
-    pub fn send(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
+    pub fn send(&self, topic: Topic, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.send_in(None, Frame { topic, payload: payload.into(), quoted: false })
     }
 
@@ -274,7 +274,7 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::send`].
-    pub fn send_quoted(&self, topic: Topic, payload: impl Into<Arc<RawValue>>) -> Result<(), SendError> {
+    pub fn send_quoted(&self, topic: Topic, payload: impl Into<Payload>) -> Result<(), SendError> {
         self.send_in(None, Frame { topic, payload: payload.into(), quoted: true })
     }
 

@@ -189,8 +189,9 @@ pub struct Request<'a> {
     pub req_id: u64,
     /// The module that is meant.
     pub module_id: &'a str,
-    /// What is said to it.
-    pub body: &'a RawValue,
+    /// What is said to it; left out where it is added afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<&'a RawValue>,
     /// In how many calls this one is nested; left out for 0, so that other peers see pomelo's format.
     #[serde(skip_serializing_if = "is_zero")]
     pub depth: u8,
@@ -351,7 +352,7 @@ mod tests {
     #[test]
     fn what_is_sent_has_pomelos_form() {
         let body = raw(&serde_json::json!({"signal": "list"}));
-        let request = Request { req_id: 7, module_id: "__console__", body: &body, depth: 0, trace: None };
+        let request = Request { req_id: 7, module_id: "__console__", body: Some(&body), depth: 0, trace: None };
         assert_eq!(raw(&request).get(), r#"{"reqId":7,"moduleId":"__console__","body":{"signal":"list"}}"#);
         let id = ReqId(raw("80"));
         let done = Ok(raw(&1));

@@ -94,7 +94,15 @@ impl Host for Crowd {
         "master".into()
     }
 
-    fn table(&self) -> Result<Rc<Table>> {
+    fn rev(&self) -> Result<u64> {
+        Ok(self.rev.get())
+    }
+
+    fn has(&self, id: &str) -> Result<bool> {
+        Ok(self.table.borrow().contains_key(id))
+    }
+
+    fn table(&self, _: u64) -> Result<Rc<Table>> {
         let mut text = self.text.borrow_mut();
         let text = text.get_or_insert_with(|| {
             let servers = serde_json::to_string(&*self.table.borrow()).unwrap();
@@ -215,6 +223,24 @@ fn a_store_that_is_full_gives_up_those_that_are_away() {
     master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
     crowd.asks("new", "subscribe").unwrap();
     assert!(crowd.member("member:new").unwrap().is_some());
+}
+
+#[test]
+fn a_server_of_pomelo_is_told_of_each_change_and_of_a_whole_fleet_at_once() {
+    let crowd = Crowd::new(&[], STORE);
+    let ids: Vec<_> = (0..300).map(|number| format!("connector-{number}")).collect();
+    let join = |ids: &[String]| {
+        let joined = ids.iter().map(|id| crowd.joins(id)).collect();
+        master::changed(&crowd, crowd.batch(joined)).unwrap();
+    };
+    let subscribe = |id: &str| drop(master::handle(&crowd, id, &Request::new("subscribe", id.into())).unwrap());
+    let told = |id: &str| crowd.told.borrow().get(id).copied().unwrap_or_default();
+    join(&ids[..20]);
+    ids[..20].iter().for_each(|id| subscribe(id));
+    join(&ids[20..30]);
+    assert_eq!(told(&ids[0]), 10, "one message for each");
+    join(&ids[30..]);
+    assert_eq!(told(&ids[0]), 11, "one with the whole table");
 }
 
 /// The host gives the module ten times the limits where ten times as many servers are expected.

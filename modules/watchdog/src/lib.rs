@@ -46,7 +46,7 @@ use std::rc::Rc;
 use pomelo_sdk::Revision;
 use pomelo_sdk::prelude::*;
 
-use protocol::{Answer, Batch, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request, Table};
+use protocol::{Answer, Batch, Info, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request, Table};
 
 struct Watchdog;
 
@@ -92,15 +92,24 @@ impl master::Host for Master<'_> {
         self.0.server_id()
     }
 
-    fn table(&self) -> Result<Rc<Table>> {
+    fn table(&self, from: u64) -> Result<Rc<Table>> {
         let Revision { epoch, rev, .. } = self.0.cluster().revision()?;
-        let kept = TABLE.with_borrow(|table| table.clone().filter(|table| table.epoch == epoch && table.rev == rev));
+        let from = from.min(rev);
+        let kept = TABLE.with_borrow(|table| table.clone().filter(|table| table.epoch == epoch && table.rev >= from));
         if let Some(table) = kept {
             return Ok(table);
         }
         let table: Rc<Table> = Rc::new(self.0.cluster().table()?);
         TABLE.set(Some(table.clone()));
         Ok(table)
+    }
+
+    fn rev(&self) -> Result<u64> {
+        Ok(self.0.cluster().revision()?.rev)
+    }
+
+    fn has(&self, id: &str) -> Result<bool> {
+        Ok(self.0.cluster().server::<Info>(id)?.is_some())
     }
 
     fn configured(&self) -> Result<Vec<String>> {

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::net_changes::{Change, net_changes};
-use crate::protocol::{Answer, Batch, Infos, Known, Order, Request, Table};
+use crate::protocol::{Answer, Batch, Known, Order, Request, Table};
 
 /// What this side needs of the host.
 pub trait Host {
     /// The master's own id.
     fn id(&self) -> String;
-    /// The table as it is now.
-    fn table(&self) -> Result<Rc<Table>>;
+    /// The table as it was at that revision, or has become since.
+    fn table(&self, from: u64) -> Result<Rc<Table>>;
+    /// The table's revision now.
+    fn rev(&self) -> Result<u64>;
+    /// Whether a server is in the table now.
+    fn has(&self, id: &str) -> Result<bool>;
     fn configured(&self) -> Result<Vec<String>>;
     /// Sends an order to servers, and does not wait for their answers.
     fn tell(&self, ids: &[&str], order: &Order) -> Result;
@@ -57,6 +60,9 @@ const TOLD: &str = "told";
 /// At most so many servers that are away are remembered, or as many as are configured if those are more. Ids can come and go without end, and what is kept of
 /// them must leave room for the servers that are there.
 pub const MOST_AWAY: usize = 1024;
+/// A server of pomelo 2.x is told of each change by a message of its own, and answers each. Where more than so many come at once, as
+/// when a fleet starts, it is given the whole table instead, as one that comes back is.
+const FEW_CHANGES: usize = 32;
 /// A server that has been away for longer comes back as a new one. The time is long, because pomelo's servers try again after up to a minute.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -84,10 +90,10 @@ pub fn handle(host: &impl Host, caller: &str, request: &Request) -> Result<Answe
 }
 
 fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
-    let table = host.table()?;
+    let table = told_table(host)?;
     let rev = request.rev.is_some();
     // It may have left while its message waited, and is forgotten then as others are that have left.
-    let away = if table.has(caller)? { None } else { Some(millis(host)?) };
+    let away = if host.has(caller)? { None } else { Some(millis(host)?) };
     if away.is_some() && !rev {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
@@ -97,8 +103,19 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     answer(host, &table, request, &member)
 }
 
+/// A table for whoever asks: not older than what the listeners have been told, because the next change that they are told begins there. While many join at
+/// once it is the same for all of them until the next change is told, and each learns of the others, and of itself, by that change.
+fn told_table(host: &impl Host) -> Result<Rc<Table>> {
+    host.table(told_rev(host))
+}
+
+/// The revision up to which the listeners have been told of the table.
+fn told_rev(host: &impl Host) -> u64 {
+    host.text(TOLD).and_then(|rev| rev.parse().ok()).unwrap_or(0)
+}
+
 fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
-    let table = host.table()?;
+    let table = told_table(host)?;
     let member = host.member(&key(caller))?.unwrap_or_default();
     if member.listens && request.rev.is_none() && member.at != table.rev {
         host.set_member(&key(caller), &Member { at: table.rev, ..member.clone() })?;
@@ -112,26 +129,19 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
 
 fn answer(host: &impl Host, table: &Table, request: &Request, member: &Member) -> Result<Answer> {
     if request.rev.is_none() {
-        return Ok(Answer::Plain(without(&table.servers, &host.id())?));
+        return Ok(Answer::Plain(table.plain(&host.id())?));
     }
     let (epoch, rev) = (table.epoch.clone(), table.rev);
-    let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev == rev);
+    let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev >= rev);
     let servers = (!has_it).then(|| table.servers.clone());
     Ok(Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded }))
-}
-
-/// The table as servers of pomelo 2.x know it, without the master.
-fn without(servers: &RawValue, master: &str) -> Result<Infos> {
-    let mut servers: BTreeMap<String, &RawValue> = serde_json::from_str(servers.get())?;
-    servers.remove(master);
-    Ok(serde_json::value::to_raw_value(&servers)?)
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
     let mut member = match host.member(&key(caller))? {
         Some(member) => member,
         // It may have left while its message waited, and would never be forgotten then.
-        None if host.table()?.has(caller)? => Member::default(),
+        None if host.has(caller)? => Member::default(),
         None => Member { away: Some(millis(host)?), ..Member::default() },
     };
     member.recorded = true;
@@ -166,8 +176,7 @@ fn start_over(host: &impl Host) -> Result {
     }
     // A program that is told that all servers have started looks for them, so that it must know of them before. If it does not, a batch with them
     // is still to come.
-    let told = host.text(TOLD).and_then(|rev| rev.parse::<u64>().ok()).unwrap_or(0);
-    if told < host.table()?.rev {
+    if told_rev(host) < host.rev()? {
         return Ok(());
     }
     let members = host.members(PREFIX)?;
@@ -191,12 +200,14 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;
+    let is_upheaval = changes.len() > FEW_CHANGES;
     let (back, others): (Vec<_>, Vec<_>) = told(&members).partition(|(id, member)| {
+        let is_plain = !member.rev && member.at < rev;
         // A server of pomelo 2.x cannot say that its table is one for which the changes do not count.
-        let lacks_some = exact && !member.rev && member.at > since;
-        lacks_some || matches!(changes.get(*id), Some(Change::Reconnected { .. }))
+        let lacks_some = exact && is_plain && member.at > since;
+        lacks_some || is_plain && is_upheaval || matches!(changes.get(*id), Some(Change::Reconnected { .. }))
     });
-    replace(host, &back)?;
+    replace(host, &back, rev)?;
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
     let plain: Vec<_> = plain.into_iter().filter(|(_, member)| member.at < rev).collect();
@@ -283,16 +294,16 @@ fn forget(host: &impl Host, most: usize) -> Result {
     Ok(())
 }
 
-/// Gives the whole table to the servers that came back, and tells them that all have started if they missed that.
-fn replace(host: &impl Host, back: &[(&str, &Member)]) -> Result {
+/// Gives the whole table to the servers that came back, and tells them that all have started if they missed that. The table has all changes up to `rev`.
+fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
     if back.is_empty() {
         return Ok(());
     }
-    let table = host.table()?;
+    let table = host.table(rev)?;
     let (ours, plain): (Vec<_>, Vec<_>) = back.iter().copied().partition(|(_, member)| member.rev);
     let order = |servers| Order { servers: Some(servers), ..Order::new("replaceServer") };
     if !plain.is_empty() {
-        tell(host, &ids(&plain), &order(without(&table.servers, &host.id())?))?;
+        tell(host, &ids(&plain), &order(table.plain(&host.id())?))?;
         for (id, member) in &plain {
             host.set_member(&key(id), &Member { at: table.rev, ..(*member).clone() })?;
         }

@@ -3,11 +3,9 @@
 //! A server of pomelo 2.x neither gets nor sends the members that only our own watchdogs know.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -34,39 +32,21 @@ pub struct Table {
     #[serde(default)]
     pub epoch: String,
     pub servers: Infos,
-    /// The ids in it, once somebody has looked for one.
+    /// The same as servers of pomelo 2.x know it, once one of them has asked.
     #[serde(skip)]
-    ids: OnceCell<BTreeSet<String>>,
+    plain: OnceCell<Infos>,
 }
 
 impl Table {
-    /// Whether it has a server.
-    pub fn has(&self, id: &str) -> Result<bool, serde_json::Error> {
-        if let Some(ids) = self.ids.get() {
-            return Ok(ids.contains(id));
+    /// The table as servers of pomelo 2.x know it, without the master.
+    pub fn plain(&self, master: &str) -> Result<Infos, serde_json::Error> {
+        if let Some(plain) = self.plain.get() {
+            return Ok(plain.clone());
         }
-        let ids = serde_json::Deserializer::from_str(self.servers.get()).deserialize_map(Ids)?;
-        Ok(self.ids.get_or_init(|| ids).contains(id))
-    }
-}
-
-/// Reads the ids of a map of servers, and passes over what is told of them.
-struct Ids;
-
-impl<'de> Visitor<'de> for Ids {
-    type Value = BTreeSet<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of servers")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut ids = BTreeSet::new();
-        while let Some(id) = map.next_key()? {
-            ids.insert(id);
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(ids)
+        let mut servers: BTreeMap<String, &RawValue> = serde_json::from_str(self.servers.get())?;
+        servers.remove(master);
+        let plain = serde_json::value::to_raw_value(&servers)?;
+        Ok(self.plain.get_or_init(|| plain).clone())
     }
 }
 

@@ -55,6 +55,10 @@ struct World {
     epoch: u32,
     rev: u64,
     table: BTreeMap<String, u64>,
+    /// The table after each change of this epoch, by revision: an instance may have kept any of them.
+    tables: BTreeMap<u64, BTreeMap<String, u64>>,
+    /// How often a table was read.
+    reads: usize,
     /// Whether our monitor is connected although its server is not in the table.
     absent: bool,
     jobs: VecDeque<Job>,
@@ -120,6 +124,7 @@ impl World {
     fn event(&mut self, event: &str, id: &str) {
         let since = self.rev;
         self.rev += 1;
+        self.tables.insert(self.rev, self.table.clone());
         let server = self.table.get(id).map(|number| info(id, *number));
         // What a restarted master is told of our monitor's capabilities; it must do without as well.
         let told = id == OURS && self.changes.is_multiple_of(2);
@@ -203,6 +208,7 @@ impl World {
         self.members.clear();
         self.texts.clear();
         self.epoch += 1;
+        self.tables.clear();
         self.rev = 0;
         for (id, number) in std::mem::take(&mut self.table) {
             self.table.insert(id.clone(), number);
@@ -335,12 +341,25 @@ impl master::Host for Master<'_> {
         "master".to_owned()
     }
 
-    fn table(&self) -> Result<Rc<Table>> {
-        let world = self.0.world();
+    fn table(&self, from: u64) -> Result<Rc<Table>> {
+        let mut world = self.0.world();
+        world.reads += 1;
+        let now = (world.rev, world.table.clone());
+        let mut kept = world.tables.range(from.min(world.rev)..).map(|(rev, table)| (*rev, table.clone()));
+        // Any of them, in an order that depends on nothing but what has happened.
+        let (rev, table) = kept.clone().cycle().nth(world.reads * 31 % kept.by_ref().count().max(1)).unwrap_or(now);
         let servers: BTreeMap<String, Info> =
-            world.table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
-        let table = json!({ "rev": world.rev, "epoch": world.epoch.to_string(), "servers": servers });
+            table.iter().map(|(id, number)| (id.clone(), info(id, *number))).collect();
+        let table = json!({ "rev": rev, "epoch": world.epoch.to_string(), "servers": servers });
         Ok(Rc::new(serde_json::from_str(&table.to_string())?))
+    }
+
+    fn rev(&self) -> Result<u64> {
+        Ok(self.0.world().rev)
+    }
+
+    fn has(&self, id: &str) -> Result<bool> {
+        Ok(self.0.world().table.contains_key(id))
     }
 
     fn configured(&self) -> Result<Vec<String>> {

@@ -74,7 +74,7 @@ impl Raw {
     /// Asks the watchdog, and waits for its answer.
     async fn ask_watchdog(&mut self, action: &str) {
         let (frames, body) = (self.seen.borrow().0, raw(&json!({"action": action, "rev": true})));
-        let request = Request { req_id: 1, module_id: "__masterwatcher__", body: &body, depth: 0, trace: None };
+        let request = Request { req_id: 1, module_id: "__masterwatcher__", body: Some(&body), depth: 0, trace: None };
         let _ = self.peer.send(Topic::Monitor, raw(&request));
         self.until(|(now, over)| now > frames || over).await;
     }

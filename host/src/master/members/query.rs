@@ -103,6 +103,11 @@ impl Members {
         json
     }
 
+    /// What others are told about a server, if it is in the table.
+    pub fn info(&self, id: &str) -> Option<Arc<RawValue>> {
+        self.table.lock().servers.get(id).and_then(|members| primary(members)).map(|member| member.text.clone())
+    }
+
     /// The members that targets name, each once, and the targets that name nobody.
     pub fn resolve(&self, targets: &[String]) -> (Vec<Member>, Vec<String>) {
         let table = self.table.lock();

@@ -22,6 +22,8 @@ pub type Answers = Vec<(String, Result<Box<RawValue>, Failure>)>;
 pub trait Cluster: Send + Sync + 'static {
     /// The server table: JSON with `rev`, `epoch` and `servers`.
     fn servers(&self) -> Arc<RawValue>;
+    /// What the table holds for a server, if it is in it.
+    fn server(&self, id: &str) -> Option<Arc<RawValue>>;
     /// The table's `epoch` and `rev`.
     fn revision(&self) -> (String, u64);
     /// Ids of the servers that are to run, the master's own among them: configured or added, and not kept down.
@@ -113,6 +115,11 @@ impl Host for InstanceState {
         let id = self.call()?.context.id.clone();
         let (epoch, rev) = self.cluster(&id)?.revision();
         Ok(TableRevision { epoch, rev })
+    }
+
+    fn server(&mut self, id: String) -> Result<Option<String>, types::Failure> {
+        let module = self.call()?.context.id.clone();
+        Ok(self.cluster(&module)?.server(&id).map(|info| info.get().to_owned()))
     }
 
     fn configured(&mut self) -> Result<Vec<String>, types::Failure> {

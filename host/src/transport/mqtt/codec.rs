@@ -163,14 +163,14 @@ fn publish(content: &[u8]) -> Result<Packet<'_>, Bad> {
 
 /// The JSON that a payload carries: the payload itself or, if it is a JSON string, the text in it.
 #[derive(Debug)]
-pub enum Payload<'a> {
+pub enum Received<'a> {
     /// The payload itself.
     Plain(&'a RawValue),
     /// The text in the payload, which was a JSON string.
     Quoted(Box<RawValue>),
 }
 
-impl<'a> Payload<'a> {
+impl<'a> Received<'a> {
     /// Reads a payload.
     ///
     /// # Errors
@@ -179,17 +179,17 @@ impl<'a> Payload<'a> {
         let bad = |error: serde_json::Error| Bad::Payload(error.to_string());
         let text: &RawValue = serde_json::from_slice(payload).map_err(bad)?;
         if !text.get().starts_with('"') {
-            return Ok(Payload::Plain(text));
+            return Ok(Received::Plain(text));
         }
         let quoted: String = serde_json::from_str(text.get()).map_err(bad)?;
-        RawValue::from_string(quoted).map(Payload::Quoted).map_err(bad)
+        RawValue::from_string(quoted).map(Received::Quoted).map_err(bad)
     }
 
     /// The JSON text.
     pub fn text(&self) -> &RawValue {
         match self {
-            Payload::Plain(text) => text,
-            Payload::Quoted(text) => text,
+            Received::Plain(text) => text,
+            Received::Quoted(text) => text,
         }
     }
 }
@@ -227,11 +227,20 @@ pub fn put_publish(
     } else {
         payload.as_bytes()
     };
-    let length = 2 + topic.len() + payload.len();
+    put_head(out, topic, payload.len())?;
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// Appends what comes before the payload of a PUBLISH with QoS 0. The payload has so many bytes.
+///
+/// # Errors
+/// As [`put_publish`].
+pub fn put_head(out: &mut Vec<u8>, topic: &str, payload: usize) -> Result<(), Bad> {
+    let length = 2 + topic.len() + payload;
     let (Ok(topic_length), true) = (u16::try_from(topic.len()), length <= MAX_REMAINING) else {
         return Err(Bad::Size { length, limit: MAX_REMAINING });
     };
-    out.reserve(length + 5);
     out.push(0x30);
     let mut rest = length;
     loop {
@@ -245,7 +254,19 @@ pub fn put_publish(
     }
     out.extend_from_slice(&topic_length.to_be_bytes());
     out.extend_from_slice(topic.as_bytes());
-    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// Appends a text to a JSON string that has begun.
+///
+/// # Errors
+/// [`Bad::Payload`] if the text cannot be written, which no text is.
+pub fn put_in_string(out: &mut Vec<u8>, text: &str) -> Result<(), Bad> {
+    // serde_json puts a quotation mark at both ends. The first one takes the place of the byte before it, which then comes back.
+    let (before, at) = (out.pop().unwrap_or(b'"'), out.len());
+    serde_json::to_writer(&mut *out, text).map_err(|error| Bad::Payload(error.to_string()))?;
+    out.pop();
+    out[at] = before;
     Ok(())
 }
 

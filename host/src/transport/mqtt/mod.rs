@@ -4,6 +4,7 @@
 //! Nobody subscribes. A pomelo server sends PINGREQ once a minute; without an answer it closes the connection and never comes back. DISCONNECT ends a
 //! session in order. Some payloads travel as JSON text inside a JSON string ([`Frame::quoted`](super::Frame)). Both forms are accepted.
 
+mod batch;
 pub mod client;
 pub mod codec;
 mod input;

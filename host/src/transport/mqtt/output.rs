@@ -11,11 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Batch;
 use super::codec;
 use crate::transport::{Outbox, Outgoing, Peer, Waiting};
 
 /// Bytes up to which frames that wait together are written together.
 const BATCH: usize = 64 << 10;
+
+/// Bytes of its buffers that a connection keeps for which nothing waits.
+const KEPT: usize = 2 << 10;
 
 /// Writes what is put into the outbox, and pings and their answers.
 pub(super) struct Output<W> {
@@ -38,7 +42,7 @@ impl<W: AsyncWrite + Unpin> Output<W> {
     pub async fn run(mut self, outbox: Outbox) {
         let Outbox { mut frames, cut } = outbox;
         let mut cancelled = pin!(cut.cancelled());
-        let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        let mut out = Batch::default();
         // Of the frames that are being written. They are given back when these have been written.
         let mut charges = Vec::new();
         loop {
@@ -50,24 +54,20 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 Some(item) = frames.recv() => Some(item),
             };
             if item.is_none() {
-                out.extend_from_slice(&self.ping_packet);
+                out.put(&self.ping_packet);
             }
             let mut closing = false;
             while let Some(Waiting { outgoing, charge }) = item.take() {
                 charges.push(charge);
                 match outgoing {
-                    Outgoing::Frame(frame) => {
-                        let topic = frame.topic.as_str();
-                        let put = codec::put_publish(&mut out, &mut scratch, topic, frame.payload.get(), frame.quoted);
-                        match put {
-                            Ok(()) => self.sent.increment(1),
-                            Err(bad) => return self.peer.cut_counted("frame-size", bad.to_string()),
-                        }
-                    }
+                    Outgoing::Frame(frame) => match out.put_frame(&frame) {
+                        Ok(()) => self.sent.increment(1),
+                        Err(bad) => return self.peer.cut_counted("frame-size", bad.to_string()),
+                    },
                     // Cannot come: this wire has no acknowledgements.
                     Outgoing::Ack(..) => {}
                     Outgoing::Close => {
-                        out.extend_from_slice(&codec::DISCONNECT);
+                        out.put(&codec::DISCONNECT);
                         closing = true;
                         break;
                     }
@@ -92,18 +92,19 @@ impl<W: AsyncWrite + Unpin> Output<W> {
                 return cut.cancel();
             }
             charges.clear();
-            out.clear();
-            out.shrink_to(BATCH);
-            scratch.shrink_to(BATCH);
+            // A fleet is mostly quiet, and each of its connections would keep what it needed once.
+            out.clear(if frames.is_empty() { KEPT } else { BATCH });
         }
     }
 
-    async fn write(&mut self, mut bytes: &[u8]) -> Written {
-        while !bytes.is_empty() {
-            match timeout(self.send_time, self.stream.write(bytes)).await {
-                Err(_) => return Written::Stalled,
-                Ok(Err(_) | Ok(0)) => return Written::Broken,
-                Ok(Ok(count)) => bytes = &bytes[count..],
+    async fn write(&mut self, batch: &Batch) -> Written {
+        for mut bytes in batch.slices() {
+            while !bytes.is_empty() {
+                match timeout(self.send_time, self.stream.write(bytes)).await {
+                    Err(_) => return Written::Stalled,
+                    Ok(Err(_) | Ok(0)) => return Written::Broken,
+                    Ok(Ok(count)) => bytes = &bytes[count..],
+                }
             }
         }
         // TLS may keep a part of what was written until it is flushed.

@@ -12,7 +12,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::codec::{self, Bad, Length, Packet, Payload};
+use super::codec::{self, Bad, Length, Packet, Received};
 use super::input::{Input, ReadError};
 use crate::budget::{Charge, Over};
 use crate::transport::options::allowed;
@@ -99,7 +99,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
         if length > limit {
             return Err(Bad::Size { length, limit });
         }
-        let payload = Payload::read(payload)?;
+        let payload = Received::read(payload)?;
         self.received.increment(1);
         self.session.frame(topic, payload.text(), None);
         Ok(())

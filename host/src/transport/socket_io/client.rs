@@ -227,7 +227,7 @@ impl Writer {
             };
             let text = match item.map(|waiting| waiting.outgoing) {
                 None => EnginePacket::Pong.into(),
-                Some(Outgoing::Frame(frame)) => packet::write_event(frame.topic.as_str(), &frame.payload),
+                Some(Outgoing::Frame(frame)) => packet::write_event(frame.topic.as_str(), &frame.payload.text()),
                 Some(Outgoing::Ack(id, payload)) => packet::write_ack(id, &payload),
                 Some(Outgoing::Close) => {
                     self.close().await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use metrics::Counter;
 use parking_lot::Mutex;
 use socketioxide::socket::{DisconnectReason, Socket};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +21,8 @@ pub(super) struct ServerContext {
     pub(super) accept: Arc<dyn Accept>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) tasks: TaskTracker,
+    /// Bytes that the copies of shared texts may have that are on their way to all peers.
+    pub(super) copies: Arc<Semaphore>,
 }
 
 /// An Engine.IO session. It travels in the extensions of the session's first request.

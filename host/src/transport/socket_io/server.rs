@@ -16,13 +16,14 @@ use socketioxide::layer::SocketIoLayer;
 use socketioxide::service::SocketIoService;
 use socketioxide::socket::{DisconnectReason, Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
 use super::engine_session::{EngineSession, Receiver, ServerContext};
 use super::packet;
 use super::sessions::Sessions;
-use super::writer::Writer;
+use super::writer::{COPIES, Writer};
 use crate::transport::options::Options;
 use crate::transport::{Accept, Peer, Transport};
 
@@ -77,7 +78,15 @@ impl Server {
             .build_layer();
         io.ns(
             "/",
-            OnConnect { context: Arc::new(ServerContext { options: options.clone(), accept, sessions, tasks }) },
+            OnConnect {
+                context: Arc::new(ServerContext {
+                    options: options.clone(),
+                    accept,
+                    sessions,
+                    tasks,
+                    copies: Arc::new(Semaphore::new(COPIES)),
+                }),
+            },
         );
         Server { service: Mutex::new(layer.layer(pages)) }
     }

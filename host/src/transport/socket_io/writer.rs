@@ -13,13 +13,21 @@ use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, Value};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide::{SendError, SocketError, TransportType};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::engine_session::{EngineSession, ServerContext};
+use crate::budget::Charge;
 use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
 
 /// How often it is looked whether a session that began with polling has changed to a WebSocket.
 const UPGRADE_LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of copies of shared texts that may be in the layers below for all peers together.
+pub(super) const COPIES: usize = 16 << 20;
+
+/// How long a peer waits at most until others have taken theirs.
+const COPY_WAIT: Duration = Duration::from_secs(1);
 
 /// The sending side of a peer, and its end.
 pub(super) struct Writer {
@@ -81,7 +89,7 @@ impl Writer {
         }
         let flow = self.peer.flow();
         // Of what was handed on last. It is kept until there is room again.
-        let mut charge = None;
+        let mut held = None;
         let mut close_by = None;
         loop {
             while !flow.has_room() {
@@ -97,7 +105,7 @@ impl Writer {
                     () = sleep_until(close_by.unwrap_or_else(Instant::now)), if closing => return false,
                 }
             }
-            drop(charge.take());
+            drop(held.take());
             let waiting = tokio::select! {
                 biased;
                 () = cut.as_mut() => return false,
@@ -106,13 +114,21 @@ impl Writer {
                 Some(waiting) = frames.recv() => waiting,
                 () = upgraded.as_mut() => continue,
             };
-            charge = Some(waiting.charge);
             let sent = match waiting.outgoing {
                 Outgoing::Frame(frame) => {
-                    self.peer.flow().handed_on(frame.payload.get().len());
-                    self.socket.emit(frame.topic.as_str(), &*frame.payload)
+                    let bytes = frame.payload.bytes();
+                    let copy = tokio::select! {
+                        biased;
+                        () = cut.as_mut() => return false,
+                        () = over.as_mut() => return self.left(),
+                        copy = self.copy(bytes - frame.payload.own_bytes()) => copy,
+                    };
+                    held = Some((waiting.charge, copy));
+                    self.peer.flow().handed_on(bytes);
+                    self.socket.emit(frame.topic.as_str(), &frame.payload)
                 }
                 Outgoing::Ack(id, payload) => {
+                    held = Some((waiting.charge, None));
                     self.peer.flow().handed_on(payload.get().len());
                     self.acknowledge(id, &payload)
                 }
@@ -125,6 +141,23 @@ impl Writer {
                 }
                 // The disconnect handler knows the reason, and wakes the loop.
                 Err(error) => tracing::trace!(peer = ?self.peer, %error, "a frame was not sent"),
+            }
+        }
+    }
+
+    /// What the copy is charged to that the layers below make of a text that others are sent as well. Many peers that are sent such a text at once are handed
+    /// it one after another, so that their copies do not add up. Whoever waits for longer, because others take nothing of theirs, is handed it all the same.
+    async fn copy(&self, bytes: usize) -> Option<(Option<OwnedSemaphorePermit>, Charge)> {
+        if bytes == 0 {
+            return None;
+        }
+        let wanted = u32::try_from(bytes.min(COPIES)).unwrap_or(u32::MAX);
+        let turn = timeout(COPY_WAIT, self.context.copies.clone().acquire_many_owned(wanted)).await;
+        match self.peer.account().charge(bytes) {
+            Ok(charge) => Some((turn.ok().and_then(Result::ok), charge)),
+            Err(over) => {
+                self.peer.turn_away(&over);
+                None
             }
         }
     }

@@ -45,14 +45,14 @@ fn what_is_refused_is_refused_by_its_first_bytes() {
 #[test]
 fn payloads_are_taken_in_both_forms() {
     let check = |payload: &str, expected: &str| {
-        assert_eq!(Payload::read(payload.as_bytes()).unwrap().text().get(), expected, "{payload}");
+        assert_eq!(Received::read(payload.as_bytes()).unwrap().text().get(), expected, "{payload}");
     };
     check(r#"{"moduleId":"m"}"#, r#"{"moduleId":"m"}"#);
     check(r#""{\"respId\":1,\"error\":1}""#, r#"{"respId":1,"error":1}"#);
     for bad in ["", "{", "\"{\"", "\"x", "{}{}", "\"\\ud800\""] {
-        assert!(matches!(Payload::read(bad.as_bytes()), Err(Bad::Payload(_))), "{bad}");
+        assert!(matches!(Received::read(bad.as_bytes()), Err(Bad::Payload(_))), "{bad}");
     }
-    assert!(Payload::read(b"\"\xff\"").is_err() && Payload::read(b"\xff").is_err());
+    assert!(Received::read(b"\"\xff\"").is_err() && Received::read(b"\xff").is_err());
 }
 
 proptest! {
@@ -62,7 +62,7 @@ proptest! {
         while let Ok(Some((packet, after))) = take(rest, limit) {
             if let Packet::Publish { payload, .. } = packet {
                 prop_assert!(payload.len() <= limit + OVERHEAD);
-                let _ = Payload::read(payload);
+                let _ = Received::read(payload);
             }
             prop_assert!(after.len() < rest.len());
             rest = after;
@@ -83,7 +83,7 @@ proptest! {
             return Err(TestCaseError::fail("no packet"));
         };
         prop_assert_eq!((got, rest), (&*topic, &PINGREQ[..]));
-        let read = Payload::read(carried).unwrap();
+        let read = Received::read(carried).unwrap();
         prop_assert_eq!(read.text().get(), payload);
     }
 }
