@@ -233,6 +233,18 @@ impl Account {
         self.0.budget.as_ref()?.texts.share(text, make)
     }
 
+    /// [`Account::share`] for an answer to this peer. Only a monitor's may be the first of its kind: a fleet asks for the same, and a client that is given
+    /// what nobody else is must be charged for it.
+    pub fn share_answer(&self, text: &RawValue, make: impl FnOnce() -> Arc<RawValue>) -> Option<Arc<SharedText>> {
+        let texts = &self.0.budget.as_ref()?.texts;
+        if self.class() == Class::Monitor { texts.share(text, make) } else { texts.known(text) }
+    }
+
+    /// Whether it belongs to no budget.
+    pub fn is_free(&self) -> bool {
+        self.0.budget.is_none()
+    }
+
     fn subtract(&self, bytes: usize) {
         let mut held = self.0.held.lock();
         if held.turned_away {

@@ -134,7 +134,7 @@ impl Registry {
             let way = match lease {
                 Some(lease) => Way::AtOnce(lease),
                 None => Way::InTurn(slot.unit.lane.slot(&inbound.caller).map_err(|waiting| {
-                    let limit = "twice the servers that `max_joined` in [network] of pomelo.toml lets in";
+                    let limit = "a bound that grows with the servers that are expected, `max_joined` in [network] of pomelo.toml";
                     Failure::new(code::BUSY, format!("{waiting} wait for module {} already ({limit})", inbound.module))
                 })?),
             };

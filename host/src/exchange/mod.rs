@@ -75,8 +75,13 @@ impl<'a> Notice<'a> {
     }
 
     fn payload(&self, account: &Account) -> Payload {
+        let text = || -> Arc<RawValue> { raw(&Notify { module_id: self.module, body: self.body }).into() };
+        // The master's own monitor has no account with which the others could share it.
+        if account.is_free() {
+            return self.payload.get().cloned().unwrap_or_else(|| Payload::Own(text()));
+        }
         let make = || {
-            let text: Arc<RawValue> = raw(&Notify { module_id: self.module, body: self.body }).into();
+            let text = text();
             let shared = account.share(&text, || text.clone());
             shared.map_or(Payload::Own(text), Payload::Shared)
         };
@@ -289,7 +294,7 @@ impl Future for Sent {
 /// A response. A large answer is shared with whoever is being given the same.
 fn response(account: &Account, id: &ReqId, outcome: Result<Box<RawValue>, Failure>) -> Payload {
     match outcome {
-        Ok(body) if body.get().len() >= SHARED_FROM => match account.share(&body, || body.clone().into()) {
+        Ok(body) if body.get().len() >= SHARED_FROM => match account.share_answer(&body, || body.clone().into()) {
             Some(shared) => Payload::around(&Response { resp_id: id, error: None, body: None }, shared),
             None => raw(&Response { resp_id: id, error: None, body: Some(&body) }).into(),
         },

@@ -23,8 +23,7 @@ pub struct TableEvents {
     window: Duration,
 }
 
-/// The time that it takes to tell one server of a batch, at both ends, with a margin. A batch that came earlier would only queue up behind the one
-/// before.
+/// About the time that a master takes to tell one server of a batch, with its answer. A batch that came earlier would only queue up behind the one before.
 const PER_SERVER: Duration = Duration::from_micros(50);
 
 /// What a module has been told.
@@ -68,7 +67,7 @@ fn is_empty(capabilities: &&[String]) -> bool {
 }
 
 impl TableEvents {
-    /// The events of a table. Changes within `window` after a batch, and a quarter of a millisecond more for each server, are told together.
+    /// The events of a table. Changes within `window` after a batch, and 50 µs more for each server, are told together.
     pub fn new(members: Arc<Members>, window: Duration) -> Self {
         TableEvents { members, window }
     }

@@ -84,7 +84,7 @@ pub struct Options {
     pub journal: Journal,
     /// Metrics, and who may see them.
     pub observe: crate::observe::Options,
-    /// Changes of the server table within this time, and a quarter of a millisecond more for each server, are told together. Default 50 ms.
+    /// Changes of the server table within this time, and 50 µs more for each server, are told together. Default 50 ms.
     pub event_window: Duration,
     /// Which servers may come back without a token, if tokens are required.
     pub reconnect: Reconnect,

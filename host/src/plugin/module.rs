@@ -21,7 +21,7 @@ use super::{
     Call, Caller, Compiled, Context, Descriptor, Engine, EngineLimits, Handler, Inspection, Limits, LoadError,
     MAX_DEPTH, guest,
 };
-use crate::budget::{ModuleAccount, ModuleCharge, SHARED_FROM};
+use crate::budget::{ModuleAccount, SHARED_FROM};
 use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::util::label;
@@ -50,8 +50,8 @@ pub struct Module {
     /// Told whenever the last call under way has ended.
     drained: tokio::sync::Notify,
     breakers: [Breaker; Handler::ALL.len()],
-    /// The last large answer, which is known to be JSON, and what it is charged to.
-    last_large: Mutex<Option<(Arc<RawValue>, Arc<ModuleCharge>)>>,
+    /// The last large answer, which is known to be JSON. Only of modules that the host carries, because no other is given memory for that.
+    last_large: Mutex<Option<Arc<RawValue>>>,
     /// Ends the calls under way of a version that was replaced.
     ended: CancellationToken,
 }
@@ -331,18 +331,16 @@ impl Module {
         }
         let wrong =
             |error| Failure::new(code::BAD_ANSWER, format!("{} answered with what is not JSON: {error}", where_()));
-        if text.len() < SHARED_FROM {
+        if text.len() < SHARED_FROM || !self.account.is_carried() {
             return RawValue::from_string(text).map_err(wrong);
         }
-        // Whoever asks for something as large is seldom alone, and to compare costs a fraction of reading it as JSON.
+        // A fleet that joins asks for the same table, and to compare costs a fraction of reading it as JSON.
         let last = self.last_large.lock().clone();
-        if let Some(same) = last.filter(|(last, _)| last.get() == text) {
-            return Ok(same.0.as_ref().to_owned());
+        if let Some(same) = last.filter(|last| last.get() == text) {
+            return Ok(same.as_ref().to_owned());
         }
         let answer = RawValue::from_string(text).map_err(wrong)?;
-        // Where there is no room for it, it is not kept.
-        let kept = self.account.charge(answer.get().len()).ok().map(|charge| (answer.clone().into(), Arc::new(charge)));
-        *self.last_large.lock() = kept;
+        *self.last_large.lock() = Some(answer.clone().into());
         Ok(answer)
     }
 

@@ -22,7 +22,7 @@
 //!
 //! # pomelo's own servers
 //! A monitor says that it understands revisions by a member `rev` in its `subscribe` and `query`. A monitor without it is a server of pomelo 2.x. It gets
-//! plain tables, and an `addServer` or `removeServer` for each change.
+//! plain tables, and an `addServer` or `removeServer` for each change; where many come at once, the table in a `replaceServer`.
 //!
 //! # An original master
 //! A monitor of ours recognizes an original master because it answers with the table alone. The monitor carries out each change in turn. It asks for the
@@ -79,9 +79,12 @@ impl Watchdog {
     }
 }
 
+/// A table that is older than this, and no longer the newest, is read anew.
+const OLD: Duration = Duration::from_secs(5);
+
 thread_local! {
-    /// The table that this instance has read last. It is kept because a whole cluster may subscribe at once, and each subscriber is given the table.
-    static TABLE: RefCell<Option<Rc<Table>>> = const { RefCell::new(None) };
+    /// The table that this instance has read last, and when. It is kept because a whole cluster may subscribe at once, and each subscriber is given the table.
+    static TABLE: RefCell<Option<(Rc<Table>, Duration)>> = const { RefCell::new(None) };
 }
 
 /// The host as the master's side sees it.
@@ -94,13 +97,18 @@ impl master::Host for Master<'_> {
 
     fn table(&self, from: u64) -> Result<Rc<Table>> {
         let Revision { epoch, rev, .. } = self.0.cluster().revision()?;
-        let from = from.min(rev);
-        let kept = TABLE.with_borrow(|table| table.clone().filter(|table| table.epoch == epoch && table.rev >= from));
+        let (from, now) = (from.min(rev), self.now());
+        let kept = TABLE.with_borrow(|kept| {
+            let (table, read) = kept.as_ref()?;
+            // Changes are told within moments. Where that fails, whoever asks must not be given what was true long ago.
+            let is_new = table.rev == rev || now.saturating_sub(*read) < OLD;
+            (table.epoch == epoch && table.rev >= from && is_new).then(|| table.clone())
+        });
         if let Some(table) = kept {
             return Ok(table);
         }
         let table: Rc<Table> = Rc::new(self.0.cluster().table()?);
-        TABLE.set(Some(table.clone()));
+        TABLE.set(Some((table.clone(), now)));
         Ok(table)
     }
 

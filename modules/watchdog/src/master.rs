@@ -14,6 +14,10 @@ use crate::protocol::{Answer, Batch, Known, Order, Request, Table};
 pub trait Host {
     /// The master's own id.
     fn id(&self) -> String;
+    /// Of how many changes at once a server of pomelo 2.x is told one by one.
+    fn few(&self) -> usize {
+        FEW_CHANGES
+    }
     /// The table as it was at that revision, or has become since.
     fn table(&self, from: u64) -> Result<Rc<Table>>;
     /// The table's revision now.
@@ -145,7 +149,8 @@ fn record(host: &impl Host, caller: &str) -> Result<Answer> {
         None => Member { away: Some(millis(host)?), ..Member::default() },
     };
     member.recorded = true;
-    if host.text(STARTED).is_some() {
+    // A program that is told that all servers have started looks for them. What it has not been told of yet comes with the next change, and this after it.
+    if host.text(STARTED).is_some() && told_rev(host) >= host.rev()? {
         member.over = true;
         host.tell(&[caller], &Order::new("startOver"))?;
     }
@@ -189,6 +194,22 @@ fn start_over(host: &impl Host) -> Result {
     Ok(())
 }
 
+/// Tells those that all servers have started who came after that, and had to be told of other servers first.
+fn tell_late(host: &impl Host, members: &[(String, Member)]) -> Result {
+    if host.text(STARTED).is_none() || told_rev(host) < host.rev()? {
+        return Ok(());
+    }
+    let is_late = |member: &Member| member.recorded && !member.over && member.away.is_none();
+    let late: Vec<_> = members.iter().filter(|(_, member)| is_late(member)).collect();
+    tell(host, &late.iter().map(|(key, _)| id(key)).collect::<Vec<_>>(), &Order::new("startOver"))?;
+    for (key, _) in late {
+        if let Some(member) = host.member(key)? {
+            host.set_member(key, &Member { over: true, ..member })?;
+        }
+    }
+    Ok(())
+}
+
 fn has_started(host: &impl Host, id: &str) -> Result<bool> {
     Ok(host.member(&key(id))?.is_some_and(|member| member.recorded && member.away.is_none()))
 }
@@ -200,7 +221,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;
-    let is_upheaval = changes.len() > FEW_CHANGES;
+    let is_upheaval = changes.len() > host.few();
     let (back, others): (Vec<_>, Vec<_>) = told(&members).partition(|(id, member)| {
         let is_plain = !member.rev && member.at < rev;
         // A server of pomelo 2.x cannot say that its table is one for which the changes do not count.
@@ -230,6 +251,7 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
         tell(host, &ids(&plain), &order)?;
     }
     host.set_text(TOLD, &rev.to_string())?;
+    tell_late(host, &members)?;
     // The server that all waited for may be back, or all may know by now of those that have started.
     start_over(host)
 }

@@ -156,7 +156,8 @@ fn plain_change(host: &impl Host, change: impl FnOnce() -> Result) -> Result {
     change()?;
     match before {
         Some(plain) if plain.is_plain() => set_mark(host, Some(&plain)),
-        _ => Ok(()),
+        // Once more, because a callback that runs beside this one may have given the view a mark since.
+        _ => unmark(host),
     }
 }
 
@@ -175,7 +176,8 @@ fn replace(host: &impl Host, order: &Order) -> Result {
         None => {
             unmark(host)?;
             host.replace(&servers)?;
-            if host.read(PLAIN).is_some() { set_mark(host, Some(&Mark::plain())) } else { Ok(()) }
+            // Without a mark once more, because a callback that runs beside this one may have given the view one since.
+            if host.read(PLAIN).is_some() { set_mark(host, Some(&Mark::plain())) } else { unmark(host) }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::fleet::{Fleet, Happening, Input, LastExit, Place, State, Wanted};
 use crate::master::members::{Departure, Member, Members};
@@ -11,6 +11,9 @@ use crate::wire::{Phase, PhaseName};
 
 /// How many times as long as a look takes there is no other. A look takes a fraction of a millisecond in a small fleet, and tens of them with ten thousand servers.
 const PAUSE: u32 = 4;
+
+/// A look that took long because the process did not run is no reason to be blind for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows the members.
 pub(super) struct Follower {
@@ -51,7 +54,7 @@ impl Follower {
             let began = Instant::now();
             self.look();
             // Every look goes over all members, and while a fleet joins there is a change for each of them. What comes meanwhile is seen by the next look.
-            tokio::time::sleep(began.elapsed() * PAUSE).await;
+            tokio::time::sleep((began.elapsed() * PAUSE).min(LONGEST_PAUSE)).await;
             tokio::select! {
                 changed = revision.changed() => if changed.is_err() { return },
                 changed = phases.changed() => if changed.is_err() { return },

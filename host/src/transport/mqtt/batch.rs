@@ -76,6 +76,7 @@ impl Batch {
     pub fn clear(&mut self, kept: usize) {
         self.own.clear();
         self.own.shrink_to(kept);
+        self.scratch.clear();
         self.scratch.shrink_to(kept);
         self.shared = Vec::new();
     }

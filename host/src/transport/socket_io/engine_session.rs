@@ -1,5 +1,6 @@
 //! What the server knows of one Engine.IO session: its connection, the receiving side of its peer, and how it ended.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use metrics::Counter;
@@ -23,6 +24,8 @@ pub(super) struct ServerContext {
     pub(super) tasks: TaskTracker,
     /// Bytes that the copies of shared texts may have that are on their way to all peers.
     pub(super) copies: Arc<Semaphore>,
+    /// How many of them have been taken.
+    pub(super) copied: AtomicU64,
 }
 
 /// An Engine.IO session. It travels in the extensions of the session's first request.

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::http::Uri;
@@ -85,6 +86,7 @@ impl Server {
                     sessions,
                     tasks,
                     copies: Arc::new(Semaphore::new(COPIES)),
+                    copied: AtomicU64::new(0),
                 }),
             },
         );

@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::Counter;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::engine_session::{EngineSession, ServerContext};
 use crate::budget::Charge;
-use crate::transport::{Closed, Outbox, Outgoing, Peer, Session};
+use crate::transport::{Closed, Held, Outbox, Outgoing, Peer, Session};
 
 /// How often it is looked whether a session that began with polling has changed to a WebSocket.
 const UPGRADE_LOOK: Duration = Duration::from_secs(1);
@@ -26,8 +27,15 @@ const UPGRADE_LOOK: Duration = Duration::from_secs(1);
 /// Bytes of copies of shared texts that may be in the layers below for all peers together.
 pub(super) const COPIES: usize = 16 << 20;
 
-/// How long a peer waits at most until others have taken theirs.
+/// How long a peer may keep its turn, and for how long others wait while nobody takes anything.
 const COPY_WAIT: Duration = Duration::from_secs(1);
+
+/// What is held for a copy of a shared text until it has been sent.
+struct Copy {
+    /// Its part of [`COPIES`], and since when.
+    turn: Option<(OwnedSemaphorePermit, Instant)>,
+    _charge: Option<Charge>,
+}
 
 /// The sending side of a peer, and its end.
 pub(super) struct Writer {
@@ -89,7 +97,7 @@ impl Writer {
         }
         let flow = self.peer.flow();
         // Of what was handed on last. It is kept until there is room again.
-        let mut held = None;
+        let mut held: Option<(Held, Option<Copy>)> = None;
         let mut close_by = None;
         loop {
             while !flow.has_room() {
@@ -97,15 +105,24 @@ impl Writer {
                 if closing {
                     close_by.get_or_insert_with(|| Instant::now() + self.context.options.flush_time);
                 }
+                let turn_over = held.as_ref().and_then(|(_, copy)| Some(copy.as_ref()?.turn.as_ref()?.1 + COPY_WAIT));
                 tokio::select! {
                     biased;
                     () = cut.as_mut() => return false,
                     () = over.as_mut() => return self.left(),
                     () = flow.changed() => {}
+                    // Whoever takes its copy slowly keeps nobody else from theirs. It is still charged.
+                    () = sleep_until(turn_over.unwrap_or_else(Instant::now)), if turn_over.is_some() => {
+                        if let Some((_, Some(copy))) = &mut held {
+                            copy.turn = None;
+                        }
+                    }
                     () = sleep_until(close_by.unwrap_or_else(Instant::now)), if closing => return false,
                 }
             }
-            drop(held.take());
+            if held.take().is_some_and(|(_, copy)| copy.is_some()) {
+                self.context.copied.fetch_add(1, Ordering::Relaxed);
+            }
             let waiting = tokio::select! {
                 biased;
                 () = cut.as_mut() => return false,
@@ -121,7 +138,7 @@ impl Writer {
                         biased;
                         () = cut.as_mut() => return false,
                         () = over.as_mut() => return self.left(),
-                        copy = self.copy(bytes - frame.payload.own_bytes()) => copy,
+                        copy = self.copy(bytes - frame.payload.own_bytes(), &waiting.charge) => copy,
                     };
                     held = Some((waiting.charge, copy));
                     self.peer.flow().handed_on(bytes);
@@ -145,21 +162,35 @@ impl Writer {
         }
     }
 
-    /// What the copy is charged to that the layers below make of a text that others are sent as well. Many peers that are sent such a text at once are handed
-    /// it one after another, so that their copies do not add up. Whoever waits for longer, because others take nothing of theirs, is handed it all the same.
-    async fn copy(&self, bytes: usize) -> Option<(Option<OwnedSemaphorePermit>, Charge)> {
+    /// What is held for the copy that the layers below make of a text that others are sent as well. Many peers that are sent such a text at once are handed it
+    /// one after another, so that their copies do not add up. Where nobody takes anything for a while, they no longer wait for each other.
+    async fn copy(&self, bytes: usize, of: &Held) -> Option<Copy> {
         if bytes == 0 {
             return None;
         }
         let wanted = u32::try_from(bytes.min(COPIES)).unwrap_or(u32::MAX);
-        let turn = timeout(COPY_WAIT, self.context.copies.clone().acquire_many_owned(wanted)).await;
-        match self.peer.account().charge(bytes) {
-            Ok(charge) => Some((turn.ok().and_then(Result::ok), charge)),
-            Err(over) => {
-                self.peer.turn_away(&over);
-                None
+        let mut wait = pin!(self.context.copies.clone().acquire_many_owned(wanted));
+        let turn = loop {
+            let copied = self.context.copied.load(Ordering::Relaxed);
+            match timeout(COPY_WAIT, wait.as_mut()).await {
+                Ok(permit) => break permit.ok(),
+                Err(_) if self.context.copied.load(Ordering::Relaxed) == copied => break None,
+                Err(_) => {}
             }
-        }
+        };
+        let turn = turn.map(|permit| (permit, Instant::now()));
+        // What a module sends is charged to the module, and is no reason to end a peer.
+        let charge = match of {
+            Held::Module(_) => None,
+            Held::Peer(_) => match self.peer.account().charge(bytes) {
+                Ok(charge) => Some(charge),
+                Err(over) => {
+                    self.peer.turn_away(&over);
+                    return None;
+                }
+            },
+        };
+        Some(Copy { turn, _charge: charge })
     }
 
     /// Notices that a session which began with polling has changed to a WebSocket. socketioxide does not tell of it, so it is looked at once a second. Never
