@@ -39,6 +39,21 @@ fn what_is_charged_is_given_back() {
 }
 
 #[test]
+fn a_client_is_charged_for_an_answer_that_nobody_else_is_given() {
+    let budget = budget(1 << 20);
+    let (user, _) = account(&budget, 1, Class::User);
+    let (monitor, _) = account(&budget, 2, Class::Monitor);
+    let answer = crate::wire::raw(&"x".repeat(SHARED_FROM));
+    let give = |account: &Account| account.share_answer(&answer, || answer.clone().into());
+    assert!(give(&user).is_none() && budget.held().shared == 0);
+    let first = give(&monitor).expect("a fleet asks for the same");
+    assert!(Arc::ptr_eq(&first, &give(&user).expect("it is there")));
+    assert!(give(&Account::free()).is_none());
+    drop(first);
+    assert_eq!(budget.held().shared, 0);
+}
+
+#[test]
 fn a_class_has_its_share_and_whoever_holds_most_of_it_is_turned_away() {
     let budget = budget(8000);
     // Users have 2000.

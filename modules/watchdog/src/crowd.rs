@@ -243,6 +243,30 @@ fn a_server_of_pomelo_is_told_of_each_change_and_of_a_whole_fleet_at_once() {
     assert_eq!(told(&ids[0]), 11, "one with the whole table");
 }
 
+#[test]
+fn whoever_comes_after_the_start_is_told_that_it_is_over_after_the_servers_it_is_about() {
+    let crowd = Crowd::new(&["a"], STORE);
+    let over = |id: &str| {
+        let member = crowd.member(&["member:", id].concat()).unwrap().unwrap();
+        serde_json::to_value(member).unwrap()["over"] == true
+    };
+    let arrives = crowd.joins("a");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    crowd.asks("a", "subscribe").unwrap();
+    crowd.asks("a", "record").unwrap();
+    assert!(over("a"), "all have started");
+    // It is in the table, and the change is not told yet.
+    let arrives = crowd.joins("b");
+    let batch = crowd.batch(vec![arrives]);
+    crowd.asks("b", "subscribe").unwrap();
+    crowd.asks("b", "record").unwrap();
+    assert!(!over("b"));
+    master::changed(&crowd, batch).unwrap();
+    assert!(over("b"));
+    crowd.asks("b", "record").unwrap();
+    assert!(over("b"), "once there is nothing to wait for it is told at once");
+}
+
 /// The host gives the module ten times the limits where ten times as many servers are expected.
 #[test]
 fn ten_thousand_servers_fit_into_what_the_module_is_given() {
