@@ -2,7 +2,7 @@
 //! meant. A registration that is written and read again stays the same, and shows no secret in a log.
 
 use crate::failure::Failure;
-use crate::mqtt::codec::Payload;
+use crate::mqtt::codec::Received;
 use crate::wire::{Message, Register, ReqId, Response, ResponseInError, check_id, raw, shown};
 use serde_json::value::RawValue;
 
