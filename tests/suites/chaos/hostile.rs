@@ -81,6 +81,7 @@ async fn user(master: SocketAddr) {
         .peer
         .send(Topic::Register, raw(&json!({"type": "client", "id": "again", "username": "admin", "password": "no"})));
     tokio::time::sleep(STAYS).await;
+    user.peer.cut("its time is over");
 }
 
 /// Joins as a server, floods the watchdog, answers nothing, and says that it is somebody else.
@@ -98,4 +99,5 @@ async fn monitor(master: SocketAddr) {
     let forged = json!({"type": "monitor", "id": "chat-1", "serverType": "gate", "pid": 1, "info": {"id": "chat-1"}});
     let _ = ghost.peer.send(Topic::Reconnect, raw(&forged));
     tokio::time::sleep(STAYS).await;
+    ghost.peer.cut("its time is over");
 }

@@ -186,6 +186,43 @@ async fn a_message_that_is_never_completed_ends_the_connection_of_a_registered_p
     server.stop().await;
 }
 
+/// The bytes of a frame on Socket.IO.
+fn event(payload: &str) -> String {
+    format!("42[\"monitor\",\"{payload}\"]")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_has_sent_a_large_message_may_be_quiet_afterwards() {
+    let mut server = Server::start(Options { frame_time: MOMENT, ..Options::default() }).await;
+    let large = event(&"x".repeat(70 << 10));
+    let (mut socket, _) = joined(server.address).await;
+    let mut whole = server.peer().await;
+    let mut http = Http::connect(server.address).await;
+    let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", http.poll().await.unwrap());
+    assert!(http.ask("POST", &path, "40").await.unwrap().0.contains("200"));
+    let mut polling = server.peer().await;
+    let (mut slow, _) = joined(server.address).await;
+    let mut half = server.peer().await;
+    for (peer, _) in [&whole, &polling, &half] {
+        peer.set_frame_limit(usize::MAX);
+        peer.registered(false).unwrap();
+    }
+    socket.send(Message::text(large.clone())).await.unwrap();
+    assert!(http.ask("POST", &path, &large).await.unwrap().0.contains("200"));
+    frame(&mut whole.1).await;
+    frame(&mut polling.1).await;
+    // More than the others have sent, and later, so that it is given more time.
+    let part = Frame::message(vec![b'x'; 100 << 10], OpCode::Data(Data::Text), false);
+    slow.send(Message::Frame(part)).await.unwrap();
+    assert!(matches!(closed(&mut half.1).await, Closed::Ours(why) if why.contains("not completed in time")));
+
+    socket.send(Message::text(event("again"))).await.unwrap();
+    assert_eq!(frame(&mut whole.1).await.1, "\"again\"");
+    assert!(http.ask("POST", &path, &event("again")).await.unwrap().0.contains("200"));
+    assert_eq!(frame(&mut polling.1).await.1, "\"again\"");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_packet_that_is_never_completed_ends_a_connection_of_pomelos_wire() {
     let mut server = Server::start(Options { frame_time: MOMENT, ..Options::default() }).await;

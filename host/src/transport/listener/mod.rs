@@ -281,8 +281,7 @@ impl Door {
             self.places.end_late(Stage::Request, self.options.request_time, now);
             for connection in self.sessions.connections() {
                 let Some(peer) = connection.peer() else { continue };
-                let mut unfinished = connection.unfinished.lock();
-                if unfinished.look(connection.total(), peer.heard(), self.options.frame_time, now) {
+                if connection.holds_a_message(self.options.frame_time, now) {
                     peer.cut_counted("slow-frame", "a message was begun and not completed in time");
                     connection.cut.cancel();
                 }

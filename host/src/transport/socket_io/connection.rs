@@ -46,8 +46,10 @@ pub(in crate::transport) struct Connection {
     read: AtomicUsize,
     /// All bytes that were read.
     total: AtomicU64,
+    /// How many of them had been read when a frame was handed up last.
+    at_frame: AtomicU64,
     /// What is known of a message that has begun.
-    pub unfinished: Mutex<Unfinished>,
+    unfinished: Mutex<Unfinished>,
     /// The most of them while the peer has not registered.
     limit: usize,
     /// The frame limit of a peer that has not registered.
@@ -129,6 +131,7 @@ impl Connection {
                 receiving: Mutex::new(receiving),
                 read: AtomicUsize::new(0),
                 total: AtomicU64::new(0),
+                at_frame: AtomicU64::new(0),
                 unfinished: Mutex::default(),
                 limit: 4 * options.first_frame_limit,
                 first_frame_limit: options.first_frame_limit,
@@ -145,8 +148,14 @@ impl Connection {
         self.peer().map_or(Poll::Ready(()), |peer| peer.account().poll_ready(context))
     }
 
+    /// A frame of the peer that it carries is handed up. What has come until now is not part of a message that is still to be completed.
+    pub(super) fn has_frame(&self) {
+        self.at_frame.store(self.total(), Ordering::Relaxed);
+    }
+
     /// The peer has sent a frame, and it was received whole.
     pub(super) fn received_frame(&self, peer: &Peer) {
+        self.has_frame();
         let mut receiving = self.receiving.lock();
         if receiving.account.is(peer.account()) {
             receiving.frames = peer.heard();
@@ -220,8 +229,14 @@ impl Connection {
     }
 
     /// All bytes that were read.
-    pub(in crate::transport) fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// Looks once a second whether the peer holds a message that it does not complete within `time` and what its size allows.
+    pub(in crate::transport) fn holds_a_message(&self, time: Duration, now: Instant) -> bool {
+        let at_frame = self.at_frame.load(Ordering::Relaxed);
+        self.unfinished.lock().look(self.total(), at_frame, time, now)
     }
 }
 

@@ -107,7 +107,7 @@ fn receiver<'a>(engine: &'a Arc<EngineSession>, socket: &Arc<Socket>, context: &
         let (peer, outbox) =
             Peer::charged(budget, Transport::SocketIo, remote, options.outbox, options.first_frame_limit);
         peer.shows(engine.connection.certificate.clone());
-        let carrier = engine.stays.then_some(&*engine.connection);
+        let carrier = engine.stays.then_some(&engine.connection);
         context.sessions.open(socket.id, &peer, carrier);
         let session = context.accept.accept(peer.clone());
         let writer = Writer {
@@ -185,6 +185,9 @@ impl MessageHandler<LocalAdapter, OwnHandler> for OnEvent {
                 peer.hear();
                 if self.engine.stays {
                     self.engine.connection.received_frame(peer);
+                } else {
+                    // It comes over one of several connections, and which one is not known.
+                    self.context.sessions.has_frame(socket.id);
                 }
                 session.frame(&name, payload, ack.map(|id| peer.ack(id)));
             }

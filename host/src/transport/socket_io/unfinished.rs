@@ -1,7 +1,7 @@
 //! Whether a peer holds a message that it does not complete.
 //!
 //! The layers above collect a message in memory until it is whole, and say nothing meanwhile. So this part compares, once a second, the bytes that have come
-//! with the frames that were handed up.
+//! with those that had come when a frame was handed up last.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,24 @@ const PINGS: u64 = 128;
 #[derive(Debug, Default)]
 pub(in crate::transport) struct Unfinished {
     total: u64,
-    heard: u64,
+    at_frame: u64,
     /// Bytes that have come and belong to no frame that was handed up.
     waiting: u64,
     since: Option<Instant>,
 }
 
 impl Unfinished {
-    /// Looks once a second, with all bytes and frames that have come. True if a message is not completed within `time` and what its size allows.
-    pub fn look(&mut self, total: u64, heard: u64, time: Duration, now: Instant) -> bool {
-        let came = total.saturating_sub(self.total);
-        // Only what has come since the last look can belong to a message that followed the last whole one.
-        let before = if heard == self.heard { self.waiting.saturating_sub(PINGS) } else { 0 };
-        if heard != self.heard {
+    /// Looks once a second, with all bytes that have come and those that had come when a frame was handed up last. True if a message is not completed within
+    /// `time` and what its size allows.
+    pub fn look(&mut self, total: u64, at_frame: u64, time: Duration, now: Instant) -> bool {
+        if at_frame == self.at_frame {
+            self.waiting = self.waiting.saturating_sub(PINGS) + total.saturating_sub(self.total);
+        } else {
+            // Only what has come since then can belong to a message that follows.
+            self.waiting = total.saturating_sub(at_frame);
             self.since = None;
         }
-        (self.total, self.heard, self.waiting) = (total, heard, before + came);
+        (self.total, self.at_frame) = (total, at_frame);
         if self.waiting <= FREE {
             self.since = None;
             return false;
@@ -46,26 +48,39 @@ impl Unfinished {
 mod tests {
     use super::*;
 
-    /// Looks once a second at a peer that sends as `sends` says, bytes and whole frames; the second in which it is found to hold a message.
-    fn found(sends: impl Fn(u64) -> (u64, u64)) -> Option<u64> {
+    /// Looks once a second at a peer that sends as `sends` says: bytes with which a frame is completed, if any, and bytes after them. The second in which it
+    /// is found to hold a message.
+    fn found(sends: impl Fn(u64) -> (Option<u64>, u64)) -> Option<u64> {
         let (start, time) = (Instant::now(), Duration::from_secs(30));
-        let (mut unfinished, mut total, mut heard) = (Unfinished::default(), 0, 0);
+        let (mut unfinished, mut total, mut at_frame) = (Unfinished::default(), 0, 0);
         (0..10_000).find(|second| {
-            let (bytes, frames) = sends(*second);
-            (total, heard) = (total + bytes, heard + frames);
-            unfinished.look(total, heard, time, start + Duration::from_secs(*second))
+            let (completes, then) = sends(*second);
+            if let Some(bytes) = completes {
+                total += bytes;
+                at_frame = total;
+            }
+            total += then;
+            unfinished.look(total, at_frame, time, start + Duration::from_secs(*second))
         })
     }
 
     #[test]
     fn a_message_that_is_not_completed_is_found() {
-        assert_eq!(found(|second| (if second == 0 { 1 << 20 } else { 7 }, 0)), Some(46), "30 s and 16 for its MiB");
+        assert_eq!(found(|second| (None, if second == 0 { 1 << 20 } else { 7 })), Some(46), "30 s and 16 for its MiB");
+        let after_whole_ones = |second| if second == 0 { (Some(9 << 20), 1 << 20) } else { (None, 7) };
+        assert_eq!(found(after_whole_ones), Some(46), "what came before its beginning gives it no time");
     }
 
     #[test]
     fn whoever_sends_whole_frames_or_only_answers_pings_is_left_alone() {
-        assert_eq!(found(|_| (7, 0)), None);
-        assert_eq!(found(|second| (1 << 20, second % 2)), None);
-        assert_eq!(found(|second| (100_000, u64::from(second % 40 == 39))), None, "a slow one of 4 MB");
+        assert_eq!(found(|_| (None, 7)), None);
+        assert_eq!(found(|second| if second % 2 == 1 { (Some(1 << 20), 0) } else { (None, 1 << 20) }), None);
+        let slow = |second| if second % 40 == 39 { (Some(100_000), 0) } else { (None, 100_000) };
+        assert_eq!(found(slow), None, "a slow one of 4 MB");
+    }
+
+    #[test]
+    fn whoever_has_sent_much_at_once_may_be_quiet_afterwards() {
+        assert_eq!(found(|second| if second == 3 { (Some(1 << 20), 0) } else { (None, 7) }), None);
     }
 }
