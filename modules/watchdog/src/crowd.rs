@@ -8,8 +8,9 @@ use std::time::Duration;
 use pomelo_sdk::{Failure, Result};
 use serde_json::json;
 
+use crate::history::History;
 use crate::master::{self, Host, MOST_AWAY, Member};
-use crate::protocol::{Answer, Batch, Event, Info, Order, Request, Table};
+use crate::protocol::{Answer, Batch, Event, Info, Mark, Order, Request, Table};
 
 /// The limits that the module wants, bytes.
 const STORE: usize = 1 << 20;
@@ -30,6 +31,9 @@ struct Crowd {
     /// The largest order, bytes, and how often each server was told something.
     largest: Cell<usize>,
     told: RefCell<BTreeMap<String, usize>>,
+    history: RefCell<History>,
+    /// The order that was told last.
+    last: RefCell<String>,
 }
 
 fn cost(key: &str, member: &Member) -> usize {
@@ -58,6 +62,8 @@ impl Crowd {
             stored: Cell::new(0),
             largest: Cell::new(0),
             told: RefCell::default(),
+            history: RefCell::default(),
+            last: RefCell::default(),
         }
     }
 
@@ -116,8 +122,9 @@ impl Host for Crowd {
     }
 
     fn tell(&self, ids: &[&str], order: &Order) -> Result {
-        let bytes = serde_json::to_string(order)?.len();
-        self.largest.set(self.largest.get().max(bytes));
+        let text = serde_json::to_string(order)?;
+        self.largest.set(self.largest.get().max(text.len()));
+        self.last.replace(text);
         for id in ids {
             *self.told.borrow_mut().entry((*id).to_owned()).or_default() += 1;
         }
@@ -161,6 +168,10 @@ impl Host for Crowd {
     fn set_text(&self, key: &str, text: &str) -> Result {
         self.texts.borrow_mut().insert(key.into(), text.into());
         Ok(())
+    }
+
+    fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        look(&mut self.history.borrow_mut())
     }
 }
 
@@ -241,6 +252,40 @@ fn a_server_of_pomelo_is_told_of_each_change_and_of_a_whole_fleet_at_once() {
     assert_eq!(told(&ids[0]), 10, "one message for each");
     join(&ids[30..]);
     assert_eq!(told(&ids[0]), 11, "one with the whole table");
+}
+
+#[test]
+fn whoever_has_missed_a_few_changes_is_given_those_and_not_the_table() {
+    let crowd = Crowd::new(&[], STORE);
+    let change = |events| master::changed(&crowd, crowd.batch(events)).unwrap();
+    change((0..300).map(|number| crowd.joins(&format!("connector-{number}"))).collect());
+    crowd.asks("connector-7", "subscribe").unwrap();
+    change(vec![crowd.joins("gate-1"), crowd.leaves("connector-8")]);
+    let mark = Mark { epoch: "e".into(), rev: crowd.rev.get() };
+    change(vec![crowd.leaves("connector-7")]);
+    change(vec![crowd.joins("gate-2"), crowd.leaves("connector-9")]);
+
+    // It was still connected.
+    let ask = |mark: &Mark| {
+        let request = Request::new("query", "connector-7".into()).at(Some(mark));
+        serde_json::to_value(master::handle(&crowd, "connector-7", &request).unwrap()).unwrap()
+    };
+    let ids = |value: &serde_json::Value| {
+        value.as_array().unwrap().iter().map(|info| info["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let answer = ask(&mark);
+    assert_eq!((&answer["servers"], answer["rev"].as_u64().unwrap()), (&serde_json::Value::Null, crowd.rev.get()));
+    assert_eq!(ids(&answer["changes"]["add"]), ["gate-2"]);
+    assert_eq!(answer["changes"]["remove"], json!(["connector-7", "connector-9"]));
+    assert!(ask(&Mark { epoch: "another".into(), ..mark })["servers"].is_object(), "another process of the master");
+
+    let back =
+        Event { event: "reconnect".into(), capabilities: vec!["revisions".into()], ..crowd.joins("connector-7") };
+    change(vec![back]);
+    let order: serde_json::Value = serde_json::from_str(&crowd.last.borrow()).unwrap();
+    assert_eq!((order["action"].as_str(), &order["since"]), (Some("update"), &json!(mark.rev)));
+    assert_eq!(ids(&order["add"]), ["connector-7", "gate-2"]);
+    assert_eq!(order["remove"], json!(["connector-9"]));
 }
 
 #[test]

@@ -10,8 +10,10 @@
 //! - `update` says what changed between the revisions `since` and `rev`, as the net effect on each server. It is applied to any view that stands between the
 //!   two, because applying a change a second time does no harm, and servers that came and left between the two are among those that have left. Where they
 //!   are too many, the update is `exact`, and applied only to a view that stands at `since`. An update that is older than the view is ignored.
-//! - A view to which an update cannot be applied, or that is of another epoch, has a *gap*. The monitor then asks for the whole table (`query`) and replaces its view. So does a
-//!   monitor whose view has no mark, and, every ten seconds, one whose revision differs from the master's.
+//! - A view to which an update cannot be applied, or that is of another epoch, has a *gap*. The monitor then asks (`query`) and says where its view stands. It is
+//!   answered with the changes since then, as those of an update, if the master's side still has them and they are much shorter than the table, or else with the whole
+//!   table, which replaces the view. So does a monitor whose view has no mark, and, every ten seconds, one whose revision differs from the master's.
+//! - A monitor that comes back is sent an update with all that the listeners were told since it left, or else the whole table.
 //! - A whole table that arrives replaces the view, unless the view is of the same epoch and newer.
 //!
 //! # Order
@@ -31,6 +33,7 @@
 
 #[cfg(test)]
 mod crowd;
+mod history;
 mod master;
 mod monitor;
 mod net_changes;
@@ -46,6 +49,7 @@ use std::rc::Rc;
 use pomelo_sdk::Revision;
 use pomelo_sdk::prelude::*;
 
+use history::History;
 use protocol::{Answer, Batch, Info, Infos, Known, MASTER_ID, MONITOR_ID, Order, Request, Table};
 
 struct Watchdog;
@@ -85,6 +89,8 @@ const OLD: Duration = Duration::from_secs(5);
 thread_local! {
     /// The table that this instance has read last, and when. It is kept because a whole cluster may subscribe at once, and each subscriber is given the table.
     static TABLE: RefCell<Option<(Rc<Table>, Duration)>> = const { RefCell::new(None) };
+    /// What this instance has told the listeners last.
+    static HISTORY: RefCell<History> = RefCell::default();
 }
 
 /// The host as the master's side sees it.
@@ -154,6 +160,10 @@ impl master::Host for Master<'_> {
 
     fn set_text(&self, key: &str, text: &str) -> Result {
         self.0.store().set_text(key, text)
+    }
+
+    fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        HISTORY.with_borrow_mut(look)
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use pomelo_sdk::{Failure, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use crate::history::History;
 use crate::net_changes::{Change, net_changes};
-use crate::protocol::{Answer, Batch, Known, Order, Request, Table};
+use crate::protocol::{Answer, Batch, Changes, Known, Mark, Order, Request, Table};
 
 /// What this side needs of the host.
 pub trait Host {
@@ -17,6 +19,10 @@ pub trait Host {
     /// Of how many changes at once a server of pomelo 2.x is told one by one.
     fn few(&self) -> usize {
         FEW_CHANGES
+    }
+    /// How many bytes of changes are given in place of a table.
+    fn short(&self, table: &Table) -> usize {
+        table.servers.get().len() / SHORTER
     }
     /// The table as it was at that revision, or has become since.
     fn table(&self, from: u64) -> Result<Rc<Table>>;
@@ -34,6 +40,8 @@ pub trait Host {
     fn delete(&self, key: &str);
     fn text(&self, key: &str) -> Option<String>;
     fn set_text(&self, key: &str, text: &str) -> Result;
+    /// What the listeners were told last. It may be lost at any time.
+    fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T;
 }
 
 /// What is kept about a server, under the key `member:ID`.
@@ -44,7 +52,8 @@ pub struct Member {
     listens: bool,
     /// Whether it understands revisions.
     rev: bool,
-    /// The revision of the table that it was given last. It needs not be told of changes up to it.
+    /// A server of pomelo 2.x: the revision of the table that it was given last. It needs not be told of changes up to it. A monitor of ours: what the listeners
+    /// had been told when it left the table last.
     at: u64,
     /// Whether it has finished starting.
     recorded: bool,
@@ -67,6 +76,8 @@ pub const MOST_AWAY: usize = 1024;
 /// A server of pomelo 2.x is told of each change by a message of its own, and answers each. Where more than so many come at once, as
 /// when a fleet starts, it is given the whole table instead, as one that comes back is.
 const FEW_CHANGES: usize = 32;
+/// A monitor that has missed changes is given them where they are so many times shorter than the table, which is one text for all.
+const SHORTER: usize = 2;
 /// A server that has been away for longer comes back as a new one. The time is long, because pomelo's servers try again after up to a minute.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -135,10 +146,28 @@ fn answer(host: &impl Host, table: &Table, request: &Request, member: &Member) -
     if request.rev.is_none() {
         return Ok(Answer::Plain(table.plain(&host.id())?));
     }
-    let (epoch, rev) = (table.epoch.clone(), table.rev);
-    let has_it = request.mark().is_some_and(|mark| mark.epoch == epoch && mark.rev >= rev);
-    let servers = (!has_it).then(|| table.servers.clone());
-    Ok(Answer::Known(Known { epoch, rev, servers, listener: member.listens, recorded: member.recorded }))
+    let known = |rev, servers, changes| {
+        let (listener, recorded) = (member.listens, member.recorded);
+        Answer::Known(Known { epoch: table.epoch.clone(), rev, servers, changes, listener, recorded })
+    };
+    let Some(mark) = request.mark().filter(|mark| mark.epoch == table.epoch) else {
+        return Ok(known(table.rev, Some(table.servers.clone()), None));
+    };
+    if mark.rev >= table.rev {
+        return Ok(known(table.rev, None, None));
+    }
+    if request.changes
+        && let Some((rev, changes)) = since(host, &mark, table)?
+    {
+        return Ok(known(rev, None, Some(changes)));
+    }
+    Ok(known(table.rev, Some(table.servers.clone()), None))
+}
+
+/// What leads from there to what the listeners know, and its revision, if that is known and much shorter than the table.
+fn since(host: &impl Host, mark: &Mark, table: &Table) -> Result<Option<(u64, Box<RawValue>)>> {
+    let (told, most) = (told_rev(host), host.short(table));
+    host.history(|history| history.since(mark, told, most))
 }
 
 fn record(host: &impl Host, caller: &str) -> Result<Answer> {
@@ -218,6 +247,7 @@ fn has_started(host: &impl Host, id: &str) -> Result<bool> {
 pub fn changed(host: &impl Host, batch: Batch) -> Result {
     let Batch { since, rev, epoch, exact, events } = batch;
     let changes = net_changes(events);
+    host.history(|history| history.add(&epoch, since, rev, exact, &changes));
     note(host, &changes)?;
 
     let members = host.members(PREFIX)?;
@@ -232,15 +262,13 @@ pub fn changed(host: &impl Host, batch: Batch) -> Result {
 
     let (ours, plain): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, member)| member.rev);
     let plain: Vec<_> = plain.into_iter().filter(|(_, member)| member.at < rev).collect();
-    let update = Order {
-        epoch: Some(epoch),
-        since: Some(since),
-        rev: Some(rev),
+    let net = Changes {
+        since,
         exact,
-        add: Some(changes.values().filter_map(Change::info).cloned().collect()),
-        remove: Some(changes.iter().filter(|(_, change)| change.info().is_none()).map(|(id, _)| id.clone()).collect()),
-        ..Order::new("update")
+        add: changes.values().filter_map(Change::info).cloned().collect(),
+        remove: changes.iter().filter(|(_, change)| change.info().is_none()).map(|(id, _)| id.clone()).collect(),
     };
+    let update = update(epoch, rev, net);
     tell(host, &ids(&ours), &update)?;
     let master = host.id();
     for (id, change) in changes.iter().filter(|(id, _)| **id != master) {
@@ -267,7 +295,8 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
             (Change::Registered(_), _) | (Change::Gone, None) => {}
             (Change::Gone, Some(member)) => {
                 // In place of what is there, which is as long or has been away before.
-                keep(host, id, &Member { away: Some(now), ..member })?;
+                let at = if member.rev { told_rev(host) } else { member.at };
+                keep(host, id, &Member { away: Some(now), at, ..member })?;
             }
             (Change::Reconnected { rev, .. }, member) => {
                 let member = member.unwrap_or_default();
@@ -331,8 +360,7 @@ fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
         }
     }
     if !ours.is_empty() {
-        let (epoch, rev) = (Some(table.epoch.clone()), Some(table.rev));
-        host.tell(&ids(&ours), &Order { epoch, rev, ..order(table.servers.clone()) })?;
+        host.tell(&ids(&ours), &again(host, &ours, &table)?)?;
     }
     if host.text(STARTED).is_some() {
         let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
@@ -343,6 +371,28 @@ fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
         }
     }
     Ok(())
+}
+
+/// What brings monitors of ours up to date that were away: the changes since the first of them left, where they are known and much shorter than the table. One
+/// that has missed more asks.
+fn again(host: &impl Host, back: &[(&str, &Member)], table: &Table) -> Result<Order> {
+    let epoch = table.epoch.clone();
+    let left = back.iter().map(|(_, member)| member.at).min().unwrap_or(0);
+    let mark = Mark { epoch: epoch.clone(), rev: left };
+    // A restarted master does not know when one left.
+    let changes = if left > 0 { since(host, &mark, table)? } else { None };
+    let Some((rev, changes)) = changes else {
+        let (rev, servers) = (Some(table.rev), Some(table.servers.clone()));
+        return Ok(Order { epoch: Some(epoch), rev, servers, ..Order::new("replaceServer") });
+    };
+    Ok(update(epoch, rev, serde_json::from_str(changes.get())?))
+}
+
+/// The order that brings a view from one table to a newer one.
+fn update(epoch: String, rev: u64, changes: Changes) -> Order {
+    let Changes { since, exact, add, remove } = changes;
+    let (add, remove) = (Some(add), Some(remove));
+    Order { epoch: Some(epoch), since: Some(since), rev: Some(rev), exact, add, remove, ..Order::new("update") }
 }
 
 fn tell(host: &impl Host, ids: &[&str], order: &Order) -> Result {

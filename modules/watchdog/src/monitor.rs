@@ -2,7 +2,7 @@
 
 use pomelo_sdk::{Failure, Result};
 
-use crate::protocol::{Info, Infos, Known, Mark, Order, Request};
+use crate::protocol::{Changes, Info, Infos, Known, Mark, Order, Request};
 
 /// What this side needs of the host.
 pub trait Host {
@@ -50,7 +50,7 @@ pub fn check(host: &impl Host) -> Result {
         // Every change since then has been carried out, and an original master could tell no more.
         return Ok(());
     }
-    let known = host.ask(&Request::new("query", host.id()).at(own.as_ref()))?;
+    let known = ask(host, own.as_ref())?;
     // An original master counts: it takes a server that records twice for two.
     let is_recorded = known.is_plain() || known.recorded && host.read(OVER).is_some();
     if known.listener || known.is_plain() && plain {
@@ -121,22 +121,33 @@ fn step(own: Option<&Mark>, since: u64, exact: bool, new: &Mark) -> Step {
 fn update(host: &impl Host, order: Order) -> Result {
     let new = order.mark().ok_or_else(|| missing("update", "rev or epoch"))?;
     let since = order.since.ok_or_else(|| missing("update", "since"))?;
-    let ticket = draw(host)?;
-    match step(mark(host).as_ref(), since, order.exact, &new) {
-        Step::Ignore => Ok(()),
-        Step::Gap => adopt(host, again(host)?),
-        Step::Apply => {
-            let (add, remove) = (order.add.unwrap_or_default(), order.remove.unwrap_or_default());
-            if !remove.is_empty() {
-                host.remove(&remove)?;
-            }
-            if !add.is_empty() {
-                host.add(&add)?;
-            }
-            set_mark(host, Some(&new))?;
-            if undisturbed(host, &ticket) { Ok(()) } else { adopt(host, again(host)?) }
-        }
+    let (exact, add, remove) = (order.exact, order.add.unwrap_or_default(), order.remove.unwrap_or_default());
+    match apply(host, &new, &Changes { since, exact, add, remove })? {
+        Step::Ignore | Step::Apply => Ok(()),
+        // It may have missed little.
+        Step::Gap => adopt(host, ask(host, mark(host).as_ref())?),
     }
+}
+
+/// Carries out changes that lead to the mark `new`, if they fit the view. If another callback was at work on the view meanwhile, there is a gap.
+fn apply(host: &impl Host, new: &Mark, changes: &Changes) -> Result<Step> {
+    let ticket = draw(host)?;
+    let step = step(mark(host).as_ref(), changes.since, changes.exact, new);
+    if step != Step::Apply {
+        return Ok(step);
+    }
+    if !changes.remove.is_empty() {
+        host.remove(&changes.remove)?;
+    }
+    if !changes.add.is_empty() {
+        host.add(&changes.add)?;
+    }
+    set_mark(host, Some(new))?;
+    if undisturbed(host, &ticket) {
+        return Ok(Step::Apply);
+    }
+    unmark(host)?;
+    Ok(Step::Gap)
 }
 
 fn add(host: &impl Host, order: Order) -> Result {
@@ -171,7 +182,8 @@ fn replace(host: &impl Host, order: &Order) -> Result {
     let servers = order.servers.clone().ok_or_else(|| missing("replaceServer", "servers"))?;
     match order.mark() {
         Some(Mark { epoch, rev }) => {
-            adopt(host, Known { epoch, rev, servers: Some(servers), listener: true, recorded: true })
+            let servers = Some(servers);
+            adopt(host, Known { epoch, rev, servers, changes: None, listener: true, recorded: true })
         }
         None => {
             unmark(host)?;
@@ -182,15 +194,27 @@ fn replace(host: &impl Host, order: &Order) -> Result {
     }
 }
 
+/// Asks what the view lacks that stands at `mark`.
+fn ask(host: &impl Host, mark: Option<&Mark>) -> Result<Known> {
+    host.ask(&Request::new("query", host.id()).at(mark))
+}
+
 /// Asks for the whole table. The view has no mark meanwhile, and keeps none if the question fails.
 fn again(host: &impl Host) -> Result<Known> {
     unmark(host)?;
-    host.ask(&Request::new("query", host.id()).at(None))
+    ask(host, None)
 }
 
 /// Makes a table the view, unless the view is newer.
 fn adopt(host: &impl Host, mut known: Known) -> Result {
     for _ in 0..ATTEMPTS {
+        if let Some(changes) = &known.changes {
+            if apply(host, &known.mark(), &serde_json::from_str(changes.get())?)? != Step::Gap {
+                return Ok(());
+            }
+            known = again(host)?;
+            continue;
+        }
         let Some(servers) = &known.servers else {
             return Ok(());
         };

@@ -81,6 +81,9 @@ pub struct Request {
     pub rev: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<String>,
+    /// Whether the monitor takes [`Changes`] in place of the table.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub changes: bool,
 }
 
 impl Request {
@@ -91,7 +94,8 @@ impl Request {
     /// The same from a monitor that understands revisions and whose view stands at `mark`.
     pub fn at(self, mark: Option<&Mark>) -> Self {
         let rev = mark.map_or_else(|| "true".to_owned(), |mark| mark.rev.to_string());
-        Self { rev: RawValue::from_string(rev).ok(), epoch: mark.map(|mark| mark.epoch.clone()), ..self }
+        let (epoch, changes) = (mark.map(|mark| mark.epoch.clone()), mark.is_some());
+        Self { rev: RawValue::from_string(rev).ok(), epoch, changes, ..self }
     }
 
     /// Where the monitor's view stands, if it says so.
@@ -156,6 +160,20 @@ pub enum Answer {
     Known(Known),
 }
 
+/// What leads from a table to a newer one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Changes {
+    /// The revision of the older table.
+    pub since: u64,
+    /// Whether they count from that revision alone, and not from one that is between the two.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub exact: bool,
+    /// Servers that are new or have changed.
+    pub add: Vec<Info>,
+    /// Ids of servers that have left.
+    pub remove: Vec<String>,
+}
+
 /// What our own monitors are answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Known {
@@ -164,6 +182,9 @@ pub struct Known {
     /// The table; absent where the monitor has it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub servers: Option<Infos>,
+    /// [`Changes`] in place of the table, for a monitor that has missed few.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub changes: Option<Box<RawValue>>,
     /// False where the monitor is told of no changes, and should subscribe.
     pub listener: bool,
     /// Whether the master knows that the monitor has finished starting.
@@ -177,7 +198,7 @@ pub fn known(answer: Box<RawValue>) -> Result<Known, serde_json::Error> {
             return Err(error);
         }
         let Mark { epoch, rev } = Mark::plain();
-        Ok(Known { epoch, rev, servers: Some(answer), listener: false, recorded: false })
+        Ok(Known { epoch, rev, servers: Some(answer), changes: None, listener: false, recorded: false })
     })
 }
 

@@ -13,6 +13,7 @@ use pomelo_sdk::{Failure, Result};
 use proptest::prelude::*;
 use serde_json::{json, value::to_raw_value};
 
+use crate::history::History;
 use crate::protocol::{Answer, Batch, Event, Info, Infos, Known, Order, REVISIONS, Request, Table};
 use crate::{master, monitor};
 
@@ -66,6 +67,7 @@ struct World {
     texts: BTreeMap<String, String>,
     store_limit: usize,
     changes: u64,
+    history: History,
     // The network.
     frames: VecDeque<Frame>,
     plain_frames: VecDeque<Order>,
@@ -358,6 +360,10 @@ impl master::Host for Master<'_> {
         2
     }
 
+    fn short(&self, _: &Table) -> usize {
+        usize::MAX
+    }
+
     fn rev(&self) -> Result<u64> {
         Ok(self.0.world().rev)
     }
@@ -418,6 +424,15 @@ impl master::Host for Master<'_> {
     fn set_text(&self, key: &str, text: &str) -> Result {
         self.0.world().texts.insert(key.into(), text.into());
         Ok(())
+    }
+
+    fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
+        let mut world = self.0.world();
+        // What an instance keeps is lost with it.
+        if world.reads.is_multiple_of(7) {
+            world.history = History::default();
+        }
+        look(&mut world.history)
     }
 }
 
