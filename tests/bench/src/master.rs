@@ -74,6 +74,17 @@ impl Home {
         Ok(Home { directory, servers, code: code.to_owned() })
     }
 
+    /// Gives a module's instances more memory than they have by default: runtimes of other languages need it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn roomy(&self, module: &str) -> Result<()> {
+        let path = self.directory.path().join("pomelo.toml");
+        let settings = fs::read_to_string(&path)?;
+        let limits = format!("{settings}[module.{module}.limits]\nmemory_mib = 64\nmodule_mib = 128\n");
+        Ok(fs::write(path, limits)?)
+    }
+
     /// Puts a module into place, as a whole and at once. When that was done.
     ///
     /// # Errors

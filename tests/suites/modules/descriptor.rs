@@ -77,6 +77,18 @@ async fn x3_a_component_that_was_not_written_with_the_sdk_runs() {
     cluster.stop().await;
 }
 
+/// An interpreter's component is put together from parts: one of JavaScript that jco makes has three memories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x3_a_component_of_parts_with_memories_of_their_own_runs() {
+    const PARTS: &str = "(core module $Part (memory 1))
+        (core instance (instantiate $Part)) (core instance (instantiate $Part)) (core instance (instantiate $Part))
+        (core module $Code";
+    let component = wat::parse_str(MIRROR.replacen("(core module $Code", PARTS, 1)).unwrap();
+    let cluster = Plan::with([("mirror", component)]).start().await;
+    assert_eq!(cluster.admin().await.ask("mirror", 1).await.unwrap(), json!(1));
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_without_the_descriptors_section_is_asked_what_it_is() {
     let cluster = Plan::with([("echo", without_descriptor(&fixture("echo-v1")))]).start().await;

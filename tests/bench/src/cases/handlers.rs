@@ -1,7 +1,8 @@
 //! Calls of handlers: of the host itself, of a module whose instance is warm, one that reads what it keeps; and one request that notifies a hundred monitors.
 //!
-//! The repository builds no module in JavaScript or Python: `--handler` names components of other languages, which are asked with `{}`. There is no row for a fresh
-//! instance, because the host keeps an instance for the next call wherever it may.
+//! The repository builds no module in JavaScript or Python: `--handler` names components of other languages, which are asked with `{}`, one call at a time, because
+//! each instance has a runtime of its own and few have room. There is no row for a fresh instance, because the host keeps an instance for the next call wherever
+//! it may.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::fleet::{Fleet, Species};
 use crate::master::Master;
 use crate::wire::Wire;
 
+/// How long it may take until a component of another language answers.
+const COMPILES: Duration = Duration::from_secs(120);
 /// The monitors that are notified.
 const MONITORS: usize = 100;
 const CALLS: [(&str, Ask<'static>); 4] = [
@@ -30,21 +33,28 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
         let [probe, _] = run.probes()?;
         home.put_module("probe.wasm", &probe)?;
         home.put_module("echo.wasm", &run.module("fixtures/echo-v1.wasm")?)?;
-        for (number, Handler { file, .. }) in run.handlers.iter().enumerate() {
+        for (number, Handler { file, module, .. }) in run.handlers.iter().enumerate() {
+            home.roomy(module)?;
             let component = std::fs::read(file).with_context(|| file.display().to_string())?;
             home.put_module(&format!("handler-{number}.wasm"), &component)?;
         }
     }
     let master = Master::start(run.kind, &home)?;
-    let mut calls = CALLS[..if run.kind.is_ours() { CALLS.len() } else { 1 }].to_vec();
-    if run.kind.is_ours() {
-        calls.extend(run.handlers.iter().map(|handler| (&*handler.name, Ask::Module(&handler.module, "{}"))));
-    }
-    for (name, ask) in calls {
+    for (name, ask) in &CALLS[..if run.kind.is_ours() { CALLS.len() } else { 1 }] {
         for at_once in [64, 1] {
             let case = format!("{name}, {at_once} in flight");
-            measure(run, &master, &case, (Wire::Pomelo, at_once), ask).context(case)?;
+            measure(run, &master, &case, (Wire::Pomelo, at_once), *ask).context(case)?;
         }
+    }
+    let handlers: Vec<_> = if run.kind.is_ours() { run.handlers.to_vec() } else { Vec::new() };
+    for Handler { name, module, .. } in &handlers {
+        let (case, ask) = (format!("{name}, 1 in flight"), Ask::Module(module, "{}"));
+        // It may take long to compile.
+        let began = Instant::now();
+        while let Err(why) = Client::connect(master.address(), Wire::Pomelo)?.until_answered(ask) {
+            anyhow::ensure!(began.elapsed() < COMPILES, "{case}: {why}");
+        }
+        measure(run, &master, &case, (Wire::Pomelo, 1), ask).context(case)?;
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
     let master = Master::start(run.kind, &home)?;
     let mut client = Client::connect(master.address(), Wire::Pomelo)?;
     client.until_answered(LOOK)?;
+    quiet(run, &mut client, PAUSE * u32::try_from(reloads)?)?;
     let now = Instant::now();
     let seen = Arc::new(Seen { version: AtomicUsize::new(0), when: Mutex::new(now), stop: AtomicUsize::new(0) });
     let shared = seen.clone();
@@ -75,6 +76,17 @@ pub fn run(run: &mut Run<'_>) -> Result<()> {
     }
     run.tell(CASE, "memory, peak", "MiB", master.process().peak_mib()?);
     ensure!(asked.failed == 0, "{} requests failed: {}", asked.failed, asked.failure.unwrap_or_default());
+    Ok(())
+}
+
+/// The same load without a new version, for about as long: what the machine, and the load by itself, take from those who wait.
+fn quiet(run: &mut Run<'_>, client: &mut Client, time: Duration) -> Result<()> {
+    const CASE: &str = "the same without a reload";
+    let began = Instant::now();
+    let asked = client.load(LOOK, AT_ONCE, |now| now.duration_since(began) < time, |_, _| {})?;
+    run.tell(CASE, "longest time without any answer", "ms", millis(asked.silence));
+    run.tell(CASE, "slowest request", "ms", millis(asked.times.iter().copied().max().unwrap_or_default()));
+    run.tell(CASE, "p99 of the requests", "ms", asked.at(99) / 1e3);
     Ok(())
 }
 

@@ -284,7 +284,7 @@ impl Monitor {
         let epoch = String::from_utf8_lossy(shared.known.epoch());
         let mark = match (shared.species, self.rev) {
             (Species::Plain, _) => String::new(),
-            (Species::Ours, Some(rev)) => format!(r#","rev":{rev},"epoch":{epoch}"#),
+            (Species::Ours, Some(rev)) => format!(r#","rev":{rev},"epoch":{epoch},"changes":true"#),
             (Species::Ours, None) => r#","rev":true"#.to_owned(),
         };
         let id = format!("{}{}", super::view::NAME, self.number);
@@ -370,10 +370,12 @@ impl Monitor {
         let servers = if head.has("\"servers\":{") || shared.species == Species::Plain {
             Some(table(shared, rev, payload))
         } else {
-            if head.has("\"since\":")
+            if head.has("\"changes\":")
                 && let Ok(update) = Update::read(payload)
+                && update.apply(&mut self.servers, &mut self.rev) == Step::Gap
             {
-                update.apply(&mut self.servers, &mut self.rev);
+                // The next update that comes is a gap as well, and asks for the table.
+                self.rev = None;
             }
             None
         };
@@ -434,7 +436,6 @@ impl Monitor {
         } else if update.apply(&mut self.servers, &mut self.rev) == Step::Gap {
             shared.counts.gaps.fetch_add(1, Relaxed);
             if self.asked.is_none() {
-                self.rev = None;
                 self.ask(shared, Question::Query, Instant::now());
             }
         }

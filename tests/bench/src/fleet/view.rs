@@ -128,23 +128,39 @@ impl Update {
         #[derive(Deserialize)]
         struct Message<'a> {
             #[serde(borrow)]
-            body: Changes<'a>,
+            body: Body<'a>,
+        }
+        /// An order has the changes among its own members.
+        #[derive(Deserialize)]
+        struct Body<'a> {
+            rev: u64,
+            since: Option<u64>,
+            #[serde(default)]
+            exact: bool,
+            #[serde(borrow)]
+            add: Option<&'a RawValue>,
+            remove: Option<Vec<String>>,
+            #[serde(borrow)]
+            changes: Option<Changes<'a>>,
         }
         #[derive(Deserialize)]
         struct Changes<'a> {
-            rev: u64,
             since: u64,
             #[serde(default)]
             exact: bool,
-            #[serde(borrow, default)]
+            #[serde(borrow)]
             add: Option<&'a RawValue>,
-            #[serde(default)]
             remove: Option<Vec<String>>,
         }
         let text = unquoted(payload);
         let Message { body } = serde_json::from_slice(&text).context("an update")?;
+        let Body { rev, since, exact, add, remove, changes } = body;
+        let changes = match changes {
+            Some(changes) => changes,
+            None => Changes { since: since.context("an update without `since`")?, exact, add, remove },
+        };
         let mut added = Search::new(1 << 20);
-        if let Some(add) = body.add {
+        if let Some(add) = changes.add {
             added.piece(add.get().as_bytes());
         }
         let numbers = |servers: &Servers| {
@@ -155,11 +171,11 @@ impl Update {
             servers.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(of_word).collect()
         };
         Ok(Update {
-            since: body.since,
-            rev: body.rev,
-            exact: body.exact,
+            since: changes.since,
+            rev,
+            exact: changes.exact,
             add: numbers(&added.found),
-            remove: body.remove.unwrap_or_default().iter().filter_map(|id| first_name(id.as_bytes())).collect(),
+            remove: changes.remove.unwrap_or_default().iter().filter_map(|id| first_name(id.as_bytes())).collect(),
         })
     }
 
@@ -252,5 +268,12 @@ mod tests {
         expected.insert(9);
         view.extend(&expected);
         assert_eq!(view, expected);
+        let text = br#"{"respId":1,"body":{"epoch":"e","rev":9,"changes":{"since":7,"exact":true,"add":[],"remove":["bench-9"]},"listener":true}}"#;
+        let answer = Update::read(text).unwrap();
+        assert_eq!((answer.since, answer.rev, answer.exact), (7, 9, true));
+        assert_eq!(answer.apply(&mut view, &mut Some(6)), Step::Gap);
+        assert_eq!(answer.apply(&mut view, &mut at), Step::Applied);
+        expected.remove(9);
+        assert_eq!((view, at), (expected, Some(9)));
     }
 }
