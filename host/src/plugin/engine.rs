@@ -42,11 +42,9 @@ const SERIAL: u32 = 256;
 /// What one component may have of each. The engine reserves as much for every live instance, so that no module can use up what others need.
 const CORE_INSTANCES: u32 = 64;
 const TABLES: u32 = 8;
-/// The fewest and the most memories that one component may have. Interpreters of other languages are put together from parts with memories of their own: one of
-/// JavaScript has three.
-const MEMORIES: (u32, u32) = (2, 4);
-/// Memories that all may have before one component has fewer. Each takes more than 4 GiB of addresses, of which a process has 128 TiB.
-const ALL_MEMORIES: u32 = 16_384;
+/// The most memories of one component. Interpreters of other languages are put together from parts with memories of their own: one of JavaScript has three. Half
+/// as many are reserved for each live instance, because each takes more than 4 GiB of addresses, most components have one, and the instances of a module are few.
+const MEMORIES: u32 = 4;
 
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +82,10 @@ impl Engine {
         // Idle instances keep their stacks and memories, and as many may be idle as calls may be under way. Serial calls, one for each module,
         // come on top, because they take no permit.
         let live = total.saturating_mul(2).saturating_add(SERIAL);
-        let memories = (ALL_MEMORIES / live).clamp(MEMORIES.0, MEMORIES.1);
         let mut pooling = PoolingAllocationConfig::new();
         pooling
             .total_stacks(live)
-            .total_memories(live.saturating_mul(memories))
+            .total_memories(live.saturating_mul(MEMORIES / 2))
             .total_component_instances(live)
             .total_core_instances(live.saturating_mul(CORE_INSTANCES))
             .total_tables(live.saturating_mul(TABLES))
@@ -97,7 +94,7 @@ impl Engine {
             .max_component_instance_size(4 << 20)
             .max_core_instance_size(4 << 20)
             .max_core_instances_per_component(CORE_INSTANCES)
-            .max_memories_per_component(memories)
+            .max_memories_per_component(MEMORIES)
             .max_tables_per_component(TABLES)
             .linear_memory_keep_resident(64 << 10)
             .table_keep_resident(8 << 10)
