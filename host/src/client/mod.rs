@@ -158,7 +158,8 @@ impl AdminClient {
 
     /// Whether the master can still be asked. A connection that was lost in silence is noticed by its missing pings.
     pub fn is_open(&self) -> bool {
-        self.session.why().is_none() && self.peer().closed_because().is_none()
+        // The transport knows of the end some moments before the session is told.
+        self.session.why().is_none() && !self.peer().is_closing()
     }
 
     /// Closes the connection once everything was sent, and waits for that, at most the connection's `flush_time` and a little more.
