@@ -99,7 +99,7 @@ fn a_monitor_of_ours_follows_the_revisions() {
         assert!(told.knows([0, 9].into_iter()));
         // Something is missing between this one and the view.
         told.message(&update.replace(r#""rev":4,"since":3"#, r#""rev":9,"since":8"#));
-        assert!(told.said().contains(r#""action":"query","id":"bench-7","rev":true"#));
+        assert!(told.said().contains(r#""action":"query","id":"bench-7","rev":4,"epoch":"e","changes":true"#));
         told.in_pieces(&known(2, 9, 2000));
         assert!(told.knows(0..2000));
         assert_eq!(told.counts.gaps.load(Relaxed), 1);
