@@ -104,8 +104,8 @@ impl Host for Crowd {
         Ok(self.rev.get())
     }
 
-    fn has(&self, id: &str) -> Result<bool> {
-        Ok(self.table.borrow().contains_key(id))
+    fn server(&self, id: &str) -> Result<Option<Info>> {
+        Ok(self.table.borrow().get(id).cloned())
     }
 
     fn table(&self, _: u64) -> Result<Rc<Table>> {
@@ -252,6 +252,26 @@ fn a_server_of_pomelo_is_told_of_each_change_and_of_a_whole_fleet_at_once() {
     assert_eq!(told(&ids[0]), 10, "one message for each");
     join(&ids[30..]);
     assert_eq!(told(&ids[0]), 11, "one with the whole table");
+}
+
+#[test]
+fn a_server_of_pomelo_is_in_the_table_that_it_is_given() {
+    let crowd = Crowd::new(&[], STORE);
+    let ask = |id: &str, action: &str| {
+        let answer = master::handle(&crowd, id, &Request::new(action, id.into())).unwrap();
+        serde_json::to_value(answer).unwrap()
+    };
+    let (master, a) = (crowd.joins("master"), crowd.joins("a"));
+    master::changed(&crowd, crowd.batch(vec![master, a])).unwrap();
+    assert_eq!(ask("master", "subscribe"), json!({ "a": info("a") }), "pomelo's servers know nothing of the master");
+    // The listeners have not been told of it.
+    crowd.joins("b");
+    assert_eq!(ask("b", "subscribe"), json!({ "a": info("a"), "b": info("b") }));
+    assert_eq!(ask("a", "query"), json!({ "a": info("a") }));
+    // A new process under the same id.
+    let newer = serde_json::value::to_raw_value(&json!({ "id": "a", "pid": 2 })).unwrap();
+    crowd.table.borrow_mut().insert("a".into(), newer);
+    assert_eq!(ask("a", "query"), json!({ "a": { "id": "a", "pid": 2 } }));
 }
 
 #[test]

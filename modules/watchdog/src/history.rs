@@ -69,7 +69,7 @@ impl History {
             return Ok(None);
         }
         let told = self.batches.range(from..);
-        let exact = told.clone().skip(1).any(|told| told.exact) || self.batches[from].exact;
+        let exact = told.clone().any(|told| told.exact);
         let net: BTreeMap<&str, Option<&Info>> =
             told.flat_map(|told| &told.servers).map(|(id, info)| (id.as_str(), info.as_ref())).collect();
         let changes = Changes {

@@ -122,8 +122,8 @@ impl master::Host for Master<'_> {
         Ok(self.0.cluster().revision()?.rev)
     }
 
-    fn has(&self, id: &str) -> Result<bool> {
-        Ok(self.0.cluster().server::<Info>(id)?.is_some())
+    fn server(&self, id: &str) -> Result<Option<Info>> {
+        self.0.cluster().server(id)
     }
 
     fn configured(&self) -> Result<Vec<String>> {

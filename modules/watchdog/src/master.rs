@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::history::History;
 use crate::net_changes::{Change, net_changes};
-use crate::protocol::{Answer, Batch, Changes, Known, Mark, Order, Request, Table};
+use crate::protocol::{Answer, Batch, Changes, Info, Known, Mark, Order, Request, Table};
 
 /// What this side needs of the host.
 pub trait Host {
@@ -28,8 +28,8 @@ pub trait Host {
     fn table(&self, from: u64) -> Result<Rc<Table>>;
     /// The table's revision now.
     fn rev(&self) -> Result<u64>;
-    /// Whether a server is in the table now.
-    fn has(&self, id: &str) -> Result<bool>;
+    /// What the table holds for a server now, if that is in it.
+    fn server(&self, id: &str) -> Result<Option<Info>>;
     fn configured(&self) -> Result<Vec<String>>;
     /// Sends an order to servers, and does not wait for their answers.
     fn tell(&self, ids: &[&str], order: &Order) -> Result;
@@ -108,18 +108,18 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     let table = told_table(host)?;
     let rev = request.rev.is_some();
     // It may have left while its message waited, and is forgotten then as others are that have left.
-    let away = if host.has(caller)? { None } else { Some(millis(host)?) };
+    let away = if host.server(caller)?.is_some() { None } else { Some(millis(host)?) };
     if away.is_some() && !rev {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
     let member = host.member(&key(caller))?.unwrap_or_default();
     let member = Member { listens: true, rev, at: table.rev, away, ..member };
     keep(host, caller, &member)?;
-    answer(host, &table, request, &member)
+    answer(host, caller, &table, request, &member)
 }
 
 /// A table for whoever asks: not older than what the listeners have been told, because the next change that they are told begins there. While many join at
-/// once it is the same for all of them until the next change is told, and each learns of the others, and of itself, by that change.
+/// once it is the same for all of them until the next change is told, and each learns of the others by that change.
 fn told_table(host: &impl Host) -> Result<Rc<Table>> {
     host.table(told_rev(host))
 }
@@ -139,12 +139,18 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
     if member.listens && request.rev.is_some() && !member.rev {
         host.set_member(&key(caller), &Member { rev: true, ..member.clone() })?;
     }
-    answer(host, &table, request, &member)
+    answer(host, caller, &table, request, &member)
 }
 
-fn answer(host: &impl Host, table: &Table, request: &Request, member: &Member) -> Result<Answer> {
+fn answer(host: &impl Host, caller: &str, table: &Table, request: &Request, member: &Member) -> Result<Answer> {
     if request.rev.is_none() {
-        return Ok(Answer::Plain(table.plain(&host.id())?));
+        let plain = table.plain(&host.id())?;
+        // An original master's answer has the server that asks, and the table as the listeners know it may be older than that.
+        let own = if caller == host.id() { None } else { host.server(caller)? };
+        return Ok(Answer::Plain(match own {
+            Some(own) => plain.with_own(caller, own),
+            None => plain,
+        }));
     }
     let known = |rev, servers, changes| {
         let (listener, recorded) = (member.listens, member.recorded);
@@ -174,7 +180,7 @@ fn record(host: &impl Host, caller: &str) -> Result<Answer> {
     let mut member = match host.member(&key(caller))? {
         Some(member) => member,
         // It may have left while its message waited, and would never be forgotten then.
-        None if host.has(caller)? => Member::default(),
+        None if host.server(caller)?.is_some() => Member::default(),
         None => Member { away: Some(millis(host)?), ..Member::default() },
     };
     member.recorded = true;
@@ -352,9 +358,9 @@ fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
     }
     let table = host.table(rev)?;
     let (ours, plain): (Vec<_>, Vec<_>) = back.iter().copied().partition(|(_, member)| member.rev);
-    let order = |servers| Order { servers: Some(servers), ..Order::new("replaceServer") };
     if !plain.is_empty() {
-        tell(host, &ids(&plain), &order(table.plain(&host.id())?))?;
+        let servers = serde_json::value::to_raw_value(&table.plain(&host.id())?)?;
+        tell(host, &ids(&plain), &Order { servers: Some(servers), ..Order::new("replaceServer") })?;
         for (id, member) in &plain {
             host.set_member(&key(id), &Member { at: table.rev, ..(*member).clone() })?;
         }

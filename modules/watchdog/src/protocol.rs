@@ -4,9 +4,10 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// The module's id on the master.
@@ -34,19 +35,41 @@ pub struct Table {
     pub servers: Infos,
     /// The same as servers of pomelo 2.x know it, once one of them has asked.
     #[serde(skip)]
-    plain: OnceCell<Infos>,
+    plain: OnceCell<Rc<BTreeMap<String, Info>>>,
 }
 
 impl Table {
     /// The table as servers of pomelo 2.x know it, without the master.
-    pub fn plain(&self, master: &str) -> Result<Infos, serde_json::Error> {
-        if let Some(plain) = self.plain.get() {
-            return Ok(plain.clone());
+    pub fn plain(&self, master: &str) -> Result<PlainTable, serde_json::Error> {
+        if let Some(servers) = self.plain.get() {
+            return Ok(PlainTable { servers: servers.clone(), own: None });
         }
-        let mut servers: BTreeMap<String, &RawValue> = serde_json::from_str(self.servers.get())?;
+        let mut servers: BTreeMap<String, Info> = serde_json::from_str(self.servers.get())?;
         servers.remove(master);
-        let plain = serde_json::value::to_raw_value(&servers)?;
-        Ok(self.plain.get_or_init(|| plain).clone())
+        let servers = Rc::new(servers);
+        Ok(PlainTable { servers: self.plain.get_or_init(|| servers).clone(), own: None })
+    }
+}
+
+/// A table as servers of pomelo 2.x know it.
+#[derive(Debug)]
+pub struct PlainTable {
+    servers: Rc<BTreeMap<String, Info>>,
+    own: Option<(String, Info)>,
+}
+
+impl PlainTable {
+    /// The table with what the server that it is for has said of itself last.
+    pub fn with_own(self, id: &str, info: Info) -> Self {
+        Self { own: Some((id.to_owned(), info)), ..self }
+    }
+}
+
+impl Serialize for PlainTable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.own.as_ref().map(|(id, info)| (id, info));
+        let others = self.servers.iter().filter(|(id, _)| own.is_none_or(|(own, _)| own != *id));
+        serializer.collect_map(others.chain(own))
     }
 }
 
@@ -155,7 +178,7 @@ pub enum Answer {
     /// To `unsubscribe` and `record`.
     Nothing,
     /// To a server of pomelo 2.x.
-    Plain(Infos),
+    Plain(PlainTable),
     /// To our own monitors.
     Known(Known),
 }

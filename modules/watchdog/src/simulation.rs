@@ -368,8 +368,8 @@ impl master::Host for Master<'_> {
         Ok(self.0.world().rev)
     }
 
-    fn has(&self, id: &str) -> Result<bool> {
-        Ok(self.0.world().table.contains_key(id))
+    fn server(&self, id: &str) -> Result<Option<Info>> {
+        Ok(self.0.world().table.get(id).map(|number| info(id, *number)))
     }
 
     fn configured(&self) -> Result<Vec<String>> {
