@@ -68,7 +68,7 @@ elif [ -x "$component_ld" ] && [ -x /usr/bin/cargo ] && [ -d "$(/usr/bin/rustc -
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$component_ld"
     sysroot="$(/usr/bin/rustc --print sysroot)"
-    cargo=(/usr/bin/cargo -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
+    cargo=(/usr/bin/cargo -Zbuild-std=std,panic_abort)
     flags+=(-Clinker-flavor=wasm-ld "-Clink-arg=--wasm-ld-path=$wasm_ld" -Clink-arg=--wasi-adapter=none)
 else
     die "no compiler for components. Install one of
@@ -115,7 +115,7 @@ built="$CARGO_TARGET_DIR/$target/guest"
 mkdir -p "$out/fixtures"
 
 modules=(watchdog console watch-server monitor-log node-info system-info profiler scripts time-report)
-fixtures=(misbehave greedy serial relay probe roles served hostile-memory hostile-pressure)
+fixtures=(misbehave greedy serial relay probe roles served wasi hostile-memory hostile-pressure)
 build --profile guest "${modules[@]/#/--package=}" "${fixtures[@]/#/--package=fixture-}"
 for module in "${modules[@]}"; do
     cp "$built/${module//-/_}.wasm" "$out/$module.wasm"
