@@ -41,7 +41,7 @@ fn read(dir: &Path, input: &[u8]) {
         }
     }
     let loaded = Config::load(dir, ENVIRONMENT);
-    let report = check(dir, Some(ENVIRONMENT), |_, _| Default::default());
+    let report = check(dir, Some(ENVIRONMENT), |_| Default::default());
     match &loaded {
         Ok(config) => {
             in_force(config, dir);

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::arguments::{AdminArgs, ModulesAction};
 use super::exit::Exit;
+use super::inspect;
 use super::print;
 use super::secure::{Scheme, login};
 use super::table::{self, Column};
@@ -139,6 +140,7 @@ pub(super) fn outcome(
 pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow::Result<()> {
     let (command, id, did) = match &action {
         ModulesAction::List => ("modules", None, ""),
+        ModulesAction::Inspect { module, .. } => return inspect::module(session, module).await,
         ModulesAction::Enable { id } => ("enable", Some(id.as_str()), "enabled"),
         ModulesAction::Disable { id } => ("disable", Some(id.as_str()), "disabled"),
     };

@@ -1,16 +1,14 @@
 //! `check`: prints all faults and warnings of a configuration.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Exit;
 use super::print::{self, Unprinted};
+use super::{Exit, assemble, inspect};
 use crate::built_in::built_in;
 use crate::config::{self, CronLine, Finding, Found};
-use crate::plugin::{Descriptor, Inspection, compiler};
-use crate::util::regular;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -75,33 +73,30 @@ fn summary(environments: &[String], faults: usize, warnings: usize) -> String {
 }
 
 /// The module ids with those of a modules' directory, and the files that would be refused. No file is run.
-fn modules(dir: &Path, max_file: u64) -> Found {
+fn modules(settings: &config::Settings) -> Found {
     let mut ids: BTreeSet<String> = built_in(true).into_iter().flat_map(|built_in| built_in.ids).collect();
+    let of_modules = assemble::settings(settings, 1, "", None);
     let (mut refused, mut all_told) = (Vec::new(), true);
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(&settings.modules.dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        let read = regular::read(&path, max_file).map_err(|error| error.to_string());
-        let inspected = read.and_then(|bytes| {
-            let inspection = Inspection::new(&bytes).map_err(|error| error.to_string())?;
-            compiler::check(&bytes).map_err(|error| error.to_string())?;
-            Ok(inspection)
-        });
-        let described = inspected.and_then(|inspection| match inspection.descriptor {
-            Some(text) => Descriptor::parse(&text).map(Some).map_err(|error| error.to_string()),
-            None => Ok(None),
-        });
-        match described {
-            Ok(Some(descriptor)) => ids.extend(descriptor.ids.into_iter().map(|id| id.id)),
-            // A module without a descriptor says its ids only when it runs.
-            Ok(None) => all_told = false,
-            Err(why) => {
-                // A parser's message may have several lines.
-                let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
-                refused.push((entry.file_name().to_string_lossy().into_owned(), why));
+        let inspected = inspect::read(&of_modules, &path, settings.modules.max_file);
+        let why = match inspected {
+            Ok(inspected) => {
+                // A module without a descriptor says its ids only when it runs. What is granted to it is known then, too.
+                all_told &= inspected.descriptor.is_some();
+                let not_granted = inspected.descriptor.as_ref().and_then(|_| inspected.check_grants().err());
+                ids.extend(inspected.ids.into_iter().map(|id| id.id));
+                not_granted.map(|why| why.to_string())
             }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = why {
+            // A parser's message may have several lines.
+            let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+            refused.push((entry.file_name().to_string_lossy().into_owned(), why));
         }
     }
     refused.sort();

@@ -1,12 +1,14 @@
 //! From a command's arguments to the function that does the work.
 
+use std::path::Path;
+
 use super::admin::{self, once};
 use super::arguments::{AdminCommand, Command, HostCommand, ModulesAction};
 use super::everything::chosen;
 use super::jobs::{self, JobAction};
 use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, cert, check, compile, init, orders, plan, run, shell, user, watch};
+use super::{admit, cert, check, compile, init, inspect, orders, plan, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -71,6 +73,11 @@ async fn of_an_admin(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Modules { admin, action } => {
             let action = action.unwrap_or(ModulesAction::List);
+            if let ModulesAction::Inspect { module, config, env } = &action
+                && inspect::is_file(module)
+            {
+                return inspect::file(Path::new(module), config.as_deref(), env, admin.json);
+            }
             once(admin, async |session| admin::modules(session, action).await).await
         }
         AdminCommand::Plan { admin } => once(admin, async |session| plan::plan(session).await).await,

@@ -41,6 +41,7 @@ mod everything;
 mod exit;
 mod first_process;
 mod init;
+mod inspect;
 mod jobs;
 mod list;
 mod log;

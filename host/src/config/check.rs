@@ -15,6 +15,7 @@ use super::fault::{Fault, Faults};
 use super::files::{FILES, TOKENS, USERS, environments, read};
 use super::reader::did_you_mean;
 use super::servers::{Server, cpu_mark};
+use super::settings::Settings;
 use super::toml_file;
 use super::tree::Source;
 use crate::auth::{Exposure, Tokens, Users, Way};
@@ -104,7 +105,7 @@ pub struct Found {
 }
 
 /// Checks one environment of a directory, or all that it has. `modules` reads a modules' directory.
-pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Path, u64) -> Found) -> Report {
+pub fn check(dir: &Path, environment: Option<&str>, modules: impl Fn(&Settings) -> Found) -> Report {
     let names = environment.map_or_else(|| found(dir), |name| vec![name.to_owned()]);
     let mut report = Report { environments: names.clone(), ..Report::default() };
     let now = Local::now();
@@ -164,7 +165,7 @@ fn same_warning(one: &Fault, other: &Fault) -> bool {
 }
 
 /// Adds the warnings that need all files.
-fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Path, u64) -> Found) {
+fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Settings) -> Found) {
     let auth = &config.settings.auth;
     let file = |name: &str| {
         let inner = dir.join(&config.environment).join(name);
@@ -320,14 +321,14 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn look_at_modules(config: &Config, path: &Path, faults: &Faults, modules: &impl Fn(&Path, u64) -> Found) {
+fn look_at_modules(config: &Config, path: &Path, faults: &Faults, modules: &impl Fn(&Settings) -> Found) {
     let settings = &config.settings;
     let dir = &settings.modules.dir;
     if !dir.is_dir() {
         let what = format!("the modules' directory {} is not there", dir.display());
         faults.warn_whole(path, what, "it is made at the start; `[modules] dir` names another");
     }
-    let Found { ids, refused } = modules(dir, config.settings.modules.max_file);
+    let Found { ids, refused } = modules(settings);
     for (name, why) in refused {
         faults.warn_whole(dir.join(name), why, "it would not be loaded");
     }

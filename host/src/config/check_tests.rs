@@ -9,7 +9,7 @@ fn warnings(files: &[(&str, &str)], part: &str) -> Vec<(String, Vec<String>)> {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let report = check(dir.path(), None, |_, _| Found::default());
+    let report = check(dir.path(), None, |_| Found::default());
     assert_eq!(report.faults, []);
     let warnings = report.warnings.into_iter().filter(|warning| warning.fault.what.contains(part));
     let shown = |fault: &Fault| format!("{}:{}: {} ({})", fault.line, fault.column, fault.what, fault.hint);
@@ -98,7 +98,7 @@ fn crons_that_nobody_fires_are_warned_of_and_stop_no_start() {
         fs::write(dir.path().join(name), text).unwrap();
     }
     assert!(Config::load(dir.path(), DEFAULT_ENVIRONMENT).unwrap().crons.is_empty());
-    let report = check(dir.path(), Some(DEFAULT_ENVIRONMENT), |_, _| Found::default());
+    let report = check(dir.path(), Some(DEFAULT_ENVIRONMENT), |_| Found::default());
     assert!(report.warnings.iter().any(|warning| warning.fault.what.contains("it has no crons")), "{report:?}");
 }
 
@@ -110,7 +110,7 @@ fn what_crons_mean_is_told_once_for_all_environments() {
     for (name, text) in [("master.json", "{}"), CHATS, ("crons.json", crons)] {
         fs::write(dir.path().join(name), text).unwrap();
     }
-    let report = check(dir.path(), None, |_, _| Found::default());
+    let report = check(dir.path(), None, |_| Found::default());
     let [cron] = &report.crons[..] else { panic!("{report:?}") };
     assert_eq!(cron.means, "second 0 of minutes 0, 5, 10, … 55 of every hour on every day");
     assert_eq!(cron.environments, ["development", "production"]);

@@ -1,4 +1,4 @@
-//! The commands of pomelo-admin's console service: `list`, `enable`, `disable`; and `modules`, which tells more.
+//! The commands of pomelo-admin's console service: `list`, `enable`, `disable`; and `modules` and `inspect`, which tell more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,6 +81,11 @@ pub struct PutAside {
     pub of: String,
 }
 
+/// The module that a command is about.
+fn of_module(module: Option<&str>) -> Result<&str, Failure> {
+    module.filter(|id| !id.is_empty()).ok_or_else(|| Failure::new(code::BAD_MESSAGE, "empty moduleId"))
+}
+
 impl Registry {
     /// Carries out a command for a caller.
     ///
@@ -98,19 +103,21 @@ impl Registry {
                     pass_on: false,
                 });
             }
+            "inspect" => {
+                let body = raw(&self.inspect(of_module(module)?)?);
+                return Ok(CommandAnswer { body, pass_on: false });
+            }
             "enable" => true,
             "disable" => false,
             _ => {
                 let message = format!(
-                    "unknown command:{} (there are list, enable, disable, modules, events, describe, forget, plan and admit)",
+                    "unknown command:{} (there are list, enable, disable, modules, inspect, events, describe, forget, plan and admit)",
                     shown(command)
                 );
                 return Err(Failure::new(code::BAD_MESSAGE, message));
             }
         };
-        let Some(id) = module.filter(|id| !id.is_empty()) else {
-            return Err(Failure::new(code::BAD_MESSAGE, "empty moduleId"));
-        };
+        let id = of_module(module)?;
         let known = self.table.read().knows(id);
         if known && self.set_enabled(id, enable) {
             let (kind, what) = if enable { (kind::ENABLE, "enabled") } else { (kind::DISABLE, "disabled") };

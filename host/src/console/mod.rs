@@ -5,7 +5,7 @@
 //! | part | what it has | files |
 //! |---|---|---|
 //! | `Registry` | the table of module ids, what each id has on this host, what is disabled, what was refused | `registry`, `table`, `settings` |
-//! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `life`, `commands`, `observe` |
+//! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `life`, `commands`, `inspection`, `observe` |
 //! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap`, `apply` |
 //! | `Turns` | what calls modules unasked: timers, feeds of server events, `start` | `turns`, `events`, `start` |
 //!
@@ -19,6 +19,7 @@ mod commands;
 mod dispatch;
 mod error;
 mod events;
+mod inspection;
 mod install;
 mod lane;
 mod life;
@@ -53,6 +54,7 @@ pub use commands::{CommandAnswer, ModuleStatus, PutAside};
 pub use dispatch::{Admitted, Inbound, Reply};
 pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};
+pub use inspection::ModuleInspection;
 pub use install::Installed;
 pub use permissions::is_read;
 pub use settings::{BuiltIn, ModuleSettings, Settings};

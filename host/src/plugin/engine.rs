@@ -46,6 +46,10 @@ const TABLES: u32 = 8;
 /// as many are reserved for each live instance, because each takes more than 4 GiB of addresses, most components have one, and the instances of a module are few.
 const MEMORIES: u32 = 4;
 
+/// Places of instances that have ended, of which the engine keeps some memory resident for the next instance of the same module. Every version of a module is
+/// another to it, so that reloads would fill one place after another: by default a hundred. The host keeps idle instances itself.
+const UNUSED_SLOTS: u32 = 8;
+
 /// Why no engine could be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the WebAssembly engine cannot be set up")]
@@ -96,6 +100,7 @@ impl Engine {
             .max_core_instances_per_component(CORE_INSTANCES)
             .max_memories_per_component(MEMORIES)
             .max_tables_per_component(TABLES)
+            .max_unused_warm_slots(UNUSED_SLOTS)
             .linear_memory_keep_resident(64 << 10)
             .table_keep_resident(8 << 10)
             .pagemap_scan(Enabled::Auto);

@@ -2,35 +2,30 @@
 
 use std::collections::BTreeSet;
 
-/// What a module may do beside `agent` and `store`, which are always granted.
+use serde::{Deserialize, Serialize};
+
+use super::interfaces::Interface;
+
+/// What a module may do beside what every module may.
 ///
 /// A grant is the name of an interface of `pomelo:admin` (`cluster`, `uplink`, `application`, `process`, `kept-output`, `starter`, `scripts`, `profiler`), an interface of WASI without
-/// its version (`wasi:cli/stdout`) or a package of it (`wasi:cli`, `wasi:*`), or names another module: `cluster:ID` and
+/// its version (`wasi:sockets/tcp`) or a package of it (`wasi:sockets`, `wasi:*`), or names another module: `cluster:ID` and
 /// `uplink:ID` (may address it on other servers), `store:ID` (may read its store).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(BTreeSet<String>);
 
-/// An import that was not granted.
+/// Imports that a module may not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotGranted {
-    /// The interface is known, and the operator did not grant it.
-    #[error(
-        "it imports `{import}`, which is not granted to it: add \"{grant}\" to `grants` of [module.\"{id}\"] in pomelo.toml if it shall have that"
-    )]
-    Missing {
-        /// The import as it stands in the file.
-        import: String,
-        /// The grant that would allow it.
-        grant: String,
-        /// The module id to grant it to.
-        id: String,
-    },
-    /// The interface is of a version of `pomelo:admin` that this host does not serve.
-    #[error("it imports `{import}`; this host serves pomelo:admin {served}: build it against that version")]
+    /// The interfaces are known, and the operator did not grant them.
+    #[error("{}", .0.sentence(&format!("[module.\"{}\"]", .0.id), "it", "it"))]
+    Missing(MissingGrants),
+    /// The interface is of a version that this host does not serve.
+    #[error("it imports `{import}`; this host serves {served}: build it against that version")]
     Version {
         /// The import as it stands in the file.
         import: String,
-        /// The versions that are served.
+        /// The package and the versions of it that are served.
         served: String,
     },
     /// Nothing here offers such an interface.
@@ -41,11 +36,47 @@ pub enum NotGranted {
     },
 }
 
-/// Interfaces that every module has.
-const ALWAYS: [&str; 3] = ["types", "agent", "store"];
-/// Interfaces that are granted.
-const GRANTED: [&str; 8] =
-    ["cluster", "uplink", "application", "process", "kept-output", "starter", "scripts", "profiler"];
+/// What is imported and not granted, and what would grant it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingGrants {
+    /// The imports as they stand in the file.
+    pub imports: Vec<String>,
+    /// The grants that would allow them.
+    pub grants: BTreeSet<String>,
+    /// The module id to grant them to.
+    pub id: String,
+}
+
+impl MissingGrants {
+    /// As a sentence about a file: `table` is where in `pomelo.toml` it would be granted, `to` who would get it, and `they` the pronoun of that.
+    pub fn sentence(&self, table: &str, to: &str, they: &str) -> String {
+        let imports: Vec<String> = self.imports.iter().map(|import| format!("`{import}`")).collect();
+        let (last, before) = imports.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+        let (imports, are) = match before {
+            [] => (last.to_owned(), "is"),
+            _ => (format!("{} and {last}", before.join(", ")), "are"),
+        };
+        let grants: Vec<String> = self.grants.iter().map(|grant| format!("{grant:?}")).collect();
+        format!(
+            "it imports {imports}, which {are} not granted to {to}: add {} to `grants` of {table} in pomelo.toml if {they} shall have that",
+            grants.join(", ")
+        )
+    }
+}
+
+/// An import of a file, and what it is worth here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// Its name as it stands in the file.
+    pub name: String,
+    /// What it allows, in a sentence without its subject, which is the module; or why this host does not offer it.
+    pub allows: String,
+    /// The grant that it takes; absent where every module has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+    /// Whether the module may import it.
+    pub granted: bool,
+}
 
 impl Grants {
     /// Those of a list.
@@ -58,48 +89,50 @@ impl Grants {
         self.0.extend(other.0.iter().cloned());
     }
 
+    /// The grants, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Whether the module may, through an interface, turn to the module `id`.
     pub fn reaches(&self, interface: &str, id: &str) -> bool {
         self.0.contains(&format!("{interface}:{id}"))
     }
 
-    /// Whether text is a grant of a known form; for the check of a configuration.
-    pub fn is_known(grant: &str) -> bool {
-        GRANTED.contains(&grant)
-            || grant.starts_with("wasi:")
-            || ["cluster:", "uplink:", "store:"]
-                .iter()
-                .any(|prefix| grant.strip_prefix(prefix).is_some_and(|id| !id.is_empty()))
+    /// Whether an import of an interface that takes that grant is allowed.
+    fn allows(&self, import: &str, grant: &str) -> bool {
+        let path = import.split('@').next().unwrap_or(import);
+        self.0.contains(grant) || path.starts_with("wasi:") && (self.0.contains(path) || self.0.contains("wasi:*"))
     }
 
     /// Checks the imports of a file that answers to `id`.
     ///
     /// # Errors
-    /// The first import that is not allowed.
+    /// The first import that no grant could allow, or else all that are not granted.
     pub fn check(&self, id: &str, imports: &[String]) -> Result<(), NotGranted> {
-        imports.iter().try_for_each(|import| self.check_one(id, import))
+        let mut missing = MissingGrants { imports: Vec::new(), grants: BTreeSet::new(), id: id.to_owned() };
+        for import in imports {
+            if let Some(grant) = Interface::of(import)?.grant.filter(|grant| !self.allows(import, grant)) {
+                missing.imports.push(import.clone());
+                missing.grants.insert(grant.to_owned());
+            }
+        }
+        if missing.imports.is_empty() { Ok(()) } else { Err(NotGranted::Missing(missing)) }
     }
 
-    fn check_one(&self, id: &str, import: &str) -> Result<(), NotGranted> {
-        let missing = |grant: &str| NotGranted::Missing { import: import.into(), grant: grant.into(), id: id.into() };
-        let (path, version) = import.split_once('@').unwrap_or((import, ""));
-        if let Some(interface) = path.strip_prefix("pomelo:admin/") {
-            if !crate::wire::WIT_VERSIONS.contains(&version) {
-                let served = crate::wire::WIT_VERSIONS.join(", ");
-                return Err(NotGranted::Version { import: import.into(), served });
+    /// What each import of a file is worth with these grants.
+    pub fn read(&self, imports: &[String]) -> Vec<Import> {
+        let read = |name: &String| {
+            let name = name.clone();
+            match Interface::of(&name) {
+                Ok(Interface { allows, grant }) => {
+                    let granted = grant.is_none_or(|grant| self.allows(&name, grant));
+                    Import { name, allows: allows.to_owned(), grant: grant.map(str::to_owned), granted }
+                }
+                Err(why) => Import { name, allows: why.to_string(), grant: None, granted: false },
             }
-            return match interface {
-                _ if ALWAYS.contains(&interface) || self.0.contains(interface) => Ok(()),
-                _ if GRANTED.contains(&interface) => Err(missing(interface)),
-                _ => Err(NotGranted::Unknown { import: import.into() }),
-            };
-        }
-        if path.starts_with("wasi:") {
-            let package = path.split('/').next().unwrap_or(path);
-            let granted = [path, package, "wasi:*"].iter().any(|grant| self.0.contains(*grant));
-            return if granted { Ok(()) } else { Err(missing(package)) };
-        }
-        Err(NotGranted::Unknown { import: import.into() })
+        };
+        imports.iter().map(read).collect()
     }
 }
 
@@ -119,10 +152,29 @@ mod tests {
             check(&["cluster"], "pomelo:admin/process@0.1.0").contains("add \"process\" to `grants` of [module.\"m\"]")
         );
         assert!(check(&["process"], "pomelo:admin/process@9.0.0").contains("serves pomelo:admin 0.1.0"));
-        assert!(check(&[], "wasi:cli/stdout@0.2.3").contains("add \"wasi:cli\""));
-        assert_eq!(check(&["wasi:cli"], "wasi:cli/stdout@0.2.3"), "");
+        assert_eq!(check(&[], "wasi:cli/stdout@0.2.3"), "", "what leads nowhere is granted to all");
+        assert!(check(&[], "wasi:sockets/tcp@0.2.3").contains("add \"wasi:sockets\""));
+        assert_eq!(check(&["wasi:sockets/tcp"], "wasi:sockets/tcp@0.2.3"), "");
+        assert!(check(&["wasi:sockets/tcp"], "wasi:sockets/udp@0.2.3").contains("not granted"));
         assert_eq!(check(&["wasi:*"], "wasi:sockets/tcp@0.2.3"), "");
         assert!(check(&["wasi:*"], "acme:thing/x").contains("does not offer"));
         assert!(check(&[], "pomelo:admin/nuclear@0.1.0").contains("does not offer"));
+    }
+
+    #[test]
+    fn all_that_is_not_granted_is_named_at_once() {
+        let imports = ["agent", "starter", "cluster", "process"].map(|name| format!("pomelo:admin/{name}@0.1.0"));
+        let why = Grants::new(["process"]).check("m", &imports).unwrap_err();
+        assert_eq!(
+            why.to_string(),
+            "it imports `pomelo:admin/starter@0.1.0` and `pomelo:admin/cluster@0.1.0`, which are not granted to it: add \"cluster\", \"starter\" to \
+             `grants` of [module.\"m\"] in pomelo.toml if it shall have that"
+        );
+        let read = Grants::new(["process"]).read(&imports);
+        let granted: Vec<_> = read.iter().map(|import| (import.grant.as_deref(), import.granted)).collect();
+        assert_eq!(
+            granted,
+            [(None, true), (Some("starter"), false), (Some("cluster"), false), (Some("process"), true)]
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! What can be read from a component's file without running it.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
-use wasmparser::{Parser, Payload};
+use wasmparser::{KnownCustom, Parser, Payload, ProducersSectionReader};
 
 use super::{Descriptor, Handler};
 use crate::wire::shown;
@@ -19,6 +21,8 @@ pub struct Inspection {
     pub handlers: Vec<Handler>,
     /// The text of the custom section `pomelo:descriptor`.
     pub descriptor: Option<String>,
+    /// Languages and tools that it was made from and by, with their versions, as its tools have written into it (the custom section `producers`).
+    pub toolchain: BTreeSet<String>,
 }
 
 /// Why a file is not an admin module.
@@ -84,6 +88,8 @@ pub const SECTION: &str = "pomelo:descriptor";
 const MAX_ITEMS: u32 = 1_000;
 /// Bytes that the name of an import or export may have.
 const MAX_NAME: usize = 512;
+/// Tools of which an inspection tells.
+const MAX_TOOLS: usize = 32;
 /// What every WebAssembly file begins with.
 const MAGIC: &[u8] = b"\0asm";
 /// The export that every module has.
@@ -122,6 +128,7 @@ impl Inspection {
             imports: Vec::new(),
             handlers: Vec::new(),
             descriptor: None,
+            toolchain: BTreeSet::new(),
         };
         let mut exports = Vec::new();
         let (mut imported, mut exported) = (0u32, 0u32);
@@ -163,6 +170,12 @@ impl Inspection {
                     let text = str::from_utf8(section.data()).map_err(|_| InspectError::NotText)?;
                     found.descriptor.get_or_insert_with(|| text.to_owned());
                 }
+                Payload::CustomSection(section) => {
+                    if let KnownCustom::Producers(producers) = section.as_known() {
+                        // A file runs as well without it, so that a malformed one ends only the list.
+                        let _ = add_tools(&mut found.toolchain, producers);
+                    }
+                }
                 _ => {}
             }
         }
@@ -183,6 +196,19 @@ impl Inspection {
     pub fn has(&self, handler: Handler) -> bool {
         self.handlers.contains(&handler)
     }
+}
+
+/// Adds the languages and tools of a section `producers`.
+fn add_tools(toolchain: &mut BTreeSet<String>, producers: ProducersSectionReader<'_>) -> wasmparser::Result<()> {
+    for field in producers {
+        for value in field?.values {
+            let value = value?;
+            if toolchain.len() < MAX_TOOLS {
+                toolchain.insert(shown(format!("{} {}", value.name, value.version).trim()));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn named(name: &str) -> Result<String, InspectError> {

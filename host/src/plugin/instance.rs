@@ -15,6 +15,7 @@ use super::share::CpuShare;
 use super::{Engine, EngineLimits, Handler, Inspection, Limits, guest};
 use crate::budget::{ModuleAccount, ModuleOver};
 use crate::failure::{Failure, code};
+use crate::wire::sentence;
 
 /// Where the handlers are found in a compiled module. Looked up once for each version.
 pub(super) struct Exports {
@@ -70,6 +71,8 @@ pub(super) struct Trapped {
     pub memory_exceeded: bool,
     /// Why memory was refused that the instance itself might have had.
     pub over: Option<ModuleOver>,
+    /// What it printed last to standard error.
+    last_words: Option<String>,
 }
 
 impl Trapped {
@@ -79,6 +82,7 @@ impl Trapped {
             cpu_exceeded: state.cpu.exceeded(),
             memory_exceeded: state.memory.exceeded,
             over: state.memory.over.clone(),
+            last_words: state.last_words(),
         }
     }
 
@@ -104,21 +108,26 @@ impl Trapped {
             return Failure::new(code::MEMORY_LIMIT, message);
         }
         match self.error.downcast_ref::<wasmtime::Trap>() {
-            Some(trap) => Failure::new(code::TRAP, format!("{place} trapped: {trap}")),
-            None => Failure::new(code::TRAP, format!("{place} failed: {}", self.error.root_cause())),
+            Some(trap) => Failure::new(code::TRAP, format!("{place} trapped: {trap}{}", self.said())),
+            None => Failure::new(code::TRAP, format!("{place} failed: {}{}", self.error.root_cause(), self.said())),
         }
+    }
+
+    /// The reason that the guest itself gave, as the end of a sentence: an exception, or a panic's message.
+    fn said(&self) -> String {
+        self.last_words.as_ref().map_or_else(String::new, |words| format!("; it printed: {}", sentence(words)))
     }
 
     /// There is no room for the instance.
     fn no_room(over: ModuleOver) -> Self {
         let error = wasmtime::Error::msg(over.to_string());
-        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: Some(over) }
+        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: Some(over), last_words: None }
     }
 
     /// The host could not let the guest run to its end.
     fn lost(why: Failure) -> Self {
         let error = wasmtime::Error::msg(why.to_string());
-        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: None }
+        Trapped { error, cpu_exceeded: false, memory_exceeded: false, over: None, last_words: None }
     }
 }
 

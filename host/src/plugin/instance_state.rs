@@ -11,6 +11,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use super::cpu::CpuClock;
 use super::fair::{FairPermit, FairSemaphore};
+use super::guest_log::{Printed, Stream};
 use super::patience::Patience;
 use super::share::CpuShare;
 use super::ticks::Ticks;
@@ -28,13 +29,20 @@ pub(super) struct InstanceState {
     pub patience: Arc<Patience>,
     /// The right to run. It is given back while the call waits for others.
     running: Option<FairPermit>,
-    wasi: Option<Box<(WasiCtx, ResourceTable)>>,
+    wasi: Option<Box<Wasi>>,
     /// Bytes that an answer, or a message that the guest sends, may have.
     pub message_limit: usize,
     /// How large the answer of one server may be, and those of several to one request.
     pub answer_bounds: [AnswerBounds; 2],
     /// What the guest has handed to its host with the last function that keeps it while it waits.
     handed_over: ModuleCharge,
+}
+
+/// What WASI is to an instance.
+struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    printed: Printed,
 }
 
 /// The call that an instance serves.
@@ -82,6 +90,9 @@ impl InstanceState {
     /// Makes the instance ready for a call that has the right to run.
     pub fn begin(&mut self, mut call: CallState, running: FairPermit) {
         call.call.store.charged_to(self.account());
+        if let Some(wasi) = &self.wasi {
+            wasi.printed.begin(&call.call.context);
+        }
         self.serves = Some(call);
         self.running = Some(running);
         self.cpu.reset();
@@ -93,9 +104,19 @@ impl InstanceState {
 
     /// Ends the call.
     pub fn end(&mut self) {
+        if let Some(wasi) = &self.wasi {
+            wasi.printed.end();
+        }
         self.serves = None;
         self.running = None;
         self.handed_over.is_now(0);
+    }
+
+    /// Ends what a call has printed that has trapped, and returns the end of what it printed to standard error.
+    pub fn last_words(&self) -> Option<String> {
+        let printed = &self.wasi.as_ref()?.printed;
+        printed.end();
+        printed.last_words()
     }
 
     /// What is held for the module is charged to it.
@@ -259,12 +280,17 @@ impl ResourceLimiter for MemoryLimiter {
 }
 
 impl WasiView for InstanceState {
-    /// A context that offers nothing: no files, no network, no arguments, no environment, closed input, dropped output. It is made at first
+    /// A context that leads nowhere: no files, no network, no arguments, no environment, closed input; what is printed goes into the log. It is made at first
     /// use, because most modules import nothing of WASI.
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(|| Box::new((wasi_of_nothing(), resources())));
-        let (ctx, table) = &mut **wasi;
-        WasiCtxView { ctx, table }
+        let wasi = self.wasi.get_or_insert_with(|| {
+            let printed = Printed::new();
+            if let Some(served) = &self.serves {
+                printed.begin(&served.call.context);
+            }
+            Box::new(Wasi { ctx: wasi_of_nothing(&printed), table: resources(), printed })
+        });
+        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }
 
@@ -272,8 +298,9 @@ impl WasiView for InstanceState {
 const MAX_RANDOM: u64 = 64 << 10;
 const MAX_RESOURCES: usize = 1024;
 
-fn wasi_of_nothing() -> WasiCtx {
-    WasiCtx::builder().max_random_size(MAX_RANDOM).build()
+fn wasi_of_nothing(printed: &Printed) -> WasiCtx {
+    let (out, err) = (printed.stream(Stream::Out), printed.stream(Stream::Err));
+    WasiCtx::builder().max_random_size(MAX_RANDOM).stdout(out).stderr(err).build()
 }
 
 fn resources() -> ResourceTable {

@@ -153,10 +153,7 @@ impl HostScripts {
         let compiled = Compiled::script(&self.engine, component.into()).await.map_err(|error| bad(&error))?;
         self.configured().grants.check(name, &compiled.inspection().imports).map_err(|refused| {
             let why = match refused {
-                NotGranted::Missing { import, grant, .. } => format!(
-                    "it imports `{import}`, which is not granted to scripts: add \"{grant}\" to `grants` of [scripts] in pomelo.toml if they \
-                     shall have that"
-                ),
+                NotGranted::Missing(missing) => missing.sentence("[scripts]", "scripts", "they"),
                 other => other.to_string(),
             };
             Failure::new(code::FORBIDDEN, format!("{name} is refused: {why}"))

@@ -80,6 +80,77 @@ fn x1_m5_a_dropped_module_runs_is_disabled_replaced_and_removed() {
 }
 
 #[test]
+fn x2_what_a_module_asks_for_is_read_off_its_file_and_its_prints_are_in_the_log() {
+    let (greedy, wasi) = (built("fixtures/greedy.wasm"), built("fixtures/wasi.wasm"));
+    let inspect = |arguments: &[&str]| run(pomelo(&[&["modules", "inspect"], arguments].concat()));
+    let seen = inspect(&[greedy.to_str().unwrap()]);
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    for part in [
+        "pomelo:admin/process@0.1.0",
+        "missing",
+        "stops, kills, restarts",
+        "[module.\"greedy\"]\n  grants = [\"process\"]",
+    ] {
+        assert!(seen.out.contains(part), "{part} is not in\n{}", seen.out);
+    }
+    let seen: Value = serde_json::from_str(&inspect(&[wasi.to_str().unwrap(), "--json"]).out).unwrap();
+    let imports = seen["imports"].as_array().unwrap();
+    let clock = imports.iter().find(|import| import["name"] == "wasi:clocks/wall-clock@0.2.0").unwrap();
+    assert_eq!((&clock["granted"], &clock["grant"]), (&json!(true), &Value::Null), "{clock}");
+    let junk = inspect(&["Cargo.toml", "./Cargo.toml"]);
+    assert_eq!(junk.code, Some(2), "one at a time: {junk:?}");
+    let junk = inspect(&["./Cargo.toml"]);
+    assert!(junk.code == Some(1) && junk.err.contains("it is not a WebAssembly file"), "{junk:?}");
+
+    let settings = format!("{SETTINGS}[module.greedy]\ngrants = [\"process\"]\n");
+    let mut cluster = Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), SETTINGS);
+    let modules = cluster.path("modules");
+    fs::create_dir(&modules).unwrap();
+    fs::copy(&greedy, modules.join("greedy.wasm")).unwrap();
+    fs::copy(&wasi, modules.join("wasi.wasm")).unwrap();
+    let dir = cluster.path("").display().to_string();
+    let checked = run(pomelo(&["check", &dir]));
+    assert!(
+        checked.out.contains("greedy.wasm") && checked.out.contains("add \"process\" to `grants`"),
+        "{}",
+        checked.out
+    );
+    fs::write(
+        cluster.path("pomelo.toml"),
+        fs::read_to_string(cluster.path("pomelo.toml")).unwrap().replace(SETTINGS, &settings),
+    )
+    .unwrap();
+    let checked = run(pomelo(&["check", &dir]));
+    assert!(!checked.out.contains("greedy.wasm"), "{}", checked.out);
+    let granted = inspect(&[modules.join("greedy.wasm").to_str().unwrap(), "--config", &dir]);
+    assert!(granted.out.contains("granted") && !granted.out.contains("missing"), "{}", granted.out);
+
+    cluster.host("start", &[]);
+    cluster.wait_for(&["chat-1"]);
+    eventually("it runs", || {
+        let done = cluster.ask(&["request", "wasi", r#"{"out":"whole\nand in","err":"a warning\n"}"#]);
+        (done.code == Some(0)).then_some(())
+    });
+    eventually("what it prints is logged", || {
+        let log = cluster.hosts[0].log();
+        let logged = |level: &str, text: &str| {
+            log.lines().any(|line| line.contains(level) && line.contains(text) && line.contains("module=\"wasi\""))
+        };
+        (logged("INFO", "whole") && logged("INFO", "and in") && logged("WARN", "a warning")).then_some(())
+    });
+    let of_file: Value = serde_json::from_str(
+        &inspect(&[modules.join("greedy.wasm").to_str().unwrap(), "--json", "--config", &dir]).out,
+    )
+    .unwrap();
+    let in_force: Value = serde_json::from_str(&cluster.done(&["modules", "inspect", "greedy", "--json"])).unwrap();
+    assert_eq!(in_force, of_file, "the file and the module in force are the same");
+    let console = cluster.done(&["modules", "inspect", "__console__"]);
+    assert!(console.contains("reads the fleet; starts, stops") && !console.contains("missing"), "{console}");
+    let unknown = cluster.ask(&["modules", "inspect", "nothing"]);
+    assert!(unknown.code == Some(1) && unknown.err.contains("unknown module nothing"), "{unknown:?}");
+}
+
+#[test]
 fn t_the_tutorials_module_asks_all_monitors_and_gives_what_it_keeps() {
     let settings = format!("{SETTINGS}[module.timeReport]\ngrants = [\"cluster\", \"uplink\"]\ninterval = 1\n");
     let cluster = Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &settings);

@@ -1,5 +1,7 @@
 //! A module can do only what it imports and the operator granted.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use pomelo_host::console::{Origin, Source};
 use pomelo_host::plugin::Grants;
 use serde_json::json;
@@ -16,6 +18,26 @@ async fn x2_a_file_that_imports_what_was_not_granted_is_refused_with_the_line_to
     assert_eq!(code_of(&client.ask("greedy", ()).await), "unknown-module");
     let seen = client.order("modules", None).await.unwrap();
     assert_eq!(seen["refused"]["greedy"], why);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x2_what_leads_nowhere_of_wasi_needs_no_grant_and_the_reason_of_a_trap_is_told() {
+    let cluster = Plan::with([("wasi", fixture("wasi"))]).start().await;
+    let client = cluster.viewer().await;
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let answer = client.ask("wasi", json!({"out": "a line\nand a part of one"})).await.unwrap();
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert!((before..=after).contains(&answer["seconds"].as_u64().unwrap()), "{answer}");
+    assert_ne!(answer["random"][0], answer["random"][1]);
+
+    let failure = client.ask("wasi", json!({"err": "no luck\n\u{1b}[2Jtoday\n", "trap": true})).await.unwrap_err();
+    let said = failure.to_string();
+    assert_eq!(failure.code, "trap");
+    assert!(said.contains("; it printed: no luck") && said.contains("today") && !said.contains('\u{1b}'), "{said}");
+    // It is the word of that call only.
+    let failure = client.ask("wasi", json!({"trap": true})).await.unwrap_err();
+    assert!(!failure.to_string().contains("it printed"), "{failure}");
     cluster.stop().await;
 }
 

@@ -1,8 +1,11 @@
 //! Arguments of the commands that ask a running master.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::cli::secure::TlsArgs;
+use crate::config::DEFAULT_ENVIRONMENT;
 use crate::fleet::State;
 use crate::fleet::job::Amount;
 use crate::util::Secret;
@@ -323,6 +326,19 @@ fn port(text: &str) -> Result<u16, String> {
 pub(in crate::cli) enum ModulesAction {
     /// Show the modules
     List,
+    /// Show what a file or a module of the master imports, what that allows, and what is granted
+    ///
+    /// Of a file: nothing of it is run, and no master is asked.
+    Inspect {
+        /// Module id, or a file: what ends with .wasm or has a slash
+        module: String,
+        /// Of a file: the configuration whose grants count
+        #[arg(long, value_name = "DIR")]
+        config: Option<PathBuf>,
+        /// Of a file: the environment of the configuration
+        #[arg(long, short = 'e', default_value = DEFAULT_ENVIRONMENT)]
+        env: String,
+    },
     /// Enable a module on all hosts
     Enable {
         /// Module id

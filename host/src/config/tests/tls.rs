@@ -57,7 +57,7 @@ fn check_reads_the_certificates_and_says_at_which_line_a_bad_one_is_named() {
         ("pomelo.toml", "[tls]\ncertificate = 'tls/master.pem'\nkey = 'tls/master.key'\nclient_ca = 'tls/ca.pem'\n"),
         ("tls/x", ""),
     ]);
-    let report = || super::check::check(dir.path(), None, |_, _| Default::default());
+    let report = || super::check::check(dir.path(), None, |_| Default::default());
     let write = |name: &str, issued: &Issued| {
         fs::write(dir.path().join(format!("tls/{name}.pem")), &issued.certificate).unwrap();
         fs::write(dir.path().join(format!("tls/{name}.key")), &issued.key).unwrap();

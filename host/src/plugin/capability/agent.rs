@@ -5,13 +5,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::unavailable::not_available;
 use crate::plugin::bindings::pomelo::admin::agent::Host;
 use crate::plugin::bindings::pomelo::admin::types;
+use crate::plugin::guest_log;
 use crate::plugin::instance_state::InstanceState;
-use crate::plugin::log_budget::{LINES, LineFate};
 use crate::plugin::{ModuleMessage, Progress};
 use crate::wire::raw;
-
-/// Bytes that a logged line may have.
-const MAX_LINE: usize = 4096;
 
 impl types::Host for InstanceState {}
 
@@ -75,29 +72,9 @@ impl Host for InstanceState {
         Ok(self.wait_if_pending(sent).await?)
     }
 
-    fn log(&mut self, level: String, mut message: String) {
-        let Ok(call) = self.call() else { return };
-        let module = call.context.id.as_str();
-        match call.context.log_budget.take(Instant::now()) {
-            LineFate::Logged => {}
-            LineFate::LostAndTold => {
-                return tracing::warn!(
-                    module,
-                    "the module logs more than {LINES} lines a second; some of them are left out"
-                );
-            }
-            LineFate::Lost => return,
-        }
-        if message.len() > MAX_LINE {
-            message.truncate(message.floor_char_boundary(MAX_LINE));
-            message.push('…');
-        }
-        match level.as_str() {
-            "error" => tracing::error!(target: "pomelo::module", module, "{message}"),
-            "warn" => tracing::warn!(target: "pomelo::module", module, "{message}"),
-            "debug" => tracing::debug!(target: "pomelo::module", module, "{message}"),
-            "trace" => tracing::trace!(target: "pomelo::module", module, "{message}"),
-            _ => tracing::info!(target: "pomelo::module", module, "{message}"),
+    fn log(&mut self, level: String, message: String) {
+        if let Ok(call) = self.call() {
+            guest_log::log(&call.context, &level, message.into());
         }
     }
 }

@@ -1,0 +1,138 @@
+//! `modules inspect`: what can be said of a module without running it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::admin::{Session, parse};
+use super::exit::Exit;
+use super::table::{self, Column};
+use super::{assemble, print};
+use crate::config::Config;
+use crate::console::{ModuleInspection, Settings};
+use crate::plugin::{IdDescriptor, TimerKind};
+use crate::util::regular;
+
+/// Whether `inspect` is asked of a file, and not of a module id.
+pub(super) fn is_file(word: &str) -> bool {
+    word.ends_with(".wasm") || word.contains('/')
+}
+
+/// Reads a file of at most `most` bytes as a host would before it compiles it.
+///
+/// # Errors
+/// Why a host would refuse it, whatever is granted to it.
+pub(super) fn read(settings: &Settings, path: &Path, most: u64) -> Result<ModuleInspection, String> {
+    let bytes = regular::read(path, most).map_err(|error| error.to_string())?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    ModuleInspection::of_file(settings, &name, &bytes).map_err(|error| error.to_string())
+}
+
+/// Shows a file.
+pub(super) fn file(path: &Path, config: Option<&Path>, environment: &str, as_json: bool) -> anyhow::Result<()> {
+    let settings = match config {
+        Some(dir) => Config::load(dir, environment)?.settings,
+        None => crate::config::Settings::default(),
+    };
+    let of_modules = assemble::settings(&settings, 1, environment, None);
+    let inspected = read(&of_modules, path, settings.modules.max_file)
+        .map_err(|why| Exit::failed(format!("{} would be refused: {why}", path.display())))?;
+    if as_json {
+        return Ok(print::json(&serde_json::to_string(&inspected)?)?);
+    }
+    show(&path.display().to_string(), &inspected)?;
+    let ask = match (config, &inspected.descriptor) {
+        (None, Some(_)) => "--config DIR shows what a configuration grants",
+        (_, None) => {
+            "which ids it has, and so what is granted to it, is known when it is run: it has no section `pomelo:descriptor`"
+        }
+        (Some(_), Some(_)) => return Ok(()),
+    };
+    print::note(format!("({ask})"));
+    Ok(())
+}
+
+/// Shows a module of the master.
+pub(super) async fn module(session: &Session, id: &str) -> anyhow::Result<()> {
+    let answer = session.client.command("inspect", Some(id), json!({})).await?;
+    if session.json {
+        return Ok(print::json(&answer)?);
+    }
+    show(id, &parse(&answer)?)
+}
+
+fn show(what: &str, inspected: &ModuleInspection) -> anyhow::Result<()> {
+    let descriptor = inspected.descriptor.clone().unwrap_or_default();
+    let mut lines = vec![("digest", inspected.digest.clone()), ("size", format!("{} bytes", inspected.size))];
+    let mut line = |name, text: String| {
+        if !text.is_empty() {
+            lines.push((name, text));
+        }
+    };
+    line("name", [descriptor.name.as_str(), &descriptor.version].join(" ").trim().to_owned());
+    line("made by", joined(&inspected.toolchain));
+    inspected.ids.iter().for_each(|id| line("id", id_line(id)));
+    line("exports", joined(&inspected.handlers));
+    line("serial", joined(&descriptor.serial));
+    let operations = &descriptor.operations;
+    if let Some(by) = &operations.by {
+        line("operations by", by.clone());
+    }
+    for (operation, level) in &operations.levels {
+        let reads = if operations.is_read(operation) { ", only shows" } else { "" };
+        line("operation", format!("{operation}: level {level}{reads}"));
+    }
+    operations.reads.iter().filter(|name| !operations.levels.contains_key(*name)).for_each(|operation| {
+        line("operation", format!("{operation}: level {}, only shows", operations.level(operation)));
+    });
+    line("durable keys", joined(&descriptor.durable));
+    let limits = serde_json::to_value(descriptor.limits)?;
+    let limits = limits.as_object().into_iter().flatten().map(|(name, limit)| format!("{name} = {limit}"));
+    line("limits wanted", joined(limits));
+    line("granted", joined(&inspected.grants));
+    print::line(format!("{what}:"))?;
+    for (name, text) in lines {
+        print::line(format!("  {name:14} {text}"))?;
+    }
+    let rows = inspected.imports.iter().map(|import| {
+        let state = match (import.granted, &import.grant) {
+            (true, None) => "always",
+            (true, Some(_)) => "granted",
+            (false, Some(_)) => "missing",
+            (false, None) => "not offered",
+        };
+        vec![import.name.clone(), state.to_owned(), import.allows.clone()]
+    });
+    table::print(&[Column::whole("imports"), Column::whole("is"), "which allows that it".into()], rows.collect())?;
+    missing(inspected)
+}
+
+/// The lines that would grant what is missing.
+fn missing(inspected: &ModuleInspection) -> anyhow::Result<()> {
+    let Err(crate::plugin::NotGranted::Missing(missing)) = inspected.check_grants() else { return Ok(()) };
+    // As they stand in the file, the grants that are there would be replaced.
+    let mut grants = inspected.grants.clone();
+    grants.extend(missing.grants);
+    let grants: Vec<String> = grants.iter().map(|grant| format!("{grant:?}")).collect();
+    let mut text = String::from("It would be refused. These lines of pomelo.toml grant what is missing:\n");
+    let _ = write!(text, "  [module.{:?}]\n  grants = [{}]", missing.id, grants.join(", "));
+    Ok(print::lines(text)?)
+}
+
+fn joined<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {
+    words.into_iter().map(|word| word.as_ref().to_owned()).collect::<Vec<_>>().join(", ")
+}
+
+/// A module id, where it is there, and its timer.
+fn id_line(id: &IdDescriptor) -> String {
+    let roles = id.roles.as_deref().unwrap_or_default();
+    let roles =
+        if roles.is_empty() { "master, monitor".to_owned() } else { joined(roles.iter().map(|role| role.as_str())) };
+    let timer = match (id.timer, id.interval) {
+        (Some(TimerKind::Pull), Some(seconds)) => format!(", pulls every {seconds} s"),
+        (Some(TimerKind::Push), Some(seconds)) => format!(", pushes every {seconds} s"),
+        _ => String::new(),
+    };
+    format!("{} on {roles}{timer}", id.id)
+}
