@@ -11,7 +11,7 @@ use super::table::{self, Column};
 use super::{assemble, print};
 use crate::config::Config;
 use crate::console::{ModuleInspection, Settings};
-use crate::plugin::{IdDescriptor, TimerKind};
+use crate::plugin::{IdDescriptor, Import, TimerKind};
 use crate::util::regular;
 
 /// Whether `inspect` is asked of a file, and not of a module id.
@@ -95,17 +95,29 @@ fn show(what: &str, inspected: &ModuleInspection) -> anyhow::Result<()> {
     for (name, text) in lines {
         print::line(format!("  {name:14} {text}"))?;
     }
-    let rows = inspected.imports.iter().map(|import| {
+    let columns = [Column::whole("import"), Column::whole("is"), "which means that it".into()];
+    table::print(&columns, rows(&inspected.imports))?;
+    missing(inspected)
+}
+
+/// A row for each import; one for all of a package where they mean the same.
+fn rows(imports: &[Import]) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for import in imports {
         let state = match (import.granted, &import.grant) {
             (true, None) => "always",
             (true, Some(_)) => "granted",
             (false, Some(_)) => "missing",
             (false, None) => "not offered",
         };
-        vec![import.name.clone(), state.to_owned(), import.allows.clone()]
-    });
-    table::print(&[Column::whole("imports"), Column::whole("is"), "which allows that it".into()], rows.collect())?;
-    missing(inspected)
+        let row = vec![import.name.clone(), state.to_owned(), import.allows.clone()];
+        let package = import.name.split('/').next().unwrap_or(&import.name);
+        match rows.iter_mut().find(|known| known[0].split('/').next() == Some(package) && known[1..] == row[1..]) {
+            Some(known) => known[0] = format!("{package}/*"),
+            None => rows.push(row),
+        }
+    }
+    rows
 }
 
 /// The lines that would grant what is missing.

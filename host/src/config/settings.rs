@@ -174,7 +174,7 @@ pub struct ModuleSettings {
     pub delay: Option<Duration>,
     /// `limits`: a key that is not given has the value of `[limits]`.
     pub limits: Limits,
-    /// `grants`: what the module may use, any of `cluster`, `uplink`, `process`, `kept-output`, `starter`, `application`, `scripts`, `profiler`, `wasi:…`,
+    /// `grants`: what the module may use, any of `cluster`, `uplink`, `process`, `kept-output`, `starter`, `application`, `scripts`, `profiler`,
     /// `cluster:ID`, `uplink:ID`, `store:ID`.
     pub grants: Vec<String>,
     /// `levels`: from an operation to the highest level that may ask for it, instead of the module's own.

@@ -8,9 +8,8 @@ use super::interfaces::Interface;
 
 /// What a module may do beside what every module may.
 ///
-/// A grant is the name of an interface of `pomelo:admin` (`cluster`, `uplink`, `application`, `process`, `kept-output`, `starter`, `scripts`, `profiler`), an interface of WASI without
-/// its version (`wasi:sockets/tcp`) or a package of it (`wasi:sockets`, `wasi:*`), or names another module: `cluster:ID` and
-/// `uplink:ID` (may address it on other servers), `store:ID` (may read its store).
+/// A grant is the name of an interface of `pomelo:admin` (`cluster`, `uplink`, `application`, `process`, `kept-output`, `starter`, `scripts`, `profiler`), or names another module: `cluster:ID` and
+/// `uplink:ID` (may address it on other servers), `store:ID` (may read its store). One that begins with `wasi:` grants nothing: what there is of WASI every module has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(BTreeSet<String>);
 
@@ -99,12 +98,6 @@ impl Grants {
         self.0.contains(&format!("{interface}:{id}"))
     }
 
-    /// Whether an import of an interface that takes that grant is allowed.
-    fn allows(&self, import: &str, grant: &str) -> bool {
-        let path = import.split('@').next().unwrap_or(import);
-        self.0.contains(grant) || path.starts_with("wasi:") && (self.0.contains(path) || self.0.contains("wasi:*"))
-    }
-
     /// Checks the imports of a file that answers to `id`.
     ///
     /// # Errors
@@ -112,7 +105,7 @@ impl Grants {
     pub fn check(&self, id: &str, imports: &[String]) -> Result<(), NotGranted> {
         let mut missing = MissingGrants { imports: Vec::new(), grants: BTreeSet::new(), id: id.to_owned() };
         for import in imports {
-            if let Some(grant) = Interface::of(import)?.grant.filter(|grant| !self.allows(import, grant)) {
+            if let Some(grant) = Interface::of(import)?.grant.filter(|grant| !self.0.contains(*grant)) {
                 missing.imports.push(import.clone());
                 missing.grants.insert(grant.to_owned());
             }
@@ -126,7 +119,7 @@ impl Grants {
             let name = name.clone();
             match Interface::of(&name) {
                 Ok(Interface { allows, grant }) => {
-                    let granted = grant.is_none_or(|grant| self.allows(&name, grant));
+                    let granted = grant.is_none_or(|grant| self.0.contains(grant));
                     Import { name, allows: allows.to_owned(), grant: grant.map(str::to_owned), granted }
                 }
                 Err(why) => Import { name, allows: why.to_string(), grant: None, granted: false },
@@ -153,9 +146,6 @@ mod tests {
         );
         assert!(check(&["process"], "pomelo:admin/process@9.0.0").contains("serves pomelo:admin 0.1.0"));
         assert_eq!(check(&[], "wasi:cli/stdout@0.2.3"), "", "what leads nowhere is granted to all");
-        assert!(check(&[], "wasi:sockets/tcp@0.2.3").contains("add \"wasi:sockets\""));
-        assert_eq!(check(&["wasi:sockets/tcp"], "wasi:sockets/tcp@0.2.3"), "");
-        assert!(check(&["wasi:sockets/tcp"], "wasi:sockets/udp@0.2.3").contains("not granted"));
         assert_eq!(check(&["wasi:*"], "wasi:sockets/tcp@0.2.3"), "");
         assert!(check(&["wasi:*"], "acme:thing/x").contains("does not offer"));
         assert!(check(&[], "pomelo:admin/nuclear@0.1.0").contains("does not offer"));

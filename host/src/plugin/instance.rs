@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::Store;
 use wasmtime::component::{self, InstancePre};
+use wasmtime::{Store, WasmBacktrace};
 
 use super::bindings::exports::pomelo::admin::{
     client_handler, lifecycle, master_handler, monitor_handler, server_events,
@@ -15,7 +15,7 @@ use super::share::CpuShare;
 use super::{Engine, EngineLimits, Handler, Inspection, Limits, guest};
 use crate::budget::{ModuleAccount, ModuleOver};
 use crate::failure::{Failure, code};
-use crate::wire::sentence;
+use crate::wire::{sentence, shown};
 
 /// Where the handlers are found in a compiled module. Looked up once for each version.
 pub(super) struct Exports {
@@ -64,6 +64,12 @@ struct Guest {
     start: Option<lifecycle::Guest>,
 }
 
+/// Functions that the failure of a trap names.
+const FUNCTIONS: usize = 3;
+/// How the names of the functions begin through which a panic of Rust comes to its trap. They say nothing of where it was.
+const PANICS: [&str; 6] =
+    ["__rustc::", "rust_", "core::panicking::", "std::panicking::", "std::sys::", "core::option::"];
+
 /// Why a guest's call did not return, and which limits it had exceeded.
 pub(super) struct Trapped {
     pub error: wasmtime::Error,
@@ -108,9 +114,25 @@ impl Trapped {
             return Failure::new(code::MEMORY_LIMIT, message);
         }
         match self.error.downcast_ref::<wasmtime::Trap>() {
-            Some(trap) => Failure::new(code::TRAP, format!("{place} trapped: {trap}{}", self.said())),
+            Some(trap) => {
+                Failure::new(code::TRAP, format!("{place} trapped: {trap}{}{}", self.functions(), self.said()))
+            }
             None => Failure::new(code::TRAP, format!("{place} failed: {}{}", self.error.root_cause(), self.said())),
         }
+    }
+
+    /// The innermost functions, as the end of a sentence. Empty where the file has no names of functions.
+    fn functions(&self) -> String {
+        let frames = self.error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+        let named = frames.iter().filter_map(|frame| frame.func_name());
+        // Without the hash that makes a name of Rust unique.
+        let names = named.map(|name| shown(&format!("{:#}", rustc_demangle::demangle(name))));
+        let inner = names.skip_while(|name| PANICS.iter().any(|start| name.starts_with(start)));
+        let mut inner: Vec<String> = inner.collect();
+        // One that calls itself.
+        inner.dedup();
+        inner.truncate(FUNCTIONS);
+        if inner.is_empty() { String::new() } else { format!(" in {}", inner.join(", called by ")) }
     }
 
     /// The reason that the guest itself gave, as the end of a sentence: an exception, or a panic's message.

@@ -300,7 +300,7 @@ const MAX_RESOURCES: usize = 1024;
 
 fn wasi_of_nothing(printed: &Printed) -> WasiCtx {
     let (out, err) = (printed.stream(Stream::Out), printed.stream(Stream::Err));
-    WasiCtx::builder().max_random_size(MAX_RANDOM).stdout(out).stderr(err).build()
+    WasiCtx::builder().max_random_size(MAX_RANDOM).stdout(out).stderr(err).allow_tcp(false).allow_udp(false).build()
 }
 
 fn resources() -> ResourceTable {

@@ -89,6 +89,20 @@ async fn x2_every_misdeed_ends_with_its_own_failure_while_another_module_answers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x2_the_failure_of_a_trap_names_the_functions_where_it_was() {
+    let cluster = cluster().await;
+    let client = cluster.admin().await;
+    let message = async |what: &str| client.ask("misbehave", json!({"do": what})).await.unwrap_err().message;
+    let recursion = message("recurse").await;
+    assert!(recursion.contains(" in fixture_misbehave::recurse"), "{recursion}");
+    assert_eq!(recursion.matches("fixture_misbehave::recurse").count(), 1, "{recursion}");
+    let panic = message("trap").await;
+    // The functions between the two may be inlined.
+    assert!(panic.contains("client-handler@0.1.0#handle") && !panic.contains("panicking"), "{panic}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x2_many_misdeeds_at_once_leave_another_module_its_calls() {
     let cluster = cluster().await;
     let client = cluster.admin().await;

@@ -77,7 +77,9 @@ async fn p_scripts_import_only_what_was_granted_to_scripts() {
     let refused = run(&refusing, "master-1", &script).await.unwrap_err();
     assert_eq!(refused.code, "forbidden");
     assert!(
-        refused.message.contains("which are not granted to scripts: add \"cluster\", \"uplink\" to `grants` of [scripts]"),
+        refused
+            .message
+            .contains("which are not granted to scripts: add \"cluster\", \"uplink\" to `grants` of [scripts]"),
         "{refused}"
     );
     let client = refusing.admin().await;
