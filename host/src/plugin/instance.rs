@@ -67,8 +67,8 @@ struct Guest {
 /// Functions that the failure of a trap names.
 const FUNCTIONS: usize = 3;
 /// How the names of the functions begin through which a panic of Rust comes to its trap. They say nothing of where it was.
-const PANICS: [&str; 6] =
-    ["__rustc::", "rust_", "core::panicking::", "std::panicking::", "std::sys::", "core::option::"];
+const PANICS: [&str; 7] =
+    ["__rustc::", "rust_", "core::panicking::", "std::panicking::", "std::sys::", "std::process::", "core::option::"];
 
 /// Why a guest's call did not return, and which limits it had exceeded.
 pub(super) struct Trapped {
@@ -127,7 +127,7 @@ impl Trapped {
         let named = frames.iter().filter_map(|frame| frame.func_name());
         // Without the hash that makes a name of Rust unique.
         let names = named.map(|name| shown(&format!("{:#}", rustc_demangle::demangle(name))));
-        let inner = names.skip_while(|name| PANICS.iter().any(|start| name.starts_with(start)));
+        let inner = names.skip_while(|name| name == "abort" || PANICS.iter().any(|start| name.starts_with(start)));
         let mut inner: Vec<String> = inner.collect();
         // One that calls itself.
         inner.dedup();

@@ -89,6 +89,33 @@ async fn x3_a_component_of_parts_with_memories_of_their_own_runs() {
     cluster.stop().await;
 }
 
+/// An interpreter's component asks for the time, its arguments and more before it runs anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x3_a_component_that_needs_wasi_to_say_what_it_is_runs() {
+    let component = MIRROR
+        .replacen(
+            "(core module $Code",
+            "(import \"wasi:clocks/monotonic-clock@0.2.0\" (instance $clock (export \"now\" (func (result u64)))))
+            (core func $now (canon lower (func $clock \"now\")))
+            (core module $Code (import \"clock\" \"now\" (func $now (result i64)))",
+            1,
+        )
+        .replacen(
+            "(func (export \"describe\") (result i32)",
+            "(func (export \"describe\") (result i32) (drop (call $now))",
+            1,
+        )
+        .replacen(
+            "(instantiate $Code)",
+            "(instantiate $Code (with \"clock\" (instance (export \"now\" (func $now)))))",
+            1,
+        );
+    let cluster = Plan::with([("mirror", wat::parse_str(component).unwrap())]).start().await;
+    assert!(cluster.console().refused().is_empty(), "{:?}", cluster.console().refused());
+    assert_eq!(cluster.admin().await.ask("mirror", 1).await.unwrap(), json!(1));
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_without_the_descriptors_section_is_asked_what_it_is() {
     let cluster = Plan::with([("echo", without_descriptor(&fixture("echo-v1")))]).start().await;

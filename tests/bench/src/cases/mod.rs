@@ -126,13 +126,13 @@ impl Run<'_> {
         std::fs::read(&file).with_context(|| format!("{}: modules/build.sh makes it", file.display()))
     }
 
-    /// The fixture `probe`, of 115 kB, and a second version of it: that names a member of its answer in another way. What it is to be asked is
+    /// The fixture `probe`, of 175 kB, and a second version of it: that names a member of its answer in another way. What it is to be asked is
     /// [`reloads::LOOK`].
     fn probes(&self) -> Result<[Vec<u8>; 2]> {
         let first = self.module("fixtures/probe.wasm")?;
-        let at = memchr::memmem::find(&first, b"typeoptionscaller").context("the fixture `probe` has changed")?;
+        let at = memchr::memmem::find(&first, b"optionscaller").context("the fixture `probe` has changed")?;
         let mut second = first.clone();
-        second[at..][..b"typeoption2".len()].copy_from_slice(b"typeoption2");
+        second[at..][..b"option2".len()].copy_from_slice(b"option2");
         Ok([first, second])
     }
 }
