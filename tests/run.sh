@@ -51,7 +51,7 @@ build() {
     bash modules/build.sh || code=$?
     case $code in 0 | 3) return $code ;; *) exit $code ;; esac
 }
-# A toolchain of rustup's wasm32-wasip2 counts as none, because what it makes imports WASI and the built-in modules are not granted that.
+# A toolchain of rustup's wasm32-wasip2 counts as none, because what it makes imports WASI, which the built-in modules do without.
 plain() { [[ "$(bash modules/build.sh --toolchain)" != *wasip2* ]]; }
 if { plain && build; } || { debian rustc-web cargo-web rust-web-src lld-22 && plain && build; }; then
     bash tests/fixtures/outside_module/build.sh target/modules/outside

@@ -9,6 +9,7 @@ use super::print::{self, Unprinted};
 use super::{Exit, assemble, inspect};
 use crate::built_in::built_in;
 use crate::config::{self, CronLine, Finding, Found};
+use crate::plugin::NotGranted;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -87,9 +88,12 @@ fn modules(settings: &config::Settings) -> Found {
             Ok(inspected) => {
                 // A module without a descriptor says its ids only when it runs. What is granted to it is known then, too.
                 all_told &= inspected.descriptor.is_some();
-                let not_granted = inspected.descriptor.as_ref().and_then(|_| inspected.check_grants().err());
+                let not_granted = match inspected.check_grants() {
+                    Err(NotGranted::Missing(_)) if inspected.descriptor.is_none() => None,
+                    checked => checked.err().map(|why| why.to_string()),
+                };
                 ids.extend(inspected.ids.into_iter().map(|id| id.id));
-                not_granted.map(|why| why.to_string())
+                not_granted
             }
             Err(why) => Some(why),
         };

@@ -1,6 +1,6 @@
 //! `modules inspect`: what can be said of a module without running it.
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
@@ -97,7 +97,7 @@ fn show(what: &str, inspected: &ModuleInspection) -> anyhow::Result<()> {
     }
     let columns = [Column::whole("import"), Column::whole("is"), "which means that it".into()];
     table::print(&columns, rows(&inspected.imports))?;
-    missing(inspected)
+    refusal(inspected)
 }
 
 /// A row for each import; one for all of a package where they mean the same.
@@ -120,16 +120,23 @@ fn rows(imports: &[Import]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The lines that would grant what is missing.
-fn missing(inspected: &ModuleInspection) -> anyhow::Result<()> {
-    let Err(crate::plugin::NotGranted::Missing(missing)) = inspected.check_grants() else { return Ok(()) };
-    // As they stand in the file, the grants that are there would be replaced.
-    let mut grants = inspected.grants.clone();
-    grants.extend(missing.grants);
-    let grants: Vec<String> = grants.iter().map(|grant| format!("{grant:?}")).collect();
-    let mut text = String::from("It would be refused. These lines of pomelo.toml grant what is missing:\n");
-    let _ = write!(text, "  [module.{:?}]\n  grants = [{}]", missing.id, grants.join(", "));
-    Ok(print::lines(text)?)
+/// Whether a host would refuse it for what it imports, and what would grant what is missing.
+fn refusal(inspected: &ModuleInspection) -> anyhow::Result<()> {
+    for import in inspected.imports.iter().filter(|import| !import.granted && import.grant.is_none()) {
+        print::line(format!("It would be refused: {}", import.allows))?;
+    }
+    let missing = inspected.imports.iter().filter(|import| !import.granted).filter_map(|import| import.grant.as_ref());
+    let missing: BTreeSet<String> = missing.map(|grant| format!("{grant:?}")).collect();
+    let Some(id) = inspected.ids.first().filter(|_| !missing.is_empty()) else { return Ok(()) };
+    let missing = joined(missing);
+    Ok(match inspected.grants.is_empty() {
+        true => print::lines(format!(
+            "It would be refused. These lines of pomelo.toml grant what is missing:\n  [module.{:?}]\n  grants = [{missing}]",
+            id.id
+        ))?,
+        // What one id has is not another's.
+        false => print::line(format!("It would be refused: add {missing} to `grants` of [module.{:?}]", id.id))?,
+    })
 }
 
 fn joined<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {

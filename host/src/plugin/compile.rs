@@ -8,6 +8,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
 
 use super::instance::Trapped;
+use super::interfaces::Interface;
 use super::limited_store::limited_store;
 use super::{Compiled, Descriptor, Engine, EngineLimits, InspectError, Inspection, Limits, LoadError, bindings, guest};
 use crate::failure::{Failure, code};
@@ -34,7 +35,11 @@ impl Compiled {
         let (component, code) = engine.compiler().component(engine.wasmtime(), &inspection.digest, bytes).await?;
         let descriptor = match descriptor {
             Some(descriptor) => descriptor,
-            None => Descriptor::parse(&describe(engine, &component).await.map_err(LoadError::Describe)?)?,
+            None => {
+                // Nothing of a file runs that would be refused whatever is granted to it.
+                inspection.imports.iter().try_for_each(|import| Interface::of(import).map(drop))?;
+                Descriptor::parse(&describe(engine, &component).await.map_err(LoadError::Describe)?)?
+            }
         };
         let compiled = Arc::new(Compiled { component, inspection, descriptor, _code: code });
         *known = Arc::downgrade(&compiled);

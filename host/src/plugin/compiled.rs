@@ -3,7 +3,7 @@
 use wasmtime::component::Component;
 
 use super::compiler::CodeShare;
-use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, Unfit};
+use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, NotGranted, Unfit};
 use crate::failure::Failure;
 
 /// A compiled file.
@@ -39,6 +39,9 @@ pub enum LoadError {
     /// It does not compile, or asks for what the linker does not have.
     #[error("it does not compile: {0:#}")]
     Compile(wasmtime::Error),
+    /// It imports what no grant could allow.
+    #[error(transparent)]
+    NotOffered(#[from] NotGranted),
     /// `describe` failed.
     #[error("it has no section `pomelo:descriptor`, and `describe` failed: {0}")]
     Describe(Failure),

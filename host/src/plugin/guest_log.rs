@@ -52,7 +52,7 @@ pub(super) struct Printed(Arc<Mutex<Printing>>);
 
 #[derive(Default)]
 struct Printing {
-    /// Absent between calls. What is printed then has no module to be logged for, and is dropped.
+    /// Absent between calls. What is printed then has no module to be logged for, and is a trap's last words at most.
     context: Option<Arc<Context>>,
     /// Unfinished lines, by [`Stream`].
     lines: [Vec<u8>; 2],
@@ -71,12 +71,12 @@ pub(super) enum Stream {
 
 impl Printing {
     fn print(&mut self, stream: Stream, bytes: &[u8]) {
-        let Some(context) = self.context.clone() else { return };
         if stream == Stream::Err {
-            self.last_words.extend_from_slice(bytes);
+            self.last_words.extend_from_slice(&bytes[bytes.len().saturating_sub(MAX_LAST_WORDS)..]);
             let surplus = self.last_words.len().saturating_sub(MAX_LAST_WORDS);
             self.last_words.drain(..surplus);
         }
+        let Some(context) = self.context.clone() else { return };
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let line = &mut self.lines[stream as usize];
             // One byte more than a line has, so that it is seen that it is longer.
@@ -177,5 +177,26 @@ impl OutputStream for PrintedStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(MAX_WRITE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_printed_the_end_is_kept_and_no_more() {
+        let printed = Printed::new();
+        let mut stream = printed.stream(Stream::Err);
+        assert_eq!(printed.last_words(), None);
+        for text in [vec![b'x'; MAX_WRITE], b"the reason\n".to_vec()] {
+            stream.write(text.into()).unwrap();
+        }
+        let words = printed.last_words().unwrap();
+        assert!(words.ends_with("xthe reason") && words.len() < MAX_LAST_WORDS, "{words}");
+        assert!(printed.0.lock().last_words.capacity() <= 4 * MAX_LAST_WORDS);
+        assert!(stream.write(vec![b'x'; MAX_WRITE + 1].into()).is_err());
+        printed.stream(Stream::Out).write("a word".into()).unwrap();
+        assert_eq!(printed.last_words().unwrap(), words, "only standard error counts");
     }
 }

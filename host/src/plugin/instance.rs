@@ -1,5 +1,6 @@
 //! One live instance: a wasmtime store with the module's exports looked up.
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use wasmtime::component::{self, InstancePre};
@@ -66,9 +67,41 @@ struct Guest {
 
 /// Functions that the failure of a trap names.
 const FUNCTIONS: usize = 3;
+/// Bytes of a function's name, and those of one that is read: a mangled name of some hundred bytes can stand for a million.
+const FUNCTION: usize = 128;
+const MANGLED: usize = 4096;
 /// How the names of the functions begin through which a panic of Rust comes to its trap. They say nothing of where it was.
-const PANICS: [&str; 7] =
-    ["__rustc::", "rust_", "core::panicking::", "std::panicking::", "std::sys::", "std::process::", "core::option::"];
+const PANICS: [&str; 9] = [
+    "__rustc::",
+    "rust_",
+    "core::panicking::",
+    "std::panicking::",
+    "std::sys::",
+    "std::process::",
+    "core::option::",
+    "core::result::",
+    "core::slice::",
+];
+
+/// The name of a function for people.
+fn demangled(name: &str) -> String {
+    let mut short = Short(String::new());
+    let name = &name[..name.floor_char_boundary(MANGLED)];
+    // Without the hash that makes a name of Rust unique. It ends with an error where there is more.
+    let _ = write!(short, "{:#}", rustc_demangle::demangle(name));
+    shown(&short.0)
+}
+
+/// The beginning of what is written.
+struct Short(String);
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = FUNCTION - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
+}
 
 /// Why a guest's call did not return, and which limits it had exceeded.
 pub(super) struct Trapped {
@@ -117,21 +150,27 @@ impl Trapped {
             Some(trap) => {
                 Failure::new(code::TRAP, format!("{place} trapped: {trap}{}{}", self.functions(), self.said()))
             }
-            None => Failure::new(code::TRAP, format!("{place} failed: {}{}", self.error.root_cause(), self.said())),
+            None => {
+                let why = self.error.root_cause();
+                Failure::new(code::TRAP, format!("{place} failed: {why}{}{}", self.functions(), self.said()))
+            }
         }
     }
 
     /// The innermost functions, as the end of a sentence. Empty where the file has no names of functions.
     fn functions(&self) -> String {
         let frames = self.error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-        let named = frames.iter().filter_map(|frame| frame.func_name());
-        // Without the hash that makes a name of Rust unique.
-        let names = named.map(|name| shown(&format!("{:#}", rustc_demangle::demangle(name))));
-        let inner = names.skip_while(|name| name == "abort" || PANICS.iter().any(|start| name.starts_with(start)));
-        let mut inner: Vec<String> = inner.collect();
-        // One that calls itself.
-        inner.dedup();
-        inner.truncate(FUNCTIONS);
+        let names = frames.iter().filter_map(|frame| frame.func_name()).map(demangled);
+        let mut inner: Vec<String> = Vec::new();
+        for name in names.skip_while(|name| name == "abort" || PANICS.iter().any(|start| name.starts_with(start))) {
+            if inner.len() == FUNCTIONS {
+                break;
+            }
+            // One that calls itself is named once.
+            if inner.last() != Some(&name) {
+                inner.push(name);
+            }
+        }
         if inner.is_empty() { String::new() } else { format!(" in {}", inner.join(", called by ")) }
     }
 
@@ -201,4 +240,20 @@ impl Instance {
 
 fn exported<T>(guest: &Option<T>) -> wasmtime::Result<&T> {
     guest.as_ref().ok_or_else(|| wasmtime::Error::msg("the module does not export this handler"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_functions_name_is_readable_and_short() {
+        assert_eq!(demangled("_ZN7greeter5greet17h0123456789abcdefE"), "greeter::greet");
+        assert_eq!(demangled("_RNvCs1234_7mycrate3foo"), "mycrate::foo");
+        assert_eq!(demangled("handle"), "handle");
+        assert!(demangled(&"ü".repeat(1 << 20)).len() < 2 * FUNCTION);
+        // Each back reference doubles what it stands for.
+        let doubled = (0..16).fold("NvC1a1b".to_owned(), |inner, _| format!("I{inner}NvC1a1bB2_E"));
+        assert!(demangled(&format!("_R{doubled}")).len() < 2 * FUNCTION);
+    }
 }

@@ -45,6 +45,13 @@ struct Wasi {
     printed: Printed,
 }
 
+/// A call that is ended from outside is dropped with its instance. What it has printed last is what one wants to know.
+impl Drop for Wasi {
+    fn drop(&mut self) {
+        self.printed.end();
+    }
+}
+
 /// The call that an instance serves.
 pub(super) struct CallState {
     call: Call,

@@ -44,18 +44,45 @@ const OWN: [(&str, Interface); 11] = [
     ("profiler", granted("profiler", "takes profiles of programs and of modules")),
 ];
 
-/// Packages of WASI. Nothing of them leads out of the module, so that ordinary libraries and other languages run without a grant.
-const WASI: [(&str, Interface); 6] = [
-    ("wasi:io", always("waits for what the other interfaces of WASI offer")),
-    ("wasi:clocks", always("reads the time, and waits, within the time of its call")),
-    ("wasi:random", always("draws random numbers")),
-    ("wasi:cli", always("writes to the log by its standard output; has no arguments, no environment and no input")),
-    ("wasi:filesystem", always("can open no file, because no directory is given to it")),
-    ("wasi:sockets", always("can make no socket, because the network is closed to it")),
+/// Those of WASI, by package. Nothing of them leads out of the module, so that ordinary libraries and other languages run without a grant.
+const WASI: [(&str, &[&str], Interface); 6] = [
+    ("wasi:io", &["error", "poll", "streams"], always("waits for what the other interfaces of WASI offer")),
+    (
+        "wasi:clocks",
+        &["monotonic-clock", "wall-clock"],
+        always("reads the time, and waits, within the time of its call"),
+    ),
+    ("wasi:random", &["random", "insecure", "insecure-seed"], always("draws random numbers")),
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+        always("writes to the log by its standard output; has no arguments, no environment and no input"),
+    ),
+    ("wasi:filesystem", &["types", "preopens"], always("can open no file, because no directory is given to it")),
+    (
+        "wasi:sockets",
+        &["network", "instance-network", "tcp", "tcp-create-socket", "udp", "udp-create-socket", "ip-name-lookup"],
+        always("can make no socket, because the network is closed to it"),
+    ),
 ];
 
-/// The beginning of the versions of WASI that are offered.
-const WASI_VERSION: &str = "0.2.";
+/// Whether a version of WASI is offered: 0.2 with any patch, and none that is not released.
+fn is_offered(version: &str) -> bool {
+    version
+        .strip_prefix("0.2.")
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 impl Interface {
     /// The interface that an import names.
@@ -63,26 +90,28 @@ impl Interface {
     /// # Errors
     /// [`NotGranted`] where this host does not offer it.
     pub fn of(import: &str) -> Result<Self, NotGranted> {
-        let find = |table: &[(&str, Interface)], name: &str| {
-            let found = table.iter().find(|(known, _)| *known == name).map(|(_, interface)| *interface);
-            found.ok_or_else(|| NotGranted::Unknown { import: import.into() })
-        };
-        let (path, version) = import.split_once('@').unwrap_or((import, ""));
+        let unknown = || NotGranted::Unknown { import: import.into() };
         let another = |served: String| NotGranted::Version { import: import.into(), served };
-        if let Some(name) = path.strip_prefix("pomelo:admin/") {
-            return match WIT_VERSIONS.contains(&version) {
-                true => find(&OWN, name),
-                false => Err(another(format!("pomelo:admin {}", WIT_VERSIONS.join(", ")))),
-            };
+        let (path, version) = import.split_once('@').unwrap_or((import, ""));
+        let (package, name) = path.split_once('/').ok_or_else(unknown)?;
+        if package == "pomelo:admin" {
+            if !WIT_VERSIONS.contains(&version) {
+                return Err(another(format!("pomelo:admin {}", WIT_VERSIONS.join(", "))));
+            }
+            return OWN.iter().find(|(own, _)| *own == name).map(|(_, interface)| *interface).ok_or_else(unknown);
         }
-        let interface = find(&WASI, path.split('/').next().unwrap_or(path))?;
-        if version.starts_with(WASI_VERSION) { Ok(interface) } else { Err(another("WASI 0.2".to_owned())) }
+        let of_wasi = WASI.iter().find(|(known, names, _)| *known == package && names.contains(&name));
+        let (.., interface) = of_wasi.ok_or_else(unknown)?;
+        if is_offered(version) { Ok(*interface) } else { Err(another("WASI 0.2".to_owned())) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wasmtime::component::Component;
+
     use super::*;
+    use crate::plugin::{Engine, EngineLimits};
 
     #[test]
     fn every_interface_that_a_host_offers_is_known() {
@@ -105,7 +134,29 @@ mod tests {
         let why = |import: &str| of(import).unwrap_err().to_string();
         assert!(why("pomelo:admin/store@9.0.0").contains("serves pomelo:admin 0.1.0"));
         assert!(why("wasi:cli/stdout@0.3.0").contains("serves WASI 0.2:"), "{}", why("wasi:cli/stdout@0.3.0"));
+        assert!(why("wasi:cli/stdout@0.2.0-rc-2023-12-05").contains("serves WASI 0.2:"));
+        assert!(why("wasi:clocks/timezone@0.2.0").contains("does not offer"));
         assert!(why("wasi:http/outgoing-handler@0.2.6").contains("does not offer"));
         assert!(why("acme:thing/x").contains("does not offer"));
+    }
+
+    #[test]
+    fn what_is_offered_of_wasi_is_linked() {
+        let engine = Engine::new(EngineLimits::default(), None).unwrap();
+        let links = |import: &str| {
+            let function = match import.split_once('@').unwrap().0.split_once('/').unwrap().1 {
+                "monotonic-clock" => "(export \"now\" (func (result u64)))",
+                _ => "",
+            };
+            let component = format!("(component (import \"{import}\" (instance {function})))");
+            let component = Component::new(engine.wasmtime(), wat::parse_str(component).unwrap()).unwrap();
+            engine.linker().instantiate_pre(&component).is_ok()
+        };
+        for (package, names, _) in WASI {
+            for name in names {
+                assert!(links(&format!("{package}/{name}@0.2.0")), "{package}/{name}");
+            }
+        }
+        assert!(!links("wasi:clocks/timezone@0.2.0") && !links("wasi:http/types@0.2.0"));
     }
 }

@@ -129,7 +129,7 @@ fn limits(mut table: Table<'_>, default: &Limits) -> Limits {
 
 fn check_grant(file: File<'_>, grant: &str, at: usize) {
     const PLAIN: usize = 8;
-    const WORDS: [&str; PLAIN + 4] = [
+    const WORDS: [&str; PLAIN + 3] = [
         "cluster",
         "uplink",
         "process",
@@ -138,13 +138,13 @@ fn check_grant(file: File<'_>, grant: &str, at: usize) {
         "application",
         "scripts",
         "profiler",
-        "wasi:",
         "cluster:ID",
         "uplink:ID",
         "store:ID",
     ];
     let known = match grant.split_once(':') {
         None => WORDS[..PLAIN].contains(&grant),
+        // What there is of WASI every module has by now. Earlier versions wanted it granted.
         Some((kind, name)) => ["wasi", "cluster", "uplink", "store"].contains(&kind) && !name.is_empty(),
     };
     if !known {
