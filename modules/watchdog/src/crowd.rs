@@ -272,6 +272,9 @@ fn a_server_of_pomelo_is_in_the_table_that_it_is_given() {
     let newer = serde_json::value::to_raw_value(&json!({ "id": "a", "pid": 2 })).unwrap();
     crowd.table.borrow_mut().insert("a".into(), newer);
     assert_eq!(ask("a", "query"), json!({ "a": { "id": "a", "pid": 2 } }));
+    // Of many that come at once each is given the same.
+    crowd.rev.set(crowd.rev.get() + 33);
+    assert_eq!(ask("b", "query"), json!({ "a": info("a") }));
 }
 
 #[test]

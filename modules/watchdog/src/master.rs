@@ -145,8 +145,10 @@ fn query(host: &impl Host, caller: &str, request: &Request) -> Result<Answer> {
 fn answer(host: &impl Host, caller: &str, table: &Table, request: &Request, member: &Member) -> Result<Answer> {
     if request.rev.is_none() {
         let plain = table.plain(&host.id())?;
-        // An original master's answer has the server that asks, and the table as the listeners know it may be older than that.
-        let own = if caller == host.id() { None } else { host.server(caller)? };
+        // An original master's answer has the server that asks, and the table as the listeners know it may be older than that. Of many that join at once
+        // each is told of itself with the others: they are given one text, and soon a newer one.
+        let is_crowd = host.rev()?.saturating_sub(table.rev) > host.few() as u64;
+        let own = if caller == host.id() || is_crowd { None } else { host.server(caller)? };
         return Ok(Answer::Plain(match own {
             Some(own) => plain.with_own(caller, own),
             None => plain,

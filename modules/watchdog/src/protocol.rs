@@ -59,9 +59,10 @@ pub struct PlainTable {
 }
 
 impl PlainTable {
-    /// The table with what the server that it is for has said of itself last.
+    /// The table with what the server that it is for has said of itself last. Where it has that, it stays the text that others are given.
     pub fn with_own(self, id: &str, info: Info) -> Self {
-        Self { own: Some((id.to_owned(), info)), ..self }
+        let is_known = self.servers.get(id).is_some_and(|known| known.get() == info.get());
+        Self { own: (!is_known).then(|| (id.to_owned(), info)), ..self }
     }
 }
 
