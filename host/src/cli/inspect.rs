@@ -129,14 +129,15 @@ fn refusal(inspected: &ModuleInspection) -> anyhow::Result<()> {
     let missing: BTreeSet<String> = missing.map(|grant| format!("{grant:?}")).collect();
     let Some(id) = inspected.ids.first().filter(|_| !missing.is_empty()) else { return Ok(()) };
     let missing = joined(missing);
-    Ok(match inspected.grants.is_empty() {
+    match inspected.grants.is_empty() {
         true => print::lines(format!(
             "It would be refused. These lines of pomelo.toml grant what is missing:\n  [module.{:?}]\n  grants = [{missing}]",
             id.id
         ))?,
         // What one id has is not another's.
         false => print::line(format!("It would be refused: add {missing} to `grants` of [module.{:?}]", id.id))?,
-    })
+    }
+    Ok(())
 }
 
 fn joined<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {
