@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, LinkerInstance, ResourceType};
+use wasmtime::component::{Component, Linker};
 
 use super::instance::Trapped;
 use super::interfaces::Interface;
@@ -65,36 +65,6 @@ async fn inspect(
     Ok(tokio::task::spawn_blocking(move || inspect(&bytes)).await.map_err(LoadError::Thread)??)
 }
 
-/// How the names of WASI's interfaces begin. wasmtime's own traps for what is not defined would take their place, because it compares versions to the letter.
-const WASI: &str = "wasi:";
-
-/// Defines an import whose functions trap.
-fn trap_in<T: 'static>(
-    engine: &Engine,
-    linker: &mut LinkerInstance<'_, T>,
-    name: &str,
-    item: ComponentItem,
-) -> wasmtime::Result<()> {
-    match item {
-        ComponentItem::ComponentInstance(instance) => {
-            let mut within = linker.instance(name)?;
-            for (name, item) in instance.exports(engine.wasmtime()) {
-                trap_in(engine, &mut within, name, item.ty)?;
-            }
-        }
-        ComponentItem::ComponentFunc(_) => {
-            let what = name.to_owned();
-            linker.func_new(name, move |_, _, _, _| {
-                Err(wasmtime::Error::msg(format!("it calls `{what}`, and may call nothing of its host yet")))
-            })?;
-        }
-        ComponentItem::Resource(_) => linker.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?,
-        // Types are nothing to define. What else a component may import is refused when it is instantiated.
-        _ => {}
-    }
-    Ok(())
-}
-
 /// Asks a component for its descriptor, under the default limits. It has of its imports those of WASI, which interpreters need to begin with. Every other
 /// traps, because nothing is known yet of what the file may do.
 async fn describe(engine: &Engine, component: &Component) -> Result<String, Failure> {
@@ -103,9 +73,17 @@ async fn describe(engine: &Engine, component: &Component) -> Result<String, Fail
     let linked = || {
         let mut linker = Linker::new(engine.wasmtime());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        let kind = component.component_type();
-        for (name, import) in kind.imports(engine.wasmtime()).filter(|(name, _)| !name.starts_with(WASI)) {
-            trap_in(engine, &mut linker.root(), name, import.ty)?;
+        // wasmtime's own traps for what is not defined would take the place of WASI, because they compare versions to the letter.
+        let (kind, engine) = (component.component_type(), engine.wasmtime());
+        for (interface, import) in kind.imports(engine).filter(|(name, _)| !name.starts_with("wasi:")) {
+            let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
+            let mut within = linker.instance(interface)?;
+            let functions =
+                instance.exports(engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+            for (name, _) in functions {
+                let why = format!("it calls `{name}` of `{interface}`, and may call nothing of its host yet");
+                within.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(why.clone())))?;
+            }
         }
         let pre = linker.instantiate_pre(component)?;
         let exports = bindings::exports::pomelo::admin::descriptor::GuestIndices::new(&pre)?;

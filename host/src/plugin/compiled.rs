@@ -3,7 +3,7 @@
 use wasmtime::component::Component;
 
 use super::compiler::CodeShare;
-use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, NotGranted, Unfit};
+use super::{Costly, Descriptor, DescriptorError, InspectError, Inspection, NotOffered, Unfit};
 use crate::failure::Failure;
 
 /// A compiled file.
@@ -41,7 +41,7 @@ pub enum LoadError {
     Compile(wasmtime::Error),
     /// It imports what no grant could allow.
     #[error(transparent)]
-    NotOffered(#[from] NotGranted),
+    NotOffered(#[from] NotOffered),
     /// `describe` failed.
     #[error("it has no section `pomelo:descriptor`, and `describe` failed: {0}")]
     Describe(Failure),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::interfaces::Interface;
+use super::interfaces::{Interface, NotOffered};
 
 /// What a module may do beside what every module may.
 ///
@@ -19,20 +19,9 @@ pub enum NotGranted {
     /// The interfaces are known, and the operator did not grant them.
     #[error("{}", .0.sentence(&format!("[module.\"{}\"]", .0.id), "it", "it"))]
     Missing(MissingGrants),
-    /// The interface is of a version that this host does not serve.
-    #[error("it imports `{import}`; this host serves {served}: build it against that version")]
-    Version {
-        /// The import as it stands in the file.
-        import: String,
-        /// The package and the versions of it that are served.
-        served: String,
-    },
-    /// Nothing here offers such an interface.
-    #[error("it imports `{import}`, which this host does not offer")]
-    Unknown {
-        /// The import as it stands in the file.
-        import: String,
-    },
+    /// No grant could allow it.
+    #[error(transparent)]
+    NotOffered(#[from] NotOffered),
 }
 
 /// What is imported and not granted, and what would grant it.

@@ -45,7 +45,7 @@ struct Wasi {
     printed: Printed,
 }
 
-/// A call that is ended from outside is dropped with its instance. What it has printed last is what one wants to know.
+/// A call that traps, or is ended from outside, is dropped with its instance. What it has printed last is what one wants to know.
 impl Drop for Wasi {
     fn drop(&mut self) {
         self.printed.end();
@@ -119,11 +119,9 @@ impl InstanceState {
         self.handed_over.is_now(0);
     }
 
-    /// Ends what a call has printed that has trapped, and returns the end of what it printed to standard error.
+    /// What the call has printed last to standard error.
     pub fn last_words(&self) -> Option<String> {
-        let printed = &self.wasi.as_ref()?.printed;
-        printed.end();
-        printed.last_words()
+        self.wasi.as_ref()?.printed.last_words()
     }
 
     /// What is held for the module is charged to it.

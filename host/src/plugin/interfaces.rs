@@ -1,6 +1,5 @@
 //! The interfaces that a host offers to modules: what each allows, in a sentence, and what has to be granted for it.
 
-use super::NotGranted;
 use crate::wire::WIT_VERSIONS;
 
 /// An interface that a host offers.
@@ -12,47 +11,46 @@ pub struct Interface {
     pub grant: Option<&'static str>,
 }
 
-const fn always(allows: &'static str) -> Interface {
-    Interface { allows, grant: None }
+/// An import that no grant could allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOffered {
+    /// The interface is of a version that this host does not serve.
+    #[error("it imports `{import}`; this host serves {served}: build it against that version")]
+    Version {
+        /// The import as it stands in the file.
+        import: String,
+        /// The package and the versions of it that are served.
+        served: String,
+    },
+    /// Nothing here offers such an interface.
+    #[error("it imports `{import}`, which this host does not offer")]
+    Unknown {
+        /// The import as it stands in the file.
+        import: String,
+    },
 }
 
-const fn granted(grant: &'static str, allows: &'static str) -> Interface {
-    Interface { allows, grant: Some(grant) }
-}
-
-/// Those of `pomelo:admin`, by name.
-const OWN: [(&str, Interface); 11] = [
-    ("types", always("has no function of its own")),
-    ("agent", always("knows where it runs and who calls it, writes to the log")),
-    ("store", always("keeps text in a store of its own, up to `store_kib`")),
-    ("cluster", granted("cluster", "reads the server table, and sends messages to its own module on other servers")),
-    ("uplink", granted("uplink", "sends messages to its own module on the master")),
-    (
-        "application",
-        granted(
-            "application",
-            "changes the program's view of the cluster and its crons, and calls what the program offers",
-        ),
-    ),
-    (
-        "process",
-        granted("process", "reads figures, output and logs of the program; stops, kills, restarts and drains it"),
-    ),
-    ("kept-output", granted("kept-output", "reads what programs have written, also those that do not run")),
-    ("starter", granted("starter", "reads the fleet; starts, stops, restarts and drains any server")),
-    ("scripts", granted("scripts", "saves and runs programs, with what [scripts] of pomelo.toml grants them")),
-    ("profiler", granted("profiler", "takes profiles of programs and of modules")),
+/// Those of `pomelo:admin`: the name, whether it takes a grant, which has that name, and what it allows.
+const OWN: [(&str, bool, &str); 11] = [
+    ("types", false, "has no function of its own"),
+    ("agent", false, "knows where it runs and who calls it, writes to the log"),
+    ("store", false, "keeps text in a store of its own, up to `store_kib`"),
+    ("cluster", true, "reads the server table, and sends messages to its own module on other servers"),
+    ("uplink", true, "sends messages to its own module on the master"),
+    ("application", true, "changes the program's view of the cluster and its crons, and calls what the program offers"),
+    ("process", true, "reads figures, output and logs of the program; stops, kills, restarts and drains it"),
+    ("kept-output", true, "reads what programs have written, also those that do not run"),
+    ("starter", true, "reads the fleet; starts, stops, restarts and drains any server"),
+    ("scripts", true, "saves and runs programs, with what [scripts] of pomelo.toml grants them"),
+    ("profiler", true, "takes profiles of programs and of modules"),
 ];
 
-/// Those of WASI, by package. Nothing of them leads out of the module, so that ordinary libraries and other languages run without a grant.
-const WASI: [(&str, &[&str], Interface); 6] = [
-    ("wasi:io", &["error", "poll", "streams"], always("waits for what the other interfaces of WASI offer")),
-    (
-        "wasi:clocks",
-        &["monotonic-clock", "wall-clock"],
-        always("reads the time, and waits, within the time of its call"),
-    ),
-    ("wasi:random", &["random", "insecure", "insecure-seed"], always("draws random numbers")),
+/// Those of WASI: a package, its interfaces, and what they allow. Nothing of them leads out of the module, so that ordinary libraries and other languages run
+/// without a grant.
+const WASI: [(&str, &[&str], &str); 6] = [
+    ("wasi:io", &["error", "poll", "streams"], "waits for what the other interfaces of WASI offer"),
+    ("wasi:clocks", &["monotonic-clock", "wall-clock"], "reads the time, and waits, within the time of its call"),
+    ("wasi:random", &["random", "insecure", "insecure-seed"], "draws random numbers"),
     (
         "wasi:cli",
         &[
@@ -67,13 +65,13 @@ const WASI: [(&str, &[&str], Interface); 6] = [
             "terminal-stdout",
             "terminal-stderr",
         ],
-        always("writes to the log by its standard output; has no arguments, no environment and no input"),
+        "writes to the log by its standard output; has no arguments, no environment and no input",
     ),
-    ("wasi:filesystem", &["types", "preopens"], always("can open no file, because no directory is given to it")),
+    ("wasi:filesystem", &["types", "preopens"], "can open no file, because no directory is given to it"),
     (
         "wasi:sockets",
         &["network", "instance-network", "tcp", "tcp-create-socket", "udp", "udp-create-socket", "ip-name-lookup"],
-        always("can make no socket, because the network is closed to it"),
+        "can make no socket, because the network is closed to it",
     ),
 ];
 
@@ -88,21 +86,22 @@ impl Interface {
     /// The interface that an import names.
     ///
     /// # Errors
-    /// [`NotGranted`] where this host does not offer it.
-    pub fn of(import: &str) -> Result<Self, NotGranted> {
-        let unknown = || NotGranted::Unknown { import: import.into() };
-        let another = |served: String| NotGranted::Version { import: import.into(), served };
+    /// [`NotOffered`].
+    pub fn of(import: &str) -> Result<Self, NotOffered> {
+        let unknown = || NotOffered::Unknown { import: import.into() };
+        let another = |served: String| NotOffered::Version { import: import.into(), served };
         let (path, version) = import.split_once('@').unwrap_or((import, ""));
         let (package, name) = path.split_once('/').ok_or_else(unknown)?;
         if package == "pomelo:admin" {
             if !WIT_VERSIONS.contains(&version) {
                 return Err(another(format!("pomelo:admin {}", WIT_VERSIONS.join(", "))));
             }
-            return OWN.iter().find(|(own, _)| *own == name).map(|(_, interface)| *interface).ok_or_else(unknown);
+            let (name, is_granted, allows) = OWN.into_iter().find(|(own, ..)| *own == name).ok_or_else(unknown)?;
+            return Ok(Interface { allows, grant: is_granted.then_some(name) });
         }
-        let of_wasi = WASI.iter().find(|(known, names, _)| *known == package && names.contains(&name));
-        let (.., interface) = of_wasi.ok_or_else(unknown)?;
-        if is_offered(version) { Ok(*interface) } else { Err(another("WASI 0.2".to_owned())) }
+        let of_wasi = WASI.into_iter().find(|(known, names, _)| *known == package && names.contains(&name));
+        let (.., allows) = of_wasi.ok_or_else(unknown)?;
+        if is_offered(version) { Ok(Interface { allows, grant: None }) } else { Err(another("WASI 0.2".to_owned())) }
     }
 }
 
@@ -117,7 +116,7 @@ mod tests {
     fn every_interface_that_a_host_offers_is_known() {
         let package = include_str!("../../../wit/capabilities.wit");
         let declared = package.lines().filter_map(|line| line.strip_prefix("interface ")?.strip_suffix(" {"));
-        let own: Vec<&str> = OWN.iter().map(|(name, _)| *name).filter(|name| *name != "types").collect();
+        let own: Vec<&str> = OWN.iter().map(|(name, ..)| *name).filter(|name| *name != "types").collect();
         assert_eq!(declared.collect::<Vec<_>>(), own);
     }
 

@@ -99,6 +99,7 @@ pub use grants::{Grants, Import, MissingGrants, NotGranted};
 pub use handler::Handler;
 pub use identity::{HostRole, Identity};
 pub use inspect::{InspectError, Inspection};
+pub use interfaces::NotOffered;
 pub use keeper::Keeper;
 pub use lease::Lease;
 pub use limits::{CompileLimits, EngineLimits, Limits, MAX_DEPTH};
