@@ -58,6 +58,8 @@ struct Event<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<u64>,
     #[serde(skip_serializing_if = "is_empty")]
     capabilities: &'a [String],
 }
@@ -140,12 +142,12 @@ fn difference<'a>(
 ) -> Vec<Event<'a>> {
     let passing = left.into_iter().filter(|id| !before.servers.contains_key(*id));
     let gone = before.servers.keys().chain(passing).filter(|id| !after.servers.contains_key(*id));
-    let gone = gone.map(|id| Event { event: "disconnect", id, server: None, capabilities: &[] });
+    let gone = gone.map(|id| Event { event: "disconnect", id, server: None, rev: None, capabilities: &[] });
     let new =
         after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
     let new = new.map(|(id, entry)| {
         let event = if entry.returned { "reconnect" } else { "register" };
-        Event { event, id, server: Some(&entry.text), capabilities: &entry.capabilities.0 }
+        Event { event, id, server: Some(&entry.text), rev: Some(entry.since), capabilities: &entry.capabilities.0 }
     });
     gone.chain(new).collect()
 }

@@ -70,18 +70,22 @@ impl Crowd {
     fn batch(&self, events: Vec<Event>) -> Batch {
         self.text.take();
         let since = self.rev.get();
-        self.rev.set(since + events.len() as u64);
+        let mut events = events;
+        for event in &mut events {
+            self.rev.update(|rev| rev + 1);
+            event.rev = Some(self.rev.get());
+        }
         Batch { since, rev: self.rev.get(), epoch: "e".into(), exact: false, events }
     }
 
     fn joins(&self, id: &str) -> Event {
         self.table.borrow_mut().insert(id.into(), info(id));
-        Event { event: "register".into(), id: id.into(), server: Some(info(id)), capabilities: Vec::new() }
+        Event { event: "register".into(), id: id.into(), server: Some(info(id)), rev: None, capabilities: Vec::new() }
     }
 
     fn leaves(&self, id: &str) -> Event {
         self.table.borrow_mut().remove(id);
-        Event { event: "disconnect".into(), id: id.into(), server: None, capabilities: Vec::new() }
+        Event { event: "disconnect".into(), id: id.into(), server: None, rev: None, capabilities: Vec::new() }
     }
 
     fn asks(&self, id: &str, action: &str) -> Result<Answer> {

@@ -98,7 +98,7 @@ mod tests {
             Some(id) => (id.to_owned(), Change::Gone),
             None => {
                 let info = RawValue::from_string(format!("{word:?}")).unwrap();
-                (word.to_owned(), Change::Registered(info))
+                (word.to_owned(), Change::Registered { info, rev: None })
             }
         };
         text.split(' ').map(change).collect()

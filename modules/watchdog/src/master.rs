@@ -55,6 +55,8 @@ pub struct Member {
     /// A server of pomelo 2.x: the revision of the table that it was given last. It needs not be told of changes up to it. A monitor of ours: what the listeners
     /// had been told when it left the table last.
     at: u64,
+    /// The table's revision when it subscribed. It is absent where an earlier version of the module kept this.
+    joined: Option<u64>,
     /// Whether it has finished starting.
     recorded: bool,
     /// Whether it has been told that all servers have started.
@@ -112,8 +114,10 @@ fn subscribe(host: &impl Host, caller: &str, request: &Request) -> Result<Answer
     if away.is_some() && !rev {
         return Err(Failure::new("not-found", ["The server ", caller, " is not connected."].concat()));
     }
-    let member = host.member(&key(caller))?.unwrap_or_default();
-    let member = Member { listens: true, rev, at: table.rev, away, ..member };
+    // Whoever has no table yet is a new process. That it is new may be told only later, and what its predecessor had done and been told does not count.
+    let is_new = request.mark().is_none();
+    let member = if is_new { Member::default() } else { host.member(&key(caller))?.unwrap_or_default() };
+    let member = Member { listens: true, rev, at: table.rev, joined: Some(host.rev()?), away, ..member };
     keep(host, caller, &member)?;
     answer(host, caller, &table, request, &member)
 }
@@ -182,12 +186,14 @@ fn record(host: &impl Host, caller: &str) -> Result<Answer> {
     let mut member = match host.member(&key(caller))? {
         Some(member) => member,
         // It may have left while its message waited, and would never be forgotten then.
-        None if host.server(caller)?.is_some() => Member::default(),
+        None if host.server(caller)?.is_some() => Member { joined: Some(host.rev()?), ..Member::default() },
         None => Member { away: Some(millis(host)?), ..Member::default() },
     };
     member.recorded = true;
     // A program that is told that all servers have started looks for them. What it has not been told of yet comes with the next change, and this after it.
-    if host.text(STARTED).is_some() && told_rev(host) >= host.rev()? {
+    // Our own monitors record again where that message was lost; a program of pomelo's would begin twice.
+    let is_told = member.over && !member.rev;
+    if host.text(STARTED).is_some() && told_rev(host) >= host.rev()? && !is_told {
         member.over = true;
         host.tell(&[caller], &Order::new("startOver"))?;
     }
@@ -231,7 +237,7 @@ fn start_over(host: &impl Host) -> Result {
     Ok(())
 }
 
-/// Tells those that all servers have started who came after that, and had to be told of other servers first.
+/// Tells those that all servers have started who came after that and had to be told of other servers first, or were away then.
 fn tell_late(host: &impl Host, members: &[(String, Member)]) -> Result {
     if host.text(STARTED).is_none() || told_rev(host) < host.rev()? {
         return Ok(());
@@ -298,9 +304,18 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
     for (id, change) in changes {
         let key = key(id);
         match (change, host.member(&key)?) {
-            // A new process under this id subscribes and records for itself.
-            (Change::Registered(_), Some(Member { away: Some(_), .. })) => host.delete(&key),
-            (Change::Registered(_), _) | (Change::Gone, None) => {}
+            (Change::Registered { rev, .. }, Some(member)) => match (member.joined, rev) {
+                // A new process under this id has subscribed before this was told.
+                (Some(joined), Some(rev)) if joined >= *rev => {
+                    if member.away.is_some() {
+                        keep(host, id, &Member { away: None, ..member })?;
+                    }
+                }
+                (None, _) | (_, None) if member.away.is_none() => {}
+                // It subscribes and records for itself.
+                _ => host.delete(&key),
+            },
+            (Change::Registered { .. } | Change::Gone, None) => {}
             (Change::Gone, Some(member)) => {
                 // In place of what is there, which is as long or has been away before.
                 let at = if member.rev { told_rev(host) } else { member.at };
@@ -353,7 +368,7 @@ fn forget(host: &impl Host, most: usize) -> Result {
     Ok(())
 }
 
-/// Gives the whole table to the servers that came back, and tells them that all have started if they missed that. The table has all changes up to `rev`.
+/// Gives the whole table to the servers that came back. The table has all changes up to `rev`.
 fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
     if back.is_empty() {
         return Ok(());
@@ -369,14 +384,6 @@ fn replace(host: &impl Host, back: &[(&str, &Member)], rev: u64) -> Result {
     }
     if !ours.is_empty() {
         host.tell(&ids(&ours), &again(host, &ours, &table)?)?;
-    }
-    if host.text(STARTED).is_some() {
-        let missed: Vec<_> = back.iter().filter(|(_, member)| member.recorded && !member.over).copied().collect();
-        tell(host, &ids(&missed), &Order::new("startOver"))?;
-        for (id, member) in missed {
-            let member = host.member(&key(id))?.unwrap_or_else(|| member.clone());
-            host.set_member(&key(id), &Member { over: true, ..member })?;
-        }
     }
     Ok(())
 }

@@ -7,7 +7,11 @@ use crate::protocol::{Event, Info, REVISIONS};
 /// What became of a server.
 #[derive(Debug)]
 pub enum Change {
-    Registered(Info),
+    /// `rev`: the table's revision since which it is so.
+    Registered {
+        info: Info,
+        rev: Option<u64>,
+    },
     /// `rev`: whether its monitor says that it understands revisions.
     Reconnected {
         info: Info,
@@ -20,7 +24,7 @@ impl Change {
     /// What the table holds for the server now.
     pub fn info(&self) -> Option<&Info> {
         match self {
-            Self::Registered(info) | Self::Reconnected { info, .. } => Some(info),
+            Self::Registered { info, .. } | Self::Reconnected { info, .. } => Some(info),
             Self::Gone => None,
         }
     }
@@ -30,9 +34,9 @@ impl Change {
 /// the revisions.
 pub fn net_changes(events: Vec<Event>) -> BTreeMap<String, Change> {
     let mut changes = BTreeMap::new();
-    for Event { event, id, server, capabilities } in events {
+    for Event { event, id, server, rev, capabilities } in events {
         let change = match (event.as_str(), server) {
-            ("register", Some(info)) => Change::Registered(info),
+            ("register", Some(info)) => Change::Registered { info, rev },
             ("reconnect", Some(info)) => {
                 Change::Reconnected { info, rev: capabilities.iter().any(|name| name == REVISIONS) }
             }
@@ -67,7 +71,7 @@ mod tests {
             let shown: Vec<String> = changes
                 .iter()
                 .map(|(id, change)| match change {
-                    Change::Registered(info) => format!("{id}:registered {info}"),
+                    Change::Registered { info, .. } => format!("{id}:registered {info}"),
                     Change::Reconnected { info, rev } => format!("{id}:reconnected {info} {rev}"),
                     Change::Gone => format!("{id}:gone"),
                 })

@@ -24,6 +24,8 @@ const PLAIN: &str = "plain";
 const STORE: usize = 1 << 20;
 /// Stands in the place of a thread's number for the server of pomelo 2.x.
 const PLAIN_ASKS: usize = usize::MAX;
+/// The action that stands for the answer to the `subscribe` of the server of pomelo 2.x.
+const ANSWER: &str = "the table";
 
 /// What comes to the monitor.
 enum Frame {
@@ -35,7 +37,7 @@ enum Frame {
 enum Job {
     Batch(Batch),
     Ask(usize, Request),
-    Notify(Request),
+    Notify(&'static str, Request),
 }
 
 /// What the threads of the monitor are doing.
@@ -74,6 +76,9 @@ struct World {
     // The monitors.
     view: BTreeMap<String, u64>,
     plain_view: BTreeMap<String, u64>,
+    /// How often this process of the server of pomelo 2.x was told that all have started, and whether something that it was told may be lost.
+    plain_overs: usize,
+    plain_has_lost: bool,
     store: BTreeMap<String, String>,
     orders: VecDeque<Order>,
     answers: [Option<Result<Known>>; 2],
@@ -119,8 +124,23 @@ impl World {
         for id in ["master", PLAIN, OURS] {
             world.join(id, "register");
         }
-        world.jobs.push_back(Job::Ask(PLAIN_ASKS, Request::new("subscribe", PLAIN.into())));
+        world.plain_subscribes();
         world
+    }
+
+    fn plain_subscribes(&mut self) {
+        self.jobs.push_back(Job::Ask(PLAIN_ASKS, Request::new("subscribe", PLAIN.into())));
+    }
+
+    /// The process of the server of pomelo 2.x is killed, and another one takes its place.
+    fn restart_plain(&mut self) {
+        self.plain_frames.clear();
+        self.jobs.retain(|job| !matches!(job, Job::Ask(PLAIN_ASKS, _) | Job::Notify(PLAIN, _)));
+        (self.plain_overs, self.plain_has_lost) = (0, false);
+        self.plain_view.clear();
+        self.leave(PLAIN);
+        self.join(PLAIN, "register");
+        self.plain_subscribes();
     }
 
     fn event(&mut self, event: &str, id: &str) {
@@ -131,7 +151,7 @@ impl World {
         // What a restarted master is told of our monitor's capabilities; it must do without as well.
         let told = id == OURS && self.changes.is_multiple_of(2);
         let capabilities = if told { vec![REVISIONS.to_owned()] } else { Vec::new() };
-        let event = Event { event: event.into(), id: id.into(), server, capabilities };
+        let event = Event { event: event.into(), id: id.into(), server, rev: Some(self.rev), capabilities };
         // Events that come while others wait make one batch with them.
         if let Some(Job::Batch(batch)) = self.jobs.back_mut() {
             batch.rev = self.rev;
@@ -169,7 +189,7 @@ impl World {
     /// Something happens to a server.
     fn change(&mut self, choice: u8) {
         let other = ["a", "b", "c"][usize::from(choice) % 3];
-        match choice % 16 {
+        match choice % 17 {
             0..=5 => self.join(other, "register"),
             6..=9 => self.leave(other),
             10 => {
@@ -183,12 +203,14 @@ impl World {
             }
             12 if !self.table.contains_key(OURS) => self.join(OURS, "reconnect"),
             13 => {
+                self.plain_has_lost = true;
                 self.plain_frames.clear();
                 self.leave(PLAIN);
                 self.join(PLAIN, "reconnect");
             }
             14 => self.restart_master(),
             15 => self.withdraw(),
+            16 => self.restart_plain(),
             _ => self.join(other, "register"),
         }
     }
@@ -200,11 +222,12 @@ impl World {
                 self.answers[asker] = Some(Err(disconnected()));
             }
         }
-        self.jobs.retain(|job| matches!(job, Job::Batch(_) | Job::Ask(PLAIN_ASKS, _)));
+        self.jobs.retain(|job| matches!(job, Job::Batch(_) | Job::Ask(PLAIN_ASKS, _) | Job::Notify(PLAIN, _)));
     }
 
     fn restart_master(&mut self) {
         self.break_link();
+        self.plain_has_lost = true;
         self.plain_frames.clear();
         self.jobs.clear();
         self.members.clear();
@@ -228,7 +251,11 @@ impl World {
             "replaceServer" => {
                 self.plain_view = view(order.servers.as_ref().unwrap());
             }
-            "startOver" => {}
+            "startOver" => self.plain_overs += 1,
+            ANSWER => {
+                self.plain_view = view(order.servers.as_ref().unwrap());
+                self.jobs.push_back(Job::Notify(PLAIN, Request::new("record", PLAIN.into())));
+            }
             other => panic!("{other} is not known to a server of pomelo 2.x"),
         }
     }
@@ -253,9 +280,9 @@ impl Stage {
                 let Ok(Answer::Plain(servers)) = master::handle(&host, PLAIN, &request) else {
                     return;
                 };
-                // The answer is a frame as well. It is modelled as an order that replaces the table.
+                // The answer is a frame as well. It is modelled as an order.
                 let servers = Some(to_raw_value(&servers).unwrap());
-                self.world().plain_frames.push_back(Order { servers, ..Order::new("replaceServer") });
+                self.world().plain_frames.push_back(Order { servers, ..Order::new(ANSWER) });
             }
             Job::Ask(asker, request) => {
                 let answer = master::handle(&host, OURS, &request).map(|answer| match answer {
@@ -264,7 +291,7 @@ impl Stage {
                 });
                 self.world().frames.push_back(Frame::Answer(asker, answer));
             }
-            Job::Notify(request) => drop(master::handle(&host, OURS, &request).unwrap()),
+            Job::Notify(caller, request) => drop(master::handle(&host, caller, &request).unwrap()),
         }
     }
 
@@ -460,7 +487,7 @@ impl monitor::Host for Monitor<'_> {
 
     fn notify(&self, request: &Request) -> Result {
         let text = serde_json::to_string(request)?;
-        self.call().jobs.push_back(Job::Notify(serde_json::from_str(&text)?));
+        self.call().jobs.push_back(Job::Notify(OURS, serde_json::from_str(&text)?));
         Ok(())
     }
 
@@ -589,6 +616,7 @@ proptest! {
         others.remove("master");
         prop_assert_eq!(&world.plain_view, &others, "the view of pomelo's server");
         prop_assert_eq!(world.overs, 1);
+        prop_assert!(world.plain_overs == 1 || world.plain_has_lost, "pomelo's server was told {} times", world.plain_overs);
     }
 
     #[test]
