@@ -321,10 +321,11 @@ fn note(host: &impl Host, changes: &BTreeMap<String, Change>) -> Result {
                 let at = if member.rev { told_rev(host) } else { member.at };
                 keep(host, id, &Member { away: Some(now), at, ..member })?;
             }
-            (Change::Reconnected { rev, .. }, member) => {
+            (Change::Reconnected { rev, revisions, .. }, member) => {
                 let member = member.unwrap_or_default();
                 // A restarted master does not know it yet.
-                keep(host, id, &Member { listens: true, rev: member.rev || *rev, away: None, ..member })?;
+                let joined = member.joined.max(*rev);
+                keep(host, id, &Member { listens: true, rev: member.rev || *revisions, joined, away: None, ..member })?;
             }
         }
     }

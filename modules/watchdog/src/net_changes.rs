@@ -12,10 +12,11 @@ pub enum Change {
         info: Info,
         rev: Option<u64>,
     },
-    /// `rev`: whether its monitor says that it understands revisions.
+    /// `revisions`: whether its monitor says that it understands them.
     Reconnected {
         info: Info,
-        rev: bool,
+        rev: Option<u64>,
+        revisions: bool,
     },
     Gone,
 }
@@ -38,7 +39,7 @@ pub fn net_changes(events: Vec<Event>) -> BTreeMap<String, Change> {
         let change = match (event.as_str(), server) {
             ("register", Some(info)) => Change::Registered { info, rev },
             ("reconnect", Some(info)) => {
-                Change::Reconnected { info, rev: capabilities.iter().any(|name| name == REVISIONS) }
+                Change::Reconnected { info, rev, revisions: capabilities.iter().any(|name| name == REVISIONS) }
             }
             ("disconnect", _) => Change::Gone,
             _ => continue,
@@ -72,7 +73,7 @@ mod tests {
                 .iter()
                 .map(|(id, change)| match change {
                     Change::Registered { info, .. } => format!("{id}:registered {info}"),
-                    Change::Reconnected { info, rev } => format!("{id}:reconnected {info} {rev}"),
+                    Change::Reconnected { info, revisions, .. } => format!("{id}:reconnected {info} {revisions}"),
                     Change::Gone => format!("{id}:gone"),
                 })
                 .collect();
