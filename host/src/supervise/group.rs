@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::process::{ChildStdin, Command};
 
 use super::affinity;
+use super::guard::Announcement;
 use super::output::Readers;
 use super::{Exit, How, Input, Output, Spec};
 use crate::util::process_group::ProcessGroup;
@@ -30,8 +31,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts the program as the leader of a new group.
-    pub(super) fn spawn(spec: &Spec) -> io::Result<Self> {
+    /// Starts the program as the leader of a new group, which is announced before it runs.
+    pub(super) fn spawn(spec: &Spec, announcement: Option<Announcement>) -> io::Result<Self> {
         let (program, arguments) =
             spec.command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
         // A relative program is named in full, because platforms differ in whether the parent or the child looks for it.
@@ -52,6 +53,9 @@ impl Group {
         command.envs(&spec.env);
         if let Some(cwd) = &spec.cwd {
             command.current_dir(cwd);
+        }
+        if let Some(announcement) = announcement {
+            announcement.put_before(&mut command);
         }
         let mut processes = affinity::on(&spec.cpus, || ProcessGroup::spawn(command))?;
         let mut readers = Readers::default();

@@ -1,16 +1,18 @@
 //! A small process that kills the host's process groups when the host is gone.
 //!
 //! A host that is killed with SIGKILL, or aborts, cannot end its programs, which would run on as orphans and keep their ports. Linux can tie a child
-//! to its parent (PR_SET_PDEATHSIG), but only by unsafe code in the child between fork and exec, and not what the child starts. So one small process
+//! to its parent (PR_SET_PDEATHSIG), but not what the child starts, and the child would end with the thread that started it. So one small process
 //! watches instead: a shell in a group of its own, which reads from a pipe what groups there are. However the host ends, the pipe closes. The shell
 //! then kills the groups that are left, and ends.
 //!
-//! If the host dies in the microseconds between a program's start and its line in the pipe, the program is left behind. If there is no `sh`, the log
-//! says so once, and programs run unguarded.
+//! A program is in the pipe before it runs: its process writes its own line between fork and exec ([`Announcement`]), because the host may be killed as soon as
+//! it has forked. If there is no `sh`, the log says so once, and programs run unguarded.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -20,22 +22,58 @@ use tokio::sync::Mutex;
 /// A guard that has not read a line after this time is replaced, because a healthy one reads at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Reads `+ GROUP` and `- GROUP`, and at the end of input kills the groups that are left. It ignores the signals by which a terminal ends a host.
+/// Reads `+ GROUP`, `+ GROUP KEY` (of a process that is still to run its program, whose key tells it apart), `- GROUP` and `- - KEY`, and at the end of input
+/// kills the groups that are left. It ignores the signals by which a terminal ends a host.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=
-while read -r sign group; do
+while read -r sign group key; do
     rest=
-    for known in $groups; do [ "$known" = "$group" ] || rest="$rest $known"; done
+    for known in $groups; do
+        case $known in
+            "$group" | "$group"/* | */"$key") ;;
+            *) rest="$rest $known" ;;
+        esac
+    done
     groups=$rest
-    [ "$sign" = + ] && groups="$groups $group"
+    [ "$sign" = + ] && groups="$groups $group${key:+/$key}"
 done
-for group in $groups; do kill -s KILL -- "-$group"; done
+for group in $groups; do kill -s KILL -- "-${group%%/*}"; done
 "#;
+
+/// What tells a guard of a program before it runs.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pipe: OwnedFd,
+    key: u64,
+}
+
+impl Announcement {
+    /// Has the process of a command, which has to lead a group, tell the guard of itself before it runs the program.
+    pub(super) fn put_before(self, command: &mut Command) {
+        let announce = move || {
+            let mut line = [0; 64];
+            let mut rest = &mut line[..];
+            writeln!(rest, "+ {} {}", std::process::id(), self.key)?;
+            let left = rest.len();
+            // Where the guard is gone or stuck, this host replaces it, and tells the new one of all programs that it has started.
+            let _ = nix::unistd::write(&self.pipe, &line[..line.len() - left]);
+            Ok(())
+        };
+        // SAFETY: what must be proven is that the closure may run in a process that was forked from one with several threads. It asks for its process id,
+        // writes two integers into an array of its own and that to a pipe. It allocates nothing, takes no lock and touches nothing of other threads. The
+        // pipe is open, for the closure owns it.
+        unsafe { command.pre_exec(announce) };
+    }
+}
 
 /// Kills process groups when this host is gone. One guard serves all programs of a host.
 #[derive(Default)]
-pub struct Guard(Mutex<GuardShell>);
+pub struct Guard {
+    shell: Mutex<GuardShell>,
+    /// The key of the next announcement.
+    next: AtomicU64,
+}
 
 /// The process that watches, and the groups that it must know of.
 #[derive(Default)]
@@ -51,24 +89,34 @@ impl Guard {
         Guard::default()
     }
 
-    /// Starts the guard's process, so that a group that is started next is unguarded for as short a time as possible.
-    pub(super) async fn ready(&self) {
-        let mut shell = self.0.lock().await;
+    /// What the program that is started next has to say; absent where there is no guard. The guard's process is started where it does not run.
+    pub(super) async fn announcement(&self) -> Option<(u64, Announcement)> {
+        let mut shell = self.shell.lock().await;
         if shell.process.is_none() {
             shell.begin().await;
         }
+        let (_, pipe) = shell.process.as_ref()?;
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        // Without a file descriptor to spare no program can be started either, which is told where that is tried.
+        let pipe = pipe.as_fd().try_clone_to_owned().ok()?;
+        Some((key, Announcement { pipe, key }))
+    }
+
+    /// Takes back what was announced with this key, because the program was not started.
+    pub(super) async fn take_back(&self, key: u64) {
+        self.shell.lock().await.tell(&format!("- - {key}\n")).await;
     }
 
     /// Adds a group: it is killed when this host ends.
     pub(super) async fn add(&self, group: u32) {
-        let mut shell = self.0.lock().await;
+        let mut shell = self.shell.lock().await;
         shell.groups.insert(group);
         shell.tell(&format!("+ {group}\n")).await;
     }
 
     /// Removes a group that has ended, because another group may get its number.
     pub(super) async fn remove(&self, group: u32) {
-        let mut shell = self.0.lock().await;
+        let mut shell = self.shell.lock().await;
         shell.groups.remove(&group);
         shell.tell(&format!("- {group}\n")).await;
     }

@@ -162,13 +162,16 @@ impl Task {
             status.restarts += u64::from(again);
         });
         kill_leftovers(&self.spec.leftovers).await;
-        self.guard.ready().await;
+        let (key, announcement) = self.guard.announcement().await.unzip();
         if let Some(contact) = &self.contact {
             contact.starting();
         }
-        let mut group = match Group::spawn(&self.spec) {
+        let mut group = match Group::spawn(&self.spec, announcement) {
             Ok(group) => group,
             Err(error) => {
+                if let Some(key) = key {
+                    self.guard.take_back(key).await;
+                }
                 let program = self.spec.command.first().map_or("", String::as_str);
                 let why = format!("`{program}` cannot be started: {error}");
                 self.answer_starting(&Err(Failure::new(code::FAILED, format!("{}: {why}", self.spec.id))));

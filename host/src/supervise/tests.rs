@@ -343,10 +343,10 @@ async fn what_a_program_started_ends_with_it() {
 #[tokio::test]
 async fn the_guard_ends_groups_when_its_host_is_gone() {
     let (spec, mut lines) = shell("echo $$; sleep 1000 & wait", policy(Restart::Never));
-    let mut group = group::Group::spawn(&spec).unwrap();
+    let mut group = group::Group::spawn(&spec, None).unwrap();
     let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
     other.id = "other".into();
-    let mut other = group::Group::spawn(&other).unwrap();
+    let mut other = group::Group::spawn(&other, None).unwrap();
     let (pid, other_pid) = (line(&mut lines).await, line(&mut other_lines).await);
     let guard = Guard::new();
     guard.add(other.pid()).await;
@@ -356,6 +356,33 @@ async fn the_guard_ends_groups_when_its_host_is_gone() {
     drop(guard);
     timeout(LONG, group.leader_ended()).await.expect("the guard kills the group");
     assert!(!runs(&pid) && runs(&other_pid), "only groups that were not taken back are killed");
+    other.kill();
+    timeout(LONG, other.leader_ended()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_guard_knows_of_a_program_before_it_runs() {
+    let guard = Guard::new();
+    let (spec, mut lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
+    let (_, announcement) = guard.announcement().await.unwrap();
+    let mut announced = group::Group::spawn(&spec, Some(announcement)).unwrap();
+    let (mut missing, _) = shell("", policy(Restart::Never));
+    missing.command = vec!["/nowhere/to/be/found".into()];
+    let (key, announcement) = guard.announcement().await.unwrap();
+    assert!(group::Group::spawn(&missing, Some(announcement)).is_err());
+    guard.take_back(key).await;
+    // One that is taken back is not killed, whether it was announced or added.
+    let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
+    other.id = "other".into();
+    let (_, announcement) = guard.announcement().await.unwrap();
+    let mut other = group::Group::spawn(&other, Some(announcement)).unwrap();
+    guard.add(other.pid()).await;
+    guard.remove(other.pid()).await;
+    let (pid, other_pid) = (line(&mut lines).await, line(&mut other_lines).await);
+    // The host ends before it has said anything itself.
+    drop(guard);
+    timeout(LONG, announced.leader_ended()).await.expect("the guard kills the group");
+    assert!(!runs(&pid) && runs(&other_pid));
     other.kill();
     timeout(LONG, other.leader_ended()).await.unwrap();
 }
