@@ -423,6 +423,8 @@ pub(super) fn master_options(
 pub(super) fn monitor_options(network: &config::Network, scale: usize) -> monitor::Options {
     let mut options = monitor::Options { pending: network.pending, ..monitor::Options::default() };
     options.register_deadline = network.register_deadline.max(Duration::from_secs(1));
+    options.wire = network.wire;
+    options.pings = (network.ping_interval, network.ping_interval + network.ping_timeout);
     options.connection.outbox = network.outbox;
     options.connection.max_frame = frame(network, scale);
     options

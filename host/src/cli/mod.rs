@@ -64,7 +64,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use self::arguments::{AdminCommand, Cli, Command, HostArgs, HostCommand, MonitorArgs, ReadyArg};
+use self::arguments::{AdminCommand, Cli, Command, HostArgs, HostCommand, MonitorArgs, ReadyArg, WireArg};
 use self::exit::Exit;
 
 /// What is logged where neither the command nor `POMELO_LOG` says otherwise.

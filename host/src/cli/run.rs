@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::secure::Scheme;
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
-use super::{Exit, HostArgs, MonitorArgs, ReadyArg, assemble};
+use super::{Exit, HostArgs, MonitorArgs, ReadyArg, WireArg, assemble};
 use crate::auth::Tokens;
 use crate::config::{Config, Origin, Ready, Running, Settings};
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ use crate::monitor::supervised::{Beside, NoPort, OwnProcess, Wanted};
 use crate::reload::{CertificateFiles, ConfigFiles, CredentialFiles, Load, Modules};
 use crate::state_db::{Damaged, StateDb, StateError};
 use crate::supervise::print_lines;
+use crate::transport::Wire;
 use crate::util::lasting;
 
 /// How long calls under way may take to end at shutdown.
@@ -369,6 +370,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         }
         tls => tls,
     };
+    options.wire = arguments.wire.map_or(options.wire, Wire::from);
     options.told = beside.told.clone();
     options.health = beside.health.clone();
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
@@ -463,6 +465,15 @@ async fn reads_again(
             }
         }
         manager.reloaded();
+    }
+}
+
+impl From<WireArg> for Wire {
+    fn from(argument: WireArg) -> Self {
+        match argument {
+            WireArg::SocketIo => Wire::SocketIo,
+            WireArg::Pomelo => Wire::Pomelo,
+        }
     }
 }
 

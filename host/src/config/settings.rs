@@ -16,6 +16,7 @@ use crate::plugin::{CompileLimits, EngineLimits, Limits};
 use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 use crate::tls::{ClearText, ClientFiles, ServerFiles};
+use crate::transport::Wire;
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;
@@ -219,6 +220,8 @@ pub struct Scripts {
 /// `[network]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
+    /// `wire` = "socket.io", or "pomelo": on what this configuration's monitors reach the master.
+    pub wire: Wire,
     /// `ping_interval_ms` = 5000.
     pub ping_interval: Duration,
     /// `ping_timeout_ms` = 5000.
@@ -278,6 +281,7 @@ pub struct Network {
 impl Default for Network {
     fn default() -> Self {
         Network {
+            wire: Wire::default(),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
             register_deadline: Duration::from_secs(5),

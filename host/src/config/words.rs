@@ -1,7 +1,8 @@
-//! The words of `ready` and `restart`, for a server and in `[supervise]`.
+//! The words of `ready` and `restart`, for a server and in `[supervise]`, and of `wire` in `[network]`.
 
 use super::reader::{File, did_you_mean};
 use crate::supervise::Restart;
+use crate::transport::Wire;
 
 /// What says that a program is ready, so that its server is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,19 @@ pub(super) fn restart_word(file: File<'_>, word: &str, at: usize) -> Option<Rest
         "never" => Some(Restart::Never),
         _ => {
             file.fault(at, format!("`restart` cannot be `{word}`"), did_you_mean(word, &WORDS));
+            None
+        }
+    }
+}
+
+/// Parses `wire`. Keeps a fault if there is no such word.
+pub(super) fn wire_word(file: File<'_>, word: &str, at: usize) -> Option<Wire> {
+    const WORDS: [&str; 2] = ["socket.io", "pomelo"];
+    match word {
+        "socket.io" => Some(Wire::SocketIo),
+        "pomelo" => Some(Wire::Pomelo),
+        _ => {
+            file.fault(at, format!("`wire` cannot be `{word}`"), did_you_mean(word, &WORDS));
             None
         }
     }

@@ -23,6 +23,8 @@ use crate::wire::{Capabilities, Phase, Register, Registered, Role, Topic, VERSIO
 pub(super) enum Dial {
     /// At `host:port`.
     SocketIo(String),
+    /// At `host:port`; one of ours, on pomelo's wire.
+    PomelosWire(String),
     /// At `host:port`; an original master of pomelo 2.x.
     Pomelo(String),
     /// In this process.
@@ -35,8 +37,8 @@ pub enum RegistrationError {
     /// The master cannot be reached.
     #[error("no connection to the master at {0}: {1}")]
     Connect(String, ConnectError),
-    /// The original master cannot be reached.
-    #[error("no connection to pomelo's master at {0}: {1}")]
+    /// The master cannot be reached on pomelo's wire.
+    #[error("no connection to the master at {0} on pomelo's wire: {1}")]
     Pomelo(String, mqtt::client::ConnectError),
     /// The master does not answer the registration.
     #[error("the master did not answer the registration within {0:?}")]
@@ -102,11 +104,16 @@ impl Connector<'_> {
         let dialled = async {
             match dial {
                 Dial::Memory(master) => drop(memory::pair(&**master, options.connection.outbox, make_session)),
-                Dial::Pomelo(address) => drop(
-                    mqtt::client::connect(address, (&options.connection).into(), make_session)
-                        .await
-                        .map_err(|error| RegistrationError::Pomelo(address.clone(), error))?,
-                ),
+                Dial::PomelosWire(address) | Dial::Pomelo(address) => {
+                    let connection = mqtt::client::Options::from(&options.connection);
+                    let (ping, silence) = options.pings;
+                    let connection = if pomelos { connection } else { connection.with_pings(ping, silence) };
+                    drop(
+                        mqtt::client::connect(address, connection, make_session)
+                            .await
+                            .map_err(|error| RegistrationError::Pomelo(address.clone(), error))?,
+                    );
+                }
                 Dial::SocketIo(address) => drop(
                     client::connect(address, options.connection.clone(), make_session)
                         .await

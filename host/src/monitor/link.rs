@@ -18,6 +18,7 @@ use super::connecting::{Connected, Connector, Dial, registration};
 use crate::console::Console;
 use crate::exchange::Exchange;
 use crate::journal::{Journal, Page};
+use crate::transport::Wire;
 use crate::util::Backoff;
 use crate::wire::{Info, Phase, Topic, raw};
 
@@ -81,6 +82,11 @@ impl MasterLink {
     /// The journal of this host's events.
     pub fn journal(&self) -> &Journal {
         &self.options.journal
+    }
+
+    /// The wire on which a master of ours is reached.
+    pub fn wire(&self) -> Wire {
+        self.options.wire
     }
 
     /// The connection, while there is one.

@@ -36,8 +36,8 @@ use crate::plugin::capability::Services;
 use crate::plugin::{Engine, HostRole, Identity, ModulesInForce};
 use crate::profile::HostProfiler;
 use crate::scripts::{self, HostScripts};
-use crate::transport::Accept;
 use crate::transport::socket_io::client;
+use crate::transport::{Accept, Wire};
 use crate::util::Secret;
 use crate::util::lasting;
 use crate::wire::{Info, Phase};
@@ -72,6 +72,10 @@ pub struct Options {
     /// The shortest and the longest wait before a lost master is tried again. The wait doubles with each attempt and has a random part. Default 100
     /// ms and 5 s.
     pub backoff: (Duration, Duration),
+    /// The wire on which the master is reached. Default Socket.IO.
+    pub wire: Wire,
+    /// On pomelo's wire, where nothing else says it: the time between two pings, and how long the master may be silent. Default 5 s and 10 s.
+    pub pings: (Duration, Duration),
     /// Limits of the connection.
     pub connection: client::Options,
     /// The settings of scripts.
@@ -94,6 +98,8 @@ impl Default for Options {
             pending: 4096,
             register_deadline: Duration::from_secs(5),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
+            wire: Wire::default(),
+            pings: (Duration::from_secs(5), Duration::from_secs(10)),
             connection: client::Options::default(),
             scripts: scripts::Settings::default(),
             journal: Journal::default(),
@@ -160,7 +166,10 @@ impl Monitor {
     /// Connects to the master at `address` (`host:port`), and connects again when the connection is lost. The registration follows the server's
     /// `phase`. Modules are started when the monitor is registered and the server runs for the first time.
     pub fn join(&self, address: String, phase: watch::Receiver<Phase>) {
-        let dial = connecting::Dial::SocketIo(address);
+        let dial = match self.link.wire() {
+            Wire::SocketIo => connecting::Dial::SocketIo(address),
+            Wire::Pomelo => connecting::Dial::PomelosWire(address),
+        };
         self.keep_linked(dial, phase);
     }
 

@@ -37,6 +37,16 @@ pub trait Session: Send + Sync + 'static {
     fn closed(&self, how: Closed);
 }
 
+/// On what a monitor dials a master of its own kind, which takes both on its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wire {
+    /// Socket.IO over a WebSocket.
+    #[default]
+    SocketIo,
+    /// pomelo-admin's: MQTT's framing. It costs a master a quarter of the memory for each monitor.
+    Pomelo,
+}
+
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {

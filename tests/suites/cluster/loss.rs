@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use pomelo_host::client::{AdminClient, Options};
 use serde_json::{Value, json};
 
+use crate::observing::get;
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,8 +42,15 @@ async fn c1_a_hundred_clients_list_at_once_while_a_monitor_is_silent() {
 
 #[test]
 fn w5_a_silent_monitor_is_taken_out_of_the_views_and_comes_back() {
-    let settings = "[network]\nping_interval_ms = 200\nping_timeout_ms = 500\n[supervise]\nready_delay_ms = 20\n";
-    let cluster = Cluster::start(two_chats(), settings);
+    // On pomelo's wire the shortest silence that counts is a second and a half.
+    for wire in ["socket.io", "pomelo"] {
+        a_silent_monitor(wire);
+    }
+}
+
+fn a_silent_monitor(wire: &str) {
+    let network = format!("[network]\nwire = \"{wire}\"\nping_interval_ms = 200\nping_timeout_ms = 500\n");
+    let cluster = Cluster::start(two_chats(), &format!("{network}[supervise]\nready_delay_ms = 20\n"));
     let listed = cluster.wait_for(&["chat-1", "chat-2"]);
     let files: BTreeMap<_, _> =
         ["chat-1", "chat-2"].map(|id| (id, view_file(pid(&listed, id)).unwrap())).into_iter().collect();
@@ -53,6 +61,10 @@ fn w5_a_silent_monitor_is_taken_out_of_the_views_and_comes_back() {
     wait_for_members(&files["chat-2"], &["chat-1", "chat-2"]);
     wait_for_members(&files["chat-1"], &["chat-1", "chat-2"]);
     assert_eq!(cluster.wait_for(&["chat-1", "chat-2"])["chat-1"]["restarts"], 0, "the program went on");
+    // The master's own monitor is in its process.
+    let (_, metrics) = get(&format!("127.0.0.1:{}", cluster.port), "/metrics", "").unwrap();
+    let of_monitors = |transport: &str| metrics.contains(&format!("pomelo_frames_total{{transport=\"{transport}\""));
+    assert_eq!(of_monitors("mqtt"), wire == "pomelo", "{metrics}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use pomelo_host::monitor::{self, Monitor};
 use pomelo_host::plugin::capability::Services;
 use pomelo_host::plugin::{Engine, EngineLimits};
 use pomelo_host::tls::{ClientTls, ServerTls};
-use pomelo_host::transport::listener;
+use pomelo_host::transport::{self, listener};
 use pomelo_host::wire::{Info, Phase};
 use serde_json::json;
 use tokio::sync::watch;
@@ -142,6 +142,8 @@ impl Fleet {
             info: info(id, server_type, port),
             register_deadline: Duration::from_secs(30),
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
+            // Both wires carry all that a monitor says and is told.
+            wire: if port.is_multiple_of(2) { transport::Wire::SocketIo } else { transport::Wire::Pomelo },
             ..monitor::Options::default()
         };
         let mut options = options;

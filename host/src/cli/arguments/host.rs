@@ -95,6 +95,9 @@ pub(in crate::cli) struct MonitorArgs {
     /// The master's host:port, instead of the configured one; https://HOST:PORT speaks TLS
     #[arg(long, short = 'm')]
     pub master: Option<String>,
+    /// On what the master is reached, instead of the configured wire
+    #[arg(long, value_enum, conflicts_with = "pomelo_master")]
+    pub wire: Option<WireArg>,
     /// host:port of a master of pomelo 2.x, to join it instead of one of this program
     #[arg(long, conflicts_with = "master")]
     pub pomelo_master: Option<String>,
@@ -133,6 +136,16 @@ pub(in crate::cli) struct MonitorArgs {
     /// The server's program and its arguments, instead of the configured ones
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+/// On what a monitor reaches its master.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(in crate::cli) enum WireArg {
+    /// Socket.IO over a WebSocket
+    #[value(name = "socket.io")]
+    SocketIo,
+    /// pomelo-admin's, which costs the master less memory
+    Pomelo,
 }
 
 /// How a monitor's program shows that it is ready.

@@ -13,7 +13,7 @@ mod host;
 use clap::{Parser, Subcommand};
 
 pub(super) use self::admin::{AdminArgs, AdminCommand, Following, LOG_LINES, ModulesAction, Pace, Rolling, Targets};
-pub(super) use self::host::{CompileArgs, HostArgs, HostCommand, MonitorArgs, ReadyArg};
+pub(super) use self::host::{CompileArgs, HostArgs, HostCommand, MonitorArgs, ReadyArg, WireArg};
 use super::cert::CertArgs;
 use super::check::CheckArgs;
 use super::init::InitArgs;

@@ -170,7 +170,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         say("[scripts.limits]", memory, NewMaster);
     }
     let network = differing!(Network, network, &after.network, {
-        ping_interval: "ping_interval_ms", ping_timeout: "ping_timeout_ms", register_deadline: "register_deadline_ms",
+        wire: "wire", ping_interval: "ping_interval_ms", ping_timeout: "ping_timeout_ms", register_deadline: "register_deadline_ms",
         max_frame: "max_frame_kib", max_unregistered_frame: "max_unregistered_frame_kib", info: "info_kib", max_joined: "max_joined",
         max_connections: "max_connections",
         connections_per_address: "connections_per_address", strangers: "strangers", strangers_per_address: "strangers_per_address",

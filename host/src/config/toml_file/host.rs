@@ -8,7 +8,7 @@ use super::modules::levels;
 use crate::auth::{Reconnect, Secret};
 use crate::config::reader::{DAY_MS, Table, did_you_mean};
 use crate::config::settings::{AdminLog, KIB, MIB, MasterTimes, Network, Pomelo, Ssh, Supervise, Watch};
-use crate::config::words::{ready_word, restart_word};
+use crate::config::words::{ready_word, restart_word, wire_word};
 use crate::supervise::kept_output;
 use crate::wire::COMMANDS;
 
@@ -18,7 +18,9 @@ pub const MAX_JOINED: usize = 1024;
 /// `[network]`.
 pub(super) fn network(mut table: Table<'_>) -> Network {
     let default = Network::default();
+    let wire = table.text("wire", "wire = \"pomelo\"");
     let network = Network {
+        wire: wire.and_then(|(word, at)| wire_word(table.file, word, at)).unwrap_or(default.wire),
         ping_interval: table.millis("ping_interval_ms", default.ping_interval, 100..=600_000),
         ping_timeout: table.millis("ping_timeout_ms", default.ping_timeout, 100..=600_000),
         register_deadline: table.millis("register_deadline_ms", default.register_deadline, 100..=600_000),

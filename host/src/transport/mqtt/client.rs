@@ -1,4 +1,4 @@
-//! A monitor's side of pomelo-admin's transport: how a monitor of ours reaches an original master.
+//! A monitor's side of pomelo-admin's transport: how a monitor of ours reaches an original master, and one of ours where `wire` says so.
 //!
 //! It does not connect again by itself, because only the caller knows what has to be said after that.
 
@@ -41,6 +41,10 @@ pub struct Options {
     pub ping: Duration,
     /// How long the master may be silent. 130 s, because it answers pings.
     pub silence: Duration,
+    /// Within how many seconds the master is promised a ping. 0: it is promised nothing, as pomelo has it.
+    pub keep_alive: u16,
+    /// How long a frame may take that has begun, and a second more for each 64 KiB of it. 130 s.
+    pub frame_time: Duration,
     /// Speaks TLS. None: clear text, unless the address says otherwise.
     pub tls: Option<ClientTls>,
 }
@@ -58,7 +62,20 @@ impl From<&socket_io::client::Options> for Options {
             options;
         let tls = tls.clone();
         let (ping, silence) = (Duration::from_secs(60), Duration::from_secs(130));
-        Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence, tls }
+        let (keep_alive, frame_time) = (0, silence);
+        Options { connect_time, outbox, max_frame, send_time, flush_time, ping, silence, keep_alive, frame_time, tls }
+    }
+}
+
+impl Options {
+    /// As one of our masters is to be dialled: whichever side hears nothing for `silence`, a second or more, takes the other for lost. A ping follows the last
+    /// one after `ping`, or sooner where that would be too late.
+    #[must_use]
+    pub fn with_pings(self, ping: Duration, silence: Duration) -> Self {
+        // MQTT adds half of what is promised.
+        let keep_alive = u16::try_from((silence * 2 / 3).as_secs().max(1)).unwrap_or(u16::MAX);
+        let ping = ping.min(Duration::from_secs(keep_alive.into()));
+        Options { ping, silence, keep_alive, ..self }
     }
 }
 
@@ -119,9 +136,10 @@ pub async fn connect(
     options: Options,
     make_session: impl FnOnce(Peer) -> Arc<dyn Session>,
 ) -> Result<Peer, ConnectError> {
-    let (input, write, remote) = timeout(options.connect_time, greet(address, options.tls.as_ref()))
-        .await
-        .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
+    let (input, write, remote) =
+        timeout(options.connect_time, greet(address, options.tls.as_ref(), options.keep_alive))
+            .await
+            .map_err(|_| ConnectError::TimedOut(options.connect_time))??;
     let (peer, outbox) = Peer::new(Transport::Mqtt, remote, options.outbox, options.max_frame);
     tokio::spawn(carry(input, write, peer.clone(), outbox, make_session(peer.clone()), options));
     Ok(peer)
@@ -131,6 +149,7 @@ pub async fn connect(
 async fn greet(
     address: &str,
     tls: Option<&ClientTls>,
+    keep_alive: u16,
 ) -> Result<(Input<ReadHalf<Socket>>, WriteHalf<Socket>, Option<SocketAddr>), ConnectError> {
     let failed = |error| ConnectError::of(error, address);
     let read = Address::parse(address).ok_or_else(|| failed(DialError::Address))?;
@@ -138,7 +157,7 @@ async fn greet(
     let (read, mut write) = tokio::io::split(socket);
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let mut hello = Vec::new();
-    codec::put_connect(&mut hello, &format!("MQTT_ADMIN_{millis}"));
+    codec::put_connect(&mut hello, &format!("MQTT_ADMIN_{millis}"), keep_alive);
     write.write_all(&hello).await.map_err(ConnectError::Unreachable)?;
     write.flush().await.map_err(ConnectError::Unreachable)?;
     let mut input = Input::new(read);
@@ -186,8 +205,8 @@ async fn carry(
         }
     });
     let (received, side) = (frames("in"), Side::Monitor);
-    let (peer_of_reader, idle) = (peer.clone(), options.silence);
-    let reader = Reader { input, peer: peer_of_reader, session: &*session, side, idle, frame_time: idle, received };
+    let Options { silence: idle, frame_time, .. } = options;
+    let reader = Reader { input, peer: peer.clone(), session: &*session, side, idle, frame_time, received };
     let how = reader.run(cut).await;
     gone.cancel();
     peer.ended();

@@ -194,8 +194,9 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Appends a CONNECT: MQTT 3.1.1, a clean session, no keep-alive. The client's name is cut to 64 bytes; pomelo's own has 24.
-pub fn put_connect(out: &mut Vec<u8>, client: &str) {
+/// Appends a CONNECT: MQTT 3.1.1, a clean session. `keep_alive`: within how many seconds the client promises to send something; 0: it promises nothing, as
+/// pomelo's do. The client's name is cut to 64 bytes; pomelo's own has 24.
+pub fn put_connect(out: &mut Vec<u8>, client: &str, keep_alive: u16) {
     let (name, level) = Protocol::V311.to_pair();
     let client = &client.as_bytes()[..client.len().min(64)];
     let text = |out: &mut Vec<u8>, text: &[u8]| {
@@ -204,8 +205,9 @@ pub fn put_connect(out: &mut Vec<u8>, client: &str) {
     };
     out.extend_from_slice(&[0x10, u8::try_from(2 + name.len() + 4 + 2 + client.len()).unwrap_or_default()]);
     text(out, name);
-    // Clean session; keep-alive 0.
-    out.extend_from_slice(&[level, 2, 0, 0]);
+    // Clean session.
+    out.extend_from_slice(&[level, 2]);
+    out.extend_from_slice(&keep_alive.to_be_bytes());
     text(out, client);
 }
 

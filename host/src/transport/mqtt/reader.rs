@@ -32,7 +32,7 @@ pub(super) struct Reader<'a, R> {
     pub peer: Peer,
     pub session: &'a dyn Session,
     pub side: Side,
-    /// How long the other side may be silent.
+    /// How long the other side may be silent. A packet that has begun is bounded by `frame_time` alone.
     pub idle: Duration,
     /// How long a packet may take that has begun, and a second more for each 64 KiB of it.
     pub frame_time: Duration,
@@ -55,21 +55,21 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             let packet = tokio::select! {
                 biased;
                 () = cut.as_mut() => break self.closed_by_us(),
-                packet = timeout(self.idle, held.packet(&mut self.input, limit, self.frame_time)) => packet,
+                packet = held.packet(&mut self.input, limit, self.idle, self.frame_time) => packet,
             };
             let (packet, length) = match packet {
-                Err(_) => break Closed::Lost(format!("it has been silent for {:?}", self.idle)),
-                Ok(Err(NoPacket::Read(ReadError::Bad(bad)))) => break self.refuse(&bad),
-                Ok(Err(NoPacket::Read(error))) => break Closed::Lost(error.to_string()),
-                Ok(Err(NoPacket::Over(over))) => {
+                Err(NoPacket::Read(ReadError::Bad(bad))) => break self.refuse(&bad),
+                Err(NoPacket::Read(error)) => break Closed::Lost(error.to_string()),
+                Err(silent @ NoPacket::Silent(_)) => break Closed::Lost(silent.to_string()),
+                Err(NoPacket::Over(over)) => {
                     self.peer.turn_away(&over);
                     break self.closed_by_us();
                 }
-                Ok(Err(slow @ NoPacket::Slow)) => {
+                Err(slow @ NoPacket::Slow) => {
                     self.peer.cut_counted("slow-frame", slow.to_string());
                     break self.closed_by_us();
                 }
-                Ok(Ok(packet)) => packet,
+                Ok(packet) => packet,
             };
             match (codec::decode(&packet, length), &self.side) {
                 (Ok(Packet::Publish { topic, payload }), _) => {
@@ -125,6 +125,9 @@ struct Held {
 /// Why no packet comes.
 #[derive(Debug, thiserror::Error)]
 enum NoPacket {
+    /// None has begun for so long.
+    #[error("it has been silent for {0:?}")]
+    Silent(Duration),
     /// A packet has begun and was not completed in time.
     #[error("a packet was begun and not completed in time")]
     Slow,
@@ -137,12 +140,13 @@ enum NoPacket {
 }
 
 impl Held {
-    /// The next packet, of at most `limit` bytes of payload. One that has begun may take `time`, and a second more for each 64 KiB that have come. Dropping
-    /// the future while it waits loses nothing.
+    /// The next packet, of at most `limit` bytes of payload. It must begin within `idle`. One that has begun may take `time`, and a second more for each
+    /// 64 KiB that have come. Dropping the future while it waits loses nothing.
     async fn packet<R: AsyncRead + Unpin>(
         &mut self,
         input: &mut Input<R>,
         limit: impl Fn() -> usize,
+        idle: Duration,
         time: Duration,
     ) -> Result<(BytesMut, Length), NoPacket> {
         loop {
@@ -153,7 +157,7 @@ impl Held {
             }
             self.begun = (input.held() > 0).then(|| self.begun.unwrap_or_else(Instant::now));
             match self.begun {
-                None => input.more().await?,
+                None => timeout(idle, input.more()).await.map_err(|_| NoPacket::Silent(idle))??,
                 Some(begun) => {
                     let by = begun + allowed(time, input.held());
                     timeout_at(by, input.more()).await.map_err(|_| NoPacket::Slow)??;

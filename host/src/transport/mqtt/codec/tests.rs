@@ -23,7 +23,7 @@ fn both_protocol_names_connect_and_others_do_not() {
     check(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x00\x00", Err(Bad::Content("CONNECT")));
     check(b"\x10\x04\x00\x04MQ", Err(Bad::Content("CONNECT")));
     let mut ours = Vec::new();
-    put_connect(&mut ours, "MQTT_ADMIN_1795355027631");
+    put_connect(&mut ours, "MQTT_ADMIN_1795355027631", 0);
     assert!(matches!(take(&ours, 0), Ok(Some((Packet::Connect { keep_alive: 0 }, [])))), "{ours:?}");
 }
 
