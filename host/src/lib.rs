@@ -27,5 +27,6 @@ pub mod tls;
 pub mod trace;
 pub mod transport;
 mod util;
+pub mod versions;
 pub mod web;
 pub mod wire;

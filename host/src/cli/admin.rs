@@ -18,6 +18,7 @@ use super::inspect;
 use super::print;
 use super::secure::{Scheme, login};
 use super::table::{self, Column};
+use super::versions;
 use crate::client::{AdminClient, Options, Push};
 use crate::transport::socket_io::client;
 
@@ -141,6 +142,8 @@ pub(super) async fn modules(session: &Session, action: ModulesAction) -> anyhow:
     let (command, id, did) = match &action {
         ModulesAction::List => ("modules", None, ""),
         ModulesAction::Inspect { module, .. } => return inspect::module(session, module).await,
+        ModulesAction::History { id } => return versions::history(session, id).await,
+        ModulesAction::Rollback { id, digest } => return versions::roll_back(session, id, digest.as_deref()).await,
         ModulesAction::Enable { id } => ("enable", Some(id.as_str()), "enabled"),
         ModulesAction::Disable { id } => ("disable", Some(id.as_str()), "disabled"),
     };
@@ -201,6 +204,9 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
             if let Some(Value::String(said)) = module.get(name) {
                 print::line(format!("{} {what} {said}", text(module.get("id"))))?;
             }
+        }
+        if module.get("kept").and_then(Value::as_bool) == Some(true) {
+            print::line(format!("{} runs a version that was kept from before", text(module.get("id"))))?;
         }
         for aside in module.get("putAside").and_then(Value::as_array).into_iter().flatten() {
             let (id, handler, of) = (text(module.get("id")), text(aside.get("handler")), text(aside.get("for")));

@@ -24,8 +24,11 @@ use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::state_db::{Damaged, StateDb};
 use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
+use crate::versions::Versions;
 use crate::{monitor, reload, scripts};
 
+/// Where all hosts of a data directory keep versions of modules' files. No server's directory begins with a dot.
+const VERSIONS: &str = ".versions";
 /// Bytes of a frame that are reserved for ids and for the transport. The rest is for the answer.
 const ENVELOPE: usize = 8 << 10;
 
@@ -165,6 +168,10 @@ pub(super) fn settings(
         scale,
         drain: Some(settings.watch.drain),
         keeper,
+        versions: settings.data.as_ref().map(|dir| {
+            let modules = &settings.modules;
+            Versions::new(dir.join(VERSIONS), modules.keep, modules.max_file)
+        }),
         built_in: built_in(settings.modules.system_monitor),
     }
 }

@@ -57,6 +57,7 @@ mod shell;
 mod signals;
 mod table;
 mod user;
+mod versions;
 mod watch;
 
 use std::process::ExitCode;

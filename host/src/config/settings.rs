@@ -17,6 +17,7 @@ use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 use crate::tls::{ClearText, ClientFiles, ServerFiles};
 use crate::transport::Wire;
+use crate::versions;
 
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * 1024;
@@ -147,6 +148,8 @@ pub struct Modules {
     pub system_monitor: bool,
     /// `file_mib` = 32: the largest file, bytes.
     pub max_file: u64,
+    /// `keep` = 5: how many versions of each file that have been good are kept in the data directory.
+    pub keep: usize,
     /// `compile_seconds` = 60 and `compile_mib` = 1024: what it may cost to compile one file. `code_mib` = 128: the compiled code of all modules of a
     /// host together.
     pub compile: CompileLimits,
@@ -159,6 +162,7 @@ impl Default for Modules {
             allow_replace_builtin: false,
             system_monitor: false,
             max_file: 32 << 20,
+            keep: versions::KEPT,
             compile: CompileLimits::default(),
         }
     }

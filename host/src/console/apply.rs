@@ -84,7 +84,13 @@ impl Installer {
             applied.not_applied.push("the largest frame: a new host has another".to_owned());
         }
         self.name_memory(&settings, &mut applied);
-        let settings = Arc::new(Settings { keeper, built_in, max_answer: before.max_answer, ..settings });
+        let settings = Arc::new(Settings {
+            keeper,
+            built_in,
+            versions: before.versions.clone(),
+            max_answer: before.max_answer,
+            ..settings
+        });
         if applied.modules.is_empty() && applied.common.is_empty() {
             return applied;
         }

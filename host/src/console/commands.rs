@@ -69,6 +69,8 @@ pub struct ModuleStatus {
     pub stats: BTreeMap<&'static str, HandlerStats>,
     /// Why the newest file for this module was refused, where it was.
     pub refused: Option<String>,
+    /// Whether the version in force was kept from before, and is in the place of the file.
+    pub kept: bool,
 }
 
 /// A handler that is put aside, as `modules` shows it.
@@ -82,7 +84,10 @@ pub struct PutAside {
 }
 
 /// The module that a command is about.
-fn of_module(module: Option<&str>) -> Result<&str, Failure> {
+///
+/// # Errors
+/// `bad-message` if none is named.
+pub fn of_module(module: Option<&str>) -> Result<&str, Failure> {
     module.filter(|id| !id.is_empty()).ok_or_else(|| Failure::new(code::BAD_MESSAGE, "empty moduleId"))
 }
 
@@ -111,7 +116,7 @@ impl Registry {
             "disable" => false,
             _ => {
                 let message = format!(
-                    "unknown command:{} (there are list, enable, disable, modules, inspect, events, describe, forget, plan and admit)",
+                    "unknown command:{} (there are list, enable, disable, modules, inspect, history, rollback, events, describe, forget, plan and admit)",
                     shown(command)
                 );
                 return Err(Failure::new(code::BAD_MESSAGE, message));
@@ -181,6 +186,7 @@ impl Registry {
                 skipped_turns: stats.turns_skipped(),
                 stats: stats.handlers(),
                 refused: refusals.get(&unit.name).cloned(),
+                kept: unit.is_kept.load(Ordering::Acquire),
             }
         };
         slots.iter().map(status).collect()

@@ -2,6 +2,7 @@
 //! what runs; the swap is one step; a version that traps right after it is taken back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
@@ -15,6 +16,7 @@ use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
 use crate::util::lasting;
+use crate::versions::digest_of;
 use crate::wire::sentence;
 
 /// Puts versions of files in force.
@@ -53,7 +55,14 @@ impl Installer {
     /// # Errors
     /// As [`Installer::install`].
     pub async fn install_present(&self, source: Source) -> Result<Installed, InstallError> {
-        self.install_with(source, false).await
+        let (name, origin, bytes) = (source.name.clone(), source.origin.clone(), source.bytes.clone());
+        let outcome = self.install_with(source, false).await;
+        if let (Err(_), Origin::File(path)) = (&outcome, &origin) {
+            // The host comes up with the version that it ran before, as a rule.
+            let digest = tokio::task::spawn_blocking(move || digest_of(&bytes)).await.ok();
+            self.fall_back(&name, path, digest.as_deref()).await;
+        }
+        outcome
     }
 
     async fn install_with(&self, source: Source, starts_first: bool) -> Result<Installed, InstallError> {
@@ -113,7 +122,9 @@ impl Installer {
             let now = table.units.get(&source.name);
             let same = |unit: &&Arc<Unit>| unit.module().inspection().digest == digest && unit.origin == source.origin;
             // Settings that have changed may give it other ids.
-            if now.filter(same).is_some_and(|unit| self.registry.has_its_ids(&table, unit)) {
+            if let Some(unit) = now.filter(same).filter(|unit| self.registry.has_its_ids(&table, unit)) {
+                // It may have been kept from before, and is the file itself now.
+                unit.is_kept.store(false, Ordering::Release);
                 self.registry.forget_refusal(&source.name);
                 return Ok(Installed { ids: table.ids_of(&source.name), digest, changed: false });
             }

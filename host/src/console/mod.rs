@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod inspection;
 mod install;
+mod kept;
 mod lane;
 mod life;
 mod observe;
@@ -34,6 +35,7 @@ mod table;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,12 +52,13 @@ use turns::Turns;
 
 pub use apply::Applied;
 pub use asked::Asked;
-pub use commands::{CommandAnswer, ModuleStatus, PutAside};
+pub use commands::{CommandAnswer, ModuleStatus, PutAside, of_module};
 pub use dispatch::{Admitted, Inbound, Reply};
 pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};
 pub use inspection::ModuleInspection;
 pub use install::Installed;
+pub use kept::{History, RolledBack};
 pub use permissions::is_read;
 pub use settings::{BuiltIn, ModuleSettings, Settings};
 pub use source::{Origin, Source};
@@ -157,6 +160,28 @@ impl Console {
             lasting::panicked("what takes settings over", &error);
             Applied::default()
         })
+    }
+
+    /// Puts the newest good version in force that is kept of a file, which was there at the start of this host and cannot be read. Whether there is one.
+    pub async fn fall_back(&self, name: &str, path: &Path) -> bool {
+        self.installer.fall_back(name, path, None).await
+    }
+
+    /// What is kept of the file of a module id.
+    ///
+    /// # Errors
+    /// `forbidden`, `unknown-module`, `not-available` for one that is built in or where nothing is kept.
+    pub async fn history(&self, id: &str, caller: &Caller) -> Result<History, Failure> {
+        self.registry.history(id, caller).await
+    }
+
+    /// Puts a version that is kept back into the modules' directory: the one whose digest begins with `digest`, or the newest good one that is neither the
+    /// file nor in force. Whoever follows the directory takes it over; this does not wait for that.
+    ///
+    /// # Errors
+    /// As [`Console::history`]; `not-found` or `bad-message` where there is no such version, or more than one; `failed` where the disk does not do as it should.
+    pub async fn roll_back(&self, id: &str, digest: Option<&str>, caller: &Caller) -> Result<RolledBack, Failure> {
+        self.registry.roll_back(id, digest, caller).await
     }
 
     /// Keeps why a file was refused that could not be read, until it is installed or removed: shown by `modules`, and told once in the log and the events.

@@ -6,7 +6,7 @@ use crate::failure::{Failure, code};
 use crate::plugin::{Caller, Operations};
 
 /// Commands that only show something, and that everybody may give.
-const READABLE: [&str; 3] = ["list", "modules", "inspect"];
+const READABLE: [&str; 4] = ["list", "modules", "inspect", "history"];
 /// Further commands that only show something.
 const SHOWING: [&str; 3] = ["events", "describe", "plan"];
 

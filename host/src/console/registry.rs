@@ -303,6 +303,11 @@ impl Registry {
         }
     }
 
+    /// Takes why a file was refused, for whoever keeps it meanwhile.
+    pub fn take_refusal(&self, file: &str) -> Option<FileRefusal> {
+        self.refusals.lock().remove(file)
+    }
+
     /// Forgets why a file was refused, because a version of it was accepted, or the file is gone.
     pub fn forget_refusal(&self, file: &str) {
         self.refusals.lock().remove(file);

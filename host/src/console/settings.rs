@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Source;
 use crate::plugin::{Descriptor, Grants, IdDescriptor, Keeper, Limits, Operations, WantedLimits};
+use crate::versions::Versions;
 
 /// What a configuration says of modules.
 #[derive(Clone, Default)]
@@ -26,6 +27,8 @@ pub struct Settings {
     pub drain: Option<Duration>,
     /// What keeps durable keys, and which modules are disabled, beyond the process. Absent: nothing does.
     pub keeper: Option<Arc<dyn Keeper>>,
+    /// Where versions of files are kept that have been good. Absent: none are.
+    pub versions: Option<Versions>,
     /// The modules carried inside the program.
     pub built_in: Vec<BuiltIn>,
 }

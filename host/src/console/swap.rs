@@ -98,6 +98,9 @@ impl Installer {
         if staged.is_none() && self.turns.has_started() {
             self.turns.start_beside(slots);
         }
+        if matches!(unit.origin, Origin::File(_)) && now.versions.is_some() {
+            self.registry.life.tasks.spawn(self.clone().outlive(unit.clone(), !replaced.is_empty()));
+        }
         if !replaced.is_empty() {
             self.registry.life.tasks.spawn(self.clone().retire(unit, replaced, before, undo));
         }
@@ -117,6 +120,11 @@ impl Installer {
         }
     }
 
+    /// For how long a trap takes a new version back.
+    pub(super) fn probation(&self) -> Duration {
+        PROBATION.min(self.registry.settings().drain())
+    }
+
     /// Watches a new version for its first seconds, then drains what it replaced. A trap of the new version brings the old one back.
     async fn retire(
         self,
@@ -125,8 +133,7 @@ impl Installer {
         before: Vec<Arc<Slot>>,
         undo: Vec<(Arc<Context>, StoreUndo)>,
     ) {
-        let drain = self.registry.settings().drain();
-        let probation = PROBATION.min(drain);
+        let (drain, probation) = (self.registry.settings().drain(), self.probation());
         let swapped = Instant::now();
         let module = unit.module();
         let trapped = tokio::select! {

@@ -29,6 +29,8 @@ pub(super) struct Unit {
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
     pub lane: Arc<Lane>,
     pub since: SystemTime,
+    /// Whether the version was kept from before, and is in the place of the file, which was refused.
+    pub is_kept: AtomicBool,
     /// Ids that the file has only on other hosts: those of the other role, or of other server types. They are known here, and cannot be called.
     pub elsewhere: BTreeSet<String>,
 }
@@ -40,7 +42,15 @@ impl Unit {
         lane: Arc<Lane>,
         elsewhere: BTreeSet<String>,
     ) -> Self {
-        Unit { name, origin, module: RwLock::new(module), lane, since: SystemTime::now(), elsewhere }
+        Unit {
+            name,
+            origin,
+            module: RwLock::new(module),
+            lane,
+            since: SystemTime::now(),
+            is_kept: AtomicBool::new(false),
+            elsewhere,
+        }
     }
 
     /// The version.

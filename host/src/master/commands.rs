@@ -20,7 +20,7 @@ use super::MasterCore;
 use super::admit_command::ADMIT;
 use super::describe_command::DESCRIBE;
 use crate::config::Plan;
-use crate::console::Reply;
+use crate::console::{Reply, of_module};
 use crate::failure::{Failure, code};
 use crate::journal::Page;
 use crate::plugin::Caller;
@@ -55,6 +55,12 @@ struct ForgetBody {
     ids: Vec<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VersionBody {
+    digest: Option<String>,
+}
+
 impl Order<'_> {
     /// The body. Each of its members may be left out.
     pub(super) fn body<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, Failure> {
@@ -77,6 +83,7 @@ impl MasterCore {
             "events" => self.events(&asked, waiting, over, reply),
             "forget" => reply.send(self.forget(&asked)),
             "plan" => self.plan(&asked, over, reply),
+            "history" | "rollback" => self.versions(&asked, reply),
             DESCRIBE => reply.send(self.describe(&asked)),
             ADMIT => reply.send(self.admit(asked.body, asked.caller)),
             _ => reply.send(self.console_command(&asked)),
@@ -138,6 +145,23 @@ impl MasterCore {
             let looked = over.run_until_cancelled(files.look()).await;
             let left = || Failure::new(code::DISCONNECTED, "the client has left");
             reply.send(looked.ok_or_else(left).map(|difference| plan(difference.as_deref())));
+        });
+    }
+
+    /// What is kept of a module's file, and its way back. A rollback that was begun is ended, also if the client leaves.
+    fn versions(self: &Arc<Self>, asked: &Order<'_>, reply: Reply) {
+        let wanted = of_module(asked.module).and_then(|id| Ok((id.to_owned(), asked.body::<VersionBody>()?)));
+        let (id, VersionBody { digest }) = match wanted {
+            Ok(wanted) => wanted,
+            Err(failure) => return reply.send(Err(failure)),
+        };
+        let (console, caller, rolls_back) = (self.console.clone(), asked.caller.clone(), asked.command == "rollback");
+        tokio::spawn(async move {
+            reply.send(if rolls_back {
+                console.roll_back(&id, digest.as_deref(), &caller).await.map(|done| raw(&done))
+            } else {
+                console.history(&id, &caller).await.map(|history| raw(&history))
+            });
         });
     }
 

@@ -33,6 +33,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "pomelo_modules_taken_back_total",
         "Versions of modules that trapped soon after they took over and were replaced by the version before.",
     ),
+    (
+        "pomelo_modules_fallen_back_total",
+        "Versions that were kept from before and are in force in place of a file that was refused at the start of its host.",
+    ),
     ("pomelo_frames_total", "Frames of peers, by transport and direction."),
     ("pomelo_peers_cut_total", "Peers that this side disconnected, by reason."),
     ("pomelo_connections_refused_total", "Connections that were closed at once, by reason."),

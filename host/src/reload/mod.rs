@@ -343,16 +343,23 @@ fn shown_name(path: &Path) -> String {
 /// Installs a file everywhere. It may have been `present` before the hosts.
 async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Console], present: bool) -> Outcome {
     read.set(path, look_at(path).await);
-    let refuse = |why: String| consoles.iter().for_each(|console| console.refuse(&shown_name(path), why.clone()));
+    let refuse = async |why: String| {
+        for console in consoles {
+            console.refuse(&shown_name(path), why.clone());
+            if present {
+                console.fall_back(&shown_name(path), path).await;
+            }
+        }
+    };
     let Some(name) = name_of(path) else {
-        refuse("a module's file name must be Unicode".into());
+        refuse("a module's file name must be Unicode".into()).await;
         return Outcome::Done { changed: false };
     };
     let reading = path.to_owned();
     let bytes: Arc<[u8]> = match tokio::task::spawn_blocking(move || regular::read(&reading, max_file)).await {
         Ok(Ok(bytes)) => bytes.into(),
         Ok(Err(Unread::Io(error))) => {
-            refuse(Unread::Io(error).to_string());
+            refuse(Unread::Io(error).to_string()).await;
             return Outcome::Again;
         }
         Ok(Err(why)) => {
@@ -361,7 +368,7 @@ async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Conso
             } else {
                 ""
             };
-            refuse(format!("{why}{hint}"));
+            refuse(format!("{why}{hint}")).await;
             return Outcome::Done { changed: false };
         }
         // Only at the end of the runtime.

@@ -30,7 +30,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const WIT_VERSIONS: &[&str] = &["0.1.0"];
 
 /// The commands that a client may give the host itself; `[commands] levels` may name them.
-pub const COMMANDS: &[&str] = &["list", "modules", "inspect", "enable", "disable", "events", "forget", "admit", "plan"];
+pub const COMMANDS: &[&str] =
+    &["list", "modules", "inspect", "history", "rollback", "enable", "disable", "events", "forget", "admit", "plan"];
 
 /// What a frame is about. On Socket.IO it is the event's name, on the MQTT framing the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

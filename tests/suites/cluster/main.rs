@@ -41,4 +41,5 @@ mod tls;
 mod turns;
 mod twenty;
 mod two_starts;
+mod versions;
 mod watching;

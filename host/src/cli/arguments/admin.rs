@@ -339,6 +339,18 @@ pub(in crate::cli) enum ModulesAction {
         #[arg(long, short = 'e', default_value = DEFAULT_ENVIRONMENT)]
         env: String,
     },
+    /// Show the versions of a module's file that are kept on the master
+    History {
+        /// Module id
+        id: String,
+    },
+    /// Put a version of a module's file that is kept back into the master's modules' directory
+    Rollback {
+        /// Module id
+        id: String,
+        /// Digest of the version, or its beginning; without it, the newest good one that is not the present one
+        digest: Option<String>,
+    },
     /// Enable a module on all hosts
     Enable {
         /// Module id

@@ -152,6 +152,7 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     say("[limits]", engine, NewMaster);
     let (replace, rest): (Vec<_>, Vec<_>) = differing!(Modules, modules, &after.modules, {
         dir: "dir", allow_replace_builtin: "allow_replace_builtin", system_monitor: "system_monitor", max_file: "file_mib",
+        keep: "keep",
         compile: "compile_seconds, compile_mib or code_mib",
     })
     .into_iter()

@@ -36,6 +36,7 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
         allow_replace_builtin: table.flag("allow_replace_builtin", default.allow_replace_builtin),
         system_monitor: table.flag("system_monitor", default.system_monitor),
         max_file: table.size("file_mib", default.max_file as usize, MIB, 1..=1024) as u64,
+        keep: table.size("keep", default.keep, 1, 0..=100),
         compile: CompileLimits {
             cpu: Duration::from_secs(
                 table.size("compile_seconds", default.compile.seconds() as usize, 1, 1..=3600) as u64
