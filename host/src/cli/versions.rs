@@ -7,6 +7,7 @@ use super::admin::{Session, parse};
 use super::print;
 use super::table::{self, Column};
 use crate::console::{History, RolledBack};
+use crate::versions::State;
 
 /// Characters of a digest that are shown.
 const SHOWN: usize = 12;
@@ -22,14 +23,15 @@ pub(super) async fn history(session: &Session, id: &str) -> anyhow::Result<()> {
         return Ok(print::json(&answer)?);
     }
     let History { source, in_force, versions } = parse(&answer)?;
-    let is_kept = versions.iter().any(|version| version.digest == in_force && !version.rolled_back);
+    let is_kept = versions.iter().any(|version| version.digest == in_force && version.state == State::Good);
     let rows = versions.iter().map(|version| {
         let seconds = i64::try_from(version.since).unwrap_or(i64::MAX);
         let since = DateTime::from_timestamp(seconds, 0).unwrap_or_default().with_timezone(&Local);
-        let state = match (version.digest == in_force, version.rolled_back) {
+        let state = match (version.digest == in_force, version.state) {
             (true, _) => "in force",
-            (false, true) => "rolled back",
-            (false, false) => "good",
+            (false, State::Good) => "good",
+            (false, State::RolledBack) => "rolled back",
+            (false, State::TakenBack) => "taken back",
         };
         let since = since.format("%Y-%m-%d %H:%M:%S").to_string();
         vec![short(&version.digest).to_owned(), state.to_owned(), since, version.size.to_string()]

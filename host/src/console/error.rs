@@ -42,6 +42,9 @@ pub enum InstallError {
         /// What it failed with.
         failure: Failure,
     },
+    /// It was there at the start of this host, and a host had taken it back before.
+    #[error("it was taken back before this host started, because it trapped: drop it again to try it once more")]
+    TakenBack,
     /// The table is full.
     #[error("this host keeps {MAX_CONTEXTS} module ids and {max} files at most", max = MAX_UNITS)]
     TooMany,
@@ -63,7 +66,10 @@ impl InstallError {
 
     /// Whether the file might be accepted under other settings.
     pub(super) fn is_of_settings(&self) -> bool {
-        !matches!(self, InstallError::Load(_) | InstallError::TooMany | InstallError::Unread(_))
+        !matches!(
+            self,
+            InstallError::Load(_) | InstallError::TakenBack | InstallError::TooMany | InstallError::Unread(_)
+        )
     }
 }
 

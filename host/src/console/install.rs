@@ -55,12 +55,20 @@ impl Installer {
     /// # Errors
     /// As [`Installer::install`].
     pub async fn install_present(&self, source: Source) -> Result<Installed, InstallError> {
-        let (name, origin, bytes) = (source.name.clone(), source.origin.clone(), source.bytes.clone());
+        let (name, bytes) = (source.name.clone(), source.bytes.clone());
+        let (Origin::File(path), true) = (source.origin.clone(), self.registry.settings().versions.is_some()) else {
+            return self.install_with(source, false).await;
+        };
+        let digest = tokio::task::spawn_blocking(move || digest_of(&bytes)).await.unwrap_or_default();
+        if self.was_taken_back(&name, &digest).await && self.fall_back(&name, &path, Some(&digest)).await {
+            let why = InstallError::TakenBack;
+            self.refuse_unread(&name, sentence(&why));
+            return Err(why);
+        }
         let outcome = self.install_with(source, false).await;
-        if let (Err(_), Origin::File(path)) = (&outcome, &origin) {
+        if outcome.is_err() {
             // The host comes up with the version that it ran before, as a rule.
-            let digest = tokio::task::spawn_blocking(move || digest_of(&bytes)).await.ok();
-            self.fall_back(&name, path, digest.as_deref()).await;
+            self.fall_back(&name, &path, Some(&digest)).await;
         }
         outcome
     }

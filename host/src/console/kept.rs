@@ -18,7 +18,7 @@ use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Grants};
 use crate::util::regular;
-use crate::versions::{Version, Versions, digest_of};
+use crate::versions::{State, Version, Versions, digest_of};
 use crate::wire::{sentence, shown};
 
 /// How many versions are tried one after another.
@@ -84,21 +84,38 @@ impl Installer {
             }
         }
         let Some(versions) = self.registry.settings().versions.clone() else { return };
-        let (path, most, unit) = (path.clone(), versions.max_file(), unit.clone());
+        let (name, digest) = (unit.name.clone(), module.inspection().digest.clone());
+        if blocking(move || versions.is_newest(&name, &digest)).await == Ok(false) {
+            self.keep(&unit, unit.since, State::Good).await;
+        }
+    }
+
+    /// Keeps what is known of a version of a file, if that is the file that is there.
+    pub(super) async fn keep(&self, unit: &Arc<Unit>, since: SystemTime, state: State) {
+        let (Some(versions), Origin::File(path)) = (self.registry.settings().versions.clone(), &unit.origin) else {
+            return;
+        };
+        let (path, unit) = (path.clone(), unit.clone());
         let keeping = blocking(move || {
-            let digest = &module.inspection().digest;
-            if versions.is_newest(&unit.name, digest) {
-                return Ok(());
-            }
             // A newer file may be there by now, or the version is one that was kept.
-            match regular::read(&path, most) {
-                Ok(bytes) if digest_of(&bytes) == *digest => versions.keep(&unit.name, &bytes, unit.since, false),
+            match regular::read(&path, versions.max_file()) {
+                Ok(bytes) if digest_of(&bytes) == unit.module().inspection().digest => {
+                    versions.keep(&unit.name, &bytes, since, state)
+                }
                 _ => Ok(()),
             }
         });
         if let Ok(Err(error)) = keeping.await {
-            tracing::warn!(%error, "a version of a module that is good is not kept");
+            tracing::warn!(%error, "a version of a module is not kept");
         }
+    }
+
+    /// Whether a host has taken this version of a file back, so that it is not to be run before it is dropped anew.
+    pub(super) async fn was_taken_back(&self, name: &str, digest: &str) -> bool {
+        let Some(versions) = self.registry.settings().versions.clone() else { return false };
+        let (name, digest) = (name.to_owned(), digest.to_owned());
+        let taken_back = move |version: &Version| version.state == State::TakenBack && version.digest == digest;
+        blocking(move || versions.of(&name).is_ok_and(|kept| kept.iter().any(taken_back))).await.unwrap_or(false)
     }
 
     fn is_in_force(&self, unit: &Arc<Unit>) -> bool {
@@ -113,6 +130,7 @@ impl Installer {
 
     async fn replace_faulty(&self, unit: &Arc<Unit>, path: &Path, why: String) {
         let digest = unit.module().inspection().digest.clone();
+        self.keep(unit, SystemTime::now(), State::TakenBack).await;
         if self.fall_back(&unit.name, path, Some(&digest)).await {
             let refusal = FileRefusal { why, conflict: false, settings: false };
             self.registry.refuse(&unit.name, refusal);
@@ -132,7 +150,8 @@ impl Installer {
             }
             Err(_) => return false,
         };
-        let good = kept.into_iter().filter(|version| !version.rolled_back && Some(version.digest.as_str()) != but);
+        let good =
+            kept.into_iter().filter(|version| version.state == State::Good && Some(version.digest.as_str()) != but);
         for version in good.take(TRIED) {
             match self.put_back(&versions, name, path, &version).await {
                 Ok(()) => {
@@ -245,7 +264,7 @@ fn go_back(
         Some(digest) => kept.iter().filter(|version| version.digest.starts_with(digest)).collect(),
         None => {
             let other = |version: &&Version| {
-                !version.rolled_back && version.digest != in_force && Some(&version.digest) != from.as_ref()
+                version.state == State::Good && version.digest != in_force && Some(&version.digest) != from.as_ref()
             };
             kept.iter().find(other).into_iter().collect()
         }
@@ -271,7 +290,7 @@ fn go_back(
     }
     let bytes = versions.read(name, version).map_err(|error| failed(&error))?;
     if let Some(now) = &now {
-        versions.keep(name, now, SystemTime::now(), true).map_err(|error| failed(&error))?;
+        versions.keep(name, now, SystemTime::now(), State::RolledBack).map_err(|error| failed(&error))?;
     }
     // Beside the file, and with a name that nobody takes for a module, so that it takes the file's place in one step.
     let directory = path.parent().unwrap_or(Path::new("."));

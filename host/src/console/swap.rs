@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 
@@ -17,6 +17,7 @@ use super::source::Origin;
 use super::table::{Slot, Table, Unit};
 use crate::journal::{Event, kind};
 use crate::plugin::{Context, StoreUndo};
+use crate::versions::State;
 
 /// The most serial calls of one file that may wait, for each time that as many servers are expected as the built-in modules' limits are made for: a fleet
 /// that joins at once asks twice for each server.
@@ -144,6 +145,7 @@ impl Installer {
             () = module.is_faulty() => true,
         };
         if trapped && self.take_back(&unit, &replaced, before, undo) {
+            self.keep(&unit, SystemTime::now(), State::TakenBack).await;
             unit.module().drain(drain).await;
             return;
         }

@@ -2,8 +2,9 @@
 //! operator one to go back to.
 //!
 //! `DIR/NAME/DIGEST.wasm` is a version of `NAME.wasm` that has outlived its first seconds in force, and was put there when it came in force for the last time
-//! (the file's time). `DIR/NAME/DIGEST.rolled-back.wasm` is the one that an operator has gone back from last. There is no index: what is there is what is known,
-//! and hosts of one machine may share a directory. A file whose bytes do not have its digest is none.
+//! (the file's time). `DIR/NAME/DIGEST.rolled-back.wasm` is the one that an operator has gone back from last, `DIR/NAME/DIGEST.taken-back.wasm` the one that a
+//! host has taken back last. There is no index: what is there is what is known, and hosts of one machine may share a directory. A file whose bytes do not
+//! have its digest is none.
 //!
 //! This part knows files and digests. It does not know what a module is, which version is in force, or why one is to be kept.
 
@@ -25,10 +26,33 @@ pub const KEPT: usize = 5;
 /// The most files of which versions are kept. The one that has not changed for the longest time goes first.
 const MAX_NAMES: usize = 512;
 
-const GOOD: &str = ".wasm";
-const ROLLED_BACK: &str = ".rolled-back.wasm";
 /// Characters of a Sha-256 in hexadecimal.
 const DIGEST: usize = 64;
+
+/// What is known of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It has outlived its first seconds in force.
+    Good,
+    /// An operator has gone back from it.
+    RolledBack,
+    /// A host has taken it back, because it trapped in its first seconds.
+    TakenBack,
+}
+
+impl State {
+    const ALL: [State; 3] = [State::RolledBack, State::TakenBack, State::Good];
+
+    /// The end of the files' names. That of good ones is the end of all.
+    const fn ending(self) -> &'static str {
+        match self {
+            State::Good => ".wasm",
+            State::RolledBack => ".rolled-back.wasm",
+            State::TakenBack => ".taken-back.wasm",
+        }
+    }
+}
 
 /// A version that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +62,10 @@ pub struct Version {
     pub digest: String,
     /// Size of the file, bytes.
     pub size: u64,
-    /// When it came in force last, or was rolled back, seconds since 1970.
+    /// When it came in force last, or was rolled back or taken back, seconds since 1970.
     pub since: u64,
-    /// Whether it is kept because an operator has gone back from it.
-    pub rolled_back: bool,
+    /// What is known of it.
+    pub state: State,
 }
 
 /// Why a version cannot be kept or read.
@@ -107,14 +131,12 @@ impl Versions {
         let version = |entry: fs::DirEntry| {
             let file = entry.file_name();
             let file = file.to_str()?;
-            let (digest, rolled_back) = match file.strip_suffix(ROLLED_BACK) {
-                Some(digest) => (digest, true),
-                None => (file.strip_suffix(GOOD)?, false),
-            };
+            let with = |state: State| Some((file.strip_suffix(state.ending())?, state));
+            let (digest, state) = State::ALL.into_iter().find_map(with)?;
             let found = entry.metadata().ok()?;
             let since = found.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let is_digest = digest.len() == DIGEST && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-            is_digest.then(|| Version { digest: digest.to_owned(), size: found.len(), since, rolled_back })
+            is_digest.then(|| Version { digest: digest.to_owned(), size: found.len(), since, state })
         };
         let mut versions: Vec<Version> = entries.filter_map(|entry| version(entry.ok()?)).collect();
         versions.sort_by(|a, b| (b.since, &b.digest).cmp(&(a.since, &a.digest)));
@@ -126,7 +148,7 @@ impl Versions {
     /// # Errors
     /// If it cannot be read, or is not what it was.
     pub fn read(&self, name: &str, version: &Version) -> Result<Arc<[u8]>, VersionError> {
-        let path = self.path(name, &version.digest, version.rolled_back);
+        let path = self.path(name, &version.digest, version.state);
         let bytes = regular::read(&path, self.max_file).map_err(|error: Unread| at(&path)(error.into()))?;
         match digest_of(&bytes) {
             is if is == version.digest => Ok(bytes.into()),
@@ -134,18 +156,18 @@ impl Versions {
         }
     }
 
-    /// Keeps a version that came in force at that time, as a good one or as the one that was gone back from. Versions beyond those that are to be kept are
-    /// removed.
+    /// Keeps a version that came in force, or was rolled back or taken back, at that time. Versions beyond those that are to be kept are removed: of those
+    /// that are not good, all but the last of each kind.
     ///
     /// # Errors
     /// If it cannot be written. Nothing that was kept before is lost.
-    pub fn keep(&self, name: &str, bytes: &[u8], since: SystemTime, rolled_back: bool) -> Result<(), VersionError> {
+    pub fn keep(&self, name: &str, bytes: &[u8], since: SystemTime, state: State) -> Result<(), VersionError> {
         if self.keep == 0 {
             return Ok(());
         }
         let (directory, digest) = (self.directory.join(name), digest_of(bytes));
         private::directory(&directory).map_err(at(&directory))?;
-        let path = self.path(name, &digest, rolled_back);
+        let path = self.path(name, &digest, state);
         let written = || -> io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(&directory)?;
             file.write_all(bytes)?;
@@ -156,24 +178,27 @@ impl Versions {
         };
         written().map_err(at(&path))?;
         // What was gone back from is good once it has been in force again, and the other way round.
-        let other = self.path(name, &digest, !rolled_back);
-        remove(&other)?;
-        let (gone_back_from, good): (Vec<_>, Vec<_>) = self.of(name)?.into_iter().partition(|kept| kept.rolled_back);
-        for old in good.iter().skip(self.keep).chain(gone_back_from.iter().skip(1)) {
-            remove(&self.path(name, &old.digest, old.rolled_back))?;
+        for other in State::ALL.into_iter().filter(|other| *other != state) {
+            remove(&self.path(name, &digest, other))?;
+        }
+        let kept = self.of(name)?;
+        for state in State::ALL {
+            let most = if state == State::Good { self.keep } else { 1 };
+            for old in kept.iter().filter(|kept| kept.state == state).skip(most) {
+                remove(&self.path(name, &old.digest, state))?;
+            }
         }
         self.forget_names(name)
     }
 
     /// Whether the newest good version of a file is this one, so that it needs not be kept again.
     pub fn is_newest(&self, name: &str, digest: &str) -> bool {
-        let newest = self.of(name).ok().and_then(|kept| kept.into_iter().find(|kept| !kept.rolled_back));
+        let newest = self.of(name).ok().and_then(|kept| kept.into_iter().find(|kept| kept.state == State::Good));
         newest.is_some_and(|newest| newest.digest == digest)
     }
 
-    fn path(&self, name: &str, digest: &str, rolled_back: bool) -> PathBuf {
-        let ending = if rolled_back { ROLLED_BACK } else { GOOD };
-        self.directory.join(name).join([digest, ending].concat())
+    fn path(&self, name: &str, digest: &str, state: State) -> PathBuf {
+        self.directory.join(name).join([digest, state.ending()].concat())
     }
 
     /// Removes all versions of the files that have not changed for the longest time, if there are too many, but not of `name`.
@@ -204,32 +229,34 @@ mod tests {
 
     use super::*;
 
-    fn shown(versions: &Versions) -> Vec<(String, u64, bool)> {
+    fn shown(versions: &Versions) -> Vec<(String, u64, State)> {
         let content = |version: &Version| String::from_utf8(versions.read("m", version).unwrap().to_vec()).unwrap();
         let of = versions.of("m").unwrap();
-        of.iter().map(|version| (content(version), version.since, version.rolled_back)).collect()
+        of.iter().map(|version| (content(version), version.since, version.state)).collect()
     }
 
     #[test]
     fn the_newest_good_versions_and_the_last_that_was_gone_back_from_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().join("versions"), 2, 100);
-        let keep = |text: &str, since: u64, rolled_back| {
-            versions.keep("m", text.as_bytes(), UNIX_EPOCH + Duration::from_secs(since), rolled_back).unwrap();
+        let keep = |text: &str, since: u64, state| {
+            versions.keep("m", text.as_bytes(), UNIX_EPOCH + Duration::from_secs(since), state).unwrap();
         };
+        use State::{Good, RolledBack, TakenBack};
         assert_eq!(versions.of("m").unwrap(), []);
-        keep("a", 1, false);
-        keep("b", 2, false);
-        keep("c", 3, false);
-        let is = |text: &str, since, rolled_back| (text.to_owned(), since, rolled_back);
-        assert_eq!(shown(&versions), [is("c", 3, false), is("b", 2, false)]);
-        keep("b", 4, false);
-        keep("c", 4, true);
-        keep("d", 5, true);
-        assert_eq!(shown(&versions), [is("d", 5, true), is("b", 4, false)]);
+        keep("a", 1, Good);
+        keep("b", 2, Good);
+        keep("c", 3, Good);
+        let is = |text: &str, since, state| (text.to_owned(), since, state);
+        assert_eq!(shown(&versions), [is("c", 3, Good), is("b", 2, Good)]);
+        keep("b", 4, Good);
+        keep("c", 4, RolledBack);
+        keep("d", 5, RolledBack);
+        keep("e", 6, TakenBack);
+        assert_eq!(shown(&versions), [is("e", 6, TakenBack), is("d", 5, RolledBack), is("b", 4, Good)]);
         assert!(versions.is_newest("m", &digest_of(b"b")) && !versions.is_newest("m", &digest_of(b"d")));
-        keep("d", 6, false);
-        assert_eq!(shown(&versions), [is("d", 6, false), is("b", 4, false)]);
+        keep("d", 7, Good);
+        assert_eq!(shown(&versions), [is("d", 7, Good), is("e", 6, TakenBack), is("b", 4, Good)]);
         assert_eq!(versions.of("another").unwrap(), []);
     }
 
@@ -237,11 +264,11 @@ mod tests {
     fn a_file_that_is_not_what_it_was_is_no_version() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().to_owned(), 2, 100);
-        versions.keep("m", b"good", SystemTime::now(), false).unwrap();
+        versions.keep("m", b"good", SystemTime::now(), State::Good).unwrap();
         let version = versions.of("m").unwrap().remove(0);
-        fs::write(versions.path("m", &version.digest, false), "bad").unwrap();
+        fs::write(versions.path("m", &version.digest, State::Good), "bad").unwrap();
         assert!(matches!(versions.read("m", &version), Err(VersionError::Damaged { .. })));
-        fs::write(versions.path("m", &version.digest, false), "x".repeat(101)).unwrap();
+        fs::write(versions.path("m", &version.digest, State::Good), "x".repeat(101)).unwrap();
         assert!(matches!(versions.read("m", &version), Err(VersionError::Io { .. })));
         fs::write(dir.path().join("m/other.wasm"), "x").unwrap();
         assert_eq!(versions.of("m").unwrap().len(), 1, "what has no digest for its name is none");
@@ -251,7 +278,7 @@ mod tests {
     fn nothing_is_kept_where_none_is_wanted() {
         let dir = tempfile::tempdir().unwrap();
         let versions = Versions::new(dir.path().to_owned(), 0, 100);
-        versions.keep("m", b"good", SystemTime::now(), false).unwrap();
+        versions.keep("m", b"good", SystemTime::now(), State::Good).unwrap();
         assert_eq!(versions.of("m").unwrap(), []);
     }
 }
