@@ -168,7 +168,7 @@ pub(super) fn settings(
         scale,
         drain: Some(settings.watch.drain),
         keeper,
-        versions: settings.data.as_ref().map(|dir| {
+        versions: settings.data.as_ref().filter(|_| settings.modules.keep > 0).map(|dir| {
             let modules = &settings.modules;
             Versions::new(dir.join(VERSIONS), modules.keep, modules.max_file)
         }),

@@ -16,7 +16,7 @@ use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
 use crate::util::lasting;
-use crate::versions::digest_of;
+use crate::versions::{State, digest_of};
 use crate::wire::sentence;
 
 /// Puts versions of files in force.
@@ -60,15 +60,22 @@ impl Installer {
             return self.install_with(source, false).await;
         };
         let digest = tokio::task::spawn_blocking(move || digest_of(&bytes)).await.unwrap_or_default();
-        if self.was_taken_back(&name, &digest).await && self.fall_back(&name, &path, Some(&digest)).await {
+        if self.is(&name, &digest, State::TakenBack).await && self.fall_back(&name, &path, Some(&digest)).await {
             let why = InstallError::TakenBack;
             self.refuse_unread(&name, sentence(&why));
             return Err(why);
         }
         let outcome = self.install_with(source, false).await;
-        if outcome.is_err() {
+        match &outcome {
+            Ok(_) => {
+                if let Some(unit) = self.registry.table.read().units.get(&name) {
+                    unit.was_present.store(true, Ordering::Release);
+                }
+            }
             // The host comes up with the version that it ran before, as a rule.
-            self.fall_back(&name, &path, Some(&digest)).await;
+            Err(_) => {
+                self.fall_back(&name, &path, Some(&digest)).await;
+            }
         }
         outcome
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -21,6 +21,8 @@ use crate::util::regular;
 use crate::versions::{State, Version, Versions, digest_of};
 use crate::wire::{sentence, shown};
 
+/// How long a version that has not been started waits at least before it is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
 /// How many versions are tried one after another.
 const TRIED: usize = 3;
 
@@ -59,22 +61,25 @@ fn short(digest: &str) -> &str {
 }
 
 impl Installer {
-    /// Keeps a version that stays in force without a trap, once it has been started. One that traps at once and that has replaced nothing, as at the
-    /// start of this host, gives way to one that was good before.
-    pub(super) async fn outlive(self, unit: Arc<Unit>, has_replaced: bool) {
+    /// Keeps a version that stays in force without a trap, once it has been started. One that was there at the start of this host, and traps at once, gives
+    /// way to one that was good before, unless it is good itself.
+    pub(super) async fn outlive(self, unit: Arc<Unit>) {
         let Origin::File(path) = &unit.origin else { return };
         let module = unit.module();
+        let mut wait = self.probation();
         loop {
             tokio::select! {
                 () = self.registry.life.shutdown.cancelled() => return,
                 () = module.is_faulty() => {
-                    if !has_replaced && self.is_in_force(&unit) {
+                    let digest = &module.inspection().digest;
+                    let was_present = unit.was_present.load(Ordering::Acquire);
+                    if was_present && self.is_in_force(&unit) && !self.is(&unit.name, digest, State::Good).await {
                         let why = "it trapped right after this host had started".to_owned();
                         self.replace_faulty(&unit, path, why).await;
                     }
                     return;
                 }
-                () = tokio::time::sleep(self.probation()) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             if !self.is_in_force(&unit) {
                 return;
@@ -82,6 +87,12 @@ impl Installer {
             if self.is_ready(&unit) {
                 break;
             }
+            wait = wait.max(LOOK);
+        }
+        // Not all hosts of a machine at once, because one is enough.
+        tokio::time::sleep(self.probation().mul_f64(rand::random::<f64>() / 2.0)).await;
+        if !self.is_in_force(&unit) {
+            return;
         }
         let Some(versions) = self.registry.settings().versions.clone() else { return };
         let (name, digest) = (unit.name.clone(), module.inspection().digest.clone());
@@ -110,22 +121,23 @@ impl Installer {
         }
     }
 
-    /// Whether a host has taken this version of a file back, so that it is not to be run before it is dropped anew.
-    pub(super) async fn was_taken_back(&self, name: &str, digest: &str) -> bool {
+    /// Whether that is known of a version of a file.
+    pub(super) async fn is(&self, name: &str, digest: &str, state: State) -> bool {
         let Some(versions) = self.registry.settings().versions.clone() else { return false };
         let (name, digest) = (name.to_owned(), digest.to_owned());
-        let taken_back = move |version: &Version| version.state == State::TakenBack && version.digest == digest;
-        blocking(move || versions.of(&name).is_ok_and(|kept| kept.iter().any(taken_back))).await.unwrap_or(false)
+        let is = move |version: &Version| version.state == state && version.digest == digest;
+        blocking(move || versions.of(&name).is_ok_and(|kept| kept.iter().any(is))).await.unwrap_or(false)
     }
 
     fn is_in_force(&self, unit: &Arc<Unit>) -> bool {
         self.registry.table.read().units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit))
     }
 
-    /// Whether `start` has succeeded under each of a file's ids.
+    /// Whether a file has ids here, and `start` has succeeded under each of them.
     fn is_ready(&self, unit: &Arc<Unit>) -> bool {
         let table = self.registry.table.read();
-        table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, unit)).all(|slot| slot.ready.load(Ordering::Acquire))
+        let mut slots = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, unit)).peekable();
+        slots.peek().is_some() && slots.all(|slot| slot.ready.load(Ordering::Acquire))
     }
 
     async fn replace_faulty(&self, unit: &Arc<Unit>, path: &Path, why: String) {
@@ -184,14 +196,15 @@ impl Installer {
         let bytes = read.map_err(|error| error.to_string())?;
         let origin = Origin::File(path.to_owned());
         let source = Source { name: name.to_owned(), origin, bytes, grants: Grants::default() };
-        let refusal = self.registry.take_refusal(name);
+        let refusal = self.registry.whole_refusal(name);
         let outcome = self.try_install(source, false).await;
         if outcome.is_ok()
             && let Some(unit) = self.registry.table.read().units.get(name)
         {
             unit.is_kept.store(true, Ordering::Release);
         }
-        if let Some(refusal) = refusal {
+        // What is in force now is not the file.
+        if let (Some(refusal), None) = (refusal, self.registry.refusal(name)) {
             self.registry.refuse(name, refusal);
         }
         outcome.map(drop).map_err(|error| sentence(&error))
@@ -208,8 +221,11 @@ impl Registry {
             return Err(none(format!("{command}: {id} is built in; its version is that of the program")));
         };
         let versions = self.settings().versions.clone();
-        let versions = versions
-            .ok_or_else(|| none(format!("{command}: this host keeps no versions, because it has no data directory")))?;
+        let versions = versions.ok_or_else(|| {
+            none(format!(
+                "{command}: this host keeps no versions: it has no data directory, or `keep` under [modules] is 0"
+            ))
+        })?;
         Ok((unit.clone(), path.clone(), versions))
     }
 
@@ -235,9 +251,12 @@ impl Registry {
     pub async fn roll_back(&self, id: &str, digest: Option<&str>, caller: &Caller) -> Result<RolledBack, Failure> {
         self.permits("rollback", caller)?;
         let (unit, path, versions) = self.kept_of("rollback", id)?;
-        let in_force = unit.module().inspection().digest.clone();
+        // One that is in the place of a file may become the file.
+        let is_file = !unit.is_kept.load(Ordering::Acquire);
+        let in_force = is_file.then(|| unit.module().inspection().digest.clone());
         let (name, wanted) = (unit.name.clone(), digest.map(str::to_owned));
-        let rolled_back = blocking(move || go_back(&versions, &name, &path, &in_force, wanted.as_deref())).await??;
+        let rolled_back =
+            blocking(move || go_back(&versions, &name, &path, in_force.as_deref(), wanted.as_deref())).await??;
         let user = caller.user.as_deref();
         let from = rolled_back.from.as_deref().map_or("a file that cannot be read", short);
         let (name, to) = (&unit.name, short(&rolled_back.digest));
@@ -252,7 +271,7 @@ fn go_back(
     versions: &Versions,
     name: &str,
     path: &Path,
-    in_force: &str,
+    in_force: Option<&str>,
     wanted: Option<&str>,
 ) -> Result<RolledBack, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(code::FAILED, error.to_string());
@@ -264,7 +283,9 @@ fn go_back(
         Some(digest) => kept.iter().filter(|version| version.digest.starts_with(digest)).collect(),
         None => {
             let other = |version: &&Version| {
-                version.state == State::Good && version.digest != in_force && Some(&version.digest) != from.as_ref()
+                version.state == State::Good
+                    && Some(version.digest.as_str()) != in_force
+                    && Some(&version.digest) != from.as_ref()
             };
             kept.iter().find(other).into_iter().collect()
         }
@@ -289,21 +310,22 @@ fn go_back(
         return Err(Failure::new(code::BAD_MESSAGE, message));
     }
     let bytes = versions.read(name, version).map_err(|error| failed(&error))?;
-    if let Some(now) = &now {
-        versions.keep(name, now, SystemTime::now(), State::RolledBack).map_err(|error| failed(&error))?;
-    }
     // Beside the file, and with a name that nobody takes for a module, so that it takes the file's place in one step.
     let directory = path.parent().unwrap_or(Path::new("."));
-    let written = || -> std::io::Result<()> {
+    let written = || -> std::io::Result<NamedTempFile> {
         let mut file = NamedTempFile::with_prefix_in(".rollback-", directory)?;
         file.write_all(&bytes)?;
         let permissions = std::fs::metadata(path).map(|found| found.permissions());
         let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(permissions.unwrap_or(readable))?;
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        Ok(file)
     };
-    written().map_err(|error| of_path(&error))?;
+    let written = written().map_err(|error| of_path(&error))?;
+    // What can fail for the directory's sake has been done: the version that is there stays a good one where this goes no further.
+    if let Some(now) = &now {
+        versions.keep(name, now, SystemTime::now(), State::RolledBack).map_err(|error| failed(&error))?;
+    }
+    written.persist(path).map_err(|error| of_path(&error.error))?;
     Ok(RolledBack { source: path.to_owned(), digest: version.digest.clone(), from })
 }

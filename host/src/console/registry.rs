@@ -64,6 +64,7 @@ impl Drop for Installing<'_> {
 }
 
 /// Why the newest file of a name is not in force.
+#[derive(Clone)]
 pub(super) struct FileRefusal {
     /// The reason, as a sentence.
     pub why: String,
@@ -303,9 +304,9 @@ impl Registry {
         }
     }
 
-    /// Takes why a file was refused, for whoever keeps it meanwhile.
-    pub fn take_refusal(&self, file: &str) -> Option<FileRefusal> {
-        self.refusals.lock().remove(file)
+    /// Why the newest version of a file was refused, and what might have it accepted.
+    pub fn whole_refusal(&self, file: &str) -> Option<FileRefusal> {
+        self.refusals.lock().get(file).cloned()
     }
 
     /// Forgets why a file was refused, because a version of it was accepted, or the file is gone.

@@ -100,7 +100,7 @@ impl Installer {
             self.turns.start_beside(slots);
         }
         if matches!(unit.origin, Origin::File(_)) && now.versions.is_some() {
-            self.registry.life.tasks.spawn(self.clone().outlive(unit.clone(), !replaced.is_empty()));
+            self.registry.life.tasks.spawn(self.clone().outlive(unit.clone()));
         }
         if !replaced.is_empty() {
             self.registry.life.tasks.spawn(self.clone().retire(unit, replaced, before, undo));

@@ -29,6 +29,8 @@ pub(super) struct Unit {
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
     pub lane: Arc<Lane>,
     pub since: SystemTime,
+    /// Whether it was there at the start of this host.
+    pub was_present: AtomicBool,
     /// Whether the version was kept from before, and is in the place of the file, which was refused.
     pub is_kept: AtomicBool,
     /// Ids that the file has only on other hosts: those of the other role, or of other server types. They are known here, and cannot be called.
@@ -48,6 +50,7 @@ impl Unit {
             module: RwLock::new(module),
             lane,
             since: SystemTime::now(),
+            was_present: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
             elsewhere,
         }

@@ -24,7 +24,7 @@ pub mod kind {
     pub const GIVEN_UP: &str = "given-up";
     /// A new version of a module has taken over, or a module's file is gone.
     pub const RELOAD: &str = "reload";
-    /// A new version trapped at once, and the one before it is back.
+    /// A version of a module is back: a newer one trapped at once, or was refused at the start of a host, or an operator has gone back from it.
     pub const ROLLBACK: &str = "rollback";
     /// A handler keeps trapping and is left alone for a while.
     pub const PUT_ASIDE: &str = "put-aside";

@@ -6,6 +6,8 @@
 //! | `admit` | see `admit_command` | |
 //! | `describe` | see `describe_command` | |
 //! | `plan` | | `{"plan": {…}, "lines": […], "summary": text, "digest": text}`: how the files of the configuration differ from what runs, the digest if they do; or `{"faults": text}` where they cannot be read |
+//! | `history` | | `{"source": file, "inForce": digest, "versions": [{"digest", "size", "since", "state"}]}`: what is kept of the module's file |
+//! | `rollback` | `digest`, or its beginning; or none | `{"source": file, "digest": digest, "from": digest}`: the file that was written, what it is and was |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
 use std::sync::Arc;
@@ -150,7 +152,10 @@ impl MasterCore {
 
     /// What is kept of a module's file, and its way back. A rollback that was begun is ended, also if the client leaves.
     fn versions(self: &Arc<Self>, asked: &Order<'_>, reply: Reply) {
-        let wanted = of_module(asked.module).and_then(|id| Ok((id.to_owned(), asked.body::<VersionBody>()?)));
+        let permitted = self.console.permits(asked.command, asked.caller);
+        let wanted = permitted
+            .and_then(|()| of_module(asked.module))
+            .and_then(|id| Ok((id.to_owned(), asked.body::<VersionBody>()?)));
         let (id, VersionBody { digest }) = match wanted {
             Ok(wanted) => wanted,
             Err(failure) => return reply.send(Err(failure)),

@@ -147,7 +147,7 @@ fn difference<'a>(
         after.servers.iter().filter(|(id, entry)| before.servers.get(*id).is_none_or(|old| old.since != entry.since));
     let new = new.map(|(id, entry)| {
         let event = if entry.returned { "reconnect" } else { "register" };
-        Event { event, id, server: Some(&entry.text), rev: Some(entry.since), capabilities: &entry.capabilities.0 }
+        Event { event, id, server: Some(&entry.text), rev: Some(entry.arrived), capabilities: &entry.capabilities.0 }
     });
     gone.chain(new).collect()
 }
@@ -162,7 +162,7 @@ mod tests {
     fn entry(since: u64, bytes: usize) -> Entry {
         let text: Arc<RawValue> = raw(&"x".repeat(bytes)).into();
         let (info, capabilities) = (Arc::new(Info::new()), Arc::new(Capabilities::default()));
-        Entry { info, text, capabilities, since, returned: false }
+        Entry { info, text, capabilities, since, arrived: since, returned: false }
     }
 
     /// What a view holds after all parts, each applied as a module does it.

@@ -69,6 +69,8 @@ pub struct Modules {
     changes: Changes,
     /// Whether the files that were there at first have been installed, or refused.
     installed: bool,
+    /// Those of them that may be installed at the next try, although nothing has changed.
+    again: Vec<PathBuf>,
     read: ReadFiles,
 }
 
@@ -122,7 +124,15 @@ impl Modules {
         let directory = std::path::absolute(directory).map_err(in_directory)?;
         // Watching comes first: what appears while the files are read is seen.
         let changes = Changes::watch(&directory, options.poll).map_err(in_directory)?;
-        Ok(Modules { directory, consoles, options, changes, installed: false, read: ReadFiles::default() })
+        Ok(Modules {
+            directory,
+            consoles,
+            options,
+            changes,
+            installed: false,
+            again: Vec::new(),
+            read: ReadFiles::default(),
+        })
     }
 
     /// Installs the modules that the directory holds, one after another, because of two files with the same id the first one has it. Their `start` is not
@@ -131,7 +141,11 @@ impl Modules {
         self.installed = true;
         for path in self.files() {
             // What goes wrong with one file keeps no other from being installed.
-            lasting::step(WHAT, install(&path, self.options.max_file, &self.read, &self.consoles, true)).await;
+            let outcome =
+                lasting::step(WHAT, install(&path, self.options.max_file, &self.read, &self.consoles, true)).await;
+            if matches!(outcome, Some(Outcome::Again)) {
+                self.again.push(path);
+            }
         }
     }
 
@@ -156,6 +170,10 @@ impl Modules {
 
     /// Waits for a change, and begins what it asks for.
     async fn step(&mut self, under_way: &mut HashMap<PathBuf, JoinHandle<()>>, changed_ids: &Arc<Notify>) {
+        if !self.again.is_empty() {
+            let again = std::mem::take(&mut self.again);
+            return self.begin(again.into_iter().map(|path| (path, true)).collect(), under_way, changed_ids);
+        }
         let changed = tokio::select! {
             change = self.changes.next() => match change {
                 Change::File { path, closed } => vec![(path, closed)],
@@ -183,6 +201,16 @@ impl Modules {
                 again.into_iter().map(|path| (path, false)).collect()
             }
         };
+        self.begin(changed, under_way, changed_ids);
+    }
+
+    /// Begins what files ask for that have changed, and of which it is told whether they were closed.
+    fn begin(
+        &self,
+        changed: Vec<(PathBuf, bool)>,
+        under_way: &mut HashMap<PathBuf, JoinHandle<()>>,
+        changed_ids: &Arc<Notify>,
+    ) {
         under_way.retain(|_, task| !task.is_finished());
         for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path) && self.admits(path)) {
             // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.

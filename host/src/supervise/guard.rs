@@ -15,6 +15,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
@@ -56,12 +57,20 @@ impl Announcement {
             let mut rest = &mut line[..];
             writeln!(rest, "+ {} {}", std::process::id(), self.key)?;
             let left = rest.len();
-            // Where the guard is gone or stuck, this host replaces it, and tells the new one of all programs that it has started.
+            // Where the guard is gone or stuck, this host replaces it, and tells the new one of all programs that it has started. The signal that a pipe
+            // without a reader sends would end this process, and the program must not inherit that it is ignored.
+            //
+            // SAFETY: what must be proven of a signal's action is that the code it runs may run at any moment. Neither of these runs any.
+            let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
             let _ = nix::unistd::write(&self.pipe, &line[..line.len() - left]);
+            if let Ok(before) = before {
+                // SAFETY: as above; it is the action that was there, for which nothing of this program has put a function since the fork.
+                let _ = unsafe { signal(Signal::SIGPIPE, before) };
+            }
             Ok(())
         };
         // SAFETY: what must be proven is that the closure may run in a process that was forked from one with several threads. It asks for its process id,
-        // writes two integers into an array of its own and that to a pipe. It allocates nothing, takes no lock and touches nothing of other threads. The
+        // writes two integers into an array of its own and that to a pipe, and sets the action of a signal. It allocates nothing, takes no lock and touches nothing of other threads. The
         // pipe is open, for the closure owns it.
         unsafe { command.pre_exec(announce) };
     }
@@ -89,10 +98,21 @@ impl Guard {
         Guard::default()
     }
 
+    /// Ends the guard's process, as somebody else might.
+    #[cfg(test)]
+    pub(super) async fn end(&self) {
+        let mut shell = self.shell.lock().await;
+        let (child, _) = shell.process.as_mut().expect("it runs");
+        child.kill().await.expect("it can be killed");
+    }
+
     /// What the program that is started next has to say; absent where there is no guard. The guard's process is started where it does not run.
     pub(super) async fn announcement(&self) -> Option<(u64, Announcement)> {
         let mut shell = self.shell.lock().await;
-        if shell.process.is_none() {
+        let runs = shell.process.as_mut().is_some_and(|(child, _)| matches!(child.try_wait(), Ok(None)));
+        if !runs {
+            // One that is gone is replaced, and told of all groups.
+            shell.process = None;
             shell.begin().await;
         }
         let (_, pipe) = shell.process.as_ref()?;

@@ -363,6 +363,13 @@ async fn the_guard_ends_groups_when_its_host_is_gone() {
 #[tokio::test]
 async fn the_guard_knows_of_a_program_before_it_runs() {
     let guard = Guard::new();
+    // One that is taken back is not killed, whether it was announced or added. It is the first, so that it would be killed before the others.
+    let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
+    other.id = "other".into();
+    let (_, announcement) = guard.announcement().await.unwrap();
+    let mut other = group::Group::spawn(&other, Some(announcement)).unwrap();
+    guard.add(other.pid()).await;
+    guard.remove(other.pid()).await;
     let (spec, mut lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
     let (_, announcement) = guard.announcement().await.unwrap();
     let mut announced = group::Group::spawn(&spec, Some(announcement)).unwrap();
@@ -371,13 +378,6 @@ async fn the_guard_knows_of_a_program_before_it_runs() {
     let (key, announcement) = guard.announcement().await.unwrap();
     assert!(group::Group::spawn(&missing, Some(announcement)).is_err());
     guard.take_back(key).await;
-    // One that is taken back is not killed, whether it was announced or added.
-    let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
-    other.id = "other".into();
-    let (_, announcement) = guard.announcement().await.unwrap();
-    let mut other = group::Group::spawn(&other, Some(announcement)).unwrap();
-    guard.add(other.pid()).await;
-    guard.remove(other.pid()).await;
     let (pid, other_pid) = (line(&mut lines).await, line(&mut other_lines).await);
     // The host ends before it has said anything itself.
     drop(guard);
@@ -385,6 +385,23 @@ async fn the_guard_knows_of_a_program_before_it_runs() {
     assert!(!runs(&pid) && runs(&other_pid));
     other.kill();
     timeout(LONG, other.leader_ended()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_runs_whose_guard_has_ended() {
+    let guard = Guard::new();
+    let (_, announcement) = guard.announcement().await.unwrap();
+    guard.end().await;
+    // What a program inherits is what this process has.
+    let script = "echo up; exec grep SigIgn /proc/self/status";
+    let (spec, mut lines) = shell(script, policy(Restart::Never));
+    let mut group = group::Group::spawn(&spec, Some(announcement)).unwrap();
+    assert_eq!(line(&mut lines).await, "up");
+    let ignored = line(&mut lines).await;
+    let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(ignored & (1 << (nix::sys::signal::Signal::SIGPIPE as u64 - 1)), 0, "SIGPIPE is not ignored");
+    timeout(LONG, group.leader_ended()).await.unwrap();
+    assert!(guard.announcement().await.is_some(), "there is a new one");
 }
 
 /// The variable in which [`a_killed_host_leaves_no_orphan`] tells its host where the program is to write.

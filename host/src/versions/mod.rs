@@ -26,6 +26,8 @@ pub const KEPT: usize = 5;
 /// The most files of which versions are kept. The one that has not changed for the longest time goes first.
 const MAX_NAMES: usize = 512;
 
+/// How many versions are kept that were rolled back, and as many that were taken back: one may be wanted while another one joins it.
+const BAD: usize = 2;
 /// Characters of a Sha-256 in hexadecimal.
 const DIGEST: usize = 64;
 
@@ -136,11 +138,12 @@ impl Versions {
             let found = entry.metadata().ok()?;
             let since = found.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let is_digest = digest.len() == DIGEST && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-            is_digest.then(|| Version { digest: digest.to_owned(), size: found.len(), since, state })
+            let version = Version { digest: digest.to_owned(), size: found.len(), since, state };
+            is_digest.then_some((found.modified().ok()?, version))
         };
-        let mut versions: Vec<Version> = entries.filter_map(|entry| version(entry.ok()?)).collect();
-        versions.sort_by(|a, b| (b.since, &b.digest).cmp(&(a.since, &a.digest)));
-        Ok(versions)
+        let mut versions: Vec<_> = entries.filter_map(|entry| version(entry.ok()?)).collect();
+        versions.sort_by(|(a, one), (b, other)| (b, &other.digest).cmp(&(a, &one.digest)));
+        Ok(versions.into_iter().map(|(_, version)| version).collect())
     }
 
     /// The bytes of a version that is kept.
@@ -156,8 +159,8 @@ impl Versions {
         }
     }
 
-    /// Keeps a version that came in force, or was rolled back or taken back, at that time. Versions beyond those that are to be kept are removed: of those
-    /// that are not good, all but the last of each kind.
+    /// Keeps a version that came in force, or was rolled back or taken back, at that time. What is known of it since then stays, and one that is good is not
+    /// made bad by a host that takes it back. Versions beyond those that are to be kept are removed: of those that are not good, all but the last two of each kind.
     ///
     /// # Errors
     /// If it cannot be written. Nothing that was kept before is lost.
@@ -167,6 +170,13 @@ impl Versions {
         }
         let (directory, digest) = (self.directory.join(name), digest_of(bytes));
         private::directory(&directory).map_err(at(&directory))?;
+        let known = self.of(name)?.into_iter().find(|kept| kept.digest == digest && kept.state != state);
+        let seconds = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        match known {
+            Some(known) if state == State::Good && known.since > seconds => return Ok(()),
+            Some(known) if state == State::TakenBack && known.state == State::Good => return Ok(()),
+            _ => {}
+        }
         let path = self.path(name, &digest, state);
         let written = || -> io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(&directory)?;
@@ -183,8 +193,10 @@ impl Versions {
         }
         let kept = self.of(name)?;
         for state in State::ALL {
-            let most = if state == State::Good { self.keep } else { 1 };
-            for old in kept.iter().filter(|kept| kept.state == state).skip(most) {
+            let most = if state == State::Good { self.keep } else { BAD };
+            let old = kept.iter().filter(|kept| kept.state == state).skip(most);
+            // The clock may have been set back.
+            for old in old.filter(|kept| kept.digest != digest) {
                 remove(&self.path(name, &old.digest, state))?;
             }
         }
@@ -210,7 +222,10 @@ impl Versions {
         names.sort_unstable();
         let more = (names.len() + 1).saturating_sub(MAX_NAMES);
         for (_, path) in names.into_iter().take(more) {
-            fs::remove_dir_all(&path).map_err(at(&path))?;
+            // Another host may remove it at the same time.
+            if let Err(error) = fs::remove_dir_all(&path) {
+                tracing::debug!(%error, path = %path.display(), "versions of a module that is gone are not removed");
+            }
         }
         Ok(())
     }
@@ -253,10 +268,25 @@ mod tests {
         keep("c", 4, RolledBack);
         keep("d", 5, RolledBack);
         keep("e", 6, TakenBack);
-        assert_eq!(shown(&versions), [is("e", 6, TakenBack), is("d", 5, RolledBack), is("b", 4, Good)]);
+        let all = [is("e", 6, TakenBack), is("d", 5, RolledBack), is("c", 4, RolledBack), is("b", 4, Good)];
+        let sorted = |mut all: Vec<(String, u64, State)>| {
+            all.sort_by_key(|(text, since, _)| (*since, text.clone()));
+            all
+        };
+        assert_eq!(sorted(shown(&versions)), sorted(all.to_vec()));
+        // One that is good is not made bad by one host, and what was said of one since it came in force stays.
+        keep("b", 9, TakenBack);
+        keep("e", 5, Good);
+        assert_eq!(sorted(shown(&versions)), sorted(all.to_vec()));
         assert!(versions.is_newest("m", &digest_of(b"b")) && !versions.is_newest("m", &digest_of(b"d")));
         keep("d", 7, Good);
-        assert_eq!(shown(&versions), [is("d", 7, Good), is("e", 6, TakenBack), is("b", 4, Good)]);
+        keep("e", 7, RolledBack);
+        let all = [is("d", 7, Good), is("e", 7, RolledBack), is("b", 4, Good), is("c", 4, RolledBack)];
+        assert_eq!(sorted(shown(&versions)), sorted(all.to_vec()));
+        // Of two that came at once the one that is kept last stays.
+        keep("x", 7, RolledBack);
+        keep("y", 7, RolledBack);
+        assert!(shown(&versions).contains(&is("y", 7, RolledBack)));
         assert_eq!(versions.of("another").unwrap(), []);
     }
 

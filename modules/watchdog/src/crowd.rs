@@ -339,6 +339,26 @@ fn whoever_comes_after_the_start_is_told_that_it_is_over_after_the_servers_it_is
     assert!(over("b"), "once there is nothing to wait for it is told at once");
 }
 
+#[test]
+fn a_server_that_stood_behind_another_stays_a_listener_when_it_takes_its_place() {
+    let crowd = Crowd::new(&[], STORE);
+    let arrives = crowd.joins("a");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    // Another monitor of the id, which is not in the table yet.
+    let arrived = crowd.rev.get();
+    let plain = |action: &str| drop(master::handle(&crowd, "a", &Request::new(action, "a".into())).unwrap());
+    plain("subscribe");
+    plain("record");
+    let mut batch = crowd.batch(vec![crowd.joins("a")]);
+    batch.events[0].rev = Some(arrived);
+    master::changed(&crowd, batch).unwrap();
+    let told = || crowd.told.borrow().get("a").copied().unwrap_or_default();
+    let before = told();
+    let arrives = crowd.joins("b");
+    master::changed(&crowd, crowd.batch(vec![arrives])).unwrap();
+    assert_eq!(told(), before + 1, "it is told of changes");
+}
+
 /// The host gives the module ten times the limits where ten times as many servers are expected.
 #[test]
 fn ten_thousand_servers_fit_into_what_the_module_is_given() {

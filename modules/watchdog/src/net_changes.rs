@@ -7,7 +7,7 @@ use crate::protocol::{Event, Info, REVISIONS};
 /// What became of a server.
 #[derive(Debug)]
 pub enum Change {
-    /// `rev`: the table's revision since which it is so.
+    /// `rev`: the table's revision when its monitor registered.
     Registered {
         info: Info,
         rev: Option<u64>,

@@ -262,7 +262,7 @@ pub struct Event {
     /// What the table holds for the id now; absent for `disconnect`.
     #[serde(default)]
     pub server: Option<Info>,
-    /// The table's revision since which that is so. Not every master says it.
+    /// The table's revision when the server's monitor registered. Not every master says it.
     #[serde(default)]
     pub rev: Option<u64>,
     /// What the server's monitor understands beyond pomelo's messages.

@@ -1,7 +1,7 @@
 //! Versions of modules' files that have been good: kept, put in force where the file is not, and gone back to.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -17,6 +17,18 @@ fn put(version: &str, file: &Path) {
     let part = file.with_extension("part");
     fs::copy(built(&format!("fixtures/echo-{version}.wasm")), &part).unwrap();
     fs::rename(part, file).unwrap();
+}
+
+/// A cluster that has begun with the first version, and the module's file.
+fn begun() -> (Cluster, PathBuf) {
+    let mut cluster =
+        Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &format!("{SETTINGS}{SHORT}"));
+    let file = cluster.path("modules").join("echo.wasm");
+    fs::create_dir(cluster.path("modules")).unwrap();
+    put("v1", &file);
+    cluster.host("start", &[]);
+    cluster.wait_for(&["chat-1"]);
+    (cluster, file)
 }
 
 fn answers(cluster: &Cluster, version: u32) {
@@ -55,13 +67,7 @@ fn shown(cluster: &Cluster, text: &str) {
 
 #[test]
 fn x1_a_host_that_starts_beside_a_broken_file_runs_the_version_that_was_good() {
-    let mut cluster =
-        Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &format!("{SETTINGS}{SHORT}"));
-    let file = cluster.path("modules").join("echo.wasm");
-    fs::create_dir(cluster.path("modules")).unwrap();
-    put("v1", &file);
-    cluster.host("start", &[]);
-    cluster.wait_for(&["chat-1"]);
+    let (mut cluster, file) = begun();
     answers(&cluster, 1);
     history(&cluster, &["in force"]);
 
@@ -121,13 +127,7 @@ fn x1_a_host_that_starts_beside_a_broken_file_runs_the_version_that_was_good() {
 
 #[test]
 fn x1_an_operator_goes_back_to_a_version_and_forth_again() {
-    let mut cluster =
-        Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &format!("{SETTINGS}{SHORT}"));
-    let file = cluster.path("modules").join("echo.wasm");
-    fs::create_dir(cluster.path("modules")).unwrap();
-    put("v1", &file);
-    cluster.host("start", &[]);
-    cluster.wait_for(&["chat-1"]);
+    let (cluster, file) = begun();
     history(&cluster, &["in force"]);
     let refused = |arguments: &[&str], why: &str| {
         let done = cluster.ask(arguments);

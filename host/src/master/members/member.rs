@@ -29,6 +29,8 @@ pub struct Member {
     pub returned: bool,
     /// The table's revision since which its entry is as it is; 0 for one that has none yet.
     pub since: u64,
+    /// The table's revision when it registered; absent until it is in.
+    pub(super) arrived: Option<u64>,
     /// What its server does, as it said last; absent for a monitor that does not say it.
     pub phase: Option<Arc<Phase>>,
     /// Whether its connection is lost and only its place is kept.
@@ -145,6 +147,7 @@ impl Member {
             capabilities_text,
             returned,
             since: 0,
+            arrived: None,
             phase: None,
             lost: false,
             retained: false,

@@ -279,6 +279,9 @@ impl Members {
             }
             self.changed.send_replace(table.rev);
         }
+        for member in members.iter_mut().filter(|member| member.arrived.is_none()) {
+            member.arrived = Some(table.rev);
+        }
         let departed = connected && members.is_empty() || before.is_some() && primary(members).is_none();
         if departed {
             let how = match gone {

@@ -30,6 +30,8 @@ pub struct Entry {
     pub capabilities: Arc<Capabilities>,
     /// The table's revision since which the entry is as it is.
     pub since: u64,
+    /// The table's revision when its monitor registered, which may be before that: it may have stood behind another, or its program may not have run.
+    pub arrived: u64,
     /// Whether its monitor came back rather than came.
     pub returned: bool,
 }
@@ -40,6 +42,7 @@ fn snapshot(table: &MemberTable) -> Snapshot {
         text: member.text.clone(),
         capabilities: member.capabilities.clone(),
         since: member.since,
+        arrived: member.arrived.unwrap_or(member.since),
         returned: member.returned,
     };
     let servers = table.servers.iter().filter_map(|(id, all)| Some((id.clone(), entry(primary(all)?)))).collect();

@@ -24,6 +24,10 @@ use crate::transport::{Outbox, Peer, Session, Transport, socket_io};
 /// Bytes that a CONNACK may have.
 const HELLO: usize = 16;
 
+/// The longest time in which one of our masters is promised a ping, seconds. With the half that MQTT adds it is below the silence that such a master allows by
+/// default.
+const LONGEST_PROMISE: u16 = 90;
+
 /// Limits of one connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,7 +77,8 @@ impl Options {
     #[must_use]
     pub fn with_pings(self, ping: Duration, silence: Duration) -> Self {
         // MQTT adds half of what is promised.
-        let keep_alive = u16::try_from((silence * 2 / 3).as_secs().max(1)).unwrap_or(u16::MAX);
+        let seconds = (silence * 2 / 3).as_secs().clamp(1, LONGEST_PROMISE.into());
+        let keep_alive = u16::try_from(seconds).unwrap_or(LONGEST_PROMISE);
         let ping = ping.min(Duration::from_secs(keep_alive.into()));
         Options { ping, silence, keep_alive, ..self }
     }
@@ -213,4 +218,23 @@ async fn carry(
     session.closed(how);
     // The socket is closed when both halves are dropped.
     let _ = writing.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_come_in_time_for_the_silence_that_is_allowed() {
+        let pings = |ping: u64, silence: u64| {
+            let millis = Duration::from_millis;
+            let options = Options::default().with_pings(millis(ping), millis(silence));
+            (options.ping.as_millis(), options.silence.as_millis(), options.keep_alive)
+        };
+        assert_eq!(pings(5000, 10_000), (5000, 10_000, 6));
+        assert_eq!(pings(30_000, 35_000), (23_000, 35_000, 23));
+        assert_eq!(pings(200, 700), (200, 700, 1), "a second is the least that can be promised");
+        assert_eq!(pings(300_000, 305_000), (90_000, 305_000, 90));
+        assert_eq!(Options::default().keep_alive, 0, "an original master is promised nothing");
+    }
 }

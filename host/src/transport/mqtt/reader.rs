@@ -32,7 +32,7 @@ pub(super) struct Reader<'a, R> {
     pub peer: Peer,
     pub session: &'a dyn Session,
     pub side: Side,
-    /// How long the other side may be silent. A packet that has begun is bounded by `frame_time` alone.
+    /// How long the other side may be silent.
     pub idle: Duration,
     /// How long a packet may take that has begun, and a second more for each 64 KiB of it.
     pub frame_time: Duration,
@@ -125,7 +125,7 @@ struct Held {
 /// Why no packet comes.
 #[derive(Debug, thiserror::Error)]
 enum NoPacket {
-    /// None has begun for so long.
+    /// Nothing has come for so long.
     #[error("it has been silent for {0:?}")]
     Silent(Duration),
     /// A packet has begun and was not completed in time.
@@ -140,7 +140,7 @@ enum NoPacket {
 }
 
 impl Held {
-    /// The next packet, of at most `limit` bytes of payload. It must begin within `idle`. One that has begun may take `time`, and a second more for each
+    /// The next packet, of at most `limit` bytes of payload. Something must come within `idle`. One that has begun may take `time`, and a second more for each
     /// 64 KiB that have come. Dropping the future while it waits loses nothing.
     async fn packet<R: AsyncRead + Unpin>(
         &mut self,
@@ -159,8 +159,9 @@ impl Held {
             match self.begun {
                 None => timeout(idle, input.more()).await.map_err(|_| NoPacket::Silent(idle))??,
                 Some(begun) => {
-                    let by = begun + allowed(time, input.held());
-                    timeout_at(by, input.more()).await.map_err(|_| NoPacket::Slow)??;
+                    let (by, silent) = (begun + allowed(time, input.held()), Instant::now() + idle);
+                    let late = |_| if by <= silent { NoPacket::Slow } else { NoPacket::Silent(idle) };
+                    timeout_at(by.min(silent), input.more()).await.map_err(late)??;
                 }
             }
             self.charge.resize(input.held())?;
