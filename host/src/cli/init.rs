@@ -51,6 +51,7 @@ const SETTINGS: &str = r#"# Settings for which pomelo has no file. What stands b
 [modules]
 dir = "modules"                     # .wasm files that are dropped in here run at once
 # allow_replace_builtin = false     # may a file take the place of a built-in module?
+# keep = 5                          # versions of each file that are kept once they have been good
 
 [data]
 dir = "data"                        # what outlives the processes; admin.log is in the master's part of it
@@ -80,6 +81,7 @@ dir = "data"                        # what outlives the processes; admin.log is 
 # starts_per_s = 20                 # programs that are started in a second on this machine, and at once
 
 [network]
+# wire = "socket.io"                # on what monitors reach the master; "pomelo" costs it less memory
 # max_connections = 4096
 # max_frame_kib = 4096
 # info_kib = 8                      # what a server may say of itself
