@@ -21,6 +21,7 @@ use super::table::{self, Column};
 use super::versions;
 use crate::client::{AdminClient, Options, Push};
 use crate::transport::socket_io::client;
+use crate::versions::short;
 
 /// The module that answers these commands.
 pub(super) const CONSOLE: &str = "__console__";
@@ -182,7 +183,7 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         vec![
             text(module.get("id")),
             text(module.get("version")),
-            digest.get(..8).unwrap_or(&digest).to_owned(),
+            short(&digest).to_owned(),
             text(module.get("state")),
             text(module.get("calls")),
             text(module.get("failures")),

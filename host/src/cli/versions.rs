@@ -7,14 +7,7 @@ use super::admin::{Session, parse};
 use super::print;
 use super::table::{self, Column};
 use crate::console::{History, RolledBack};
-use crate::versions::State;
-
-/// Characters of a digest that are shown.
-const SHOWN: usize = 12;
-
-fn short(digest: &str) -> &str {
-    digest.get(..SHOWN).unwrap_or(digest)
-}
+use crate::versions::{State, short};
 
 /// Shows what is kept of a module's file.
 pub(super) async fn history(session: &Session, id: &str) -> anyhow::Result<()> {

@@ -148,7 +148,7 @@ pub struct Modules {
     pub system_monitor: bool,
     /// `file_mib` = 32: the largest file, bytes.
     pub max_file: u64,
-    /// `keep` = 5: how many versions of each file that have been good are kept in the data directory.
+    /// `keep` = 5: how many versions of each file that have been good are kept in the data directory. 0: none.
     pub keep: usize,
     /// `compile_seconds` = 60 and `compile_mib` = 1024: what it may cost to compile one file. `code_mib` = 128: the compiled code of all modules of a
     /// host together.

@@ -1,6 +1,7 @@
 //! What can be said of a file without running it: what it imports and what that allows, what it exports, and what it says of itself.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use super::candidate::grants;
 use super::registry::Registry;
 use super::settings::Settings;
 use super::source::Origin;
+use super::table::Unit;
 use crate::failure::{Failure, code};
 use crate::plugin::{Descriptor, Grants, IdDescriptor, Import, Inspection, LoadError, NotGranted, compiler};
 use crate::wire::shown;
@@ -79,13 +81,21 @@ impl ModuleInspection {
 }
 
 impl Registry {
+    /// The file that answers to a module id, here or only on other hosts.
+    ///
+    /// # Errors
+    /// `unknown-module`.
+    pub(super) fn unit(&self, id: &str) -> Result<Arc<Unit>, Failure> {
+        let unit = self.table.read().unit_of(id).cloned();
+        unit.ok_or_else(|| Failure::new(code::UNKNOWN_MODULE, format!("unknown module {}", shown(id))))
+    }
+
     /// What can be said of the version in force of a module id.
     ///
     /// # Errors
     /// `unknown-module`.
     pub(super) fn inspect(&self, id: &str) -> Result<ModuleInspection, Failure> {
-        let unit = self.table.read().unit_of(id).cloned();
-        let unit = unit.ok_or_else(|| Failure::new(code::UNKNOWN_MODULE, format!("unknown module {}", shown(id))))?;
+        let unit = self.unit(id)?;
         let (settings, module) = (self.settings(), unit.module());
         let own = match unit.origin {
             Origin::BuiltIn => settings.built_in(id).map(|built_in| built_in.source.grants.clone()),

@@ -16,7 +16,7 @@ use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
 use crate::util::lasting;
-use crate::versions::{State, digest_of};
+use crate::versions::{State, digest_of, short};
 use crate::wire::sentence;
 
 /// Puts versions of files in force.
@@ -101,8 +101,8 @@ impl Installer {
                     }
                     metrics::counter!("pomelo_modules_installed_total").increment(1);
                     if !built_in && !ids.is_empty() {
-                        let short = digest.get(..8).unwrap_or(digest);
-                        let message = format!("{name}.wasm is in force as {}, digest {short}", ids.join(", "));
+                        let (ids_shown, digest) = (ids.join(", "), short(digest));
+                        let message = format!("{name}.wasm is in force as {ids_shown}, digest {digest}");
                         self.registry.record(Event::new(kind::RELOAD, message).module(&ids[0]));
                     }
                 }

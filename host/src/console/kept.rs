@@ -18,7 +18,7 @@ use crate::failure::{Failure, code};
 use crate::journal::{Event, kind};
 use crate::plugin::{Caller, Grants};
 use crate::util::regular;
-use crate::versions::{State, Version, Versions, digest_of};
+use crate::versions::{State, Version, Versions, digest_of, short};
 use crate::wire::{sentence, shown};
 
 /// How long a version that has not been started waits at least before it is looked at again.
@@ -54,10 +54,6 @@ pub struct RolledBack {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let ended = |_| Failure::new(code::NOT_AVAILABLE, "this host is shutting down");
     tokio::task::spawn_blocking(work).await.map_err(ended)
-}
-
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
 }
 
 impl Installer {
@@ -215,8 +211,7 @@ impl Registry {
     /// The file of a module id that is in force, its path, and where its versions are kept.
     fn kept_of(&self, command: &str, id: &str) -> Result<(Arc<Unit>, PathBuf, Versions), Failure> {
         let none = |why: String| Failure::new(code::NOT_AVAILABLE, why);
-        let unit = self.table.read().unit_of(id).cloned();
-        let unit = unit.ok_or_else(|| Failure::new(code::UNKNOWN_MODULE, format!("unknown module {}", shown(id))))?;
+        let unit = self.unit(id)?;
         let Origin::File(path) = &unit.origin else {
             return Err(none(format!("{command}: {id} is built in; its version is that of the program")));
         };

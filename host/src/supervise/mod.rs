@@ -22,6 +22,8 @@ mod task;
 mod waiting;
 
 #[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -2,9 +2,9 @@
 //! operator one to go back to.
 //!
 //! `DIR/NAME/DIGEST.wasm` is a version of `NAME.wasm` that has outlived its first seconds in force, and was put there when it came in force for the last time
-//! (the file's time). `DIR/NAME/DIGEST.rolled-back.wasm` is the one that an operator has gone back from last, `DIR/NAME/DIGEST.taken-back.wasm` the one that a
-//! host has taken back last. There is no index: what is there is what is known, and hosts of one machine may share a directory. A file whose bytes do not
-//! have its digest is none.
+//! (the file's time). `DIR/NAME/DIGEST.rolled-back.wasm` is one that an operator has gone back from, `DIR/NAME/DIGEST.taken-back.wasm` one that a host has taken
+//! back; the file's time is when. There is no index: what is there is what is known, and hosts of one machine may share a directory. A file whose bytes do
+//! not have its digest is none.
 //!
 //! This part knows files and digests. It does not know what a module is, which version is in force, or why one is to be kept.
 
@@ -102,6 +102,11 @@ pub struct Versions {
 /// Sha-256 in hexadecimal.
 pub fn digest_of(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// What is shown of a digest where there is little room: its first eight characters.
+pub fn short(digest: &str) -> &str {
+    digest.get(..8).unwrap_or(digest)
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> VersionError {
