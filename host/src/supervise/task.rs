@@ -3,6 +3,7 @@
 //! One task owns the process, so that stop, kill, restart and the program's own end meet in one place and in one order. A stop or a kill always wins:
 //! if it comes while a restart is under way, the restart fails, and only [`Command::Start`] starts the program again.
 
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,7 +167,10 @@ impl Task {
         if let Some(contact) = &self.contact {
             contact.starting();
         }
-        let mut group = match Group::spawn(&self.spec, announcement) {
+        // On a thread that may wait, because a fork copies the page tables of this process.
+        let spec = self.spec.clone();
+        let spawned = tokio::task::spawn_blocking(move || Group::spawn(&spec, announcement)).await;
+        let mut group = match spawned.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
             Ok(group) => group,
             Err(error) => {
                 if let Some(key) = key {
