@@ -123,7 +123,7 @@ done
 for fixture in "${fixtures[@]}"; do
     cp "$built/fixture_${fixture//-/_}.wasm" "$out/fixtures/$fixture.wasm"
 done
-for flavour in v1 v2 bad-start trap; do
+for flavour in v1 v2 bad-start bad-monitor trap; do
     build --profile guest --package=fixture-echo --features="${flavour/v1/}"
     cp "$built/fixture_echo.wasm" "$out/fixtures/echo-$flavour.wasm"
 done

@@ -20,6 +20,7 @@ pub mod observe;
 pub mod plugin;
 pub mod profile;
 pub mod reload;
+pub mod rollout;
 pub mod scripts;
 pub mod state_db;
 pub mod supervise;

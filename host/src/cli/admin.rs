@@ -20,6 +20,7 @@ use super::secure::{Scheme, login};
 use super::table::{self, Column};
 use super::versions;
 use crate::client::{AdminClient, Options, Push};
+use crate::master::OnMonitors;
 use crate::transport::socket_io::client;
 use crate::versions::short;
 
@@ -175,8 +176,10 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         refused: BTreeMap<String, String>,
         #[serde(default)]
         installing: Vec<String>,
+        #[serde(default)]
+        monitors: BTreeMap<String, OnMonitors>,
     }
-    let Answer { modules, refused, installing } = parse(answer)?;
+    let Answer { modules, refused, installing, monitors } = parse(answer)?;
     // What fits 80 columns; `--json` has the rest.
     let rows = modules.iter().map(|module| {
         let (digest, source) = (text(module.get("digest")), text(module.get("source")));
@@ -221,6 +224,9 @@ fn show_modules(answer: &RawValue) -> anyhow::Result<()> {
         // What is wrong with the directory as a whole stands under its name, which ends with a slash.
         let what = if file.ends_with('/') { format!("{file}:") } else { format!("{file}.wasm was refused:") };
         print::line(format!("{what} {why}"))?;
+    }
+    for (file, on) in &monitors {
+        print::lines(versions::on_monitors(file, on))?;
     }
     Ok(())
 }

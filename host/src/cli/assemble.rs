@@ -19,16 +19,19 @@ use crate::config::{self, Config, Credentials, Texts};
 use crate::console::{ModuleSettings, Settings};
 use crate::journal::Journal;
 use crate::master::{self, MassLoss, TableBounds};
+use crate::monitor::{FromMaster, FromMasterOptions};
 use crate::observe::{self, Recorder};
 use crate::plugin::{Engine, EngineLimits, Grants, Keeper};
 use crate::state_db::{Damaged, StateDb};
 use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
 use crate::versions::Versions;
-use crate::{monitor, reload, scripts};
+use crate::{monitor, reload, rollout, scripts};
 
 /// Where all hosts of a data directory keep versions of modules' files. No server's directory begins with a dot.
 const VERSIONS: &str = ".versions";
+/// Where all hosts of a data directory share what they have fetched from their master.
+const FETCHED: &str = ".modules";
 /// Bytes of a frame that are reserved for ids and for the transport. The rest is for the answer.
 const ENVELOPE: usize = 8 << 10;
 
@@ -424,7 +427,41 @@ pub(super) fn master_options(
         configured: own.chain(others).collect(),
         admin_log,
         files: None,
+        rollouts: rollouts(&config.settings),
     }
+}
+
+/// How new versions of modules reach the monitors.
+pub(super) fn rollouts(settings: &config::Settings) -> rollout::Options {
+    rollout::Options { waves: settings.modules.waves.clone(), wave_time: settings.modules.wave_time }
+}
+
+/// What a monitor takes from its master; absent where it follows a directory of its own machine. `local` is the directory of local files.
+///
+/// # Errors
+/// If there is no place for what it takes.
+pub(super) fn from_master(
+    config: Option<&Config>,
+    id: &str,
+    local: Option<&Path>,
+) -> anyhow::Result<Option<Arc<FromMaster>>> {
+    let Some(config) = config.filter(|config| config.settings.modules.from_master) else { return Ok(None) };
+    let (Some(own), Some(data)) = (config.data_dir(id), &config.settings.data) else {
+        return Err(Exit::usage(
+            "`from_master` under [modules] in pomelo.toml needs a data directory: `dir` under [data]",
+        ));
+    };
+    let options = FromMasterOptions {
+        directory: std::path::absolute(own.join("modules"))?,
+        shared: data.join(FETCHED),
+        local: local.map(std::path::absolute).transpose()?,
+        max_file: config.settings.modules.max_file,
+    };
+    let directory = options.directory.clone();
+    let from_master = FromMaster::new(options);
+    let from_master =
+        from_master.with_context(|| format!("modules from the master cannot be kept in {}", directory.display()))?;
+    Ok(Some(Arc::new(from_master)))
 }
 
 pub(super) fn monitor_options(network: &config::Network, scale: usize) -> monitor::Options {

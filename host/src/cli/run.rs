@@ -146,6 +146,7 @@ async fn cluster(config: Config, followed: Followed, which: Option<Which>, allow
         let (directory, options) = (&config.settings.modules.dir, assemble::reload_options(&config.settings));
         let modules = Modules::watch(directory, master.consoles().into(), options)?;
         let directory = modules.directory().to_owned();
+        master.hand_on(modules.looked_at());
         let following = modules.follow(stop.clone());
         let certificates = tls.map(|tls| CertificateFiles::new(tls, journal.clone()));
         if let Some(certificates) = certificates.clone() {
@@ -376,6 +377,16 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     options.scripts = assemble::scripts(config.as_ref(), settings, &arguments.id);
     options.journal = journal.clone();
     options.apply = look_again.clone();
+    let takes = settings.modules.from_master && arguments.pomelo_master.is_none();
+    let configured = match takes {
+        true => settings.modules.local.clone(),
+        false => config.as_ref().map(|config| config.settings.modules.dir.clone()),
+    };
+    let directory = arguments.modules.clone().or(configured);
+    if takes {
+        options.from_master = assemble::from_master(config.as_ref(), &arguments.id, directory.as_deref())?;
+    }
+    let from_master = options.from_master.clone();
     let engine = assemble::engine(settings, MONITOR_SHARE, scale)?;
     let keeper = state.as_ref().map(|state| state.of("monitor"));
     let console_settings = assemble::settings(settings, scale, &arguments.env, keeper);
@@ -391,18 +402,13 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
         })
     };
     tokio::spawn(stop.clone().run_until_cancelled_owned(reading));
-    let configured = config.as_ref().map(|config| config.settings.modules.dir.clone());
-    let modules = match arguments.modules.clone().or(configured) {
-        None => None,
-        Some(directory) => {
-            let consoles = vec![monitor.console().clone()];
-            let mut options = assemble::reload_options(settings);
-            options.poll |= arguments.poll;
-            Some(Modules::watch(&directory, consoles, options)?)
-        }
-    };
+    let mut options = assemble::reload_options(settings);
+    options.poll |= arguments.poll;
+    let directories = directory.into_iter().chain(from_master.map(|from_master| from_master.directory().to_owned()));
+    let watch = |directory: PathBuf| Modules::watch(&directory, vec![monitor.console().clone()], options.clone());
+    let modules = directories.map(watch).collect::<Result<Vec<_>, _>>()?;
     // The program comes last: a monitor that lacks something ends before it has run its program.
-    let following = modules.map(|modules| tokio::spawn(modules.follow(stop.clone())));
+    let following: Vec<_> = modules.into_iter().map(|modules| tokio::spawn(modules.follow(stop.clone()))).collect();
     // A monitor that was asked to end meanwhile does not begin.
     if !stop.is_cancelled() {
         beside.launch();
@@ -422,7 +428,7 @@ pub(super) async fn monitor(arguments: MonitorArgs) -> anyhow::Result<()> {
     };
     let given_up = beside.until_the_end(&monitor, &stop, DRAIN).await;
     let _ = telling.await;
-    if let Some(following) = following {
+    for following in following {
         let _ = following.await;
     }
     if let Some(state) = state {

@@ -7,6 +7,7 @@ use super::admin::{Session, parse};
 use super::print;
 use super::table::{self, Column};
 use crate::console::{History, RolledBack};
+use crate::master::{Offbeat, OnMonitors, UnderWay};
 use crate::versions::{State, short};
 
 /// Shows what is kept of a module's file.
@@ -35,6 +36,32 @@ pub(super) async fn history(session: &Session, id: &str) -> anyhow::Result<()> {
         print::line(format!("{} is in force and is kept once it has outlived its first seconds", short(&in_force)))?;
     }
     Ok(print::line(format!("{}", source.display()))?)
+}
+
+/// What the monitors that take modules from the master run of a file, a line for each thing that there is to say.
+pub(super) fn on_monitors(file: &str, on: &OnMonitors) -> String {
+    let OnMonitors { monitors, as_wanted, running, others, rollout } = on;
+    let mut lines = vec![match running.len() {
+        0 | 1 => format!("{file}: {as_wanted} of {monitors} monitors run what they are to run"),
+        _ => {
+            let each = running.iter().map(|(digest, count)| format!("{count} run {}", short(digest)));
+            let each = Vec::from_iter(each).join(", ");
+            format!("{file}: {as_wanted} of {monitors} monitors run what they are to run: {each}")
+        }
+    }];
+    if let Some(UnderWay { digest, wave, waves, reached }) = rollout {
+        let digest = short(digest);
+        lines.push(format!("{file}: version {digest} is rolled out, wave {wave} of {waves}, {reached} servers so far"));
+    }
+    lines.extend(others.iter().map(|Offbeat { server, why }| match why {
+        Some(why) => format!("{file}: {server} does not: {why}"),
+        None => format!("{file}: {server} does not yet"),
+    }));
+    let unnamed = monitors.saturating_sub(as_wanted.saturating_add(others.len()));
+    if unnamed > 0 {
+        lines.push(format!("{file}: {unnamed} more do not"));
+    }
+    lines.join("\n")
 }
 
 /// Puts a version back.

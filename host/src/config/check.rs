@@ -187,6 +187,14 @@ fn look(config: &Config, dir: &Path, faults: &Faults, modules: &impl Fn(&Setting
     if auth.server.is_none() {
         missing_tokens(config, &file(TOKENS), faults);
     }
+    let own = &config.settings.modules;
+    if !own.from_master {
+        let unused = [("waves", !own.waves.is_empty()), ("local", own.local.is_some())];
+        for (key, _) in unused.into_iter().filter(|(_, given)| *given) {
+            let what = format!("`{key}` under [modules] is for monitors that take modules from their master");
+            faults.warn_whole(file("pomelo.toml"), what, "`from_master = true` has those of these files do so");
+        }
+    }
     readable(&file(USERS), config.users.iter().any(|user| user.password.is_plain()), faults);
     readable(&file(TOKENS), config.tokens.is_some(), faults);
     exposed(config, &users, &tokens, &file("master.json"), faults);

@@ -117,3 +117,12 @@ fn what_crons_mean_is_told_once_for_all_environments() {
     let next: Vec<_> = cron.next.iter().map(|next| DateTime::parse_from_rfc3339(next).unwrap()).collect();
     assert!(next.len() == 3 && next.is_sorted() && next.iter().all(|next| next.timestamp() % 300 == 0), "{next:?}");
 }
+
+#[test]
+fn waves_that_reach_no_monitor_are_warned_of() {
+    let toml = |text| [("pomelo.toml", text)];
+    let said = warnings(&toml("[modules]\nwaves = ['1']\nlocal = 'own'"), "is for monitors that take modules");
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].0.contains("`from_master = true`"), "{said:?}");
+    assert_eq!(warnings(&toml("[modules]\nwaves = ['1']\nfrom_master = true"), "take modules"), []);
+}

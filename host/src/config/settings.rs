@@ -13,6 +13,7 @@ use crate::admin_log;
 use crate::auth::{Bounds, Reconnect, Secret, Way};
 use crate::budget;
 use crate::plugin::{CompileLimits, EngineLimits, Limits};
+use crate::rollout::{self, Wave};
 use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 use crate::tls::{ClearText, ClientFiles, ServerFiles};
@@ -150,6 +151,16 @@ pub struct Modules {
     pub max_file: u64,
     /// `keep` = 5: how many versions of each file that have been good are kept in the data directory. 0: none.
     pub keep: usize,
+    /// `from_master` = false: whether monitors run what their master has in force of its modules' directory, and not what is in `dir` on their own machine.
+    pub from_master: bool,
+    /// `local`: a directory of files for the monitors of one machine, where they take modules from their master. A local file wins over one of the same
+    /// name from the master. A relative path begins at the configuration directory. If absent, there are none.
+    pub local: Option<PathBuf>,
+    /// `waves` = []: how a new version reaches the monitors that take modules from this master: so many servers first (`"1"`), then so many of a hundred
+    /// (`"10%"`) or all of a type (`"type:chat"`), in the order given, and then all. Empty for all at once.
+    pub waves: Vec<Wave>,
+    /// `wave_s` = 15: how long all servers of a wave must have run the version before the next wave.
+    pub wave_time: Duration,
     /// `compile_seconds` = 60 and `compile_mib` = 1024: what it may cost to compile one file. `code_mib` = 128: the compiled code of all modules of a
     /// host together.
     pub compile: CompileLimits,
@@ -163,6 +174,10 @@ impl Default for Modules {
             system_monitor: false,
             max_file: 32 << 20,
             keep: versions::KEPT,
+            from_master: false,
+            local: None,
+            waves: Vec::new(),
+            wave_time: rollout::Options::default().wave_time,
             compile: CompileLimits::default(),
         }
     }

@@ -160,6 +160,15 @@ fn the_demo_cluster_is_a_configuration_without_faults() {
 }
 
 #[test]
+fn waves_are_numbers_percentages_and_types() {
+    let toml = "[modules]\nwaves = [\"1\", \"150%\", \"some\"]";
+    let hint = "a number of servers, a percentage or a type";
+    check("pomelo.toml", toml, &[("2:15", "`150%` is no wave", hint), ("2:23", "`some` is no wave", hint)]);
+    let many = format!("[modules]\nwaves = [{}]", "\"1\",".repeat(101));
+    check("pomelo.toml", &many, &[("2:410", "more than 100 waves", "leave some out")]);
+}
+
+#[test]
 fn faults_of_json_name_their_place_and_a_way_out() {
     check("servers.json", "{\n  \"chat\": [,]\n}", &[("2:12", "this is not JSON", "no comma")]);
     check(

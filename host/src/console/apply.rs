@@ -111,7 +111,9 @@ impl Installer {
             metrics::counter!("pomelo_modules_refused_total").increment(1);
             let event = Event::new(kind::REFUSAL, format!("{}.wasm was taken out: {why}", unit.name));
             self.registry.record(event.module(&unit.name));
-            self.registry.refuse(&unit.name, FileRefusal { why: why.clone(), conflict: false, settings: true });
+            let digest = Some(unit.module().inspection().digest.clone());
+            let refusal = FileRefusal { why: why.clone(), digest, conflict: false, settings: true };
+            self.registry.refuse(&unit.name, refusal);
             again.remove(&unit.name);
             applied.refused.insert(unit.name.clone(), why);
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });

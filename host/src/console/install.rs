@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::candidate::Candidate;
 use super::error::InstallError;
+use super::kept::blocking;
 use super::registry::{FileRefusal, Registry};
 use super::source::{Origin, Source};
 use super::start::call_start;
@@ -82,6 +83,9 @@ impl Installer {
 
     async fn install_with(&self, source: Source, starts_first: bool) -> Result<Installed, InstallError> {
         let (name, built_in) = (source.name.clone(), source.origin == Origin::BuiltIn);
+        // Of what a master hands on to many hosts it tells itself.
+        let is_told = !built_in && !self.registry.is_from_master(&source.origin);
+        let bytes = source.bytes.clone();
         let installing = (!built_in).then(|| self.registry.installs(&name));
         let outcome = self.try_install(source, starts_first).await;
         drop(installing);
@@ -100,7 +104,7 @@ impl Installer {
                         false => tracing::info!(file = %name, ?ids, %digest, "a module is in force"),
                     }
                     metrics::counter!("pomelo_modules_installed_total").increment(1);
-                    if !built_in && !ids.is_empty() {
+                    if is_told && !ids.is_empty() {
                         let (ids_shown, digest) = (ids.join(", "), short(digest));
                         let message = format!("{name}.wasm is in force as {ids_shown}, digest {digest}");
                         self.registry.record(Event::new(kind::RELOAD, message).module(&ids[0]));
@@ -117,7 +121,10 @@ impl Installer {
                 }
                 let conflict = matches!(error, InstallError::Conflict { .. });
                 let why = sentence(error);
-                self.registry.refuse(&name, FileRefusal { why, conflict, settings: error.is_of_settings() });
+                // After all else, because this may be dropped where it waits.
+                let digest = blocking(move || digest_of(&bytes)).await.ok();
+                let refusal = FileRefusal { why, digest, conflict, settings: error.is_of_settings() };
+                self.registry.refuse(&name, refusal);
             }
         }
         if let Some(restoring) = restoring
@@ -169,7 +176,7 @@ impl Installer {
             Some(module) => event.module(module),
             None => event,
         });
-        self.registry.refuse(name, FileRefusal { why, conflict: false, settings: false });
+        self.registry.refuse(name, FileRefusal { why, digest: None, conflict: false, settings: false });
     }
 
     /// Calls the candidate's `start` under each of its ids, with what it stores staged.

@@ -51,7 +51,7 @@ pub struct RolledBack {
 }
 
 /// Does something with files on a thread that may wait.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let ended = |_| Failure::new(code::NOT_AVAILABLE, "this host is shutting down");
     tokio::task::spawn_blocking(work).await.map_err(ended)
 }
@@ -94,6 +94,10 @@ impl Installer {
         let (name, digest) = (unit.name.clone(), module.inspection().digest.clone());
         if blocking(move || versions.is_newest(&name, &digest)).await == Ok(false) {
             self.keep(&unit, unit.since, State::Good).await;
+        }
+        // It need not be held in memory once it can be read again.
+        if self.is(&unit.name, &module.inspection().digest, State::Good).await {
+            unit.bytes.lock().take();
         }
     }
 
@@ -140,7 +144,7 @@ impl Installer {
         let digest = unit.module().inspection().digest.clone();
         self.keep(unit, SystemTime::now(), State::TakenBack).await;
         if self.fall_back(&unit.name, path, Some(&digest)).await {
-            let refusal = FileRefusal { why, conflict: false, settings: false };
+            let refusal = FileRefusal { why, digest: Some(digest), conflict: false, settings: false };
             self.registry.refuse(&unit.name, refusal);
         }
     }
@@ -235,6 +239,23 @@ impl Registry {
         let kept = blocking(move || versions.of(&unit.name)).await?;
         let versions = kept.map_err(|error| Failure::new(code::FAILED, error.to_string()))?;
         Ok(History { source, in_force, versions })
+    }
+
+    /// Puts a version of a file that is kept back into the modules' directory, because the one that is there has turned out not to be good.
+    ///
+    /// # Errors
+    /// As [`Registry::roll_back`].
+    pub async fn put_back(&self, name: &str, digest: &str) -> Result<RolledBack, Failure> {
+        let unit = self.table.read().units.get(name).cloned();
+        let path = unit.and_then(|unit| match &unit.origin {
+            Origin::File(path) => Some(path.clone()),
+            Origin::BuiltIn => None,
+        });
+        let none = |why: &str| Failure::new(code::NOT_AVAILABLE, why);
+        let path = path.ok_or_else(|| none("there is no file of that name"))?;
+        let versions = self.settings().versions.clone().ok_or_else(|| none("this host keeps no versions"))?;
+        let (name, digest) = (name.to_owned(), digest.to_owned());
+        blocking(move || go_back(&versions, &name, &path, None, Some(&digest))).await?
     }
 
     /// Puts a version that is kept back into the modules' directory: the one whose digest begins with `digest`, or the newest good one that is neither the

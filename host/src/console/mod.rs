@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `Registry` | the table of module ids, what each id has on this host, what is disabled, what was refused | `registry`, `table`, `settings` |
 //! | | … and the way of a message through it | `dispatch`, `asked`, `permissions`, `lane`, `life`, `commands`, `inspection`, `observe` |
-//! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap`, `apply` |
+//! | `Installer` | from a file's bytes to a version in force, and out again | `source`, `candidate`, `error`, `install`, `swap`, `apply`, `kept`, `handed_on` |
 //! | `Turns` | what calls modules unasked: timers, feeds of server events, `start` | `turns`, `events`, `start` |
 //!
 //! The installer uses the turns and the registry, the turns use the registry, the registry uses neither. This part knows no sockets and no module by
@@ -19,6 +19,7 @@ mod commands;
 mod dispatch;
 mod error;
 mod events;
+mod handed_on;
 mod inspection;
 mod install;
 mod kept;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::plugin::capability::Services;
@@ -56,10 +58,12 @@ pub use commands::{CommandAnswer, ModuleStatus, PutAside, of_module};
 pub use dispatch::{Admitted, Inbound, Reply};
 pub use error::InstallError;
 pub use events::{Batch, EventSource, Position};
+pub use handed_on::{FileStatus, Refused};
 pub use inspection::ModuleInspection;
 pub use install::Installed;
 pub use kept::{History, RolledBack};
 pub use permissions::is_read;
+pub use registry::FilesToInstall;
 pub use settings::{BuiltIn, ModuleSettings, Settings};
 pub use source::{Origin, Source};
 
@@ -184,6 +188,15 @@ impl Console {
         self.registry.roll_back(id, digest, caller).await
     }
 
+    /// Puts the version of a file with that digest back into the modules' directory, because the one that is there has turned out not to be good. Whoever
+    /// follows the directory takes it over; this does not wait for that.
+    ///
+    /// # Errors
+    /// `not-available` where nothing is kept, `not-found`, `failed` where the disk does not do as it should.
+    pub async fn put_back(&self, name: &str, digest: &str) -> Result<RolledBack, Failure> {
+        self.registry.put_back(name, digest).await
+    }
+
     /// Keeps why a file was refused that could not be read, until it is installed or removed: shown by `modules`, and told once in the log and the events.
     /// The name of a directory ends with a slash.
     pub fn refuse(&self, name: &str, why: String) {
@@ -195,15 +208,39 @@ impl Console {
         self.registry.forget_refusal(name);
     }
 
-    /// Waits for names of files, without their ending, that settings which have changed make worth another try. One task may wait.
-    pub async fn files_to_install(&self) -> BTreeSet<String> {
-        self.registry.again.next().await
+    /// What tells the names of files that settings which have changed make worth another try.
+    pub fn files_to_install(&self) -> FilesToInstall {
+        self.registry.files_to_install()
     }
 
     /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
-    /// that back in one step, so that no call falls between the two.
-    pub async fn remove(&self, name: &str) {
-        self.installer.remove(name).await;
+    /// that back in one step, so that no call falls between the two. A file of that name in another directory that has taken over stays.
+    pub async fn remove(&self, name: &str, path: &Path) {
+        self.installer.remove(name, path).await;
+    }
+
+    /// Says which directory has files that the master hands on: of their comings and goings it tells itself, once for all hosts. To be said once, before any
+    /// is installed.
+    pub fn set_from_master(&self, directory: &Path) {
+        self.registry.set_from_master(directory);
+    }
+
+    /// Counts changes of [`Console::files`].
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.registry.changes()
+    }
+
+    /// The files that are in force or were refused, without the built-in modules, in the order of their names.
+    pub fn files(&self) -> Vec<FileStatus> {
+        self.registry.files()
+    }
+
+    /// The bytes of a version of a file that is in force or was kept.
+    ///
+    /// # Errors
+    /// `not-found` where this host has them no longer.
+    pub async fn bytes_of(&self, name: &str, digest: &str) -> Result<Arc<[u8]>, Failure> {
+        self.registry.bytes_of(name, digest).await
     }
 
     /// Whether the newest file of a name was refused because another file has an id that it claims.

@@ -4,13 +4,15 @@
 //! of `turns`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{broadcast, watch};
 
 use super::life::Life;
 use super::settings::Settings;
+use super::source::Origin;
 use super::table::Table;
 use crate::failure::{Failure, code};
 use crate::journal::Event;
@@ -49,6 +51,10 @@ pub(super) struct Registry {
     refusals: Mutex<BTreeMap<String, FileRefusal>>,
     /// Names of files that are being compiled and checked.
     installing: Mutex<BTreeSet<String>>,
+    /// Counts changes of what is in force or refused.
+    changes: watch::Sender<u64>,
+    /// The directory of files that the master hands on, and tells of itself.
+    from_master: OnceLock<PathBuf>,
 }
 
 /// A file is shown as being installed as long as this lives.
@@ -68,37 +74,51 @@ impl Drop for Installing<'_> {
 pub(super) struct FileRefusal {
     /// The reason, as a sentence.
     pub why: String,
+    /// Sha-256 of what was refused, in hexadecimal; absent where it was not read.
+    pub digest: Option<String>,
     /// Whether another file has an id that this one claims: once that file goes, this one is worth another try.
     pub conflict: bool,
     /// Whether other settings could have it accepted.
     pub settings: bool,
 }
 
-/// Names of files that are worth another try, for whoever can read the files. Bounded by [`MAX_UNITS`], because they are those of files that are in
-/// force or were refused.
-#[derive(Default)]
-pub(super) struct Again {
-    names: Mutex<BTreeSet<String>>,
-    told: Notify,
+/// How many times names may be told before a follower has taken those of the first time.
+const MOST_TOLD: usize = 16;
+
+/// Tells whoever can read the files the names of those that are worth another try.
+pub(super) struct Again(broadcast::Sender<Arc<BTreeSet<String>>>);
+
+impl Default for Again {
+    fn default() -> Self {
+        Again(broadcast::Sender::new(MOST_TOLD))
+    }
 }
 
 impl Again {
     pub fn add(&self, names: impl IntoIterator<Item = String>) {
-        let mut all = self.names.lock();
-        all.extend(names);
-        if !all.is_empty() {
-            self.told.notify_one();
+        let names: BTreeSet<String> = names.into_iter().collect();
+        if !names.is_empty() {
+            // Where nobody follows a directory there are no files.
+            let _ = self.0.send(Arc::new(names));
         }
     }
+}
 
-    /// Waits for names, and takes them. One task may wait.
-    pub async fn next(&self) -> BTreeSet<String> {
-        loop {
-            let names = std::mem::take(&mut *self.names.lock());
-            if !names.is_empty() {
-                return names;
+/// The names of files that settings which have changed make worth another try, from the moment on at which this was made.
+pub struct FilesToInstall {
+    told: broadcast::Receiver<Arc<BTreeSet<String>>>,
+    registry: Weak<Registry>,
+}
+
+impl FilesToInstall {
+    /// Waits for names, without their ending. Whoever took them too late for all to be kept is told the names of all files that are known.
+    pub async fn next(&mut self) -> BTreeSet<String> {
+        match self.told.recv().await {
+            Ok(names) => Arc::unwrap_or_clone(names),
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                self.registry.upgrade().map(|registry| registry.file_names()).unwrap_or_default()
             }
-            self.told.notified().await;
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
@@ -177,6 +197,8 @@ impl Registry {
             disabled: RwLock::new(disabled),
             refusals: Mutex::default(),
             installing: Mutex::default(),
+            changes: watch::Sender::new(0),
+            from_master: OnceLock::new(),
         })
     }
 
@@ -296,12 +318,46 @@ impl Registry {
         self.installing.lock().clone()
     }
 
+    /// Says that something else is in force or refused.
+    pub fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Says which directory has files that the master hands on. That is said once.
+    pub fn set_from_master(&self, directory: &Path) {
+        // It was said before: the first word stands.
+        let _ = self.from_master.set(directory.to_owned());
+    }
+
+    /// Whether a file is one that the master hands on.
+    pub fn is_from_master(&self, origin: &Origin) -> bool {
+        matches!(origin, Origin::File(path) if path.parent().is_some_and(|of| self.from_master.get().is_some_and(|it| it == of)))
+    }
+
+    /// Counts changes of what is in force or refused.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What tells the names of files that are worth another try.
+    pub fn files_to_install(self: &Arc<Self>) -> FilesToInstall {
+        FilesToInstall { told: self.again.0.subscribe(), registry: Arc::downgrade(self) }
+    }
+
+    /// The names of all files that are in force or were refused.
+    fn file_names(&self) -> BTreeSet<String> {
+        let in_force: BTreeSet<String> = self.table.read().units.keys().cloned().collect();
+        in_force.into_iter().chain(self.refusals.lock().keys().cloned()).collect()
+    }
+
     /// Keeps why a file was refused.
     pub fn refuse(&self, file: &str, refusal: FileRefusal) {
         let mut refusals = self.refusals.lock();
         if refusals.len() < MAX_REFUSALS || refusals.contains_key(file) {
             refusals.insert(file.to_owned(), refusal);
         }
+        drop(refusals);
+        self.changed();
     }
 
     /// Why the newest version of a file was refused, and what might have it accepted.
@@ -311,12 +367,19 @@ impl Registry {
 
     /// Forgets why a file was refused, because a version of it was accepted, or the file is gone.
     pub fn forget_refusal(&self, file: &str) {
-        self.refusals.lock().remove(file);
+        if self.refusals.lock().remove(file).is_some() {
+            self.changed();
+        }
     }
 
     /// Why the newest version of a file was refused.
     pub fn refusal(&self, file: &str) -> Option<String> {
         self.refusals.lock().get(file).map(|refusal| refusal.why.clone())
+    }
+
+    /// By file: why its newest version was refused, and what that was.
+    pub fn whole_refusals(&self) -> BTreeMap<String, FileRefusal> {
+        self.refusals.lock().clone()
     }
 
     /// By file: why its newest version was refused.

@@ -1,6 +1,7 @@
 //! The swap: a candidate takes over in one step. What it replaced is drained, or comes back if the candidate traps soon. Files are removed here too.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +17,7 @@ use super::settings::Settings;
 use super::source::Origin;
 use super::table::{Slot, Table, Unit};
 use crate::journal::{Event, kind};
-use crate::plugin::{Context, StoreUndo};
+use crate::plugin::{Context, HostRole, StoreUndo};
 use crate::versions::State;
 
 /// The most serial calls of one file that may wait, for each time that as many servers are expected as the built-in modules' limits are made for: a fleet
@@ -68,6 +69,9 @@ impl Installer {
             lane.unwrap_or_else(|| Arc::new(Lane::new(LANE.saturating_mul(now.scale.max(1)), &self.registry.life))),
             candidate.elsewhere,
         ));
+        if self.registry.identity.role == HostRole::Master && matches!(unit.origin, Origin::File(_)) {
+            *unit.bytes.lock() = Some(candidate.source.bytes.clone());
+        }
         let before: Vec<Arc<Slot>> = table
             .slots
             .values()
@@ -92,6 +96,7 @@ impl Installer {
         self.registry.forget_refusal(&unit.name);
         let slots: Vec<_> = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, &unit)).cloned().collect();
         drop(table);
+        self.registry.changed();
         // Ids that were given up may be given back now.
         self.registry.give_back();
         self.turns.schedule();
@@ -191,24 +196,42 @@ impl Installer {
             table.slots.entry(slot.descriptor.id.clone()).or_insert(slot);
         }
         drop(table);
+        self.registry.changed();
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
         self.registry.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
-        self.registry.refuse(&unit.name, FileRefusal { why: why.into(), conflict: false, settings: false });
+        let digest = Some(unit.module().inspection().digest.clone());
+        let refusal = FileRefusal { why: why.into(), digest, conflict: false, settings: false };
+        self.registry.refuse(&unit.name, refusal);
         self.turns.schedule();
         true
     }
 
     /// Removes a file's module: new calls find no such module, calls under way end in the background. A built-in module whose place it had takes
     /// that back in one step, so that no call falls between the two.
-    pub async fn remove(&self, name: &str) {
+    ///
+    /// A file of the same name in another directory that has taken over stays.
+    pub async fn remove(&self, name: &str, path: &Path) {
+        let is_another = |unit: &Arc<Unit>| matches!(&unit.origin, Origin::File(of) if of != path);
+        if self.registry.table.read().units.get(name).is_some_and(is_another) {
+            return;
+        }
         self.registry.forget_refusal(name);
         self.restore_built_in(|unit| unit == name).await;
-        let removed = self.registry.table.write().remove(name);
+        let removed = {
+            let mut table = self.registry.table.write();
+            if table.units.get(name).is_some_and(is_another) {
+                return;
+            }
+            table.remove(name)
+        };
+        self.registry.changed();
         tracing::info!(file = name, "a module was removed");
         if let Some(unit) = removed {
-            self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
+            if !self.registry.is_from_master(&unit.origin) {
+                self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
+            }
             self.registry.give_back();
             self.turns.schedule();
             let drain = self.registry.settings().drain();

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::lane::Lane;
 use super::source::Origin;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::plugin::{Context, Handler, IdDescriptor, Lease, Module, Operations};
 
@@ -33,6 +33,8 @@ pub(super) struct Unit {
     pub was_present: AtomicBool,
     /// Whether the version was kept from before, and is in the place of the file, which was refused.
     pub is_kept: AtomicBool,
+    /// The file, on a master that hands it on to monitors, until it is kept on disk.
+    pub bytes: Mutex<Option<Arc<[u8]>>>,
     /// Ids that the file has only on other hosts: those of the other role, or of other server types. They are known here, and cannot be called.
     pub elsewhere: BTreeSet<String>,
 }
@@ -52,6 +54,7 @@ impl Unit {
             since: SystemTime::now(),
             was_present: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
+            bytes: Mutex::default(),
             elsewhere,
         }
     }

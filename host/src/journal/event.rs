@@ -26,6 +26,8 @@ pub mod kind {
     pub const RELOAD: &str = "reload";
     /// A version of a module is back: a newer one trapped at once, or was refused at the start of a host, or an operator has gone back from it.
     pub const ROLLBACK: &str = "rollback";
+    /// A version of a module is for more monitors than before, or a module is taken from them.
+    pub const ROLLOUT: &str = "rollout";
     /// A handler keeps trapping and is left alone for a while.
     pub const PUT_ASIDE: &str = "put-aside";
     /// A registration, a request or a module's file was refused.
@@ -53,7 +55,7 @@ pub mod kind {
     pub const CERTIFICATE: &str = "certificate";
 
     /// All of them.
-    const ALL: [&str; 20] = [
+    const ALL: [&str; 21] = [
         JOIN,
         LEAVE,
         SLAVE,
@@ -62,6 +64,7 @@ pub mod kind {
         GIVEN_UP,
         RELOAD,
         ROLLBACK,
+        ROLLOUT,
         PUT_ASIDE,
         REFUSAL,
         ENABLE,

@@ -10,6 +10,7 @@
 //! | `rollback` | `digest`, or its beginning; or none | `{"source": file, "digest": digest, "from": digest}`: the file that was written, what it is and was |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +99,22 @@ impl MasterCore {
         if let Some(module) = asked.module.filter(|_| answer.pass_on) {
             self.pass_on(asked.command, Some(module));
         }
-        Ok(answer.body)
+        Ok(if asked.command == "modules" { self.with_monitors(answer.body) } else { answer.body })
+    }
+
+    /// The answer to `modules` with what the monitors run that take modules from this master.
+    fn with_monitors(&self, answer: Box<RawValue>) -> Box<RawValue> {
+        #[derive(Serialize)]
+        struct Answer<'a, M> {
+            #[serde(flatten)]
+            own: BTreeMap<&'a str, &'a RawValue>,
+            monitors: M,
+        }
+        let on_monitors = self.distribution.on_monitors();
+        match serde_json::from_str::<BTreeMap<&str, &RawValue>>(answer.get()) {
+            Ok(own) if !on_monitors.is_empty() => raw(&Answer { own, monitors: on_monitors }),
+            _ => answer,
+        }
     }
 
     fn events(self: &Arc<Self>, asked: &Order<'_>, waiting: &Arc<Semaphore>, over: &CancellationToken, reply: Reply) {

@@ -7,6 +7,7 @@
 //! | `commands` | `events` and `forget`, and commands that are passed on |
 //! | `known_servers` | which of pomelo's servers may come back without a token |
 //! | `admit_command` | the command `admit`, which lets unknown ones come back |
+//! | `distribution` | modules for monitors: which version is for whom, and its bytes |
 //! | `describe_command` | the command `describe`: how a server is run |
 //! | `login_throttle` | slows down those who guess passwords |
 //! | `cluster` | what modules ask of the cluster |
@@ -22,6 +23,7 @@ mod admit_command;
 mod cluster;
 mod commands;
 mod describe_command;
+mod distribution;
 mod events;
 pub mod fleet;
 mod kept_output;
@@ -49,11 +51,13 @@ use crate::journal::Journal;
 use crate::monitor::{self, Monitor};
 use crate::plugin::capability::{Application, KeptOutput, Process, Services, Starter};
 use crate::plugin::{Engine, HostRole, Identity, Keeper};
+use crate::rollout;
 use crate::scripts;
 use crate::transport::listener::{self, Listener};
 use crate::util::line_budget;
 use crate::wire::Info;
 
+pub use distribution::{Offbeat, OnMonitors, UnderWay};
 pub use members::{Entry, IsNamed, JoinError, MassLoss, Member, Members, Snapshot, TableBounds};
 
 /// What a master needs to know.
@@ -94,6 +98,8 @@ pub struct Options {
     pub admin_log: AdminLog,
     /// The files of the configuration; absent where there are none.
     pub files: Option<fleet::Files>,
+    /// How new versions of modules reach the monitors that take them from this master.
+    pub rollouts: rollout::Options,
 }
 
 /// The process that the master is, as its own monitor sees it.
@@ -128,6 +134,8 @@ struct MasterCore {
     console: Console,
     /// The servers, and the jobs that act on them.
     fleet: Option<Arc<fleet::MasterFleet>>,
+    /// Modules for monitors.
+    distribution: Arc<distribution::Distribution>,
     /// How far the master is.
     stage: Mutex<observe::Stage>,
     /// Held while a module is enabled or disabled and the monitors are told, and while a monitor that registers is told which modules are disabled. So
@@ -265,9 +273,17 @@ impl Master {
         own.profile_also(console.modules_in_force());
         let own = Arc::new(own);
 
-        let known_servers = known_servers::KnownServers::new(options.reconnect, keeper)
-            .map_err(|failure| StartError::BuiltIn(crate::console::InstallError::Unread(failure)))?
-            .knowing(is_named);
+        let unread = |failure| StartError::BuiltIn(crate::console::InstallError::Unread(failure));
+        let distribution = distribution::Distribution::new(
+            console.clone(),
+            options.journal.clone(),
+            keeper.clone(),
+            options.rollouts.clone(),
+            options.max_frame,
+        );
+        let distribution = Arc::new(distribution.map_err(unread)?);
+        let known_servers =
+            known_servers::KnownServers::new(options.reconnect, keeper).map_err(unread)?.knowing(is_named);
         known_servers.retain(|server_type, digest| access.has_token(server_type, digest));
         let (requested, limits) = (options.address, options.listener.clone());
         let core = Arc::new(MasterCore {
@@ -278,6 +294,7 @@ impl Master {
             members,
             console,
             fleet,
+            distribution,
             stage: Mutex::new(observe::Stage::Starting),
             commands: Mutex::default(),
         });
@@ -313,6 +330,11 @@ impl Master {
         self.core.console.start().await;
         self.own.registered().await;
         *self.core.stage.lock() = observe::Stage::Serving;
+    }
+
+    /// Offers the files that are in force to the monitors that take them, from the time on at which all that were there at first have been `looked_at`.
+    pub fn hand_on(&self, looked_at: CancellationToken) {
+        self.tasks.spawn(self.core.distribution.clone().follow(looked_at, self.stop.clone()));
     }
 
     /// Starts the servers that are to be started by this master, and keeps all servers as they are wanted.

@@ -97,6 +97,7 @@ impl Connector<'_> {
                 over: over.clone(),
                 console: (*console).clone(),
                 apply: options.apply.clone(),
+                from_master: options.from_master.clone(),
                 pomelos: pomelos.then(|| answering.clone()),
                 caller: Arc::new(Caller::of(CallerRole::Master)),
             })
@@ -173,6 +174,9 @@ pub(super) fn registration(options: &Options, phase: Phase, pid: Option<u32>) ->
         md5: false,
         version: Some(VERSION.into()),
         wit: WIT_VERSIONS.iter().map(|&version| version.into()).collect(),
-        capabilities: Capabilities::own(),
+        capabilities: match options.from_master {
+            Some(_) => Capabilities::own().and(Capabilities::MODULES),
+            None => Capabilities::own(),
+        },
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::FromMaster;
 use super::pomelo::answers_in_error;
 use crate::console::{Console, Inbound, Reply};
 use crate::exchange::Exchange;
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::plugin::{Caller, Handler};
 use crate::transport::{Ack, Closed, Session};
 use crate::util::line_budget;
-use crate::wire::{Message, Registered, Topic};
+use crate::wire::{Message, OFFER, Registered, Topic};
 
 /// What comes from the master.
 pub(super) struct Incoming {
@@ -26,6 +27,8 @@ pub(super) struct Incoming {
     pub console: Console,
     /// Told of the command `apply`.
     pub apply: Arc<Notify>,
+    /// Told what the master hands on; absent where nothing is taken.
+    pub from_master: Option<Arc<FromMaster>>,
     pub caller: Arc<Caller>,
     /// The requests of an original master that have not been answered yet; absent with our master.
     pub pomelos: Option<TaskTracker>,
@@ -116,6 +119,12 @@ impl Incoming {
                 self.console.set_enabled(&module, command == "enable");
             }
             Ok(Message::Command { command, .. }) if command == "apply" => self.apply.notify_one(),
+            Ok(Message::Command { command, body, .. }) if command == OFFER => {
+                let Some(from_master) = &self.from_master else { return };
+                if let Err(error) = from_master.offered(&self.exchange, body) {
+                    tracing::warn!(%error, "the master offers modules in a form that is not known");
+                }
+            }
             Ok(Message::Command { command, .. }) => tracing::debug!(%command, "the master sent an unknown command"),
         }
     }

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
 use super::connecting::{Connected, Connector, Dial, registration};
+use super::{FromMaster, Options};
 use crate::console::Console;
 use crate::exchange::Exchange;
 use crate::journal::{Journal, Page};
@@ -82,6 +82,11 @@ impl MasterLink {
     /// The journal of this host's events.
     pub fn journal(&self) -> &Journal {
         &self.options.journal
+    }
+
+    /// What is taken from the master of its modules.
+    pub fn taken(&self) -> Option<Arc<FromMaster>> {
+        self.options.from_master.clone()
     }
 
     /// The wire on which a master of ours is reached.

@@ -5,6 +5,7 @@
 //! | `link` | the link to the master: made anew whenever it is lost, and kept to how the server is |
 //! | `connecting` | one connection: made, and registered over |
 //! | `incoming` | what the master says and asks over one connection |
+//! | `from_master` | modules that the master hands on |
 //! | `uplink` | what modules see of the link |
 //! | `application` | the served application: its view of the cluster, its functions, its crons |
 //! | `observe` | its health and metrics over HTTP, where that is asked for |
@@ -16,6 +17,7 @@
 
 pub mod application;
 mod connecting;
+mod from_master;
 mod incoming;
 mod link;
 mod observe;
@@ -43,6 +45,7 @@ use crate::util::lasting;
 use crate::wire::{Info, Phase};
 
 pub use connecting::RegistrationError;
+pub use from_master::{FromMaster, Options as FromMasterOptions};
 pub use link::MasterLinkState;
 
 /// The exit code of a monitor whose program has ended and is not started again by its policy. Whoever started the monitor must not start it
@@ -82,6 +85,8 @@ pub struct Options {
     pub scripts: scripts::Settings,
     /// The journal of this host's events, which are sent to the master.
     pub journal: Journal,
+    /// What is taken from the master of its modules; absent where nothing is.
+    pub from_master: Option<Arc<FromMaster>>,
     /// Told when the master has applied the files of its configuration, so that this host is to read its own again.
     pub apply: Arc<Notify>,
 }
@@ -103,6 +108,7 @@ impl Default for Options {
             connection: client::Options::default(),
             scripts: scripts::Settings::default(),
             journal: Journal::default(),
+            from_master: None,
             apply: Arc::default(),
         }
     }
@@ -154,6 +160,9 @@ impl Monitor {
         let scripts = Arc::new(HostScripts::new(engine.clone(), identity.clone(), services.clone(), scripts));
         let services = Services { scripts: services.scripts.or_else(|| Some(scripts.clone())), ..services };
         let console = Console::new(engine, identity, services, settings)?;
+        if let Some(from_master) = link.taken() {
+            console.set_from_master(from_master.directory());
+        }
         scripts.set_modules(console.neighbours());
         profiler.add_modules(console.modules_in_force());
         console.install_built_in().await?;
@@ -188,6 +197,9 @@ impl Monitor {
 
     fn keep_linked(&self, dial: connecting::Dial, phase: watch::Receiver<Phase>) {
         let (link, console, stop) = (self.link.clone(), self.console.clone(), self.stop.clone());
+        if let Some(taken) = self.link.taken() {
+            self.tasks.spawn(taken.follow(console.clone(), stop.clone()));
+        }
         self.tasks.spawn(lasting::lasting("the link to the master", move || {
             link.clone().run(dial.clone(), phase.clone(), console.clone(), stop.clone())
         }));

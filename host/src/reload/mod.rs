@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::console::{Console, InstallError, Origin, Source};
+use crate::console::{Console, FilesToInstall, InstallError, Origin, Source};
 use crate::plugin::Grants;
 use crate::util::regular::{self, Unread};
 use crate::util::{Backoff, lasting};
@@ -67,8 +67,10 @@ pub struct Modules {
     consoles: Vec<Console>,
     options: Options,
     changes: Changes,
-    /// Whether the files that were there at first have been installed, or refused.
-    installed: bool,
+    /// What each service says of files that are worth another try.
+    to_install: Vec<FilesToInstall>,
+    /// Cancelled when the files that were there at first have been installed, or refused.
+    looked_at: CancellationToken,
     /// Those of them that may be installed at the next try, although nothing has changed.
     again: Vec<PathBuf>,
     read: ReadFiles,
@@ -126,10 +128,11 @@ impl Modules {
         let changes = Changes::watch(&directory, options.poll).map_err(in_directory)?;
         Ok(Modules {
             directory,
+            to_install: consoles.iter().map(Console::files_to_install).collect(),
             consoles,
             options,
             changes,
-            installed: false,
+            looked_at: CancellationToken::new(),
             again: Vec::new(),
             read: ReadFiles::default(),
         })
@@ -138,7 +141,6 @@ impl Modules {
     /// Installs the modules that the directory holds, one after another, because of two files with the same id the first one has it. Their `start` is not
     /// waited for.
     async fn install_present(&mut self) {
-        self.installed = true;
         for path in self.files() {
             // What goes wrong with one file keeps no other from being installed.
             let outcome =
@@ -147,6 +149,12 @@ impl Modules {
                 self.again.push(path);
             }
         }
+        self.looked_at.cancel();
+    }
+
+    /// What is cancelled when the files that were there at first have been installed, or refused.
+    pub fn looked_at(&self) -> CancellationToken {
+        self.looked_at.clone()
     }
 
     /// The directory.
@@ -156,7 +164,7 @@ impl Modules {
 
     /// Follows the directory until `stop`. What it holds is installed first, unless that was done before.
     pub async fn follow(mut self, stop: CancellationToken) {
-        if !self.installed && stop.run_until_cancelled(self.install_present()).await.is_none() {
+        if !self.looked_at.is_cancelled() && stop.run_until_cancelled(self.install_present()).await.is_none() {
             return;
         }
         // At most one task for each file.
@@ -189,7 +197,7 @@ impl Modules {
                 Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
             },
             // Settings have changed: what was refused may be accepted now, or a file has other ids.
-            names = files_to_install(&self.consoles) => {
+            names = files_to_install(&mut self.to_install) => {
                 let mut again = self.files();
                 again.retain(|path| name_of(path).is_some_and(|name| names.contains(&name)));
                 again.into_iter().map(|path| (path, true)).collect()
@@ -279,11 +287,11 @@ impl Modules {
 }
 
 /// Waits until a console service has files that are worth another try. The other services pass over those that they have in force.
-async fn files_to_install(consoles: &[Console]) -> BTreeSet<String> {
-    let waiting = consoles.iter().map(|console| Box::pin(console.files_to_install()));
-    if consoles.is_empty() {
+async fn files_to_install(told: &mut [FilesToInstall]) -> BTreeSet<String> {
+    if told.is_empty() {
         return std::future::pending().await;
     }
+    let waiting = told.iter_mut().map(|told| Box::pin(told.next()));
     futures_util::future::select_all(waiting).await.0
 }
 
@@ -329,7 +337,7 @@ impl File {
                 if listed {
                     read.set(&path, None);
                     let name = shown_name(&path);
-                    futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name))).await;
+                    futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name, &path))).await;
                 }
                 return listed;
             }

@@ -6,6 +6,7 @@
 mod envelope;
 pub mod host_functions;
 mod id;
+mod modules;
 mod phase;
 mod register;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 pub use crate::util::visible::steers;
 pub use envelope::{Command, Message, Notify, ReqId, Request, Response, ResponseInError, WireError, null, raw};
 pub use id::{BadId, MAX_ID, check_id, check_name, sentence, shown};
+pub use modules::{FileVersion, MAX_OFFERS, MODULES, ModulesRequest, OFFER, Offer, Offers, Part, Running};
 pub use phase::{Phase, PhaseExit, PhaseName};
 pub use register::{Capabilities, Register, Registered, Role};
 

@@ -113,6 +113,8 @@ impl Capabilities {
     pub const PHASES: &'static str = "phases";
     /// Understands the command `apply`: to take over the configuration's files.
     pub const APPLY: &'static str = "apply";
+    /// A master hands modules on, a monitor takes them: see [`super::ModulesRequest`].
+    pub const MODULES: &'static str = "modules";
     /// Requests to it may carry `trace`.
     pub const TRACE: &'static str = "trace";
 
@@ -123,7 +125,13 @@ impl Capabilities {
 
     /// Those of a master of this version.
     pub fn of_master() -> Self {
-        Capabilities(vec![Self::EVENTS.into(), Self::PHASES.into(), Self::TRACE.into()])
+        Capabilities(vec![Self::EVENTS.into(), Self::PHASES.into(), Self::TRACE.into(), Self::MODULES.into()])
+    }
+
+    /// With one more.
+    pub fn and(mut self, name: &str) -> Self {
+        self.0.push(name.into());
+        self
     }
 
     /// Whether a name is among them.

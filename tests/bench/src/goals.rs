@@ -31,6 +31,8 @@ const GOALS: &[(&str, &str, Goal)] = &[
     ("1,000 of our monitors on pomelo's wire", "memory per monitor when quiet", Goal::AtMost(25.0)),
     ("5,000 of our monitors", "failed, late or lost", Goal::AtMost(0.0)),
     ("10,000 of our monitors", "failed, late or lost", Goal::AtMost(0.0)),
+    ("1,000 monitors that take modules", "file closed to all have fetched it", Goal::AtMost(5.0)),
+    ("the same on pomelo's wire", "file closed to all have fetched it", Goal::AtMost(5.0)),
     ("60 logins", "memory after", Goal::AtMost(60.0)),
     ("reload of 115 kB, 64 in flight", "failed", Goal::AtMost(0.0)),
     ("reload of 115 kB, 64 in flight", "longest time without any answer", Goal::AtMost(20.0)),

@@ -49,7 +49,7 @@ struct Arguments {
     /// Measures pomelo-admin as well, from the packages in tests/fixtures/js.
     #[arg(long)]
     original: bool,
-    /// Only these cases: requests, start, handlers, notify-all, logins, reload, plain, ours, 5000, 10000.
+    /// Only these cases: requests, start, handlers, notify-all, logins, reload, plain, ours, handed-on, 5000, 10000.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// Two minutes: one round, less of everything, and no more than a thousand monitors.

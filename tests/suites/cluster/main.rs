@@ -14,6 +14,7 @@ mod disk;
 mod drain;
 mod first_process;
 mod fleet_surfaces;
+mod from_master;
 mod health;
 mod journal;
 mod lifecycle;

@@ -4,6 +4,7 @@
 
 mod commands;
 mod descriptor;
+mod from_master;
 mod limits;
 mod nesting;
 mod options;

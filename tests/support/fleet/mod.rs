@@ -117,6 +117,7 @@ impl Fleet {
             configured: own.chain(others).collect(),
             admin_log: Default::default(),
             files: None,
+            rollouts: Default::default(),
         };
         let admin = User {
             username: "admin".into(),

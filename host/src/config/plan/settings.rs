@@ -150,15 +150,19 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
         total_instances: "total_instances", max_memory: "max_memory", modules: "modules_mib",
     });
     say("[limits]", engine, NewMaster);
-    let (replace, rest): (Vec<_>, Vec<_>) = differing!(Modules, modules, &after.modules, {
+    let keys = differing!(Modules, modules, &after.modules, {
         dir: "dir", allow_replace_builtin: "allow_replace_builtin", system_monitor: "system_monitor", max_file: "file_mib",
-        keep: "keep",
+        keep: "keep", from_master: "from_master", local: "local", waves: "waves", wave_time: "wave_s",
         compile: "compile_seconds, compile_mib or code_mib",
-    })
-    .into_iter()
-    .partition(|key| *key == "allow_replace_builtin");
-    say("[modules]", replace, AtOnce);
-    say("[modules]", rest, NewMaster);
+    });
+    for key in keys {
+        let taken = match key {
+            "allow_replace_builtin" | "waves" | "wave_s" => AtOnce,
+            "from_master" | "local" => NextStart,
+            _ => NewMaster,
+        };
+        say("[modules]", vec![key], taken);
+    }
     for key in differing!(Scripts, scripts, &after.scripts, { grants: "grants", limits: "limits" }) {
         if key == "grants" {
             say("[scripts]", vec![key], AtOnce);
@@ -272,6 +276,10 @@ pub(super) fn applied(in_force: &Settings, files: &Settings) -> Settings {
     settings.scripts.grants.clone_from(&files.scripts.grants);
     settings.scripts.limits = limited(&files.scripts.limits, &in_force.scripts.limits);
     settings.modules.allow_replace_builtin = files.modules.allow_replace_builtin;
+    settings.modules.from_master = files.modules.from_master;
+    settings.modules.local.clone_from(&files.modules.local);
+    settings.modules.waves.clone_from(&files.modules.waves);
+    settings.modules.wave_time = files.modules.wave_time;
     settings.watch.drain = files.watch.drain;
     settings.supervise = Supervise { starts_per_s: in_force.supervise.starts_per_s, ..files.supervise.clone() };
     settings.tls.ca.clone_from(&files.tls.ca);

@@ -106,7 +106,7 @@ fn a_cron_of_a_type_changes_all_servers_of_the_type() {
 #[test]
 fn settings_are_named_with_who_takes_them() {
     let toml = "[limits]\ncpu_ms = 500\n[supervise]\nrestart = 'never'\nready = 'port'\nstarts_per_s = 5\n[network]\nping_interval_ms = 700\n\
-                [commands.levels]\nlist = 1\n[watch]\ndrain_ms = 5\npoll = true\n[modules]\nallow_replace_builtin = true\n\
+                [commands.levels]\nlist = 1\n[watch]\ndrain_ms = 5\npoll = true\n[modules]\nallow_replace_builtin = true\nwaves = ['5%']\nfrom_master = true\n\
                 [metrics]\ntoken = 'a-token-of-sixteen-bytes'\n[ssh]\n[module.probe]\ninterval = 7\ngrants = ['cluster']\n\
                 [module.probe.options]\nunit = 'x'\n[module.probe.levels]\nlist = 2\n[module.probe.limits]\nqueue = 3\n\
                 [module.big.limits]\nmemory_mib = 512\n[module.idle]\n\
@@ -118,13 +118,14 @@ fn settings_are_named_with_who_takes_them() {
         [
             "[limits] cpu_ms",
             "[modules] allow_replace_builtin",
+            "[modules] waves",
             "[scripts] grants",
             "[scripts.limits] wall_ms",
             "[watch] drain_ms",
             "[commands] levels.list"
         ]
     );
-    assert_eq!(taken(Taken::NextStart), ["[supervise] ready", "[supervise] restart"]);
+    assert_eq!(taken(Taken::NextStart), ["[modules] from_master", "[supervise] ready", "[supervise] restart"]);
     assert_eq!(
         taken(Taken::NewMaster),
         [

@@ -68,6 +68,7 @@ pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
     let (peers, engine, limits) = section(&mut root, "limits", modules::all_limits);
     let mut modules = section(&mut root, "modules", modules::modules);
     modules.dir = base.join(modules.dir);
+    modules.local = modules.local.map(|local| base.join(local));
     let no_scripts = || Scripts { grants: Vec::new(), limits: limits.clone() };
     let settings = Settings {
         peers,

@@ -8,6 +8,10 @@ use crate::config::reader::{DAY_MS, File, Table, did_you_mean};
 use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
 use crate::config::tree::Tree;
 use crate::plugin::{CompileLimits, EngineLimits, Limits};
+use crate::rollout::Wave;
+
+/// The most waves of a rollout.
+const MAX_WAVES: usize = 100;
 
 /// `[limits]`: of all peers together, of all modules together, and of each module.
 pub(super) fn all_limits(mut table: Table<'_>) -> (budget::Limits, EngineLimits, Limits) {
@@ -37,6 +41,10 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
         system_monitor: table.flag("system_monitor", default.system_monitor),
         max_file: table.size("file_mib", default.max_file as usize, MIB, 1..=1024) as u64,
         keep: table.size("keep", default.keep, 1, 0..=100),
+        from_master: table.flag("from_master", default.from_master),
+        local: table.text("local", "local = \"local-modules\"").map(|(dir, _)| dir.into()),
+        waves: waves(&mut table),
+        wave_time: table.seconds("wave_s").unwrap_or(default.wave_time),
         compile: CompileLimits {
             cpu: Duration::from_secs(
                 table.size("compile_seconds", default.compile.seconds() as usize, 1, 1..=3600) as u64
@@ -47,6 +55,23 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
     };
     table.close();
     modules
+}
+
+/// `waves`: numbers of servers, percentages, types.
+fn waves(table: &mut Table<'_>) -> Vec<Wave> {
+    const EXAMPLE: &str = "waves = [\"1\", \"10%\", \"type:chat\"]";
+    let mut waves = Vec::new();
+    for (text, at) in table.texts("waves", EXAMPLE) {
+        match text.parse() {
+            Ok(wave) if waves.len() < MAX_WAVES => waves.push(wave),
+            Ok(_) => table.file.fault(at, format!("there are more than {MAX_WAVES} waves"), "leave some out"),
+            Err(()) => {
+                let hint = format!("a number of servers, a percentage or a type: {EXAMPLE}");
+                table.file.fault(at, format!("`{text}` is no wave"), &hint);
+            }
+        }
+    }
+    waves
 }
 
 /// The tables `[module.ID]`.

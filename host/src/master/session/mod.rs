@@ -195,6 +195,7 @@ impl Session for Connection {
         match peer.role {
             Role::Client => self.master.members.client_leaves(&peer.id, self.peer.id()),
             Role::Monitor => {
+                self.master.distribution.left(self.peer.id());
                 // Before the requests under way fail, because whoever asked then looks whether the server has left or may come back.
                 self.master.members.leave(&peer.id, self.peer.id(), how != Closed::Left);
                 peer.exchange.over("the monitor's connection is over");

@@ -10,7 +10,7 @@ use crate::console::{Inbound, Reply};
 use crate::journal::Report;
 use crate::plugin::Handler;
 use crate::util::line_budget;
-use crate::wire::{Message, Phase, Register, Registered, Topic};
+use crate::wire::{MODULES, Message, Phase, Register, Registered, Topic};
 
 impl Connection {
     /// A message of a monitor's.
@@ -22,6 +22,7 @@ impl Connection {
                 let inbound = Inbound { depth, trace, ..peer.says(Handler::Master, &module, body) };
                 let reply = Reply::new(peer.exchange.reply(Some(id), None));
                 match self.begin_request(body) {
+                    Ok(call) if module == MODULES => self.asks_for_modules(body, giving_back(call, reply)),
                     Ok(call) => self.master.console.dispatch(inbound, giving_back(call, reply)),
                     Err(failure) => reply.send(Err(failure)),
                 }
@@ -36,6 +37,17 @@ impl Connection {
                 tracing::debug!(peer = ?self.peer, "a monitor sent a command, which it may not")
             }
         }
+    }
+
+    /// A monitor asks for a part of a module, or says what it runs.
+    fn asks_for_modules(&self, body: Option<&RawValue>, reply: Reply) {
+        let (distribution, connection) = (self.master.distribution.clone(), self.peer.id());
+        let (body, over) = (body.map(RawValue::to_owned), self.over.clone());
+        tokio::spawn(async move {
+            if let Some(answer) = over.run_until_cancelled(distribution.asked(connection, body.as_deref())).await {
+                reply.send(answer);
+            }
+        });
     }
 
     /// A monitor that is registered says that its server runs again. Its id and type stay those that it registered with.

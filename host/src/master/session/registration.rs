@@ -262,9 +262,15 @@ impl Connection {
             // It may have read its files before they were applied. One that leaves at once reads them anew when it comes back.
             let _ = told.command(APPLY, None, null());
         }
+        let takes = member.capabilities.has(Capabilities::MODULES).then(|| member.exchange.clone());
         if let Err(refusal) = self.master.members.join(member) {
             self.peer.close(refusal.to_string());
-        } else if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
+            return Ok(());
+        }
+        if let Some(exchange) = takes {
+            self.master.distribution.joined(&id, &server_type, &exchange);
+        }
+        if let Some(trust) = trust.filter(|_| pomelos && self.master.access.checks_servers()) {
             self.master.known_servers.remember(comer, trust, Moment::now());
             // A token that was revoked meanwhile makes no server known.
             if self.master.access.generation() != generation {

@@ -88,7 +88,10 @@ impl Commands {
             command.extend(["--master".into(), master.to_owned()]);
         }
         // The command line may have named another directory than the configuration that the monitors read.
-        here.extend(["--modules".into(), absolute(&config.settings.modules.dir, "the modules' directory")?]);
+        let modules = &config.settings.modules;
+        if !modules.from_master {
+            here.extend(["--modules".into(), absolute(&modules.dir, "the modules' directory")?]);
+        }
         // The files may name another as well, which only a new master takes.
         if let Some(data) = &config.settings.data {
             here.extend(["--data".into(), absolute(data, "the data directory")?]);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::reloads::{LOOK, unseen, version};
 use super::{Run, median_and_worst, millis, seconds};
 use crate::client::{Ask, Client};
-use crate::fleet::{Fleet, Species};
+use crate::fleet::{Counts, Fleet, Species};
 use crate::master::{Home, Master};
 use crate::process::own_cpu;
 use crate::wire::Wire;
@@ -53,6 +53,29 @@ pub fn ours(run: &mut Run<'_>) -> Result<()> {
     join(run, &plan)?;
     let name = "1,000 of our monitors on pomelo's wire".to_owned();
     join(run, &Plan { name, wire: Wire::Pomelo, lists: 5, idle: Duration::ZERO, ..plan }).map(drop)
+}
+
+/// A version of a module that the master hands on to a thousand monitors, each of which fetches it.
+pub fn handed_on(run: &mut Run<'_>) -> Result<()> {
+    const SIZE: usize = 1000;
+    for (wire, name) in
+        [(Wire::SocketIo, "1,000 monitors that take modules"), (Wire::Pomelo, "the same on pomelo's wire")]
+    {
+        let name = name.to_owned();
+        let plan = Plan { name, species: Species::Taking, wire, size: SIZE, lists: 1, idle: Duration::ZERO };
+        let Joined { fleet, master, home, client: _client } = join(run, &plan)?;
+        let fetched = |counts: &Counts| counts.fetched.load(Relaxed);
+        fleet.wait(Instant::now(), PATIENCE, "have the first version", SIZE, fetched)?;
+        let (process, new) = (master.process(), unseen(&run.probes()?[1]));
+        let cpu = process.cpu()?;
+        let closed = home.put_module("probe.wasm", &new)?;
+        let all = fleet.wait(closed, PATIENCE, "have fetched the new version", 2 * SIZE, fetched)?;
+        run.tell(&plan.name, "file closed to all have fetched it", "s", seconds(all));
+        run.tell(&plan.name, "master's CPU for that", "s", seconds(process.cpu()? - cpu));
+        run.tell(&plan.name, "memory, peak, after that", "MiB", process.peak_mib()?);
+        run.tell(&plan.name, "failed, late or lost, after that", "", fleet.counts.trouble() as f64);
+    }
+    Ok(())
 }
 
 pub fn five_thousand(run: &mut Run<'_>) -> Result<()> {

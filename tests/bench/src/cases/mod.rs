@@ -46,6 +46,14 @@ pub const CASES: &[Case] = &[
     Case { name: "plain", rounds: 2, original: true, in_short: true, original_in_short: false, run: fleets::plain },
     Case { name: "ours", rounds: 3, original: false, in_short: true, original_in_short: false, run: fleets::ours },
     Case {
+        name: "handed-on",
+        rounds: 3,
+        original: false,
+        in_short: true,
+        original_in_short: false,
+        run: fleets::handed_on,
+    },
+    Case {
         name: "5000",
         rounds: 1,
         original: false,

@@ -35,6 +35,8 @@ const TOO_MUCH: f64 = 12_000.0;
 pub enum Species {
     /// As ours: their views have revisions, and they ask every ten seconds whether they have missed something.
     Ours,
+    /// As ours, and they take modules from the master: each fetches every version, as if it had a machine for itself.
+    Taking,
     /// As those of pomelo 2.x.
     Plain,
 }
@@ -47,6 +49,8 @@ pub struct Counts {
     pub knowing: AtomicUsize,
     /// Orders that have come.
     pub orders: AtomicUsize,
+    /// Versions of modules that were fetched, by whomever.
+    pub fetched: AtomicUsize,
     /// What the console says without wanting an answer.
     pub notified: AtomicUsize,
     /// Requests that were answered with a failure.

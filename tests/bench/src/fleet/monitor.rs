@@ -38,6 +38,15 @@ enum Question {
     Query,
 }
 
+/// A version of a module that is being fetched.
+struct Fetch {
+    digest: String,
+    size: u64,
+    got: u64,
+    /// The request for the next part.
+    request: u64,
+}
+
 /// A frame that is read in pieces.
 pub struct Large {
     /// Bytes that are still to come.
@@ -83,6 +92,9 @@ pub struct Monitor {
     check_at: Instant,
     ping_at: Instant,
     pub large: Option<Large>,
+    /// What it fetches, and what it has fetched last.
+    fetch: Option<Fetch>,
+    fetched: String,
     pub output: Vec<u8>,
 }
 
@@ -104,6 +116,8 @@ impl Monitor {
             check_at: now + CHECKS,
             ping_at: now + PINGS,
             large: None,
+            fetch: None,
+            fetched: String::new(),
             output: Vec::new(),
         }
     }
@@ -111,6 +125,7 @@ impl Monitor {
     /// Its connection is gone. What it knows it keeps.
     pub fn lost(&mut self) {
         (self.registered, self.large, self.asked, self.ask_at) = (false, None, None, None);
+        self.fetch = None;
         self.output = Vec::new();
         self.held.clear();
     }
@@ -132,7 +147,7 @@ impl Monitor {
             shared.counts.late.fetch_add(1, Relaxed);
             self.has_failed(now);
         }
-        let ours = shared.species == Species::Ours;
+        let ours = shared.species != Species::Plain;
         if self.asked.is_none() && self.ask_at.is_some_and(|when| now >= when) {
             self.ask(shared, Question::Subscribe, now);
         } else if ours && self.subscribed && self.asked.is_none() && now >= self.check_at {
@@ -250,9 +265,12 @@ impl Monitor {
         match species {
             Species::Plain if self.again => format!("{common}}}"),
             Species::Plain => format!(r#"{common},"token":null}}"#),
-            Species::Ours => format!(
-                r#"{common},"phase":{{"phase":"running","pid":{pid},"restarts":0}},"version":"0.1.0","wit":["0.1.0"],"capabilities":["commands","revisions","trace","apply"]}}"#
-            ),
+            Species::Ours | Species::Taking => {
+                let takes = if species == Species::Taking { r#","modules""# } else { "" };
+                format!(
+                    r#"{common},"phase":{{"phase":"running","pid":{pid},"restarts":0}},"version":"0.1.0","wit":["0.1.0"],"capabilities":["commands","revisions","trace","apply"{takes}]}}"#
+                )
+            }
         }
     }
 
@@ -284,8 +302,8 @@ impl Monitor {
         let epoch = String::from_utf8_lossy(shared.known.epoch());
         let mark = match (shared.species, self.rev) {
             (Species::Plain, _) => String::new(),
-            (Species::Ours, Some(rev)) => format!(r#","rev":{rev},"epoch":{epoch},"changes":true"#),
-            (Species::Ours, None) => r#","rev":true"#.to_owned(),
+            (_, Some(rev)) => format!(r#","rev":{rev},"epoch":{epoch},"changes":true"#),
+            (_, None) => r#","rev":true"#.to_owned(),
         };
         let id = format!("{}{}", super::view::NAME, self.number);
         let message = format!(
@@ -298,10 +316,15 @@ impl Monitor {
     fn message(&mut self, shared: &mut Shared<'_>, payload: &[u8]) {
         let head = Head::of(payload);
         if let Some(answer) = head.number("\"respId\":") {
+            if self.fetch.as_ref().is_some_and(|fetch| fetch.request == answer) {
+                return self.part(shared, payload);
+            }
             return self.answer(shared, &head, answer, payload);
         }
         let request = request(&head);
-        if head.has("\"__monitorwatcher__\"") {
+        if head.has("\"command\":\"offer\"") {
+            self.offered(shared, payload);
+        } else if head.has("\"__monitorwatcher__\"") {
             self.order(shared, &head, payload);
             self.obeyed(shared, request);
         } else if let Some(request) = request {
@@ -324,9 +347,58 @@ impl Monitor {
     /// Plain monitors give their answers where others have an error.
     fn respond(&mut self, shared: &Shared<'_>, request: &str, said: &str) {
         let message = match shared.species {
-            Species::Ours => format!(r#"{{"respId":{request},"error":null,"body":{said}}}"#),
+            Species::Ours | Species::Taking => format!(r#"{{"respId":{request},"error":null,"body":{said}}}"#),
             Species::Plain => format!(r#"{{"respId":{request},"error":{said}}}"#),
         };
+        shared.wire.put_event(&mut self.output, "monitor", &message, true);
+    }
+
+    /// The master says what is to be run: of the measured ones, one file.
+    fn offered(&mut self, shared: &Shared<'_>, payload: &[u8]) {
+        let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let version = &said["body"]["files"][0]["version"];
+        let (Some(digest), Some(size)) = (version["digest"].as_str(), version["size"].as_u64()) else { return };
+        if digest != self.fetched {
+            self.fetch = Some(Fetch { digest: digest.to_owned(), size, got: 0, request: 0 });
+            self.fetch(shared);
+        }
+    }
+
+    /// Asks for the next part.
+    fn fetch(&mut self, shared: &Shared<'_>) {
+        let Some(fetch) = &mut self.fetch else { return };
+        fetch.request = self.next;
+        self.next += 1;
+        let Fetch { digest, got, request, .. } = fetch;
+        let message = format!(
+            r#"{{"reqId":{request},"moduleId":"__modules__","body":{{"get":{{"digest":"{digest}","offset":{got}}}}}}}"#
+        );
+        shared.wire.put_event(&mut self.output, "monitor", &message, true);
+    }
+
+    /// A part has come. The bytes themselves are thrown away.
+    fn part(&mut self, shared: &Shared<'_>, payload: &[u8]) {
+        let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let Some(fetch) = &mut self.fetch else { return };
+        let Some(data) = said["body"]["data"].as_str().filter(|data| !data.is_empty()) else {
+            self.fetch = None;
+            shared.counts.failed.fetch_add(1, Relaxed);
+            shared.counts.says(|| String::from_utf8_lossy(&payload[..payload.len().min(200)]).into_owned());
+            return;
+        };
+        // Base64: four characters for three bytes.
+        fetch.got += (data.len() / 4 * 3 - data.bytes().rev().take_while(|byte| *byte == b'=').count()) as u64;
+        if fetch.got < fetch.size {
+            return self.fetch(shared);
+        }
+        self.fetched = std::mem::take(&mut fetch.digest);
+        self.fetch = None;
+        shared.counts.fetched.fetch_add(1, Relaxed);
+        let (number, digest) = (self.next, &self.fetched);
+        self.next += 1;
+        let message = format!(
+            r#"{{"reqId":{number},"moduleId":"__modules__","body":{{"runs":[{{"name":"probe","digest":"{digest}"}}]}}}}"#
+        );
         shared.wire.put_event(&mut self.output, "monitor", &message, true);
     }
 

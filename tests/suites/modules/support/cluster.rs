@@ -97,7 +97,7 @@ pub struct Server {
 
 const DRAIN: Duration = Duration::from_secs(1);
 
-fn engine(limits: &EngineLimits) -> Engine {
+pub fn engine(limits: &EngineLimits) -> Engine {
     // Compiled code is kept for the other tests, and for the next run.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules-cache");
     Engine::new(limits.clone(), Some(&cache)).unwrap()
@@ -117,7 +117,7 @@ fn scripts_of(settings: &scripts::Settings, id: &str) -> scripts::Settings {
     scripts::Settings { directory, ..settings.clone() }
 }
 
-async fn follow(directory: &Path, consoles: Vec<Console>, stop: &CancellationToken) -> JoinHandle<()> {
+pub async fn follow(directory: &Path, consoles: Vec<Console>, stop: &CancellationToken) -> JoinHandle<()> {
     let modules = Modules::open(directory, consoles, reload::Options::default()).await.unwrap();
     tokio::spawn(modules.follow(stop.clone()))
 }
@@ -150,6 +150,7 @@ impl Cluster {
             configured: [("master-1".into(), "master".into())].into(),
             admin_log: Default::default(),
             files: None,
+            rollouts: Default::default(),
         };
         let access = Access::new(users(), Tokens::new(None));
         let own = Own {

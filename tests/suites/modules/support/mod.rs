@@ -12,7 +12,7 @@ mod logged;
 use std::time::{Duration, Instant};
 
 pub use clients::{Ask, code_of};
-pub use cluster::{Cluster, Plan, Server, grants, settings_of};
+pub use cluster::{Cluster, Plan, Server, engine, follow, grants, settings_of};
 pub use fake_application::{FakeApplication, info};
 pub use files::{described, fixture, module, outside, renewed, sha256, without_descriptor};
 pub use hand::Hand;

@@ -1,0 +1,372 @@
+//! Which version of each file a monitor is to run: the one that all are to run, or while a new one is rolled out in waves, that.
+//!
+//! A wave is the servers that are to run the new version by then. It has passed when all of them that are connected have run it for the wave's time. A
+//! server that refuses it, or takes it back, ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::versions::short;
+use crate::wire::{FileVersion, MAX_OFFERS, Offer, Offers, Running};
+
+/// How many servers run a new version first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wave {
+    /// So many.
+    Servers(usize),
+    /// So many of a hundred, rounded up.
+    Percent(usize),
+    /// All of a type.
+    Type(String),
+}
+
+impl std::str::FromStr for Wave {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0).ok_or(());
+        match (text.strip_prefix("type:"), text.strip_suffix('%')) {
+            (Some(server_type), _) if !server_type.is_empty() => Ok(Wave::Type(server_type.to_owned())),
+            (Some(_), _) => Err(()),
+            (None, Some(percent)) => number(percent).and_then(|percent| match percent {
+                1..=100 => Ok(Wave::Percent(percent)),
+                _ => Err(()),
+            }),
+            (None, None) => number(text).map(Wave::Servers),
+        }
+    }
+}
+
+/// How a new version reaches the monitors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The waves before all others; none where all are offered a new version at once.
+    pub waves: Vec<Wave>,
+    /// How long all servers of a wave must have run the version.
+    pub wave_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { waves: Vec::new(), wave_time: Duration::from_secs(15) }
+    }
+}
+
+/// A server whose monitor takes modules.
+#[derive(Clone, Copy)]
+pub struct Taker<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its type.
+    pub server_type: &'a str,
+    /// What it runs, as it has said.
+    pub runs: &'a [Running],
+}
+
+/// What has come of looking at files and servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// All are to run that version, or none any more.
+    Settled {
+        /// The file's name without the ending.
+        name: String,
+        /// The version.
+        version: Option<FileVersion>,
+    },
+    /// A rollout has reached the servers of a wave.
+    Reached {
+        /// The file's name without the ending.
+        name: String,
+        /// The version.
+        version: FileVersion,
+        /// Which wave it is, from 1.
+        wave: usize,
+        /// How many servers it has beside those of the waves before.
+        servers: usize,
+    },
+    /// A rollout is over, because a server does not run the version that it was offered.
+    Failed {
+        /// The file's name without the ending.
+        name: String,
+        /// The version.
+        version: FileVersion,
+        /// The first such server.
+        server: String,
+        /// Why it does not.
+        why: String,
+    },
+}
+
+/// How far a rollout is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Sha-256 of the version, in hexadecimal.
+    pub digest: String,
+    /// How many waves have begun.
+    pub wave: usize,
+    /// How many there are, with the last one that has all servers.
+    pub waves: usize,
+    /// How many servers are to run it by now.
+    pub reached: usize,
+}
+
+/// What is for whom.
+#[derive(Default)]
+pub struct Rollouts {
+    options: Options,
+    files: BTreeMap<String, File>,
+    /// Grows whenever a server may be offered something else than before.
+    revision: u64,
+}
+
+/// A file of the master's.
+#[derive(Default)]
+struct File {
+    /// What all are to run that no rollout has reached.
+    settled: Option<FileVersion>,
+    /// Whether the master has no version of it in force, so that everybody goes on with what it has.
+    held: bool,
+    next: Option<Next>,
+    /// The digest of a version that nobody is to run, because its rollout has failed.
+    failed: Option<String>,
+}
+
+/// A version that is rolled out.
+struct Next {
+    version: FileVersion,
+    reached: BTreeSet<String>,
+    /// How many waves have begun.
+    wave: usize,
+    /// Since when all servers of the wave run it.
+    passing: Option<Instant>,
+}
+
+impl Rollouts {
+    /// `settled` are the versions that all were to run when that was kept last, by name.
+    pub fn new(options: Options, settled: BTreeMap<String, FileVersion>) -> Self {
+        let file = |(name, version)| (name, File { settled: Some(version), ..File::default() });
+        Rollouts { options, files: settled.into_iter().map(file).collect(), revision: 0 }
+    }
+
+    /// Takes over how new versions reach the monitors. A rollout that is under way goes on by it.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// The files that the master has, by name, with the versions in force; no version where all have been refused. A file that is not among them is gone.
+    pub fn observe(&mut self, files: &BTreeMap<&str, Option<&FileVersion>>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let gone = |name: &String| !files.contains_key(name.as_str());
+        for name in self.files.keys().filter(|name| gone(name)).cloned().collect::<Vec<_>>() {
+            self.files.remove(&name);
+            self.revision += 1;
+            changes.push(Change::Settled { name, version: None });
+        }
+        for (name, version) in files {
+            if !self.files.contains_key(*name) && self.files.len() >= MAX_OFFERS {
+                continue;
+            }
+            let file = self.files.entry((*name).to_owned()).or_default();
+            if file.held != version.is_none() {
+                file.held = version.is_none();
+                self.revision += 1;
+            }
+            let Some(version) = *version else { continue };
+            if file.failed.as_ref().is_some_and(|failed| *failed != version.digest) {
+                file.failed = None;
+            }
+            if file.settled.as_ref() == Some(version) {
+                self.revision += u64::from(file.next.take().is_some());
+            } else if file.settled.is_none() || self.options.waves.is_empty() {
+                if file.failed.is_none() {
+                    (file.settled, file.next) = (Some(version.clone()), None);
+                    self.revision += 1;
+                    changes.push(Change::Settled { name: (*name).to_owned(), version: Some(version.clone()) });
+                }
+            } else if file.failed.is_none() && file.next.as_ref().is_none_or(|next| next.version != *version) {
+                let (version, reached) = (version.clone(), BTreeSet::new());
+                file.next = Some(Next { version, reached, wave: 0, passing: None });
+                self.revision += 1;
+            }
+        }
+        changes
+    }
+
+    /// Looks at the servers: begins waves, and ends rollouts.
+    pub fn step(&mut self, takers: &[Taker<'_>], now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (name, file) in &mut self.files {
+            let Some(next) = &mut file.next else { continue };
+            if let Some((server, why)) = next.refusal(name, takers) {
+                let version = next.version.clone();
+                file.failed = Some(version.digest.clone());
+                file.next = None;
+                self.revision += 1;
+                changes.push(Change::Failed { name: name.clone(), version, server, why });
+                continue;
+            }
+            if !next.has_passed(name, takers, now, self.options.wave_time) {
+                continue;
+            }
+            self.revision += 1;
+            match self.options.waves.get(next.wave) {
+                Some(wave) => {
+                    let before = next.reached.len();
+                    next.reached.extend(wave.servers(takers));
+                    next.wave += 1;
+                    next.passing = None;
+                    // A wave may have no servers of its own: of a type that is not there, for example.
+                    if next.reached.len() > before {
+                        let (name, version) = (name.clone(), next.version.clone());
+                        let servers = next.reached.len() - before;
+                        changes.push(Change::Reached { name, version, wave: next.wave, servers });
+                    }
+                }
+                None => {
+                    let version = next.version.clone();
+                    file.settled = Some(version.clone());
+                    file.next = None;
+                    changes.push(Change::Settled { name: name.clone(), version: Some(version) });
+                }
+            }
+        }
+        changes
+    }
+
+    /// The version of a file that all are to run that no rollout has reached.
+    pub fn settled(&self, name: &str) -> Option<&FileVersion> {
+        self.files.get(name)?.settled.as_ref()
+    }
+
+    /// Whether any file is rolled out in waves, so that it matters what servers run.
+    pub fn are_under_way(&self) -> bool {
+        self.files.values().any(|file| file.next.is_some())
+    }
+
+    /// A number that grows whenever a server may be offered something else than before.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What a server is to run.
+    pub fn offers(&self, server: &str) -> Offers {
+        let offer =
+            |(name, file): (&String, &File)| Offer { name: name.clone(), version: file.version_for(server).cloned() };
+        Offers { files: self.files.iter().map(offer).collect() }
+    }
+
+    /// Whether there is a file of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// The file that is offered under a digest, to whomever.
+    pub fn name_of(&self, digest: &str) -> Option<&str> {
+        let is = |version: &FileVersion| version.digest == digest;
+        let has = |file: &File| {
+            file.settled.as_ref().is_some_and(is) || file.next.as_ref().is_some_and(|next| is(&next.version))
+        };
+        self.files.iter().find(|(_, file)| has(file)).map(|(name, _)| name.as_str())
+    }
+
+    /// The names of all files of which there is a version for monitors, and how far their rollouts are.
+    pub fn progress(&self) -> impl Iterator<Item = (&str, Option<Progress>)> {
+        let waves = self.options.waves.len() + 1;
+        let known = self.files.iter().filter(|(_, file)| file.settled.is_some() || file.next.is_some());
+        known.map(move |(name, file)| {
+            let progress = file.next.as_ref().map(|next| Progress {
+                digest: next.version.digest.clone(),
+                wave: next.wave,
+                waves,
+                reached: next.reached.len(),
+            });
+            (name.as_str(), progress)
+        })
+    }
+}
+
+impl File {
+    fn version_for(&self, server: &str) -> Option<&FileVersion> {
+        let next = self.next.as_ref().filter(|next| next.reached.contains(server)).map(|next| &next.version);
+        next.or(self.settled.as_ref()).filter(|_| !self.held)
+    }
+}
+
+/// What a server has said of a file.
+fn said<'a>(taker: &Taker<'a>, name: &str) -> Option<&'a Running> {
+    taker.runs.iter().find(|running| running.name == name)
+}
+
+impl Next {
+    /// The first server that does not run the version although it was offered it, and why.
+    fn refusal(&self, name: &str, takers: &[Taker<'_>]) -> Option<(String, String)> {
+        let reached = takers.iter().filter(|taker| self.reached.contains(taker.id));
+        let refused = |taker: &Taker<'_>| {
+            let running = said(taker, name).filter(|running| running.digest.as_ref() != Some(&self.version.digest))?;
+            Some((taker.id.to_owned(), running.refused.clone()?))
+        };
+        reached.into_iter().find_map(refused)
+    }
+
+    /// Whether all servers that it has reached and that are connected have run it for long enough.
+    fn has_passed(&mut self, name: &str, takers: &[Taker<'_>], now: Instant, wave_time: Duration) -> bool {
+        if self.reached.is_empty() {
+            return true;
+        }
+        let runs = |taker: &Taker<'_>| {
+            said(taker, name)
+                .is_some_and(|running| running.local || running.digest.as_ref() == Some(&self.version.digest))
+        };
+        let mut reached = takers.iter().filter(|taker| self.reached.contains(taker.id)).peekable();
+        // A wave of which nobody is left has shown nothing.
+        if reached.peek().is_none() || !reached.all(runs) {
+            self.passing = None;
+            return false;
+        }
+        now.duration_since(*self.passing.get_or_insert(now)) >= wave_time
+    }
+}
+
+impl Wave {
+    /// The servers that are to run the version by this wave.
+    fn servers(&self, takers: &[Taker<'_>]) -> Vec<String> {
+        let ids: BTreeSet<&str> = match self {
+            Wave::Type(server_type) => {
+                takers.iter().filter(|taker| taker.server_type == server_type).map(|taker| taker.id).collect()
+            }
+            _ => takers.iter().map(|taker| taker.id).collect(),
+        };
+        let most = match self {
+            Wave::Type(_) => ids.len(),
+            Wave::Servers(servers) => *servers,
+            Wave::Percent(percent) => (ids.len() * percent).div_ceil(100),
+        };
+        ids.into_iter().take(most).map(str::to_owned).collect()
+    }
+}
+
+/// What an event says of a change.
+pub fn told(change: &Change) -> String {
+    match change {
+        Change::Settled { name, version: None } => format!("{name}.wasm is gone, and is taken from all monitors"),
+        Change::Settled { name, version: Some(version) } => {
+            format!("{name}.wasm, version {}, is for all monitors", short(&version.digest))
+        }
+        Change::Reached { name, version, wave, servers } => {
+            let servers = match servers {
+                1 => "1 server more is".to_owned(),
+                servers => format!("{servers} servers more are"),
+            };
+            format!("{name}.wasm, version {}, wave {wave}: {servers} to run it", short(&version.digest))
+        }
+        Change::Failed { name, version, server, why } => {
+            format!(
+                "{name}.wasm: the rollout of version {} is over, because {server} says: {why}",
+                short(&version.digest)
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+
+fn version(digest: &str) -> FileVersion {
+    FileVersion { digest: digest.into(), size: 1 }
+}
+
+/// Servers that run what they are offered, or refuse some version.
+struct Fleet {
+    rollouts: Rollouts,
+    servers: Vec<(&'static str, &'static str)>,
+    refusing: Option<(&'static str, &'static str)>,
+    runs: BTreeMap<&'static str, Vec<Running>>,
+    now: Instant,
+}
+
+impl Fleet {
+    fn new(waves: &[&str], settled: &[(&str, &str)]) -> Self {
+        let waves = waves.iter().map(|wave| wave.parse().unwrap()).collect();
+        let settled = settled.iter().map(|(name, digest)| ((*name).to_owned(), version(digest))).collect();
+        Fleet {
+            rollouts: Rollouts::new(Options { waves, wave_time: Duration::from_secs(10) }, settled),
+            servers: vec![("chat-1", "chat"), ("chat-2", "chat"), ("gate-1", "gate"), ("gate-2", "gate")],
+            refusing: None,
+            runs: BTreeMap::new(),
+            now: Instant::now(),
+        }
+    }
+
+    /// The master has that version of `echo` in force.
+    fn observe(&mut self, digest: Option<&str>) -> Vec<Change> {
+        self.rollouts.observe(&BTreeMap::from([("echo", digest.map(version).as_ref())]))
+    }
+
+    /// All monitors do as they are offered.
+    fn obey(&mut self) {
+        for (id, _) in &self.servers {
+            let runs = self.runs.entry(id).or_default();
+            for offer in self.rollouts.offers(id).files {
+                let Some(FileVersion { digest, .. }) = offer.version else { continue };
+                let refuses = self.refusing == Some((id, &digest));
+                runs.retain(|running| running.name != offer.name || refuses);
+                if refuses {
+                    runs.iter_mut().for_each(|running| running.refused = Some("it trapped".into()));
+                } else {
+                    runs.push(Running { name: offer.name, digest: Some(digest), refused: None, local: false });
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> Vec<Change> {
+        let none: &[Running] = &[];
+        let taker = |(id, server_type): &(&'static str, &'static str)| Taker {
+            id,
+            server_type,
+            runs: self.runs.get(id).map_or(none, |runs| runs),
+        };
+        let takers: Vec<_> = self.servers.iter().map(taker).collect();
+        self.rollouts.step(&takers, self.now)
+    }
+
+    /// What each server is offered of a file.
+    fn offered(&self, name: &str) -> Vec<String> {
+        let of = |(id, _): &(&str, &str)| {
+            let offers = self.rollouts.offers(id).files;
+            let offer = offers.into_iter().find(|offer| offer.name == name);
+            offer.map_or("gone".into(), |offer| offer.version.map_or("held".into(), |version| version.digest))
+        };
+        self.servers.iter().map(of).collect()
+    }
+
+    fn pass(&mut self) -> Vec<Change> {
+        self.obey();
+        assert_eq!(self.step(), [], "it has not been run for long enough");
+        self.now += Duration::from_secs(10);
+        self.step()
+    }
+}
+
+#[test]
+fn without_waves_all_are_offered_what_is_in_force_and_what_is_refused_takes_nothing_away() {
+    let mut fleet = Fleet::new(&[], &[]);
+    let settled = |digest: Option<&str>| [Change::Settled { name: "echo".into(), version: digest.map(version) }];
+    assert_eq!(fleet.observe(Some("a")), settled(Some("a")));
+    assert_eq!(fleet.offered("echo"), ["a"; 4]);
+    assert_eq!(fleet.observe(Some("b")), settled(Some("b")));
+    assert_eq!(fleet.observe(None), []);
+    assert_eq!(fleet.offered("echo"), ["held"; 4], "everybody goes on with what it has");
+    assert_eq!(fleet.observe(Some("b")), []);
+    assert_eq!(fleet.offered("echo"), ["b"; 4]);
+    assert_eq!(fleet.rollouts.observe(&BTreeMap::new()), settled(None));
+    assert_eq!(fleet.offered("echo"), ["gone"; 4]);
+}
+
+#[test]
+fn a_rollout_goes_from_wave_to_wave_and_then_to_all() {
+    let mut fleet = Fleet::new(&["1", "type:gate"], &[("echo", "a")]);
+    assert_eq!(fleet.observe(Some("a")), []);
+    fleet.obey();
+    assert_eq!(fleet.observe(Some("b")), []);
+    let reached = |wave, servers| Change::Reached { name: "echo".into(), version: version("b"), wave, servers };
+    assert_eq!(fleet.step(), [reached(1, 1)]);
+    assert_eq!(fleet.offered("echo"), ["b", "a", "a", "a"]);
+    assert_eq!(fleet.step(), [], "it does not run there yet");
+    assert_eq!(fleet.pass(), [reached(2, 2)]);
+    assert_eq!(fleet.offered("echo"), ["b", "a", "b", "b"]);
+    // One that is away is not waited for, and comes back to what it is to run.
+    let away = fleet.servers.remove(2);
+    assert_eq!(fleet.pass(), [Change::Settled { name: "echo".into(), version: Some(version("b")) }]);
+    fleet.servers.push(away);
+    assert_eq!(fleet.offered("echo"), ["b"; 4]);
+    assert!(fleet.rollouts.progress().all(|(_, rollout)| rollout.is_none()));
+}
+
+#[test]
+fn one_server_that_refuses_a_version_ends_its_rollout_for_all() {
+    let mut fleet = Fleet::new(&["50%"], &[("echo", "a")]);
+    fleet.observe(Some("a"));
+    fleet.obey();
+    fleet.observe(Some("b"));
+    assert_eq!(fleet.step().len(), 1);
+    assert_eq!(fleet.offered("echo"), ["b", "b", "a", "a"]);
+    fleet.refusing = Some(("chat-2", "b"));
+    fleet.obey();
+    let (server, why) = ("chat-2".to_owned(), "it trapped".to_owned());
+    assert_eq!(fleet.step(), [Change::Failed { name: "echo".into(), version: version("b"), server, why }]);
+    assert_eq!(fleet.offered("echo"), ["a"; 4]);
+    // The master has it in force for a moment more.
+    assert_eq!(fleet.observe(Some("b")), []);
+    assert_eq!((fleet.step(), fleet.offered("echo")), (vec![], vec!["a".to_owned(); 4]));
+    fleet.observe(Some("a"));
+    // Dropped anew it gets another chance.
+    fleet.refusing = None;
+    fleet.observe(Some("b"));
+    assert_eq!(fleet.step().len(), 1);
+    assert_eq!(fleet.offered("echo"), ["b", "b", "a", "a"]);
+}
+
+#[test]
+fn waves_are_numbers_percentages_and_types() {
+    let good = [("2", Wave::Servers(2)), ("5%", Wave::Percent(5)), ("type:a", Wave::Type("a".into()))];
+    for (text, wave) in good {
+        assert_eq!(text.parse(), Ok(wave));
+    }
+    for bad in ["", "0", "0%", "101%", "type:", "-1", "x", "%"] {
+        assert_eq!(bad.parse::<Wave>(), Err(()), "{bad}");
+    }
+}
