@@ -146,7 +146,7 @@ async fn x1_a_monitor_takes_nothing_from_its_master_but_what_was_promised() {
     let dir = tempfile::tempdir().unwrap();
     let files = ["echo", "../echo", "/tmp/echo", ".echo"].map(|name| offer(name, &digest, good.len()));
     let runs = refused(dir.path(), files.to_vec(), good).await;
-    assert!(runs[0].refused.as_deref().unwrap().contains("not a WebAssembly component"), "{runs:?}");
+    assert!(runs[0].refused.as_deref().unwrap().contains("it is not a WebAssembly file"), "{runs:?}");
     let mut found = modules(dir.path());
     found.sort();
     let at = |name: &str| dir.path().join(name).display().to_string();
