@@ -27,6 +27,7 @@ pub mod supervise;
 pub mod tls;
 pub mod trace;
 pub mod transport;
+pub mod trust;
 mod util;
 pub mod versions;
 pub mod web;

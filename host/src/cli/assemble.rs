@@ -158,6 +158,7 @@ pub(super) fn settings(
             levels: module.levels.clone(),
             server_types: module.server_types.clone(),
             enabled: module.enabled && here,
+            key: module.key.clone(),
             file: module.file.clone(),
         };
         (id.clone(), converted)
@@ -176,6 +177,8 @@ pub(super) fn settings(
             Versions::new(dir.join(VERSIONS), modules.keep, modules.max_file)
         }),
         built_in: built_in(settings.modules.system_monitor),
+        keys: settings.modules.keys.clone(),
+        require_signature: settings.modules.require_signature,
     }
 }
 

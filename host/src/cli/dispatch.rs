@@ -8,7 +8,7 @@ use super::everything::chosen;
 use super::jobs::{self, JobAction};
 use super::list::{self, ListQuery};
 use super::watch::LogQuery;
-use super::{admit, cert, check, compile, init, inspect, orders, plan, run, shell, user, watch};
+use super::{admit, cert, check, compile, init, inspect, module, orders, plan, run, shell, user, watch};
 
 /// Runs a command to its end.
 pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
@@ -18,6 +18,7 @@ pub(super) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Compile(arguments) => compile::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Cert(arguments) => cert::run(&arguments),
+        Command::Module(arguments) => module::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
     }

@@ -52,6 +52,7 @@ const SETTINGS: &str = r#"# Settings for which pomelo has no file. What stands b
 dir = "modules"                     # .wasm files that are dropped in here run at once
 # allow_replace_builtin = false     # may a file take the place of a built-in module?
 # keep = 5                          # versions of each file that are kept once they have been good
+# require_signature = false         # is a file refused that is signed with none of `keys`?
 # from_master = false               # do monitors take modules from the master, and not from `dir` on their own machine?
 # waves = []                        # then a new version may reach some first: ["1", "10%", "type:chat"]
 

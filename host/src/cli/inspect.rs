@@ -71,6 +71,13 @@ fn show(what: &str, inspected: &ModuleInspection) -> anyhow::Result<()> {
         }
     };
     line("name", [descriptor.name.as_str(), &descriptor.version].join(" ").trim().to_owned());
+    let signer = inspected.signer.as_ref().map(|name| format!("`{name}`"));
+    line(
+        "signed with",
+        signer
+            .or_else(|| inspected.unknown_key.as_ref().map(|key| format!("{key}, which is not known")))
+            .unwrap_or_default(),
+    );
     line("made by", joined(&inspected.toolchain));
     inspected.ids.iter().for_each(|id| line("id", id_line(id)));
     line("exports", joined(&inspected.handlers));

@@ -45,6 +45,7 @@ mod inspect;
 mod jobs;
 mod list;
 mod log;
+mod module;
 mod orders;
 mod pipe;
 mod plan;

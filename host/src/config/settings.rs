@@ -18,6 +18,7 @@ use crate::supervise::kept_output;
 use crate::supervise::{KEPT_LINES, Policy, Restart};
 use crate::tls::{ClearText, ClientFiles, ServerFiles};
 use crate::transport::Wire;
+use crate::trust::Keys;
 use crate::versions;
 
 pub(super) const KIB: usize = 1024;
@@ -151,6 +152,10 @@ pub struct Modules {
     pub max_file: u64,
     /// `keep` = 5: how many versions of each file that have been good are kept in the data directory. 0: none.
     pub keep: usize,
+    /// `keys`: public keys of minisign by names of the operator's choice, with which files may be signed.
+    pub keys: Keys,
+    /// `require_signature` = false: whether a file that is signed with none of them is refused.
+    pub require_signature: bool,
     /// `from_master` = false: whether monitors run what their master has in force of its modules' directory, and not what is in `dir` on their own machine.
     pub from_master: bool,
     /// `local`: a directory of files for the monitors of one machine, where they take modules from their master. A local file wins over one of the same
@@ -174,6 +179,8 @@ impl Default for Modules {
             system_monitor: false,
             max_file: 32 << 20,
             keep: versions::KEPT,
+            keys: Keys::default(),
+            require_signature: false,
             from_master: false,
             local: None,
             waves: Vec::new(),
@@ -205,6 +212,8 @@ pub struct ModuleSettings {
     pub environments: Vec<String>,
     /// `enabled` = true.
     pub enabled: bool,
+    /// `key`: the name of the key that its file must be signed with. If absent, it may be signed with any, or none.
+    pub key: Option<String>,
     /// `file`: the name of its file in the modules directory, if it is not found by id, because one file can serve several ids.
     pub file: Option<String>,
 }
@@ -222,6 +231,7 @@ impl ModuleSettings {
             server_types: Vec::new(),
             environments: Vec::new(),
             enabled: true,
+            key: None,
             file: None,
         }
     }

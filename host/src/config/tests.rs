@@ -160,6 +160,17 @@ fn the_demo_cluster_is_a_configuration_without_faults() {
 }
 
 #[test]
+fn keys_are_public_keys_and_a_module_names_one_of_them() {
+    let toml = "[modules]\nkeys = { ann = \"RWQ\", bob = 7 }\n[module.m]\nkey = \"amn\"";
+    let faults = [
+        ("2:16", "`ann`: it is no public key of minisign", "pomelo module keygen"),
+        ("2:29", "`bob` must be a public key of minisign, but is a number", "RWQ"),
+        ("4:7", "there is no key `amn` among `keys` under [modules]", ""),
+    ];
+    check("pomelo.toml", toml, &faults);
+}
+
+#[test]
 fn waves_are_numbers_percentages_and_types() {
     let toml = "[modules]\nwaves = [\"1\", \"150%\", \"some\"]";
     let hint = "a number of servers, a percentage or a type";

@@ -111,9 +111,6 @@ impl Installer {
             metrics::counter!("pomelo_modules_refused_total").increment(1);
             let event = Event::new(kind::REFUSAL, format!("{}.wasm was taken out: {why}", unit.name));
             self.registry.record(event.module(&unit.name));
-            let digest = Some(unit.module().inspection().digest.clone());
-            let refusal = FileRefusal { why: why.clone(), digest, conflict: false, settings: true };
-            self.registry.refuse(&unit.name, refusal);
             again.remove(&unit.name);
             applied.refused.insert(unit.name.clone(), why);
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });
@@ -138,6 +135,10 @@ impl Installer {
         for unit in units {
             if let Some(why) = refusal(settings, &unit) {
                 table.remove(&unit.name);
+                // While the table is locked, because a file that is neither in force nor refused is taken for one that is gone.
+                let digest = Some(unit.module().inspection().digest.clone());
+                let refused = FileRefusal { why: why.clone(), digest, conflict: false, settings: true };
+                self.registry.refuse(&unit.name, refused);
                 taken_out.push((unit, why));
                 continue;
             }
@@ -196,6 +197,9 @@ fn refusal(settings: &Settings, unit: &Unit) -> Option<String> {
     }
     let module = unit.module();
     let all = settings.ids(&unit.name, &module.descriptor().ids);
+    if let Err(untrusted) = settings.check_signer(&all, &unit.signer) {
+        return Some(untrusted.to_string());
+    }
     let first = all.first().map_or("", |id| &id.id);
     let granted = grants(settings, &Grants::default(), &all);
     if let Err(not_granted) = granted.check(first, &module.inspection().imports) {
@@ -216,12 +220,15 @@ fn differing(before: &Settings, after: &Settings) -> Applied {
     common("limits", before.limits != after.limits || before.scale != after.scale);
     common("commands", before.commands != after.commands);
     common("allow_replace_builtin", before.replace_builtin != after.replace_builtin);
+    common("keys", before.keys != after.keys);
+    common("require_signature", before.require_signature != after.require_signature);
     common("drain_ms", before.drain() != after.drain());
     let none = ModuleSettings::default();
     let ids: BTreeSet<&String> = before.modules.keys().chain(after.modules.keys()).collect();
     for id in ids {
         let [before, after] = [before, after].map(|settings| settings.modules.get(id).unwrap_or(&none));
-        let ModuleSettings { options, interval, delay, limits, grants, levels, server_types, enabled, file } = before;
+        let ModuleSettings { options, interval, delay, limits, grants, levels, server_types, enabled, key, file } =
+            before;
         let keys = [
             ("options", *options != after.options),
             ("interval", *interval != after.interval),
@@ -231,6 +238,7 @@ fn differing(before: &Settings, after: &Settings) -> Applied {
             ("levels", *levels != after.levels),
             ("server_types", *server_types != after.server_types),
             ("enabled", *enabled != after.enabled),
+            ("key", *key != after.key),
             ("file", *file != after.file),
         ];
         let keys: Vec<String> =

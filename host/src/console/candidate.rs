@@ -8,7 +8,10 @@ use super::registry::{MAX_UNITS, Registry};
 use super::settings::Settings;
 use super::source::{Origin, Source};
 use super::table::{Table, Unit};
-use crate::plugin::{Compiled, Descriptor, Engine, Grants, IdDescriptor, Identity, Limits, Module};
+use crate::plugin::{
+    Compiled, Descriptor, Engine, Grants, IdDescriptor, Identity, Inspection, Limits, LoadError, Module,
+};
+use crate::trust::Signer;
 
 /// How many times as much of the CPU a built-in module may use beside others, where nothing else is configured for it.
 const BUILT_IN: u32 = 10;
@@ -16,6 +19,7 @@ const BUILT_IN: u32 = 10;
 /// A version that has passed every check and waits for the swap.
 pub(super) struct Candidate {
     pub source: Source,
+    pub signer: Signer,
     pub module: Arc<Module>,
     /// The module ids on this host.
     pub ids: Vec<IdDescriptor>,
@@ -29,17 +33,21 @@ impl Candidate {
         registry: &Registry,
         engine: &Engine,
         source: Source,
+        signer: Signer,
         compiled: &Arc<Compiled>,
     ) -> Result<Candidate, InstallError> {
         let settings = &*registry.settings();
         let all = settings.ids(&source.name, &compiled.descriptor().ids);
+        if source.origin != Origin::BuiltIn {
+            settings.check_signer(&all, &signer)?;
+        }
         let grants = grants(settings, &source.grants, &all);
         let first = all.first().map_or("", |id| &id.id);
         grants.check(first, &compiled.inspection().imports)?;
         let limits = limits(settings, engine, &source.origin, &all, compiled.descriptor());
         let module = Arc::new(Module::new(engine, &source.name, compiled, limits)?);
         let (ids, elsewhere) = here(settings, &registry.identity, all);
-        let candidate = Candidate { source, module, ids, elsewhere };
+        let candidate = Candidate { source, signer, module, ids, elsewhere };
         candidate.replaced(settings, &registry.table.read())?;
         Ok(candidate)
     }
@@ -104,6 +112,21 @@ impl Candidate {
             None => Ok(()),
         }
     }
+}
+
+/// By whom a file is signed, if it may be compiled at all: a host that wants files signed compiles no others. What has to be known of its ids is read off the
+/// section in which it says them; of a file without one it is known when it has been compiled.
+pub(super) fn signer(settings: &Settings, name: &str, bytes: &[u8]) -> Result<Signer, InstallError> {
+    let signer = settings.keys.signer(bytes)?;
+    settings.check_signed(&signer)?;
+    if settings.binds_ids() {
+        let inspection = Inspection::new(bytes).map_err(LoadError::from)?;
+        if let Some(descriptor) = inspection.descriptor.as_deref() {
+            let descriptor = Descriptor::parse(descriptor).map_err(LoadError::from)?;
+            settings.check_signer(&settings.ids(name, &descriptor.ids), &signer)?;
+        }
+    }
+    Ok(signer)
 }
 
 /// The ids of a file on this host, and those that it has only on others.

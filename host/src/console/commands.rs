@@ -59,6 +59,8 @@ pub struct ModuleStatus {
     pub last_error: Option<String>,
     /// Where the version in force came from: `built-in` or a path.
     pub source: String,
+    /// The name of the key that the file is signed with; absent for a built-in module, and where it is signed with no key that is known.
+    pub signer: Option<String>,
     /// Since when this version is in force, seconds since 1970.
     pub since: u64,
     /// Bytes of the module's store in use.
@@ -181,6 +183,7 @@ impl Registry {
                     Origin::BuiltIn => "built-in".into(),
                     Origin::File(path) => path.display().to_string(),
                 },
+                signer: self.settings().keys.name_of(&unit.signer).map(str::to_owned),
                 since: unit.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
                 store: slot.context.store.bytes(),
                 skipped_turns: stats.turns_skipped(),

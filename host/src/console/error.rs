@@ -1,8 +1,10 @@
 //! Why a file was refused.
 
 use super::registry::{MAX_CONTEXTS, MAX_UNITS, NoContext};
+use super::settings::Untrusted;
 use crate::failure::Failure;
 use crate::plugin::{LoadError, NotGranted};
+use crate::trust::SignatureError;
 
 /// Why a file was refused. What ran before runs on.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,12 @@ pub enum InstallError {
     /// The file itself.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Its signature is none.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// It is not signed as it has to be.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// What it imports.
     #[error(transparent)]
     NotGranted(#[from] NotGranted),

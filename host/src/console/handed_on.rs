@@ -17,6 +17,8 @@ pub struct FileStatus {
     pub name: String,
     /// The version in force; absent where none is.
     pub version: Option<FileVersion>,
+    /// Whether that is in the directory of files that the master hands on.
+    pub from_master: bool,
     /// The newest file of that name, where it was refused.
     pub refused: Option<Refused>,
 }
@@ -34,25 +36,32 @@ impl Registry {
     /// The files that are in force or were refused, without the built-in modules, in the order of their names.
     pub fn files(&self) -> Vec<FileStatus> {
         let refused = |refusal: FileRefusal| Refused { why: refusal.why, digest: refusal.digest };
-        let mut refusals = self.whole_refusals();
-        let mut files: Vec<FileStatus> = {
+        // Both at one moment, because a file that is in neither for a moment is taken for one that is gone.
+        let (mut files, refusals) = {
             let table = self.table.read();
+            let mut refusals = self.whole_refusals();
             let own = table.units.values().filter(|unit| matches!(unit.origin, Origin::File(_)));
-            own.map(|unit| {
+            let files = own.map(|unit| {
                 let module = unit.module();
                 let inspection = module.inspection();
                 let version = FileVersion { digest: inspection.digest.clone(), size: inspection.size as u64 };
                 FileStatus {
                     name: unit.name.clone(),
                     version: Some(version),
+                    from_master: self.is_from_master(&unit.origin),
                     refused: refusals.remove(&unit.name).map(refused),
                 }
-            })
-            .collect()
+            });
+            (files.collect::<Vec<_>>(), refusals)
         };
         // A directory has a slash at its end, and no file's name has one.
         let others = refusals.into_iter().filter(|(name, _)| !name.ends_with('/'));
-        files.extend(others.map(|(name, why)| FileStatus { name, version: None, refused: Some(refused(why)) }));
+        files.extend(others.map(|(name, why)| FileStatus {
+            name,
+            version: None,
+            from_master: false,
+            refused: Some(refused(why)),
+        }));
         files.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         files
     }

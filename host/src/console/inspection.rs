@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::grants;
+use super::candidate::{grants, signer};
+use super::error::InstallError;
 use super::registry::Registry;
 use super::settings::Settings;
 use super::source::Origin;
 use super::table::Unit;
 use crate::failure::{Failure, code};
 use crate::plugin::{Descriptor, Grants, IdDescriptor, Import, Inspection, LoadError, NotGranted, compiler};
+use crate::trust::Signer;
 use crate::wire::shown;
 
 /// What can be said of a file, as `inspect` shows it.
@@ -24,6 +26,12 @@ pub struct ModuleInspection {
     pub size: usize,
     /// What it was made by and in which languages, as its tools have written into it.
     pub toolchain: BTreeSet<String>,
+    /// The name of the key that it is signed with; absent where it is signed with no key that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// The id of a key that it is signed with and that is not known, as minisign shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_key: Option<String>,
     /// Callbacks that it exports.
     pub handlers: Vec<String>,
     /// What it imports.
@@ -41,16 +49,19 @@ impl ModuleInspection {
     ///
     /// # Errors
     /// Why a host would refuse it, whatever is granted to it.
-    pub fn of_file(settings: &Settings, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
-        let inspection = Inspection::new(bytes)?;
-        compiler::check(bytes)?;
-        let descriptor = inspection.descriptor.as_deref().map(Descriptor::parse).transpose()?;
-        Ok(Self::new(settings, name, &Grants::default(), &inspection, descriptor.as_ref()))
+    pub fn of_file(settings: &Settings, name: &str, bytes: &[u8]) -> Result<Self, InstallError> {
+        let inspection = Inspection::new(bytes).map_err(LoadError::from)?;
+        let signer = signer(settings, name, bytes)?;
+        compiler::check(bytes).map_err(LoadError::from)?;
+        let descriptor = inspection.descriptor.as_deref().map(Descriptor::parse).transpose();
+        let descriptor = descriptor.map_err(LoadError::from)?;
+        Ok(Self::new(settings, name, &signer, &Grants::default(), &inspection, descriptor.as_ref()))
     }
 
     fn new(
         settings: &Settings,
         name: &str,
+        signer: &Signer,
         own: &Grants,
         inspection: &Inspection,
         descriptor: Option<&Descriptor>,
@@ -61,6 +72,11 @@ impl ModuleInspection {
             digest: inspection.digest.clone(),
             size: inspection.size,
             toolchain: inspection.toolchain.clone(),
+            signer: settings.keys.name_of(signer).map(str::to_owned),
+            unknown_key: match signer {
+                Signer::Unknown(key) => Some(key.clone()),
+                _ => None,
+            },
             handlers: inspection.handlers.iter().map(|handler| handler.as_str().to_owned()).collect(),
             imports: grants.read(&inspection.imports),
             grants: grants.iter().map(str::to_owned).collect(),
@@ -102,6 +118,13 @@ impl Registry {
             Origin::File(_) => None,
         };
         let own = own.unwrap_or_default();
-        Ok(ModuleInspection::new(&settings, &unit.name, &own, module.inspection(), Some(module.descriptor())))
+        Ok(ModuleInspection::new(
+            &settings,
+            &unit.name,
+            &unit.signer,
+            &own,
+            module.inspection(),
+            Some(module.descriptor()),
+        ))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, signer};
 use super::error::InstallError;
 use super::kept::blocking;
 use super::registry::{FileRefusal, Registry};
@@ -16,6 +16,7 @@ use super::table::Unit;
 use super::turns::Turns;
 use crate::journal::{Event, kind};
 use crate::plugin::{Compiled, Context, Engine, StagedChanges, StoreView};
+use crate::trust::Signer;
 use crate::util::lasting;
 use crate::versions::{State, digest_of, short};
 use crate::wire::sentence;
@@ -63,7 +64,7 @@ impl Installer {
         let digest = tokio::task::spawn_blocking(move || digest_of(&bytes)).await.unwrap_or_default();
         if self.is(&name, &digest, State::TakenBack).await && self.fall_back(&name, &path, Some(&digest)).await {
             let why = InstallError::TakenBack;
-            self.refuse_unread(&name, sentence(&why));
+            self.refuse_unread(&name, sentence(&why), Some(digest));
             return Err(why);
         }
         let outcome = self.install_with(source, false).await;
@@ -137,6 +138,14 @@ impl Installer {
 
     /// Installs a file. If it `starts_first`, its `start` is called before it is put in force, and refused where that fails.
     pub(super) async fn try_install(&self, source: Source, starts_first: bool) -> Result<Installed, InstallError> {
+        let signer = match source.origin {
+            Origin::BuiltIn => Signer::None,
+            Origin::File(_) => {
+                let (settings, name, bytes) = (self.registry.settings(), source.name.clone(), source.bytes.clone());
+                let signer = blocking(move || signer(&settings, &name, &bytes));
+                signer.await.map_err(InstallError::Unread)??
+            }
+        };
         let compiled = Compiled::new(&self.engine, source.bytes.clone()).await?;
         let digest = compiled.inspection().digest.clone();
         {
@@ -151,7 +160,7 @@ impl Installer {
                 return Ok(Installed { ids: table.ids_of(&source.name), digest, changed: false });
             }
         }
-        let candidate = Candidate::check(&self.registry, &self.engine, source, &compiled)?;
+        let candidate = Candidate::check(&self.registry, &self.engine, source, signer, &compiled)?;
         candidate.module.warm_up().await.map_err(InstallError::Instantiate)?;
         let staged = if starts_first { Some(self.start_candidate(&candidate).await?) } else { None };
         let ids = candidate.ids.iter().map(|id| id.id.clone()).collect();
@@ -160,7 +169,7 @@ impl Installer {
     }
 
     /// Keeps why a file was refused that did not even come here: it cannot be read, or there is something else under its name. Told once for each reason.
-    pub fn refuse_unread(&self, name: &str, why: String) {
+    pub fn refuse_unread(&self, name: &str, why: String, digest: Option<String>) {
         if self.registry.refusal(name).as_deref() == Some(&why) {
             return;
         }
@@ -176,7 +185,7 @@ impl Installer {
             Some(module) => event.module(module),
             None => event,
         });
-        self.registry.refuse(name, FileRefusal { why, digest: None, conflict: false, settings: false });
+        self.registry.refuse(name, FileRefusal { why, digest, conflict: false, settings: false });
     }
 
     /// Calls the candidate's `start` under each of its ids, with what it stores staged.

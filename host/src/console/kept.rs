@@ -133,11 +133,11 @@ impl Installer {
         self.registry.table.read().units.get(&unit.name).is_some_and(|now| Arc::ptr_eq(now, unit))
     }
 
-    /// Whether a file has ids here, and `start` has succeeded under each of them.
+    /// Whether `start` has succeeded under each id that a file has here. It may have none, on a master that hands it on for example.
     fn is_ready(&self, unit: &Arc<Unit>) -> bool {
         let table = self.registry.table.read();
-        let mut slots = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, unit)).peekable();
-        slots.peek().is_some() && slots.all(|slot| slot.ready.load(Ordering::Acquire))
+        let mut slots = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, unit));
+        slots.all(|slot| slot.ready.load(Ordering::Acquire))
     }
 
     async fn replace_faulty(&self, unit: &Arc<Unit>, path: &Path, why: String) {
@@ -241,11 +241,11 @@ impl Registry {
         Ok(History { source, in_force, versions })
     }
 
-    /// Puts a version of a file that is kept back into the modules' directory, because the one that is there has turned out not to be good.
+    /// Puts a version of a file that is kept back into the modules' directory, in the place of `bad`, which has turned out not to be good.
     ///
     /// # Errors
-    /// As [`Registry::roll_back`].
-    pub async fn put_back(&self, name: &str, digest: &str) -> Result<RolledBack, Failure> {
+    /// As [`Registry::roll_back`]; also where the file is another one by now.
+    pub async fn put_back(&self, name: &str, bad: &str, digest: &str) -> Result<RolledBack, Failure> {
         let unit = self.table.read().units.get(name).cloned();
         let path = unit.and_then(|unit| match &unit.origin {
             Origin::File(path) => Some(path.clone()),
@@ -254,8 +254,15 @@ impl Registry {
         let none = |why: &str| Failure::new(code::NOT_AVAILABLE, why);
         let path = path.ok_or_else(|| none("there is no file of that name"))?;
         let versions = self.settings().versions.clone().ok_or_else(|| none("this host keeps no versions"))?;
-        let (name, digest) = (name.to_owned(), digest.to_owned());
-        blocking(move || go_back(&versions, &name, &path, None, Some(&digest))).await?
+        let (name, bad, digest) = (name.to_owned(), bad.to_owned(), digest.to_owned());
+        let putting = move || {
+            let now = regular::read(&path, versions.max_file()).map(|bytes| digest_of(&bytes));
+            if now.is_ok_and(|now| now == bad) {
+                return go_back(&versions, &name, &path, None, Some(&digest));
+            }
+            Err(Failure::new(code::NOT_FOUND, format!("{} is another file by now", path.display())))
+        };
+        blocking(putting).await?
     }
 
     /// Puts a version that is kept back into the modules' directory: the one whose digest begins with `digest`, or the newest good one that is neither the

@@ -64,7 +64,7 @@ pub use install::Installed;
 pub use kept::{History, RolledBack};
 pub use permissions::is_read;
 pub use registry::FilesToInstall;
-pub use settings::{BuiltIn, ModuleSettings, Settings};
+pub use settings::{BuiltIn, ModuleSettings, Settings, Untrusted};
 pub use source::{Origin, Source};
 
 /// The console service of a host. Clones are the same service.
@@ -188,19 +188,19 @@ impl Console {
         self.registry.roll_back(id, digest, caller).await
     }
 
-    /// Puts the version of a file with that digest back into the modules' directory, because the one that is there has turned out not to be good. Whoever
-    /// follows the directory takes it over; this does not wait for that.
+    /// Puts the version of a file with that digest back into the modules' directory, in the place of the version `bad`, which has turned out not to be good.
+    /// Whoever follows the directory takes it over; this does not wait for that.
     ///
     /// # Errors
-    /// `not-available` where nothing is kept, `not-found`, `failed` where the disk does not do as it should.
-    pub async fn put_back(&self, name: &str, digest: &str) -> Result<RolledBack, Failure> {
-        self.registry.put_back(name, digest).await
+    /// `not-available` where nothing is kept, `not-found` where it is not or the file is another one by now, `failed` where the disk does not do as it should.
+    pub async fn put_back(&self, name: &str, bad: &str, digest: &str) -> Result<RolledBack, Failure> {
+        self.registry.put_back(name, bad, digest).await
     }
 
     /// Keeps why a file was refused that could not be read, until it is installed or removed: shown by `modules`, and told once in the log and the events.
     /// The name of a directory ends with a slash.
     pub fn refuse(&self, name: &str, why: String) {
-        self.installer.refuse_unread(name, why);
+        self.installer.refuse_unread(name, why, None);
     }
 
     /// Forgets what [`Console::refuse`] has kept, because it is over.

@@ -350,6 +350,15 @@ impl Registry {
         in_force.into_iter().chain(self.refusals.lock().keys().cloned()).collect()
     }
 
+    /// Has the files tried again that were refused because others had their ids: their follower is told, whichever directory the others were in.
+    pub fn try_conflicts(&self) {
+        let refusals = self.refusals.lock();
+        let names = refusals.iter().filter(|(_, refusal)| refusal.conflict).map(|(file, _)| file.clone());
+        let names: Vec<String> = names.collect();
+        drop(refusals);
+        self.again.add(names);
+    }
+
     /// Keeps why a file was refused.
     pub fn refuse(&self, file: &str, refusal: FileRefusal) {
         let mut refusals = self.refusals.lock();

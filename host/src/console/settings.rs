@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Source;
 use crate::plugin::{Descriptor, Grants, IdDescriptor, Keeper, Limits, Operations, WantedLimits};
+use crate::trust::{Keys, Signer};
 use crate::versions::Versions;
 
 /// What a configuration says of modules.
@@ -31,6 +32,10 @@ pub struct Settings {
     pub versions: Option<Versions>,
     /// The modules carried inside the program.
     pub built_in: Vec<BuiltIn>,
+    /// The keys that files may be signed with.
+    pub keys: Keys,
+    /// Whether files have to be signed with one of them.
+    pub require_signature: bool,
 }
 
 /// A module carried inside the program.
@@ -48,6 +53,31 @@ impl std::fmt::Debug for BuiltIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BuiltIn").field("name", &self.source.name).field("ids", &self.ids).finish()
     }
+}
+
+/// A file is not signed as it has to be.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    /// It is not signed.
+    #[error(
+        "it is not signed, and `require_signature` is set under [modules] in pomelo.toml: `pomelo module sign` signs a file"
+    )]
+    Unsigned,
+    /// It is signed with a key that is not known.
+    #[error("it is signed with the key {0}, which is not among `keys` under [modules] in pomelo.toml")]
+    Unknown(String),
+    /// It is to be signed with another key.
+    #[error(
+        "{is}, and its id `{id}` is only for files that are signed with the key `{key}`: see `key` under [module.{id:?}] in pomelo.toml"
+    )]
+    Other {
+        /// The module id.
+        id: String,
+        /// The name of the key.
+        key: String,
+        /// What it is.
+        is: String,
+    },
 }
 
 /// What a configuration says of one module id.
@@ -69,6 +99,8 @@ pub struct ModuleSettings {
     pub server_types: Vec<String>,
     /// Whether the module is enabled at the start.
     pub enabled: bool,
+    /// The name of the key that its file must be signed with; absent for any, or none.
+    pub key: Option<String>,
     /// Name of the file, in the modules' directory, that this id is loaded from, in addition to the ids of its descriptor.
     pub file: Option<String>,
 }
@@ -84,6 +116,7 @@ impl Default for ModuleSettings {
             levels: BTreeMap::new(),
             server_types: Vec::new(),
             enabled: true,
+            key: None,
             file: None,
         }
     }
@@ -112,6 +145,45 @@ impl Settings {
             }
         }
         ids
+    }
+
+    /// Whether any file may be installed whose signature is by that key, whatever its ids are.
+    ///
+    /// # Errors
+    /// [`Untrusted`].
+    pub(super) fn check_signed(&self, signer: &Signer) -> Result<(), Untrusted> {
+        match signer {
+            _ if !self.require_signature || self.keys.name_of(signer).is_some() => Ok(()),
+            Signer::None => Err(Untrusted::Unsigned),
+            Signer::Unknown(key) => Err(Untrusted::Unknown(key.clone())),
+            Signer::Known(key) => Err(Untrusted::Unknown(key.clone())),
+        }
+    }
+
+    /// Whether a file of these ids may be installed whose signature is by that key.
+    ///
+    /// # Errors
+    /// [`Untrusted`].
+    pub(super) fn check_signer(&self, ids: &[IdDescriptor], signer: &Signer) -> Result<(), Untrusted> {
+        self.check_signed(signer)?;
+        let is = self.keys.name_of(signer);
+        let wanted = ids.iter().filter_map(|id| Some((&id.id, self.modules.get(&id.id)?.key.as_ref()?)));
+        for (id, key) in wanted {
+            if is != Some(key.as_str()) {
+                let is = match signer {
+                    Signer::None => "it is not signed".to_owned(),
+                    Signer::Unknown(id) => format!("it is signed with the key {id}, which is not known"),
+                    Signer::Known(_) => format!("it is signed with the key `{}`", is.unwrap_or("?")),
+                };
+                return Err(Untrusted::Other { id: id.clone(), key: key.clone(), is });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it matters for some module by whom its file is signed.
+    pub(super) fn binds_ids(&self) -> bool {
+        self.modules.values().any(|module| module.key.is_some())
     }
 
     /// The id's descriptor with the configuration's timer.

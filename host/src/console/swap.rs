@@ -64,7 +64,7 @@ impl Installer {
         }
         let lane = replaced.first().map(|unit| unit.lane.clone());
         let unit = Arc::new(Unit::new(
-            (candidate.source.name.clone(), candidate.source.origin.clone()),
+            (candidate.source.name.clone(), candidate.source.origin.clone(), candidate.signer.clone()),
             candidate.module.clone(),
             lane.unwrap_or_else(|| Arc::new(Lane::new(LANE.saturating_mul(now.scale.max(1)), &self.registry.life))),
             candidate.elsewhere,
@@ -97,8 +97,9 @@ impl Installer {
         let slots: Vec<_> = table.slots.values().filter(|slot| Arc::ptr_eq(&slot.unit, &unit)).cloned().collect();
         drop(table);
         self.registry.changed();
-        // Ids that were given up may be given back now.
+        // Ids that were given up may be given back now, and others may have them.
         self.registry.give_back();
+        self.registry.try_conflicts();
         self.turns.schedule();
         // The host may have begun to start its modules since the candidate was looked at.
         if staged.is_none() && self.turns.has_started() {
@@ -233,6 +234,7 @@ impl Installer {
                 self.registry.record(Event::new(kind::RELOAD, format!("{name}.wasm was removed")).module(name));
             }
             self.registry.give_back();
+            self.registry.try_conflicts();
             self.turns.schedule();
             let drain = self.registry.settings().drain();
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });

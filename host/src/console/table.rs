@@ -10,6 +10,7 @@ use super::source::Origin;
 use parking_lot::{Mutex, RwLock};
 
 use crate::plugin::{Context, Handler, IdDescriptor, Lease, Module, Operations};
+use crate::trust::Signer;
 
 /// The modules in force. Changed only in one step, under the lock that it stands in.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(super) struct Table {
 pub(super) struct Unit {
     pub name: String,
     pub origin: Origin,
+    /// By whom the file is signed.
+    pub signer: Signer,
     /// The version. Replaced by the same version under other limits, while the table is locked for writing.
     module: RwLock<Arc<Module>>,
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
@@ -41,7 +44,7 @@ pub(super) struct Unit {
 
 impl Unit {
     pub fn new(
-        (name, origin): (String, Origin),
+        (name, origin, signer): (String, Origin, Signer),
         module: Arc<Module>,
         lane: Arc<Lane>,
         elsewhere: BTreeSet<String>,
@@ -49,6 +52,7 @@ impl Unit {
         Unit {
             name,
             origin,
+            signer,
             module: RwLock::new(module),
             lane,
             since: SystemTime::now(),

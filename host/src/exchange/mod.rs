@@ -218,6 +218,21 @@ impl Exchange {
         self.peer.send_quoted(self.topic, raw(&command)).map_err(disconnected)
     }
 
+    /// Sends a command that is not answered, and that others are sent as well: its body is held once for all of them.
+    ///
+    /// # Errors
+    /// `disconnected`.
+    pub fn command_for_many(&self, command: &str, body: &Arc<RawValue>) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Head<'a> {
+            command: &'a str,
+        }
+        let Some(shared) = self.shared(body) else { return self.command(command, None, body) };
+        let payload = Payload::around(&Head { command }, shared);
+        let frame = Frame { topic: self.topic, payload, quoted: true };
+        self.peer.send_in(None, frame).map_err(disconnected)
+    }
+
     /// Takes an answer that came; one that nobody waits for is counted and dropped.
     pub fn complete(&self, id: Option<u64>, outcome: Result<Box<RawValue>, Failure>) {
         if !id.is_some_and(|id| self.pending.complete(id, outcome)) {

@@ -89,8 +89,16 @@ impl MasterCore {
             "history" | "rollback" => self.versions(&asked, reply),
             DESCRIBE => reply.send(self.describe(&asked)),
             ADMIT => reply.send(self.admit(asked.body, asked.caller)),
+            "modules" => self.modules(&asked, reply),
             _ => reply.send(self.console_command(&asked)),
         }
+    }
+
+    /// All modules, and what the monitors run that take them from this master: on a thread that may take its time, because they may be many.
+    fn modules(self: &Arc<Self>, asked: &Order<'_>, reply: Reply) {
+        let answer = self.console_command(asked);
+        let master = self.clone();
+        tokio::task::spawn_blocking(move || reply.send(answer.map(|answer| master.with_monitors(answer))));
     }
 
     fn console_command(&self, asked: &Order<'_>) -> Result<Box<RawValue>, Failure> {
@@ -99,7 +107,7 @@ impl MasterCore {
         if let Some(module) = asked.module.filter(|_| answer.pass_on) {
             self.pass_on(asked.command, Some(module));
         }
-        Ok(if asked.command == "modules" { self.with_monitors(answer.body) } else { answer.body })
+        Ok(answer.body)
     }
 
     /// The answer to `modules` with what the monitors run that take modules from this master.

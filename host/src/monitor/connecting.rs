@@ -141,6 +141,9 @@ impl Connector<'_> {
                 if capabilities.has(Capabilities::TRACE) {
                     exchange.carry_traces();
                 }
+                if options.from_master.is_some() && !capabilities.has(Capabilities::MODULES) {
+                    tracing::warn!("this master hands no modules on: what was taken from a master before runs on");
+                }
                 let reports = capabilities.has(Capabilities::EVENTS);
                 let phases = capabilities.has(Capabilities::PHASES);
                 return Ok(Connected { exchange, over, reports, phases, answering });

@@ -1,10 +1,12 @@
 //! Which version of each file a monitor is to run: the one that all are to run, or while a new one is rolled out in waves, that.
 //!
-//! A wave is the servers that are to run the new version by then. It has passed when all of them that are connected have run it for the wave's time. A
-//! server that refuses it, or takes it back, ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
+//! A wave is the servers that are to run the new version by then. It has passed when all of them that are connected have run it for the wave's time. If none
+//! of them has been connected for so long, others are chosen. A version that all were to run before needs no waves. A server that refuses it, or takes it back, ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::versions::short;
 use crate::wire::{FileVersion, MAX_OFFERS, Offer, Offers, Running};
@@ -59,8 +61,8 @@ pub struct Taker<'a> {
     pub id: &'a str,
     /// Its type.
     pub server_type: &'a str,
-    /// What it runs, as it has said.
-    pub runs: &'a [Running],
+    /// What it runs, as it has said, by the files' names.
+    pub runs: &'a BTreeMap<String, Running>,
 }
 
 /// What has come of looking at files and servers.
@@ -72,6 +74,13 @@ pub enum Change {
         name: String,
         /// The version.
         version: Option<FileVersion>,
+    },
+    /// A version is rolled out.
+    Begun {
+        /// The file's name without the ending.
+        name: String,
+        /// The version.
+        version: FileVersion,
     },
     /// A rollout has reached the servers of a wave.
     Reached {
@@ -97,6 +106,18 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The name of the file.
+    pub fn name(&self) -> &str {
+        match self {
+            Change::Settled { name, .. }
+            | Change::Begun { name, .. }
+            | Change::Reached { name, .. }
+            | Change::Failed { name, .. } => name,
+        }
+    }
+}
+
 /// How far a rollout is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -119,33 +140,50 @@ pub struct Rollouts {
     revision: u64,
 }
 
-/// A file of the master's.
-#[derive(Default)]
-struct File {
+/// What is to be known of a file when the process begins anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct File {
     /// What all are to run that no rollout has reached.
     settled: Option<FileVersion>,
-    /// Whether the master has no version of it in force, so that everybody goes on with what it has.
-    held: bool,
+    /// The digests of what all were to run before, the newest first: none of them needs a rollout.
+    before: Vec<String>,
     next: Option<Next>,
     /// The digest of a version that nobody is to run, because its rollout has failed.
     failed: Option<String>,
+    /// Whether the master has no version of it in force, so that everybody goes on with what it has.
+    #[serde(skip)]
+    held: bool,
 }
 
 /// A version that is rolled out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Next {
     version: FileVersion,
+    /// The servers that are to run it.
     reached: BTreeSet<String>,
     /// How many waves have begun.
     wave: usize,
-    /// Since when all servers of the wave run it.
+    /// Since when all of them that are connected run it.
+    #[serde(skip)]
     passing: Option<Instant>,
+    /// Since when none of them is connected.
+    #[serde(skip)]
+    away: Option<Instant>,
 }
 
+/// How many versions are remembered that all were to run.
+const BEFORE: usize = 8;
+
 impl Rollouts {
-    /// `settled` are the versions that all were to run when that was kept last, by name.
-    pub fn new(options: Options, settled: BTreeMap<String, FileVersion>) -> Self {
-        let file = |(name, version)| (name, File { settled: Some(version), ..File::default() });
-        Rollouts { options, files: settled.into_iter().map(file).collect(), revision: 0 }
+    /// `files` is what was kept last ([`Rollouts::file`]), by name.
+    pub fn new(options: Options, files: BTreeMap<String, File>) -> Self {
+        Rollouts { options, files, revision: 0 }
+    }
+
+    /// What is to be kept of a file; absent for one that is gone.
+    pub fn file(&self, name: &str) -> Option<&File> {
+        self.files.get(name)
     }
 
     /// Takes over how new versions reach the monitors. A rollout that is under way goes on by it.
@@ -175,57 +213,65 @@ impl Rollouts {
             if file.failed.as_ref().is_some_and(|failed| *failed != version.digest) {
                 file.failed = None;
             }
-            if file.settled.as_ref() == Some(version) {
-                self.revision += u64::from(file.next.take().is_some());
-            } else if file.settled.is_none() || self.options.waves.is_empty() {
-                if file.failed.is_none() {
-                    (file.settled, file.next) = (Some(version.clone()), None);
+            let (name, version) = ((*name).to_owned(), version.clone());
+            if file.settled.as_ref() == Some(&version) {
+                if file.next.take().is_some() {
                     self.revision += 1;
-                    changes.push(Change::Settled { name: (*name).to_owned(), version: Some(version.clone()) });
+                    changes.push(Change::Settled { name, version: Some(version) });
                 }
-            } else if file.failed.is_none() && file.next.as_ref().is_none_or(|next| next.version != *version) {
-                let (version, reached) = (version.clone(), BTreeSet::new());
-                file.next = Some(Next { version, reached, wave: 0, passing: None });
+            } else if file.failed.is_some() {
+                // The master has it in force until it has gone back itself.
+            } else if file.settled.is_none() || self.options.waves.is_empty() || file.before.contains(&version.digest) {
+                file.settle(version.clone());
                 self.revision += 1;
+                changes.push(Change::Settled { name, version: Some(version) });
+            } else if file.next.as_ref().is_none_or(|next| next.version != version) {
+                file.next = Some(Next::new(version.clone()));
+                self.revision += 1;
+                changes.push(Change::Begun { name, version });
             }
         }
         changes
     }
 
-    /// Looks at the servers: begins waves, and ends rollouts.
+    /// Looks at the servers: begins waves, and ends rollouts. Nothing begins or ends while there are none, because that would show nothing.
     pub fn step(&mut self, takers: &[Taker<'_>], now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
+        if takers.is_empty() {
+            return changes;
+        }
+        let Options { waves, wave_time } = &self.options;
         for (name, file) in &mut self.files {
             let Some(next) = &mut file.next else { continue };
+            let version = next.version.clone();
             if let Some((server, why)) = next.refusal(name, takers) {
-                let version = next.version.clone();
-                file.failed = Some(version.digest.clone());
-                file.next = None;
+                (file.failed, file.next) = (Some(version.digest.clone()), None);
                 self.revision += 1;
                 changes.push(Change::Failed { name: name.clone(), version, server, why });
                 continue;
             }
-            if !next.has_passed(name, takers, now, self.options.wave_time) {
+            let again = next.are_gone(takers, now, *wave_time);
+            if !again && !next.has_passed(name, takers, now, *wave_time) {
                 continue;
             }
-            self.revision += 1;
-            match self.options.waves.get(next.wave) {
-                Some(wave) => {
+            let wave = next.wave + usize::from(!again);
+            match wave.checked_sub(1).and_then(|wave| waves.get(wave)) {
+                Some(of) => {
                     let before = next.reached.len();
-                    next.reached.extend(wave.servers(takers));
-                    next.wave += 1;
-                    next.passing = None;
-                    // A wave may have no servers of its own: of a type that is not there, for example.
-                    if next.reached.len() > before {
-                        let (name, version) = (name.clone(), next.version.clone());
-                        let servers = next.reached.len() - before;
-                        changes.push(Change::Reached { name, version, wave: next.wave, servers });
+                    next.reached.extend(of.servers(takers));
+                    if next.reached.is_empty() {
+                        // The first wave is waited for, because the others are to see what comes of it.
+                        continue;
                     }
+                    next.wave = wave;
+                    (next.passing, next.away) = (None, None);
+                    self.revision += 1;
+                    let servers = next.reached.len() - before;
+                    changes.push(Change::Reached { name: name.clone(), version, wave: next.wave, servers });
                 }
                 None => {
-                    let version = next.version.clone();
-                    file.settled = Some(version.clone());
-                    file.next = None;
+                    file.settle(version.clone());
+                    self.revision += 1;
                     changes.push(Change::Settled { name: name.clone(), version: Some(version) });
                 }
             }
@@ -236,6 +282,11 @@ impl Rollouts {
     /// The version of a file that all are to run that no rollout has reached.
     pub fn settled(&self, name: &str) -> Option<&FileVersion> {
         self.files.get(name)?.settled.as_ref()
+    }
+
+    /// Which of the rollouts under way have reached a server. Two of whom the same is said are offered the same.
+    pub fn reached(&self, server: &str) -> Vec<bool> {
+        self.files.values().filter_map(|file| Some(file.next.as_ref()?.reached.contains(server))).collect()
     }
 
     /// Whether any file is rolled out in waves, so that it matters what servers run.
@@ -286,6 +337,16 @@ impl Rollouts {
 }
 
 impl File {
+    /// From now on all are to run that version.
+    fn settle(&mut self, version: FileVersion) {
+        if let Some(settled) = self.settled.take() {
+            self.before.insert(0, settled.digest);
+        }
+        self.before.retain(|digest| *digest != version.digest);
+        self.before.truncate(BEFORE);
+        (self.settled, self.next) = (Some(version), None);
+    }
+
     fn version_for(&self, server: &str) -> Option<&FileVersion> {
         let next = self.next.as_ref().filter(|next| next.reached.contains(server)).map(|next| &next.version);
         next.or(self.settled.as_ref()).filter(|_| !self.held)
@@ -294,18 +355,31 @@ impl File {
 
 /// What a server has said of a file.
 fn said<'a>(taker: &Taker<'a>, name: &str) -> Option<&'a Running> {
-    taker.runs.iter().find(|running| running.name == name)
+    taker.runs.get(name)
 }
 
 impl Next {
+    fn new(version: FileVersion) -> Self {
+        Next { version, reached: BTreeSet::new(), wave: 0, passing: None, away: None }
+    }
+
     /// The first server that does not run the version although it was offered it, and why.
     fn refusal(&self, name: &str, takers: &[Taker<'_>]) -> Option<(String, String)> {
-        let reached = takers.iter().filter(|taker| self.reached.contains(taker.id));
-        let refused = |taker: &Taker<'_>| {
-            let running = said(taker, name).filter(|running| running.digest.as_ref() != Some(&self.version.digest))?;
+        let mut reached = takers.iter().filter(|taker| self.reached.contains(taker.id));
+        reached.find_map(|taker| {
+            // What it says of another version, which it was offered before, says nothing of this one.
+            let running = said(taker, name).filter(|running| running.offered.as_ref() == Some(&self.version.digest))?;
             Some((taker.id.to_owned(), running.refused.clone()?))
-        };
-        reached.into_iter().find_map(refused)
+        })
+    }
+
+    /// Whether none of the servers that it has reached has been connected for so long.
+    fn are_gone(&mut self, takers: &[Taker<'_>], now: Instant, wave_time: Duration) -> bool {
+        if self.reached.is_empty() || takers.iter().any(|taker| self.reached.contains(taker.id)) {
+            self.away = None;
+            return false;
+        }
+        now.duration_since(*self.away.get_or_insert(now)) >= wave_time
     }
 
     /// Whether all servers that it has reached and that are connected have run it for long enough.
@@ -314,11 +388,11 @@ impl Next {
             return true;
         }
         let runs = |taker: &Taker<'_>| {
-            said(taker, name)
-                .is_some_and(|running| running.local || running.digest.as_ref() == Some(&self.version.digest))
+            let digest = &self.version.digest;
+            said(taker, name).is_some_and(|running| running.local || running.digest.as_ref() == Some(digest))
         };
         let mut reached = takers.iter().filter(|taker| self.reached.contains(taker.id)).peekable();
-        // A wave of which nobody is left has shown nothing.
+        // A wave of which nobody is there has shown nothing.
         if reached.peek().is_none() || !reached.all(runs) {
             self.passing = None;
             return false;
@@ -352,8 +426,12 @@ pub fn told(change: &Change) -> String {
         Change::Settled { name, version: Some(version) } => {
             format!("{name}.wasm, version {}, is for all monitors", short(&version.digest))
         }
+        Change::Begun { name, version } => {
+            format!("{name}.wasm, version {}, is rolled out in waves", short(&version.digest))
+        }
         Change::Reached { name, version, wave, servers } => {
             let servers = match servers {
+                0 => "no server more is".to_owned(),
                 1 => "1 server more is".to_owned(),
                 servers => format!("{servers} servers more are"),
             };

@@ -65,16 +65,22 @@ pub struct Part<'a> {
 }
 
 /// What a monitor runs of a file that it is offered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// The file's name without the ending.
     pub name: String,
     /// Sha-256 of the version in force; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Why what is offered is not in force, where that is known.
+    /// Sha-256 of the version that is offered, of which the rest speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<String>,
+    /// Why it is refused, where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why it is not there yet, where that is known: it will be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Whether a local file of the same name has its place.
     #[serde(default, skip_serializing_if = "is_false")]
     pub local: bool,
@@ -92,7 +98,7 @@ mod tests {
     fn the_forms_are_as_documented() {
         let get = ModulesRequest::Get { digest: "ab".into(), offset: 7 };
         assert_eq!(serde_json::to_string(&get).unwrap(), r#"{"get":{"digest":"ab","offset":7}}"#);
-        let running = Running { name: "echo".into(), digest: None, refused: Some("no".into()), local: false };
+        let running = Running { name: "echo".into(), refused: Some("no".into()), ..Running::default() };
         let runs = ModulesRequest::Runs(vec![running]);
         assert_eq!(serde_json::to_string(&runs).unwrap(), r#"{"runs":[{"name":"echo","refused":"no"}]}"#);
         let text = r#"{"files":[{"name":"a","version":{"digest":"ab","size":3}},{"name":"b"}]}"#;

@@ -34,6 +34,7 @@ mod setting_up;
 mod shell;
 mod shows;
 mod shutdown;
+mod signed;
 mod slow;
 mod ssh;
 #[path = "../../support/processes/mod.rs"]

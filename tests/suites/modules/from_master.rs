@@ -145,7 +145,9 @@ async fn x1_a_monitor_takes_nothing_from_its_master_but_what_was_promised() {
     // What is promised is no module: it is written, and refused as a local file would be. No name leads out of the directory.
     let dir = tempfile::tempdir().unwrap();
     let files = ["echo", "../echo", "/tmp/echo", ".echo"].map(|name| offer(name, &digest, good.len()));
-    let runs = refused(dir.path(), files.to_vec(), good).await;
+    let evil = ["../../local/echo", "/tmp/echo"].map(|digest| offer("other", digest, good.len()));
+    let runs = refused(dir.path(), [files.to_vec(), evil.to_vec()].concat(), good).await;
+    assert_eq!(runs.len(), 1, "what cannot be taken is left out: {runs:?}");
     assert!(runs[0].refused.as_deref().unwrap().contains("it is not a WebAssembly file"), "{runs:?}");
     let mut found = modules(dir.path());
     found.sort();

@@ -17,6 +17,7 @@ pub(super) use self::host::{CompileArgs, HostArgs, HostCommand, MonitorArgs, Rea
 use super::cert::CertArgs;
 use super::check::CheckArgs;
 use super::init::InitArgs;
+use super::module::ModuleArgs;
 use super::user::UserArgs;
 
 const AFTER_HELP: &str = "\
@@ -62,6 +63,8 @@ pub(super) enum Command {
     User(UserArgs),
     /// Make certificates of the cluster's own authority, and renew them
     Cert(CertArgs),
+    /// For authors of modules: make keys, and sign files with them
+    Module(ModuleArgs),
     /// Report every fault of a configuration at once, and warn of what may be one
     Check(CheckArgs),
     /// Write a working configuration with secrets of its own

@@ -70,7 +70,7 @@ fn module(in_force: &Config, files: &Config, id: &str) -> Vec<String> {
     let (before, after) = (in_force.module(id), files.module(id));
     let differing = differing!(ModuleSettings, &before, &after, {
         options: "options", interval: "interval", delay: "delay", limits: "limits", grants: "grants", levels: "levels",
-        server_types: "server_types", environments: "environments", enabled: "enabled", file: "file",
+        server_types: "server_types", environments: "environments", enabled: "enabled", file: "file", key: "key",
     });
     let mut keys = Vec::new();
     for key in differing {
@@ -153,11 +153,12 @@ pub(super) fn others(in_force: &Config, files: &Config) -> Vec<ChangedSetting> {
     let keys = differing!(Modules, modules, &after.modules, {
         dir: "dir", allow_replace_builtin: "allow_replace_builtin", system_monitor: "system_monitor", max_file: "file_mib",
         keep: "keep", from_master: "from_master", local: "local", waves: "waves", wave_time: "wave_s",
+        keys: "keys", require_signature: "require_signature",
         compile: "compile_seconds, compile_mib or code_mib",
     });
     for key in keys {
         let taken = match key {
-            "allow_replace_builtin" | "waves" | "wave_s" => AtOnce,
+            "allow_replace_builtin" | "waves" | "wave_s" | "keys" | "require_signature" => AtOnce,
             "from_master" | "local" => NextStart,
             _ => NewMaster,
         };
@@ -276,6 +277,8 @@ pub(super) fn applied(in_force: &Settings, files: &Settings) -> Settings {
     settings.scripts.grants.clone_from(&files.scripts.grants);
     settings.scripts.limits = limited(&files.scripts.limits, &in_force.scripts.limits);
     settings.modules.allow_replace_builtin = files.modules.allow_replace_builtin;
+    settings.modules.keys.clone_from(&files.modules.keys);
+    settings.modules.require_signature = files.modules.require_signature;
     settings.modules.from_master = files.modules.from_master;
     settings.modules.local.clone_from(&files.modules.local);
     settings.modules.waves.clone_from(&files.modules.waves);

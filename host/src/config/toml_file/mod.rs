@@ -70,11 +70,12 @@ pub(super) fn read(mut root: Option<Table<'_>>, base: &Path) -> Settings {
     modules.dir = base.join(modules.dir);
     modules.local = modules.local.map(|local| base.join(local));
     let no_scripts = || Scripts { grants: Vec::new(), limits: limits.clone() };
+    let keys = modules.keys.clone();
     let settings = Settings {
         peers,
         engine,
         modules,
-        module: section(&mut root, "module", |table| modules::each_module(&table, &limits)),
+        module: section(&mut root, "module", |table| modules::each_module(&table, &limits, &keys)),
         scripts: section(&mut root, "scripts", |table| Some(modules::scripts(table, &limits)))
             .unwrap_or_else(no_scripts),
         network: section(&mut root, "network", host::network),

@@ -9,6 +9,7 @@ use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
 use crate::config::tree::Tree;
 use crate::plugin::{CompileLimits, EngineLimits, Limits};
 use crate::rollout::Wave;
+use crate::trust::{Keys, MAX_KEYS};
 
 /// The most waves of a rollout.
 const MAX_WAVES: usize = 100;
@@ -41,6 +42,8 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
         system_monitor: table.flag("system_monitor", default.system_monitor),
         max_file: table.size("file_mib", default.max_file as usize, MIB, 1..=1024) as u64,
         keep: table.size("keep", default.keep, 1, 0..=100),
+        keys: keys(&mut table),
+        require_signature: table.flag("require_signature", default.require_signature),
         from_master: table.flag("from_master", default.from_master),
         local: table.text("local", "local = \"local-modules\"").map(|(dir, _)| dir.into()),
         waves: waves(&mut table),
@@ -55,6 +58,27 @@ pub(super) fn modules(mut table: Table<'_>) -> Modules {
     };
     table.close();
     modules
+}
+
+/// `keys`: names and public keys.
+fn keys(table: &mut Table<'_>) -> Keys {
+    const HINT: &str = "`pomelo module keygen` makes a pair of keys, and prints this line";
+    let mut keys = Keys::default();
+    let Some(table) = table.table("keys") else { return keys };
+    for member in table.members() {
+        let Tree::Text(text) = &member.node.value else {
+            table.file.wrong_type(&member.node, &member.key, "a public key of minisign", "keys = { ann = \"RWQ…\" }");
+            continue;
+        };
+        if keys.names().count() >= MAX_KEYS {
+            table.file.fault(member.at, format!("there are more than {MAX_KEYS} keys"), "leave some out");
+            break;
+        }
+        if let Err(none) = keys.add(&member.key, text) {
+            table.file.fault(member.node.at, format!("`{}`: {none}", member.key), HINT);
+        }
+    }
+    keys
 }
 
 /// `waves`: numbers of servers, percentages, types.
@@ -75,19 +99,19 @@ fn waves(table: &mut Table<'_>) -> Vec<Wave> {
 }
 
 /// The tables `[module.ID]`.
-pub(super) fn each_module(table: &Table<'_>, defaults: &Limits) -> BTreeMap<String, ModuleSettings> {
+pub(super) fn each_module(table: &Table<'_>, defaults: &Limits, keys: &Keys) -> BTreeMap<String, ModuleSettings> {
     let mut modules = BTreeMap::new();
     for member in table.members() {
         table.file.mark(format!("module {}", member.key), member.at);
         let name = format!("[module.{}]", member.key);
         if let Some(table) = table.file.table(&member.node, name) {
-            modules.insert(member.key.clone(), module(table, defaults));
+            modules.insert(member.key.clone(), module(table, defaults, keys));
         }
     }
     modules
 }
 
-fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
+fn module(mut table: Table<'_>, defaults: &Limits, keys: &Keys) -> ModuleSettings {
     let mut module = ModuleSettings::unnamed(defaults);
     if let Some(options) = table.table("options") {
         module.options = options.to_json();
@@ -105,6 +129,17 @@ fn module(mut table: Table<'_>, defaults: &Limits) -> ModuleSettings {
     module.server_types = table.words("server_types", "server_types = [\"connector\"]");
     module.environments = table.words("environments", "environments = [\"production\"]");
     module.enabled = table.flag("enabled", true);
+    if let Some((key, at)) = table.text("key", "key = \"ann\"") {
+        if !keys.has(key) {
+            let known: Vec<&str> = keys.names().collect();
+            table.file.fault(
+                at,
+                format!("there is no key `{key}` among `keys` under [modules]"),
+                did_you_mean(key, &known),
+            );
+        }
+        module.key = Some(key.to_owned());
+    }
     if let Some((file, at)) = table.text("file", "file = \"probe.wasm\"") {
         if file.contains(['/', '\\']) || file.is_empty() || file.starts_with('.') {
             table.file.fault(

@@ -23,10 +23,10 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, Journal, kind};
 use crate::plugin::Keeper;
-use crate::rollout::{Change, Options, Progress, Rollouts, Taker, told};
+use crate::rollout::{Change, File, Options, Progress, Rollouts, Taker, told};
 use crate::util::lasting;
 use crate::versions::short;
-use crate::wire::{FileVersion, MAX_OFFERS, ModulesRequest, OFFER, Offers, Running, null, raw, sentence, shown};
+use crate::wire::{MAX_OFFERS, ModulesRequest, OFFER, Offers, Running, null, raw, sentence, shown};
 
 pub use on_monitors::{Offbeat, OnMonitors, UnderWay};
 
@@ -63,8 +63,9 @@ struct Takes {
     server_type: String,
     exchange: Exchange,
     /// What it was offered last, and the revision of that.
-    offered: Option<(u64, Offers)>,
-    runs: Vec<Running>,
+    offered: Option<(u64, Arc<Offers>)>,
+    /// What it runs, as it has said, by the files' names.
+    runs: Arc<BTreeMap<String, Running>>,
 }
 
 impl Distribution {
@@ -80,17 +81,11 @@ impl Distribution {
         max_frame: usize,
     ) -> Result<Self, Failure> {
         let kept = keeper.as_ref().map_or(Ok(Vec::new()), |keeper| keeper.load(SCOPE))?;
-        let version = |(name, text): (String, String)| Some((name, serde_json::from_str::<FileVersion>(&text).ok()?));
-        let rollouts = Rollouts::new(options, kept.into_iter().filter_map(version).collect());
+        let file = |(name, text): (String, String)| Some((name, serde_json::from_str::<File>(&text).ok()?));
+        let rollouts = Rollouts::new(options, kept.into_iter().filter_map(file).collect());
         let state = Mutex::new(State { rollouts, ..State::default() });
-        Ok(Distribution {
-            console,
-            journal,
-            keeper,
-            parts: parts::Parts::new(max_frame),
-            state,
-            changed: Notify::new(),
-        })
+        let parts = parts::Parts::new(max_frame);
+        Ok(Distribution { console, journal, keeper, parts, state, changed: Notify::new() })
     }
 
     /// Takes over how new versions reach the monitors.
@@ -106,7 +101,7 @@ impl Distribution {
             server_type: server_type.to_owned(),
             exchange: exchange.clone(),
             offered: None,
-            runs: Vec::new(),
+            runs: Arc::default(),
         };
         let mut state = self.state.lock();
         state.takers.insert(exchange.peer().id(), takes);
@@ -144,8 +139,8 @@ impl Distribution {
                 let State { rollouts, takers, .. } = &mut *state;
                 // It may have left meanwhile.
                 if let Some(takes) = takers.get_mut(&connection) {
-                    let known = runs.into_iter().filter(|running| rollouts.has(&running.name));
-                    takes.runs = known.map(bounded).collect();
+                    let known = runs.into_iter().filter(|running| rollouts.has(&running.name)).map(bounded);
+                    takes.runs = Arc::new(known.map(|running| (running.name.clone(), running)).collect());
                 }
                 drop(state);
                 self.changed.notify_one();
@@ -169,7 +164,7 @@ impl Distribution {
                     // The console service lives as long as this.
                     _ = files.changed() => tokio::time::sleep(TOGETHER).await,
                     () = self.changed.notified() => tokio::time::sleep(TOGETHER).await,
-                    () = tokio::time::sleep(LOOK) => self.parts.give_back().await,
+                    () = tokio::time::sleep(LOOK) => self.parts.give_back(),
                 }
             })
             .await;
@@ -178,60 +173,48 @@ impl Distribution {
 
     async fn look(&self) {
         let files = self.console.files();
-        let changes = {
+        let (changes, kept, taken) = {
             let mut state = self.state.lock();
             state.begun = true;
             let of = files.iter().map(|file| (file.name.as_str(), file.version.as_ref())).collect();
             let mut changes = state.rollouts.observe(&of);
             changes.extend(state.step());
             state.offer(None);
-            changes
+            let kept = |change: &Change| state.rollouts.file(change.name()).map(raw);
+            let kept: Vec<_> = changes.iter().map(kept).collect();
+            (changes, kept, !state.takers.is_empty())
         };
-        for change in changes {
-            self.tell(&change);
-            if let Change::Failed { name, version, .. } = &change {
+        for (change, kept) in changes.iter().zip(kept) {
+            if let Some(keeper) = &self.keeper {
+                keeper.put(SCOPE, change.name(), kept.map(|kept| kept.get().into()));
+            }
+            self.tell(change, taken);
+            if let Change::Failed { name, version, .. } = change {
                 self.go_back(name, &version.digest).await;
             }
         }
     }
 
-    /// Tells of a change, and keeps what all are to run.
-    fn tell(&self, change: &Change) {
-        let taken = !self.state.lock().takers.is_empty();
-        let (name, kind) = match change {
-            Change::Settled { name, version } => {
-                if let Some(keeper) = &self.keeper {
-                    keeper.put(SCOPE, name, version.as_ref().map(|version| raw(version).get().into()));
-                }
-                (name, kind::ROLLOUT)
-            }
-            Change::Reached { name, .. } => (name, kind::ROLLOUT),
-            Change::Failed { name, .. } => (name, kind::ROLLBACK),
-        };
-        let message = told(change);
-        if matches!(change, Change::Failed { .. }) {
+    /// Tells of a change; where no monitor takes modules, only of what goes wrong, because else it concerns nobody.
+    fn tell(&self, change: &Change, taken: bool) {
+        let (message, failed) = (told(change), matches!(change, Change::Failed { .. }));
+        if failed {
             tracing::error!("{message}");
             metrics::counter!("pomelo_rollouts_failed_total").increment(1);
         } else if taken {
             tracing::info!("{message}");
         }
-        // Nobody is told of what concerns nobody.
-        if taken {
-            self.journal.record(Event::new(kind, message).module(name));
+        if failed || taken {
+            let kind = if failed { kind::ROLLBACK } else { kind::ROLLOUT };
+            self.journal.record(Event::new(kind, message).module(change.name()));
         }
     }
 
     /// Puts the version that all are to run back into the modules' directory, in the place of the one whose rollout has failed.
     async fn go_back(&self, name: &str, failed: &str) {
-        let in_force = |file: &crate::console::FileStatus| {
-            file.name == name && file.version.as_ref().is_some_and(|version| version.digest == failed)
-        };
-        if !self.console.files().iter().any(in_force) {
-            return;
-        }
         let settled = self.state.lock().rollouts.settled(name).map(|version| version.digest.clone());
         let Some(settled) = settled else { return };
-        let message = match self.console.put_back(name, &settled).await {
+        let message = match self.console.put_back(name, failed, &settled).await {
             Ok(_) => format!("{name}.wasm is version {} again on the master as well", short(&settled)),
             Err(failure) => {
                 format!("{name}.wasm stays version {} on the master alone: {}", short(failed), failure.message)
@@ -241,25 +224,33 @@ impl Distribution {
         self.journal.record(Event::new(kind::ROLLBACK, message).module(name));
     }
 
-    /// What the monitors run, by file. Empty where no monitor takes modules.
+    /// What the monitors run, by file. Empty where no monitor takes modules. It takes a while where they are many.
     pub fn on_monitors(&self) -> BTreeMap<String, OnMonitors> {
-        let state = self.state.lock();
-        if state.takers.is_empty() {
+        // Copied, because nothing as large as a fleet is looked through while others wait for the lock.
+        let (files, mut takers) = {
+            let state = self.state.lock();
+            let files: Vec<_> = state.rollouts.progress().map(|(name, rollout)| (name.to_owned(), rollout)).collect();
+            let taker = |takes: &Takes| {
+                let offered = takes.offered.as_ref().map(|(_, offers)| offers.clone()).unwrap_or_default();
+                (takes.id.clone(), offered, takes.runs.clone())
+            };
+            (files, state.takers.values().map(taker).collect::<Vec<_>>())
+        };
+        if takers.is_empty() {
             return BTreeMap::new();
         }
-        let mut takers: Vec<&Takes> = state.takers.values().collect();
-        takers.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        let of_file = |(name, rollout): (&str, Option<Progress>)| {
+        takers.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+        let of_file = |(name, rollout): (String, Option<Progress>)| {
             let mut on = OnMonitors::of(takers.len(), rollout);
-            for takes in &takers {
-                let running = takes.runs.iter().find(|running| running.name == name);
-                let offered =
-                    takes.offered.iter().flat_map(|(_, offers)| &offers.files).find(|offer| offer.name == name);
-                on.add(&takes.id, offered.and_then(|offer| offer.version.as_ref()), running);
+            for (id, offered, runs) in &takers {
+                // In the order of their names, as they were offered.
+                let at = offered.files.binary_search_by(|offer| offer.name.as_str().cmp(&name));
+                let wanted = at.ok().and_then(|at| offered.files[at].version.as_ref());
+                on.add(id, wanted, runs.get(&name));
             }
-            (name.to_owned(), on)
+            (name, on)
         };
-        state.rollouts.progress().map(of_file).collect()
+        files.into_iter().map(of_file).collect()
     }
 }
 
@@ -267,7 +258,9 @@ impl Distribution {
 fn bounded(running: Running) -> Running {
     Running {
         digest: running.digest.as_deref().map(shown),
+        offered: running.offered.as_deref().map(shown),
         refused: running.refused.map(|why| sentence(&why)),
+        trouble: running.trouble.map(|why| sentence(&why)),
         ..running
     }
 }
@@ -287,23 +280,29 @@ impl State {
         rollouts.step(&takers, Instant::now())
     }
 
-    /// Sends those that take modules what they are to run, if that is new to them: all of them, or one.
+    /// Sends those that take modules what they are to run, if that is new to them: all of them, or one. Those that are to run the same are sent one text.
     fn offer(&mut self, connection: Option<u64>) {
         if !self.begun {
             return;
         }
         let State { rollouts, takers, .. } = self;
+        let mut lists: HashMap<Vec<bool>, (Arc<Offers>, Arc<RawValue>)> = HashMap::new();
         for (of, takes) in takers.iter_mut().filter(|(of, _)| connection.is_none_or(|only| only == **of)) {
             if takes.offered.as_ref().is_some_and(|(revision, _)| *revision == rollouts.revision()) {
                 continue;
             }
-            let offers = rollouts.offers(&takes.id);
-            if takes.offered.as_ref().is_none_or(|(_, before)| *before != offers) {
+            let list = || {
+                let offers = rollouts.offers(&takes.id);
+                let text = raw(&offers).into();
+                (Arc::new(offers), text)
+            };
+            let (offers, text) = lists.entry(rollouts.reached(&takes.id)).or_insert_with(list);
+            if takes.offered.as_ref().is_none_or(|(_, before)| before != offers) {
                 tracing::debug!(connection = of, server = %takes.id, files = offers.files.len(), "modules are offered");
                 // One that is leaving is told when it comes back.
-                let _ = takes.exchange.command(OFFER, None, &raw(&offers));
+                let _ = takes.exchange.command_for_many(OFFER, text);
             }
-            takes.offered = Some((rollouts.revision(), offers));
+            takes.offered = Some((rollouts.revision(), offers.clone()));
         }
     }
 }

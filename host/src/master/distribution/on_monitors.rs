@@ -75,7 +75,9 @@ impl OnMonitors {
             self.as_wanted += 1;
         } else if self.others.len() < NAMED {
             let local = running.filter(|running| running.local).map(|_| "a local file has its place".to_owned());
-            let why = local.or_else(|| running.and_then(|running| running.refused.clone()));
+            let of_this = running.filter(|running| running.offered.as_ref() == wanted.map(|wanted| &wanted.digest));
+            let said = of_this.and_then(|running| running.refused.clone().or_else(|| running.trouble.clone()));
+            let why = local.or(said);
             self.others.push(Offbeat { server: server.to_owned(), why });
         }
     }

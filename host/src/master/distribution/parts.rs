@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use crate::console::Console;
 use crate::failure::Failure;
@@ -26,9 +27,15 @@ pub(super) struct Parts {
 }
 
 struct Held {
-    bytes: Arc<[u8]>,
+    bytes: Arc<OnceCell<Arc<[u8]>>>,
     /// When somebody asked for a part of it last.
     asked: Instant,
+}
+
+impl Held {
+    fn new() -> Self {
+        Held { bytes: Arc::default(), asked: Instant::now() }
+    }
 }
 
 impl Parts {
@@ -48,25 +55,22 @@ impl Parts {
         digest: &str,
         offset: u64,
     ) -> Result<Part<'static>, Failure> {
-        let now = Instant::now();
         let bytes = {
-            // Held while a file is read, because many ask for the same one at once.
-            let mut held = self.held.lock().await;
-            held.retain(|_, held| now.duration_since(held.asked) < HELD);
-            let bytes = match held.get(digest) {
-                Some(held) => held.bytes.clone(),
-                None => console.bytes_of(name, digest).await?,
-            };
-            held.insert(digest.to_owned(), Held { bytes: bytes.clone(), asked: now });
-            bytes
+            let mut held = self.held.lock();
+            held.retain(|_, held| held.asked.elapsed() < HELD);
+            let held = held.entry(digest.to_owned()).or_insert_with(Held::new);
+            held.asked = Instant::now();
+            held.bytes.clone()
         };
+        // Many ask for the same file at once, and it is read once.
+        let bytes = bytes.get_or_try_init(|| console.bytes_of(name, digest)).await?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let part = &bytes[from..bytes.len().min(from.saturating_add(self.part))];
         Ok(Part { size: bytes.len() as u64, data: BASE64_STANDARD.encode(part).into() })
     }
 
     /// Gives back what nobody has asked for lately.
-    pub async fn give_back(&self) {
-        self.held.lock().await.retain(|_, held| held.asked.elapsed() < HELD);
+    pub fn give_back(&self) {
+        self.held.lock().retain(|_, held| held.asked.elapsed() < HELD);
     }
 }

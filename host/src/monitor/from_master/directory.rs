@@ -17,6 +17,8 @@ const ENDING: &str = ".wasm";
 const PART: &str = ".part-";
 /// How many files are shared at most, and how many bytes they have. What was fetched last stays.
 const SHARED: (usize, u64) = (64, 512 << 20);
+/// A file that was half written so long ago was left by a process that was killed.
+const LEFT: Duration = Duration::from_secs(3600);
 /// How long a host waits for another one that fetches. Then it fetches as well, because the other may be slow or stopped.
 const ALONE: Duration = Duration::from_secs(30);
 /// How often it looks whether the other one has done so.
@@ -68,14 +70,20 @@ impl Directory {
         }
     }
 
-    /// Writes a file, and shares it with the other hosts.
+    /// Writes a file, and shares it with the other hosts if that is possible.
     pub fn write(&self, name: &str, digest: &str, bytes: &[u8]) -> io::Result<()> {
         let shared = self.shared.join([digest, ENDING].concat());
-        if !shared.exists() {
-            self.make_room(bytes.len() as u64)?;
-            written(&self.shared, bytes)?.persist(shared)?;
-        }
         written(&self.own, bytes)?.persist(self.path(name))?;
+        let share = || -> io::Result<()> {
+            self.make_room(bytes.len() as u64)?;
+            written(&self.shared, bytes)?.persist(&shared)?;
+            Ok(())
+        };
+        if !shared.exists()
+            && let Err(error) = share()
+        {
+            tracing::warn!(%error, directory = %self.shared.display(), "a module is not shared with other hosts");
+        }
         Ok(())
     }
 
@@ -98,7 +106,9 @@ impl Directory {
     /// Waits until no other host of this data directory fetches, so that each version is fetched once. Others wait as long as this is held.
     pub async fn alone(&self) -> Option<File> {
         let path = self.shared.join(".lock");
-        let file = private::options().write(true).create(true).truncate(false).open(path).ok()?;
+        let open = move || private::options().write(true).create(true).truncate(false).open(path);
+        // The thread only ends with the runtime.
+        let file = tokio::task::spawn_blocking(open).await.ok()?.ok()?;
         let until = tokio::time::Instant::now() + ALONE;
         while file.try_lock().is_err() {
             if tokio::time::Instant::now() >= until {
@@ -115,15 +125,21 @@ impl Directory {
 
     /// Removes shared files until there is room for one more: those that were written first go first.
     fn make_room(&self, bytes: u64) -> io::Result<()> {
-        let file = |entry: fs::DirEntry| {
-            let found = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-            Some((found.modified().unwrap_or(SystemTime::UNIX_EPOCH), found.len(), entry.path()))
-        };
-        let mut files: Vec<_> = fs::read_dir(&self.shared)?.flatten().filter_map(file).collect();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.shared)?.flatten() {
+            let (name, Ok(found)) = (entry.file_name(), entry.metadata()) else { continue };
+            let changed = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let is_left = name.to_string_lossy().starts_with(PART) && changed.elapsed().is_ok_and(|ago| ago > LEFT);
+            if is_left {
+                // Another host may remove it at the same time.
+                let _ = fs::remove_file(entry.path());
+            } else if !name.to_string_lossy().starts_with('.') {
+                files.push((changed, found.len(), entry.path()));
+            }
+        }
         files.sort_unstable();
         let (mut count, mut held) = (files.len(), files.iter().map(|(_, size, _)| size).sum::<u64>());
-        let is_lock = |path: &Path| path.file_name().is_some_and(|name| name == ".lock");
-        for (_, size, path) in files.into_iter().filter(|(_, _, path)| !is_lock(path)) {
+        for (_, size, path) in files {
             if count < SHARED.0 && held.saturating_add(bytes) <= SHARED.1 {
                 break;
             }

@@ -13,16 +13,19 @@ mod directory;
 mod fetch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::console::{Console, Refused};
+use crate::console::Console;
 use crate::exchange::Exchange;
+use crate::failure::code;
 use crate::util::{Backoff, lasting};
 use crate::versions::digest_of;
 use crate::wire::{FileVersion, MAX_OFFERS, MODULES, ModulesRequest, Offer, Offers, Running, check_name, raw, shown};
@@ -54,8 +57,8 @@ pub struct FromMaster {
     options: Options,
     directory: Directory,
     offered: watch::Sender<Option<Offered>>,
-    /// What the files of the directory were when this began.
-    present: OnceCell<BTreeMap<String, String>>,
+    /// What is known of the files; absent until they have been looked at.
+    known: Mutex<Option<Files>>,
 }
 
 /// What the master has said last, and over which connection.
@@ -65,30 +68,43 @@ struct Offered {
     offers: Arc<Offers>,
 }
 
-/// What the files are, by name.
-#[derive(Default)]
+/// What is known of the files, by name.
+#[derive(Clone, Default)]
 struct Files {
     /// The digests of those that are in the directory.
     present: BTreeMap<String, String>,
-    /// Those that cannot be fetched or written, and why.
-    failed: BTreeMap<String, String>,
-    /// Those that local files have the place of.
+    /// Why a version that is offered is refused: its digest, and the reason.
+    refused: BTreeMap<String, (String, String)>,
+    /// What went wrong, and is tried again.
+    troubles: BTreeMap<String, String>,
+    /// Those of which there are local files.
     local: BTreeSet<String>,
 }
 
+/// Why a version is not in the directory.
+enum Unfetched {
+    /// It is not what was offered, or may not be taken.
+    Refused(String),
+    /// It may be there at the next try.
+    Trouble(String),
+    /// Something else is offered by now.
+    Superseded,
+}
+
 impl FromMaster {
-    /// Nothing is taken yet. What local files have the place of is left out at once.
+    /// Nothing is taken yet.
     ///
     /// # Errors
     /// If the directory cannot be made or read.
     pub fn new(options: Options) -> std::io::Result<Self> {
         let directory = Directory::open(options.directory.clone(), options.shared.clone())?;
+        // What local files have the place of must not be installed beside them.
         for name in directory.names()? {
             if options.has_local(&name) {
                 directory.remove(&name)?;
             }
         }
-        Ok(FromMaster { options, directory, offered: watch::Sender::new(None), present: OnceCell::new() })
+        Ok(FromMaster { options, directory, offered: watch::Sender::new(None), known: Mutex::default() })
     }
 
     /// The directory, which is to be followed.
@@ -98,7 +114,15 @@ impl FromMaster {
 
     /// The master says what this host is to run.
     pub(super) fn offered(&self, exchange: &Exchange, body: Option<&RawValue>) -> Result<(), serde_json::Error> {
-        let offers: Offers = serde_json::from_str(body.map_or("null", RawValue::get))?;
+        let mut offers: Offers = serde_json::from_str(body.map_or("null", RawValue::get))?;
+        offers.files.truncate(MAX_OFFERS);
+        offers.files.retain(|offer| match check(offer) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::warn!(name = shown(&offer.name), why, "the master offers a module that cannot be taken");
+                false
+            }
+        });
         self.offered.send_replace(Some(Offered { exchange: exchange.clone(), offers: Arc::new(offers) }));
         Ok(())
     }
@@ -107,12 +131,12 @@ impl FromMaster {
     pub(super) async fn follow(self: Arc<Self>, console: Console, stop: CancellationToken) {
         let (mut offered, mut changes) = (self.offered.subscribe(), console.changes());
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut files = Files { present: self.present().await, ..Files::default() };
-        let mut told = None;
+        // When the directory is looked at again although nothing else is offered.
+        let mut due = Instant::now();
+        let (mut seen, mut told) = (None, None);
         while !stop.is_cancelled() {
             lasting::step("what takes modules from the master", async {
-                let now = offered.borrow_and_update().clone();
-                let Some(now) = now else {
+                let Some(now) = offered.borrow_and_update().clone() else {
                     tokio::select! {
                         () = stop.cancelled() => {}
                         // The sender is part of this.
@@ -121,142 +145,191 @@ impl FromMaster {
                     return;
                 };
                 changes.mark_unchanged();
-                // What is offered may have changed before all of it is there.
-                let done = tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = offered.changed() => return,
-                    () = self.take_over(&now, &mut files, &console) => files.failed.is_empty(),
-                };
-                if done {
-                    backoff.reset();
+                if seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &now.offers)) || Instant::now() >= due {
+                    // What is begun is ended, because what is known of the directory must be true of it.
+                    let done = self.take_over(&now, &console, &mut offered).await;
+                    seen = Some(now.offers.clone());
+                    due = Instant::now()
+                        + match (done, &self.options.local) {
+                            (true, Some(_)) => LOOK,
+                            (true, None) => RETRY.1,
+                            (false, _) => backoff.next_wait(),
+                        };
+                    if done {
+                        backoff.reset();
+                    }
                 }
-                self.report(&now, &files, &console, &mut told).await;
-                let again = if done { LOOK } else { backoff.next_wait() };
+                self.report(&now, &console, &mut told).await;
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = offered.changed() => {}
                     // The console service lives as long as this.
                     _ = changes.changed() => tokio::time::sleep(TOGETHER).await,
-                    () = tokio::time::sleep(again) => {}
+                    () = tokio::time::sleep_until(due.into()) => {}
                 }
             })
             .await;
         }
     }
 
-    /// The digests of the files that were there when this began.
-    async fn present(&self) -> BTreeMap<String, String> {
-        let read = || async {
-            let (directory, most) = (self.directory.clone(), self.options.max_file);
-            // The thread only ends with the runtime.
-            tokio::task::spawn_blocking(move || directory.digests(most)).await.unwrap_or_default()
-        };
-        self.present.get_or_init(read).await.clone()
+    /// Does something with files on a thread that may wait.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Options, &Directory) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (options, directory) = (self.options.clone(), self.directory.clone());
+        // The thread only ends with the runtime.
+        tokio::task::spawn_blocking(move || work(&options, &directory)).await.ok()
     }
 
-    /// Makes the directory what is offered. What fails is kept, and is refused by the console service.
-    async fn take_over(&self, now: &Offered, files: &mut Files, console: &Console) {
-        let offers: BTreeMap<&str, &Offer> =
-            now.offers.files.iter().take(MAX_OFFERS).map(|offer| (offer.name.as_str(), offer)).collect();
-        for name in files.failed.keys().filter(|name| !offers.contains_key(name.as_str())).cloned().collect::<Vec<_>>()
-        {
-            files.failed.remove(&name);
-            console.accept(&name);
+    /// What is known of the files; read off the directory at first.
+    async fn known(&self) -> Files {
+        if let Some(known) = self.known.lock().clone() {
+            return known;
         }
-        for name in files.present.keys().filter(|name| !offers.contains_key(name.as_str())).cloned().collect::<Vec<_>>()
-        {
-            self.remove(&name, files);
+        let present = self.blocking(|options, directory| directory.digests(options.max_file)).await;
+        Files { present: present.unwrap_or_default(), ..Files::default() }
+    }
+
+    /// Makes the directory what is offered. Whether all of it is there that can be.
+    async fn take_over(
+        &self,
+        now: &Offered,
+        console: &Console,
+        offered: &mut watch::Receiver<Option<Offered>>,
+    ) -> bool {
+        let mut files = self.known().await;
+        let names: Vec<String> = now.offers.files.iter().map(|offer| offer.name.clone()).collect();
+        let local = self.blocking(move |options, _| names.into_iter().filter(|name| options.has_local(name)).collect());
+        files.local = local.await.unwrap_or_default();
+        let is_offered = |name: &String| now.offers.files.iter().any(|offer| offer.name == *name);
+        let gone: Vec<String> = files.present.keys().filter(|name| !is_offered(name)).cloned().collect();
+        files.refused.retain(|name, _| is_offered(name));
+        files.troubles.clear();
+        // A local file takes the place of the one that is in force, and until then that one stays.
+        let in_force = console.files();
+        let ours = |name: &String| in_force.iter().any(|status| status.name == *name && status.from_master);
+        let replaced = files.present.keys().filter(|name| files.local.contains(*name) && !ours(name)).cloned();
+        for name in gone.into_iter().chain(replaced.collect::<Vec<_>>()) {
+            self.remove(name, &mut files).await;
         }
-        files.local.clear();
-        for (name, offer) in offers {
-            if let Err(why) = is_file_name(name) {
-                tracing::warn!(name = shown(name), why, "the master offers a module of a name that no file can have");
+        for offer in &now.offers.files {
+            let (name, Some(version)) = (&offer.name, &offer.version) else { continue };
+            let is_refused = files.refused.get(name).is_some_and(|(digest, _)| *digest == version.digest);
+            if files.local.contains(name) || files.present.get(name) == Some(&version.digest) || is_refused {
                 continue;
             }
-            if self.options.has_local(name) {
-                files.local.insert(name.to_owned());
-                if files.present.contains_key(name) {
-                    self.remove(name, files);
+            files.refused.remove(name);
+            match self.fetch(now, name, version, offered).await {
+                Ok(()) => drop(files.present.insert(name.clone(), version.digest.clone())),
+                Err(Unfetched::Superseded) => break,
+                Err(Unfetched::Refused(why)) => {
+                    tracing::error!(name, why, "what the master offers is refused");
+                    files.refused.insert(name.clone(), (version.digest.clone(), why));
                 }
-                continue;
-            }
-            let Some(version) = &offer.version else { continue };
-            let outcome = match files.present.get(name) == Some(&version.digest) {
-                true => Ok(()),
-                false => self.fetch(now, name, version).await,
-            };
-            match outcome {
-                Ok(()) => {
-                    files.present.insert(name.to_owned(), version.digest.clone());
-                    if files.failed.remove(name).is_some() {
-                        console.accept(name);
-                    }
-                }
-                Err(why) => {
-                    console.refuse(name, why.clone());
-                    files.failed.insert(name.to_owned(), why);
+                Err(Unfetched::Trouble(why)) => {
+                    tracing::warn!(name, why, "what the master offers is not there yet");
+                    // Half of it may be there: a file that is written is known only when that has succeeded.
+                    files.present.remove(name);
+                    files.troubles.insert(name.clone(), why);
                 }
             }
         }
+        let done = files.troubles.is_empty();
+        *self.known.lock() = Some(files);
+        done
     }
 
-    fn remove(&self, name: &str, files: &mut Files) {
-        match self.directory.remove(name) {
-            Ok(()) => drop(files.present.remove(name)),
-            Err(error) => drop(files.failed.insert(name.to_owned(), format!("its file cannot be removed: {error}"))),
+    async fn remove(&self, name: String, files: &mut Files) {
+        let asked = name.clone();
+        match self.blocking(move |_, directory| directory.remove(&asked)).await {
+            Some(Err(error)) => {
+                tracing::warn!(name, %error, "a file of the master's cannot be removed");
+                files.troubles.insert(name, format!("its file cannot be removed: {error}"));
+            }
+            _ => drop(files.present.remove(&name)),
         }
     }
 
-    /// Puts a version that is offered into the directory.
-    async fn fetch(&self, now: &Offered, name: &str, version: &FileVersion) -> Result<(), String> {
+    /// Puts a version that is offered into the directory. Fetching ends when something else is offered.
+    async fn fetch(
+        &self,
+        now: &Offered,
+        name: &str,
+        version: &FileVersion,
+        offered: &mut watch::Receiver<Option<Offered>>,
+    ) -> Result<(), Unfetched> {
         if version.size > self.options.max_file {
             let (has, most) = (version.size.div_ceil(1 << 20), self.options.max_file >> 20);
-            return Err(format!(
+            return Err(Unfetched::Refused(format!(
                 "the master's file has {has} MiB, and this host takes {most}: raise `file_mib` under [modules] in pomelo.toml"
-            ));
+            )));
         }
-        let bytes = self.bytes(now, version).await?;
-        let (directory, name, version) = (self.directory.clone(), name.to_owned(), version.clone());
-        let writing = tokio::task::spawn_blocking(move || {
-            let is = digest_of(&bytes);
-            if is != version.digest {
-                return Err(format!("what the master has sent has another digest than it said: {is}"));
+        let (bytes, alone) = tokio::select! {
+            _ = offered.changed() => {
+                offered.mark_changed();
+                return Err(Unfetched::Superseded);
             }
-            directory.write(&name, &is, &bytes).map_err(|error| format!("it cannot be written: {error}"))
+            bytes = self.bytes(now, version) => bytes?,
+        };
+        let (name, version) = (name.to_owned(), version.clone());
+        let writing = self.blocking(move |_, directory| {
+            // Others that need it wait until it is there.
+            let _alone = alone;
+            if digest_of(&bytes) != version.digest {
+                return Err(Unfetched::Refused("what the master has sent has another digest than it said".into()));
+            }
+            let written = directory.write(&name, &version.digest, &bytes);
+            written.map_err(|error| Unfetched::Trouble(format!("it cannot be written: {error}")))
         });
-        writing.await.unwrap_or_else(|_| Err("this host is shutting down".into()))
+        writing.await.unwrap_or_else(|| Err(Unfetched::Trouble("this host is shutting down".into())))
     }
 
-    /// The bytes of a version: those that another host of this data directory has fetched, or else from the master.
-    async fn bytes(&self, now: &Offered, version: &FileVersion) -> Result<Vec<u8>, String> {
+    /// The bytes of a version: those that another host of this data directory has fetched, or else from the master. The file that comes with them keeps others
+    /// from fetching them as well.
+    async fn bytes(&self, now: &Offered, version: &FileVersion) -> Result<(Vec<u8>, Option<File>), Unfetched> {
         let shared = || self.directory.shared(&version.digest, self.options.max_file);
         if let Some(bytes) = shared().await {
-            return Ok(bytes);
+            return Ok((bytes, None));
         }
-        let _alone = self.directory.alone().await;
+        let alone = self.directory.alone().await;
         if let Some(bytes) = shared().await {
-            return Ok(bytes);
+            return Ok((bytes, alone));
         }
-        let bytes = fetch::from_master(&now.exchange, version).await;
-        bytes.map_err(|failure| format!("it cannot be fetched from the master: {}", failure.message))
+        match fetch::from_master(&now.exchange, version).await {
+            Ok(bytes) => Ok((bytes, alone)),
+            Err(failure) if failure.code == code::BAD_ANSWER => Err(Unfetched::Refused(failure.message)),
+            Err(failure) => {
+                Err(Unfetched::Trouble(format!("it cannot be fetched from the master: {}", failure.message)))
+            }
+        }
     }
 
     /// Tells the master what became of what it has offered, unless it knows.
-    async fn report(&self, now: &Offered, files: &Files, console: &Console, told: &mut Option<(u64, Vec<Running>)>) {
-        let of_host = console.files();
+    async fn report(&self, now: &Offered, console: &Console, told: &mut Option<(u64, Vec<Running>)>) {
+        let (of_host, files) = (console.files(), self.known().await);
         let running = |offer: &Offer| {
-            let status = of_host.iter().find(|status| status.name == offer.name);
-            let digest = status.and_then(|status| Some(status.version.as_ref()?.digest.clone()));
-            let wanted = offer.version.as_ref().map(|version| &version.digest);
-            let local = files.local.contains(&offer.name);
+            let name = &offer.name;
+            let status = of_host.iter().find(|status| status.name == *name);
+            let in_force = status.and_then(|status| Some((status.version.as_ref()?, status.from_master)));
+            let (digest, from_master) = in_force.map(|(version, own)| (version.digest.clone(), own)).unzip();
+            let offered = offer.version.as_ref().map(|version| version.digest.clone());
             // What was refused before says nothing of what is offered now.
-            let of_this = |refused: &&Refused| wanted.is_some() && refused.digest.as_ref() == wanted;
-            let refused = status.and_then(|status| status.refused.as_ref()).filter(of_this);
-            let refused = refused.map(|refused| &refused.why).or_else(|| files.failed.get(&offer.name));
-            let refused = refused.filter(|_| !local && digest.as_ref() != wanted).cloned();
-            Running { name: offer.name.clone(), digest, refused, local }
+            let by_host = status.and_then(|status| status.refused.as_ref()).filter(|_| offered.is_some());
+            let by_host = by_host.filter(|refused| refused.digest == offered).map(|refused| &refused.why);
+            let unfetched = files.refused.get(name).filter(|(digest, _)| Some(digest) == offered.as_ref());
+            let refused = by_host.or(unfetched.map(|(_, why)| why)).filter(|_| digest != offered).cloned();
+            let is_local = files.local.contains(name);
+            let waits = || status.and_then(|status| status.refused.as_ref()).map(|refused| &refused.why);
+            let trouble = match is_local {
+                // The version before is in force, or none, because the local file is no good.
+                true => waits().map(|why| format!("a local file has its place, and is refused: {why}")),
+                false => files.troubles.get(name).cloned(),
+            };
+            let local = is_local && from_master == Some(false);
+            Running { name: name.clone(), digest, offered, refused, trouble: trouble.filter(|_| !local), local }
         };
-        let runs: Vec<Running> = now.offers.files.iter().take(MAX_OFFERS).map(running).collect();
+        let runs: Vec<Running> = now.offers.files.iter().map(running).collect();
         let report = (now.exchange.peer().id(), runs);
         if told.as_ref() == Some(&report) {
             return;
@@ -277,6 +350,18 @@ impl Options {
     }
 }
 
+/// Whether what is offered can be a file of the directory.
+fn check(offer: &Offer) -> Result<(), String> {
+    is_file_name(&offer.name)?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match &offer.version {
+        Some(version) if version.digest.len() != 64 || !version.digest.bytes().all(is_digit) => {
+            Err("its digest is no Sha-256 in hexadecimal".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a name can be that of a file in a directory.
 fn is_file_name(name: &str) -> Result<(), String> {
     check_name(name).map_err(|bad| bad.to_string())?;
@@ -294,6 +379,12 @@ mod tests {
     fn a_name_from_the_master_leads_out_of_no_directory() {
         for good in ["echo", "a.b", "zeit-bericht", "日報"] {
             assert_eq!(is_file_name(good), Ok(()), "{good}");
+        }
+        let offer =
+            |digest: &str| Offer { name: "echo".into(), version: Some(FileVersion { digest: digest.into(), size: 1 }) };
+        assert_eq!(check(&offer(&digest_of(b"x"))), Ok(()));
+        for bad in ["", "../../local/echo", "/srv/plugin", &"A".repeat(64), &"a".repeat(63)] {
+            assert!(check(&offer(bad)).is_err(), "{bad}");
         }
         for bad in ["", "..", "../a", "a/b", ".hidden", "a\\b", "a\0b", " a"] {
             assert!(is_file_name(bad).is_err(), "{bad}");

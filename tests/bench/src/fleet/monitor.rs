@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::view::{Known, Search, Servers, Step, Update, first_name};
 use super::{Counts, Species};
-use crate::scan::{HEAD, Head};
+use crate::scan::{HEAD, Head, unquoted};
 use crate::wire::{Frame, Length, Wire};
 
 /// How often a monitor of ours asks whether its view is the master's.
@@ -355,7 +355,7 @@ impl Monitor {
 
     /// The master says what is to be run: of the measured ones, one file.
     fn offered(&mut self, shared: &Shared<'_>, payload: &[u8]) {
-        let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_slice(&unquoted(payload)).unwrap_or_default();
         let version = &said["body"]["files"][0]["version"];
         let (Some(digest), Some(size)) = (version["digest"].as_str(), version["size"].as_u64()) else { return };
         if digest != self.fetched {
@@ -378,7 +378,7 @@ impl Monitor {
 
     /// A part has come. The bytes themselves are thrown away.
     fn part(&mut self, shared: &Shared<'_>, payload: &[u8]) {
-        let said: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let said: serde_json::Value = serde_json::from_slice(&unquoted(payload)).unwrap_or_default();
         let Some(fetch) = &mut self.fetch else { return };
         let Some(data) = said["body"]["data"].as_str().filter(|data| !data.is_empty()) else {
             self.fetch = None;
@@ -397,7 +397,7 @@ impl Monitor {
         let (number, digest) = (self.next, &self.fetched);
         self.next += 1;
         let message = format!(
-            r#"{{"reqId":{number},"moduleId":"__modules__","body":{{"runs":[{{"name":"probe","digest":"{digest}"}}]}}}}"#
+            r#"{{"reqId":{number},"moduleId":"__modules__","body":{{"runs":[{{"name":"probe","digest":"{digest}","offered":"{digest}"}}]}}}}"#
         );
         shared.wire.put_event(&mut self.output, "monitor", &message, true);
     }
