@@ -235,6 +235,8 @@ impl Installer {
             }
             self.registry.give_back();
             self.registry.try_conflicts();
+            // Another directory may have a file of that name, whose place this one had.
+            self.registry.again.add([name.to_owned()]);
             self.turns.schedule();
             let drain = self.registry.settings().drain();
             self.registry.life.tasks.spawn(async move { unit.module().drain(drain).await });
