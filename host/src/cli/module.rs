@@ -126,6 +126,12 @@ fn sign(path: &Path, key: &Path) -> anyhow::Result<()> {
     let signature = minisign::sign(None, &key, unsigned, Some(&comment), Some("signature of a module"))
         .map_err(|error| anyhow::anyhow!("{} cannot be signed: {error}", path.display()))?;
     let signed = trust::signed(unsigned, &signature.into_string());
+    if trust::unsigned(&signed).ok() != Some(unsigned) {
+        return Err(Exit::failed(format!(
+            "{} is not a whole WebAssembly file, so that no host would find its signature",
+            path.display()
+        )));
+    }
     // Beside the file, so that it takes its place in one step, whoever follows the directory.
     let written = || -> std::io::Result<()> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

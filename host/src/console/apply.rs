@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{grants, here, limits};
+use super::candidate::{allows, here, limits};
+use super::error::InstallError;
 use super::install::Installer;
+use super::kept::blocking;
 use super::registry::{FileRefusal, Registry};
 use super::settings::{ModuleSettings, Settings};
 use super::source::Origin;
@@ -94,6 +96,9 @@ impl Installer {
         if applied.modules.is_empty() && applied.common.is_empty() {
             return applied;
         }
+        if before.keys != settings.keys {
+            self.look_for_signers(&settings).await;
+        }
         self.registry.replace_settings(settings.clone());
         if self.registry.identity.role == HostRole::Master {
             for (id, keys) in &applied.modules {
@@ -126,6 +131,22 @@ impl Installer {
         applied
     }
 
+    /// Verifies the signatures of files in force with keys that were not known before, so that none is taken out for want of them.
+    async fn look_for_signers(&self, settings: &Arc<Settings>) {
+        let units: Vec<Arc<Unit>> = self.registry.table.read().units.values().cloned().collect();
+        let unknown =
+            |unit: &&Arc<Unit>| unit.origin != Origin::BuiltIn && settings.keys.name_of(&unit.signer.read()).is_none();
+        for unit in units.iter().filter(unknown) {
+            let digest = unit.module().inspection().digest.clone();
+            // Where the bytes are there no longer, the file is read when it is tried again.
+            let Ok(bytes) = self.registry.bytes_of(&unit.name, &digest).await else { continue };
+            let settings = settings.clone();
+            if let Ok(Ok(signer)) = blocking(move || settings.keys.signer(&bytes)).await {
+                *unit.signer.write() = signer;
+            }
+        }
+    }
+
     /// Looks at each file in force, in one step: takes out those that import what is no longer granted, and puts the others under their limits and
     /// levels. Returns what was taken out, and the versions that were put under other limits as they were. Files with other ids go to `again`.
     fn judge(&self, settings: &Settings, again: &mut BTreeSet<String>) -> Judged {
@@ -137,7 +158,7 @@ impl Installer {
                 table.remove(&unit.name);
                 // While the table is locked, because a file that is neither in force nor refused is taken for one that is gone.
                 let digest = Some(unit.module().inspection().digest.clone());
-                let refused = FileRefusal { why: why.clone(), digest, conflict: false, settings: true };
+                let refused = FileRefusal { why: why.clone(), digest, settings: true, ..FileRefusal::default() };
                 self.registry.refuse(&unit.name, refused);
                 taken_out.push((unit, why));
                 continue;
@@ -192,21 +213,22 @@ impl Installer {
 
 /// Why a file in force would be refused under those settings; absent if it would not.
 fn refusal(settings: &Settings, unit: &Unit) -> Option<String> {
-    if unit.origin == Origin::BuiltIn {
-        return None;
+    unit.check(settings, &unit.module()).err().map(|error| error.to_string())
+}
+
+impl Unit {
+    /// Whether the file may be in force under those settings, as that version.
+    pub(super) fn check(&self, settings: &Settings, module: &Module) -> Result<(), InstallError> {
+        if self.origin == Origin::BuiltIn {
+            return Ok(());
+        }
+        let all = settings.ids(&self.name, &module.descriptor().ids);
+        allows(settings, (&self.name, &self.origin), &self.signer.read(), &Grants::default(), module)?;
+        match all.iter().find(|id| settings.built_in(&id.id).is_some() && !settings.replace_builtin) {
+            Some(replaces) => Err(InstallError::BuiltIn(replaces.id.clone())),
+            None => Ok(()),
+        }
     }
-    let module = unit.module();
-    let all = settings.ids(&unit.name, &module.descriptor().ids);
-    if let Err(untrusted) = settings.check_signer(&all, &unit.signer) {
-        return Some(untrusted.to_string());
-    }
-    let first = all.first().map_or("", |id| &id.id);
-    let granted = grants(settings, &Grants::default(), &all);
-    if let Err(not_granted) = granted.check(first, &module.inspection().imports) {
-        return Some(not_granted.to_string());
-    }
-    let replaces = all.iter().find(|id| settings.built_in(&id.id).is_some() && !settings.replace_builtin)?;
-    Some(super::InstallError::BuiltIn(replaces.id.clone()).to_string())
 }
 
 /// What is new, without what became of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::InstallError;
 use super::registry::{MAX_UNITS, Registry};
-use super::settings::Settings;
+use super::settings::{Settings, Untrusted};
 use super::source::{Origin, Source};
 use super::table::{Table, Unit};
 use crate::plugin::{
@@ -50,6 +50,12 @@ impl Candidate {
         let candidate = Candidate { source, signer, module, ids, elsewhere };
         candidate.replaced(settings, &registry.table.read())?;
         Ok(candidate)
+    }
+
+    /// Whether it may still be installed, because settings may have changed since it was looked at.
+    pub fn check_again(&self, settings: &Settings) -> Result<(), InstallError> {
+        let Source { name, origin, grants, .. } = &self.source;
+        allows(settings, (name, origin), &self.signer, grants, &self.module)
     }
 
     /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed. A built-in
@@ -114,16 +120,36 @@ impl Candidate {
     }
 }
 
+/// Whether settings let a file be in force: it is signed as it has to be, and what it imports is granted to it, by itself (`own`) or by the settings.
+pub(super) fn allows(
+    settings: &Settings,
+    (name, origin): (&str, &Origin),
+    signer: &Signer,
+    own: &Grants,
+    module: &Module,
+) -> Result<(), InstallError> {
+    let all = settings.ids(name, &module.descriptor().ids);
+    if *origin != Origin::BuiltIn {
+        settings.check_signer(&all, signer)?;
+    }
+    let first = all.first().map_or("", |id| &id.id);
+    Ok(grants(settings, own, &all).check(first, &module.inspection().imports)?)
+}
+
 /// By whom a file is signed, if it may be compiled at all: a host that wants files signed compiles no others. What has to be known of its ids is read off the
-/// section in which it says them; of a file without one it is known when it has been compiled.
+/// section in which it says them. One without that section must be run to say them, and is not if it is signed by nobody who is known.
 pub(super) fn signer(settings: &Settings, name: &str, bytes: &[u8]) -> Result<Signer, InstallError> {
     let signer = settings.keys.signer(bytes)?;
     settings.check_signed(&signer)?;
     if settings.binds_ids() {
         let inspection = Inspection::new(bytes).map_err(LoadError::from)?;
-        if let Some(descriptor) = inspection.descriptor.as_deref() {
-            let descriptor = Descriptor::parse(descriptor).map_err(LoadError::from)?;
-            settings.check_signer(&settings.ids(name, &descriptor.ids), &signer)?;
+        match inspection.descriptor.as_deref() {
+            Some(descriptor) => {
+                let descriptor = Descriptor::parse(descriptor).map_err(LoadError::from)?;
+                settings.check_signer(&settings.ids(name, &descriptor.ids), &signer)?;
+            }
+            None if settings.keys.name_of(&signer).is_none() => return Err(Untrusted::Unsaid.into()),
+            None => {}
         }
     }
     Ok(signer)

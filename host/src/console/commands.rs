@@ -183,7 +183,7 @@ impl Registry {
                     Origin::BuiltIn => "built-in".into(),
                     Origin::File(path) => path.display().to_string(),
                 },
-                signer: self.settings().keys.name_of(&unit.signer).map(str::to_owned),
+                signer: self.settings().keys.name_of(&unit.signer.read()).map(str::to_owned),
                 since: unit.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
                 store: slot.context.store.bytes(),
                 skipped_turns: stats.turns_skipped(),

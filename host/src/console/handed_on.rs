@@ -30,12 +30,15 @@ pub struct Refused {
     pub why: String,
     /// Sha-256 of the file, in hexadecimal; absent where it was not read.
     pub digest: Option<String>,
+    /// Whether the host is at fault and not the file, so that it is tried again.
+    pub passing: bool,
 }
 
 impl Registry {
     /// The files that are in force or were refused, without the built-in modules, in the order of their names.
     pub fn files(&self) -> Vec<FileStatus> {
-        let refused = |refusal: FileRefusal| Refused { why: refusal.why, digest: refusal.digest };
+        let refused =
+            |refusal: FileRefusal| Refused { why: refusal.why, digest: refusal.digest, passing: refusal.passing };
         // Both at one moment, because a file that is in neither for a moment is taken for one that is gone.
         let (mut files, refusals) = {
             let table = self.table.read();

@@ -121,7 +121,7 @@ impl Registry {
         Ok(ModuleInspection::new(
             &settings,
             &unit.name,
-            &unit.signer,
+            &unit.signer.read(),
             &own,
             module.inspection(),
             Some(module.descriptor()),

@@ -124,7 +124,13 @@ impl Installer {
                 let why = sentence(error);
                 // After all else, because this may be dropped where it waits.
                 let digest = blocking(move || digest_of(&bytes)).await.ok();
-                let refusal = FileRefusal { why, digest, conflict, settings: error.is_of_settings() };
+                let refusal = FileRefusal {
+                    why,
+                    digest,
+                    conflict,
+                    settings: error.is_of_settings(),
+                    passing: error.is_passing() && !matches!(error, InstallError::Start { .. }),
+                };
                 self.registry.refuse(&name, refusal);
             }
         }
@@ -154,6 +160,8 @@ impl Installer {
             let same = |unit: &&Arc<Unit>| unit.module().inspection().digest == digest && unit.origin == source.origin;
             // Settings that have changed may give it other ids.
             if let Some(unit) = now.filter(same).filter(|unit| self.registry.has_its_ids(&table, unit)) {
+                // Keys may have become known that were not when it was installed.
+                *unit.signer.write() = signer;
                 // It may have been kept from before, and is the file itself now.
                 unit.is_kept.store(false, Ordering::Release);
                 self.registry.forget_refusal(&source.name);
@@ -185,7 +193,7 @@ impl Installer {
             Some(module) => event.module(module),
             None => event,
         });
-        self.registry.refuse(name, FileRefusal { why, digest, conflict: false, settings: false });
+        self.registry.refuse(name, FileRefusal { why, digest, ..FileRefusal::default() });
     }
 
     /// Calls the candidate's `start` under each of its ids, with what it stores staged.

@@ -144,7 +144,7 @@ impl Installer {
         let digest = unit.module().inspection().digest.clone();
         self.keep(unit, SystemTime::now(), State::TakenBack).await;
         if self.fall_back(&unit.name, path, Some(&digest)).await {
-            let refusal = FileRefusal { why, digest: Some(digest), conflict: false, settings: false };
+            let refusal = FileRefusal { why, digest: Some(digest), ..FileRefusal::default() };
             self.registry.refuse(&unit.name, refusal);
         }
     }
@@ -257,10 +257,10 @@ impl Registry {
         let (name, bad, digest) = (name.to_owned(), bad.to_owned(), digest.to_owned());
         let putting = move || {
             let now = regular::read(&path, versions.max_file()).map(|bytes| digest_of(&bytes));
-            if now.is_ok_and(|now| now == bad) {
-                return go_back(&versions, &name, &path, None, Some(&digest));
+            match now.is_ok_and(|now| now == bad) {
+                true => go_back(&versions, &name, &path, None, Some(&digest), Some(&bad)),
+                false => Err(another(&path)),
             }
-            Err(Failure::new(code::NOT_FOUND, format!("{} is another file by now", path.display())))
         };
         blocking(putting).await?
     }
@@ -279,7 +279,7 @@ impl Registry {
         let in_force = is_file.then(|| unit.module().inspection().digest.clone());
         let (name, wanted) = (unit.name.clone(), digest.map(str::to_owned));
         let rolled_back =
-            blocking(move || go_back(&versions, &name, &path, in_force.as_deref(), wanted.as_deref())).await??;
+            blocking(move || go_back(&versions, &name, &path, in_force.as_deref(), wanted.as_deref(), None)).await??;
         let user = caller.user.as_deref();
         let from = rolled_back.from.as_deref().map_or("a file that cannot be read", short);
         let (name, to) = (&unit.name, short(&rolled_back.digest));
@@ -290,12 +290,19 @@ impl Registry {
     }
 }
 
+/// The failure of going back from a version that is not the file any more.
+fn another(path: &Path) -> Failure {
+    Failure::new(code::NOT_FOUND, format!("{} is another file by now", path.display()))
+}
+
+/// Puts a version back: the one that is `wanted`, or the newest good one that is neither the file nor `in_force`. Only from the version `bad`, where that is given.
 fn go_back(
     versions: &Versions,
     name: &str,
     path: &Path,
     in_force: Option<&str>,
     wanted: Option<&str>,
+    bad: Option<&str>,
 ) -> Result<RolledBack, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(code::FAILED, error.to_string());
     let of_path = |error: &dyn std::fmt::Display| failed(&format!("{}: {error}", path.display()));
@@ -348,6 +355,11 @@ fn go_back(
     // What can fail for the directory's sake has been done: the version that is there stays a good one where this goes no further.
     if let Some(now) = &now {
         versions.keep(name, now, SystemTime::now(), State::RolledBack).map_err(|error| failed(&error))?;
+    }
+    // Somebody may have put another file there while these were written.
+    let is = || regular::read(path, versions.max_file()).map(|bytes| digest_of(&bytes));
+    if bad.is_some_and(|bad| !is().is_ok_and(|is| is == bad)) {
+        return Err(another(path));
     }
     written.persist(path).map_err(|error| of_path(&error.error))?;
     Ok(RolledBack { source: path.to_owned(), digest: version.digest.clone(), from })

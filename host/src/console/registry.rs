@@ -70,7 +70,7 @@ impl Drop for Installing<'_> {
 }
 
 /// Why the newest file of a name is not in force.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct FileRefusal {
     /// The reason, as a sentence.
     pub why: String,
@@ -80,6 +80,8 @@ pub(super) struct FileRefusal {
     pub conflict: bool,
     /// Whether other settings could have it accepted.
     pub settings: bool,
+    /// Whether the host is at fault and not the file, so that it is tried again.
+    pub passing: bool,
 }
 
 /// How many times names may be told before a follower has taken those of the first time.

@@ -66,6 +66,11 @@ pub enum Untrusted {
     /// It is signed with a key that is not known.
     #[error("it is signed with the key {0}, which is not among `keys` under [modules] in pomelo.toml")]
     Unknown(String),
+    /// It may have an id for which it must be signed, and only says so when it is run.
+    #[error(
+        "it is signed with none of `keys`, and has no section `pomelo:descriptor`, so that it would have to be run to say whether it has an id for which `key` is set under [module.ID] in pomelo.toml"
+    )]
+    Unsaid,
     /// It is to be signed with another key.
     #[error(
         "{is}, and its id `{id}` is only for files that are signed with the key `{key}`: see `key` under [module.{id:?}] in pomelo.toml"

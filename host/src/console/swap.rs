@@ -51,7 +51,7 @@ impl Installer {
         let mut table = self.registry.table.write();
         // What was true at the check may have changed while the candidate started.
         let now = self.registry.settings();
-        let replaced = match candidate.replaced(&now, &table) {
+        let replaced = match candidate.check_again(&now).and_then(|()| candidate.replaced(&now, &table)) {
             Ok(replaced) => replaced,
             Err(error) => {
                 drop(table);
@@ -184,8 +184,17 @@ impl Installer {
             return false;
         }
         table.remove(&unit.name);
+        let settings = self.registry.settings();
+        let mut before = before;
+        let mut is_short = false;
         for old in replaced {
             // The settings may have changed meanwhile.
+            if let Err(error) = old.check(&settings, &old.module()) {
+                tracing::error!(file = %old.name, %error, "the version before may not come back");
+                before.retain(|slot| slot.unit.name != old.name);
+                is_short = true;
+                continue;
+            }
             if let Some(under_limits) = self.under_limits(&self.registry.settings(), old) {
                 old.replace(under_limits);
             }
@@ -198,12 +207,16 @@ impl Installer {
         }
         drop(table);
         self.registry.changed();
+        if is_short {
+            let installer = self.clone();
+            self.registry.life.tasks.spawn(async move { installer.restore_built_in(|_| false).await });
+        }
         let why = "it trapped right after it had taken over; the version before it is back";
         tracing::error!(file = %unit.name, "a module was taken back: {why}");
         metrics::counter!("pomelo_modules_taken_back_total").increment(1);
         self.registry.record(Event::new(kind::ROLLBACK, format!("{}.wasm: {why}", unit.name)).module(&unit.name));
         let digest = Some(unit.module().inspection().digest.clone());
-        let refusal = FileRefusal { why: why.into(), digest, conflict: false, settings: false };
+        let refusal = FileRefusal { why: why.into(), digest, ..FileRefusal::default() };
         self.registry.refuse(&unit.name, refusal);
         self.turns.schedule();
         true
@@ -216,6 +229,9 @@ impl Installer {
     pub async fn remove(&self, name: &str, path: &Path) {
         let is_another = |unit: &Arc<Unit>| matches!(&unit.origin, Origin::File(of) if of != path);
         if self.registry.table.read().units.get(name).is_some_and(is_another) {
+            // What was refused of that name may have been this file. The other directory's follower tells what is to be said of its own.
+            self.registry.forget_refusal(name);
+            self.registry.again.add([name.to_owned()]);
             return;
         }
         self.registry.forget_refusal(name);

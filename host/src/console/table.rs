@@ -26,7 +26,7 @@ pub(super) struct Unit {
     pub name: String,
     pub origin: Origin,
     /// By whom the file is signed.
-    pub signer: Signer,
+    pub signer: RwLock<Signer>,
     /// The version. Replaced by the same version under other limits, while the table is locked for writing.
     module: RwLock<Arc<Module>>,
     /// Serial calls. Shared by all versions, so that their order holds over a reload.
@@ -52,7 +52,7 @@ impl Unit {
         Unit {
             name,
             origin,
-            signer,
+            signer: RwLock::new(signer),
             module: RwLock::new(module),
             lane,
             since: SystemTime::now(),

@@ -238,6 +238,9 @@ impl Rollouts {
     pub fn step(&mut self, takers: &[Taker<'_>], now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         if takers.is_empty() {
+            for next in self.files.values_mut().filter_map(|file| file.next.as_mut()) {
+                (next.passing, next.away) = (None, None);
+            }
             return changes;
         }
         let Options { waves, wave_time } = &self.options;
@@ -255,12 +258,17 @@ impl Rollouts {
                 continue;
             }
             let wave = next.wave + usize::from(!again);
-            match wave.checked_sub(1).and_then(|wave| waves.get(wave)) {
+            let mut of = wave.checked_sub(1).and_then(|wave| waves.get(wave));
+            if again {
+                // There may be fewer waves than when it began. Those who are away have shown nothing.
+                of = of.or(waves.last());
+            }
+            match of {
                 Some(of) => {
                     let before = next.reached.len();
                     next.reached.extend(of.servers(takers));
-                    if next.reached.is_empty() {
-                        // The first wave is waited for, because the others are to see what comes of it.
+                    if next.reached.is_empty() || again && next.reached.len() == before {
+                        // The first wave, and one that is away, are waited for, because the others are to see what comes of it.
                         continue;
                     }
                     next.wave = wave;
@@ -269,6 +277,8 @@ impl Rollouts {
                     let servers = next.reached.len() - before;
                     changes.push(Change::Reached { name: name.clone(), version, wave: next.wave, servers });
                 }
+                // There are no waves any more.
+                None if again => {}
                 None => {
                     file.settle(version.clone());
                     self.revision += 1;

@@ -165,6 +165,23 @@ fn nothing_is_shown_by_servers_that_are_not_there() {
     fleet.now += Duration::from_secs(10);
     assert_eq!(fleet.step(), [reached("b", 1, 1)]);
     assert_eq!(fleet.offered("echo"), ["b", "a", "a"]);
+    // Nobody is there for a while: the time does not count.
+    fleet.obey();
+    assert_eq!(fleet.step(), []);
+    let all = std::mem::take(&mut fleet.servers);
+    fleet.now += Duration::from_secs(100);
+    assert_eq!(fleet.step(), []);
+    fleet.servers = all;
+    assert_eq!(fleet.step(), []);
+    fleet.now += Duration::from_secs(10);
+    assert_eq!(fleet.step(), [reached("b", 2, 1)]);
+    // Those of the wave are away, the others are no more than before, and the waves are fewer: nothing is shown, and nothing is told.
+    fleet.servers.retain(|(id, _)| *id == "gate-2");
+    fleet.rollouts.set_options(Options { waves: vec![Wave::Type("chat".into())], ..Options::default() });
+    for _ in 0..9 {
+        fleet.now += Duration::from_secs(100);
+        assert_eq!(fleet.step(), []);
+    }
     // A wave of a type that is not there is waited for if it is the first, and left out if it is not.
     let mut fleet = Fleet::new(&["type:none"], &[("echo", "a")]);
     fleet.observe(Some("b"));

@@ -59,10 +59,16 @@ pub enum SignatureError {
     Followed,
 }
 
-/// Why a text is no public key.
+/// Why a text is not taken for a public key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no public key of minisign")]
-pub struct NoKey;
+pub enum NoKey {
+    /// It is none.
+    #[error("it is no public key of minisign")]
+    Foreign,
+    /// There is one of the same id already.
+    #[error("it has the same id as `{0}`: each key has one name")]
+    Twice(String),
+}
 
 impl Keys {
     /// Adds a key: the second line of the file that minisign writes, or that file's text.
@@ -72,7 +78,11 @@ impl Keys {
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), NoKey> {
         let text = text.trim();
         let text = text.lines().last().unwrap_or(text).trim();
-        let public = PublicKey::from_base64(text).map_err(|_| NoKey)?;
+        let public = PublicKey::from_base64(text).map_err(|_| NoKey::Foreign)?;
+        let id = id_in(text);
+        if let Some((other, _)) = self.0.iter().find(|(_, key)| id_in(&key.text) == id) {
+            return Err(NoKey::Twice(other.clone()));
+        }
         self.0.insert(name.to_owned(), Key { public, text: text.to_owned() });
         Ok(())
     }
@@ -116,7 +126,12 @@ impl Keys {
 
 /// The id of the key that a signature says it is by, as minisign shows it.
 fn key_id(signature: &str) -> Option<String> {
-    let line = BASE64_STANDARD.decode(signature.lines().nth(1)?).ok()?;
+    id_in(signature.lines().nth(1)?)
+}
+
+/// The id in a line of minisign's: of a key, or of a signature.
+fn id_in(line: &str) -> Option<String> {
+    let line = BASE64_STANDARD.decode(line).ok()?;
     let id: [u8; 8] = line.get(2..10)?.try_into().ok()?;
     Some(format!("{:016X}", u64::from_le_bytes(id)))
 }
@@ -244,8 +259,13 @@ mod tests {
     #[test]
     fn what_is_no_signature_and_no_key_is_said_so() {
         let mut keys = Keys::default();
-        assert_eq!(keys.add("a", "RWQ"), Err(NoKey));
-        assert_eq!(keys.add("a", ""), Err(NoKey));
+        assert_eq!(keys.add("a", "RWQ"), Err(NoKey::Foreign));
+        assert_eq!(keys.add("a", ""), Err(NoKey::Foreign));
+        let key = KeyPair::generate_unencrypted_keypair().unwrap().pk.to_base64();
+        assert_eq!(Keys::default().add("a", &key), Ok(()));
+        let mut twice = Keys::default();
+        twice.add("a", &key).unwrap();
+        assert_eq!(twice.add("b", &key), Err(NoKey::Twice("a".into())));
         for text in ["", "one line", "a\nb\nc\nd"] {
             let error = keys.signer(&signed(FILE, text)).unwrap_err();
             assert!(matches!(error, SignatureError::Malformed(_)), "{error}");

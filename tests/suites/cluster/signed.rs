@@ -103,6 +103,22 @@ fn x1_a_file_without_the_key_never_runs_on_any_host() {
         events.lines().any(told).then_some(())
     });
 
+    // Signatures are asked for while the module is in force that was installed before its key was known: it stays.
+    let without = own.replace(&format!("keys = {{ ann = {ann:?} }}\nrequire_signature = true\n"), "");
+    put(&sign("echo-v1", Some("ann")), &file);
+    let no_key = own.replace("require_signature = true\n", "").replace(&format!("keys = {{ ann = {ann:?} }}\n"), "");
+    assert_eq!(without, no_key);
+    cluster.write("pomelo.toml", &without);
+    cluster.done(&["apply", "--yes"]);
+    cluster.write("pomelo.toml", &own);
+    cluster.done(&["apply", "--yes"]);
+    assert_eq!(version(&cluster).unwrap(), 1);
+    eventually("the signer is known", || {
+        let modules: Value = serde_json::from_str(&cluster.done(&["modules", "--json"])).unwrap();
+        let echo = modules["modules"].as_array().unwrap().iter().find(|module| module["id"] == "echo")?.clone();
+        (echo["signer"] == "ann" && echo["refused"].is_null()).then_some(())
+    });
+
     // The next version of who has the key, and then the key is taken away.
     put(&sign("echo-v2", Some("ann")), &file);
     eventually("the second version answers", || version(&cluster).filter(|version| *version == 2));

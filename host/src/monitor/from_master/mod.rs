@@ -87,7 +87,7 @@ enum Unfetched {
     Refused(String),
     /// It may be there at the next try.
     Trouble(String),
-    /// Something else is offered by now.
+    /// Something else is offered by now, or there is a local file.
     Superseded,
 }
 
@@ -200,8 +200,17 @@ impl FromMaster {
     ) -> bool {
         let mut files = self.known().await;
         let names: Vec<String> = now.offers.files.iter().map(|offer| offer.name.clone()).collect();
-        let local = self.blocking(move |options, _| names.into_iter().filter(|name| options.has_local(name)).collect());
-        files.local = local.await.unwrap_or_default();
+        let looking = self.blocking(move |options, directory| {
+            let local = names.into_iter().filter(|name| options.has_local(name)).collect();
+            (local, directory.names())
+        });
+        if let Some((local, present)) = looking.await {
+            files.local = local;
+            // Somebody may have removed what is to be there.
+            if let Ok(present) = present {
+                files.present.retain(|name, _| present.contains(name));
+            }
+        }
         let is_offered = |name: &String| now.offers.files.iter().any(|offer| offer.name == *name);
         let gone: Vec<String> = files.present.keys().filter(|name| !is_offered(name)).cloned().collect();
         files.refused.retain(|name, _| is_offered(name));
@@ -229,8 +238,8 @@ impl FromMaster {
                 }
                 Err(Unfetched::Trouble(why)) => {
                     tracing::warn!(name, why, "what the master offers is not there yet");
-                    // Half of it may be there: a file that is written is known only when that has succeeded.
-                    files.present.remove(name);
+                    // A version that is not known is there: the one before, or this one, which was written and not synced.
+                    files.present.insert(name.clone(), String::new());
                     files.troubles.insert(name.clone(), why);
                 }
             }
@@ -273,11 +282,15 @@ impl FromMaster {
             bytes = self.bytes(now, version) => bytes?,
         };
         let (name, version) = (name.to_owned(), version.clone());
-        let writing = self.blocking(move |_, directory| {
+        let writing = self.blocking(move |options, directory| {
             // Others that need it wait until it is there.
             let _alone = alone;
             if digest_of(&bytes) != version.digest {
                 return Err(Unfetched::Refused("what the master has sent has another digest than it said".into()));
+            }
+            // It may have come while this was fetched.
+            if options.has_local(&name) {
+                return Err(Unfetched::Superseded);
             }
             let written = directory.write(&name, &version.digest, &bytes);
             written.map_err(|error| Unfetched::Trouble(format!("it cannot be written: {error}")))
@@ -316,7 +329,11 @@ impl FromMaster {
             let offered = offer.version.as_ref().map(|version| version.digest.clone());
             // What was refused before says nothing of what is offered now.
             let by_host = status.and_then(|status| status.refused.as_ref()).filter(|_| offered.is_some());
-            let by_host = by_host.filter(|refused| refused.digest == offered).map(|refused| &refused.why);
+            let by_host = by_host.filter(|refused| refused.digest == offered);
+            let (by_host, passing) = match by_host {
+                Some(refused) if refused.passing => (None, Some(&refused.why)),
+                refused => (refused.map(|refused| &refused.why), None),
+            };
             let unfetched = files.refused.get(name).filter(|(digest, _)| Some(digest) == offered.as_ref());
             let refused = by_host.or(unfetched.map(|(_, why)| why)).filter(|_| digest != offered).cloned();
             let is_local = files.local.contains(name);
@@ -324,7 +341,7 @@ impl FromMaster {
             let trouble = match is_local {
                 // The version before is in force, or none, because the local file is no good.
                 true => waits().map(|why| format!("a local file has its place, and is refused: {why}")),
-                false => files.troubles.get(name).cloned(),
+                false => files.troubles.get(name).or(passing).cloned(),
             };
             let local = is_local && from_master == Some(false);
             Running { name: name.clone(), digest, offered, refused, trouble: trouble.filter(|_| !local), local }
