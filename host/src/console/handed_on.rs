@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::kept::blocking;
 use super::registry::{FileRefusal, Registry};
 use super::source::Origin;
+use super::table::Unit;
 use crate::failure::{Failure, code};
 use crate::util::regular;
 use crate::versions::{digest_of, short};
@@ -19,6 +20,8 @@ pub struct FileStatus {
     pub version: Option<FileVersion>,
     /// Whether that is in the directory of files that the master hands on.
     pub from_master: bool,
+    /// Which of its handlers keeps trapping and is put aside for more than a single caller, as a sentence: the first of them.
+    pub put_aside: Option<String>,
     /// The newest file of that name, where it was refused.
     pub refused: Option<Refused>,
 }
@@ -40,29 +43,34 @@ impl Registry {
         let refused =
             |refusal: FileRefusal| Refused { why: refusal.why, digest: refusal.digest, passing: refusal.passing };
         // Both at one moment, because a file that is in neither for a moment is taken for one that is gone.
-        let (mut files, refusals) = {
+        let (units, mut refusals) = {
             let table = self.table.read();
-            let mut refusals = self.whole_refusals();
             let own = table.units.values().filter(|unit| matches!(unit.origin, Origin::File(_)));
-            let files = own.map(|unit| {
-                let module = unit.module();
-                let inspection = module.inspection();
-                let version = FileVersion { digest: inspection.digest.clone(), size: inspection.size as u64 };
-                FileStatus {
-                    name: unit.name.clone(),
-                    version: Some(version),
-                    from_master: self.is_from_master(&unit.origin),
-                    refused: refusals.remove(&unit.name).map(refused),
-                }
-            });
-            (files.collect::<Vec<_>>(), refusals)
+            (own.cloned().collect::<Vec<_>>(), self.whole_refusals())
         };
+        let status = |unit: Arc<Unit>| {
+            let module = unit.module();
+            let (inspection, aside) = (module.inspection(), module.put_aside());
+            // One caller alone can choose a message that traps it.
+            let aside = aside.iter().find(|aside| aside.of.caller.is_none()).map(|aside| {
+                format!("its {} keeps trapping and is put aside for {}", aside.handler.as_str(), aside.of)
+            });
+            FileStatus {
+                name: unit.name.clone(),
+                version: Some(FileVersion { digest: inspection.digest.clone(), size: inspection.size as u64 }),
+                from_master: self.is_from_master(&unit.origin),
+                put_aside: aside,
+                refused: refusals.remove(&unit.name).map(refused),
+            }
+        };
+        let mut files: Vec<FileStatus> = units.into_iter().map(status).collect();
         // A directory has a slash at its end, and no file's name has one.
         let others = refusals.into_iter().filter(|(name, _)| !name.ends_with('/'));
         files.extend(others.map(|(name, why)| FileStatus {
             name,
             version: None,
             from_master: false,
+            put_aside: None,
             refused: Some(refused(why)),
         }));
         files.sort_unstable_by(|one, other| one.name.cmp(&other.name));

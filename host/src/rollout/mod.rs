@@ -1,7 +1,8 @@
 //! Which version of each file a monitor is to run: the one that all are to run, or while a new one is rolled out in waves, that.
 //!
 //! A wave is the servers that are to run the new version by then. It has passed when all of them that are connected have run it for the wave's time. If none
-//! of them has been connected for so long, others are chosen. A version that all were to run before needs no waves. A server that refuses it, or takes it back, ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
+//! of them has been connected for so long, others are chosen. A version that all were to run before needs no waves. A server that refuses it, takes it back or
+//! puts a handler of it aside ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

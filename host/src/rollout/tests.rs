@@ -190,6 +190,20 @@ fn nothing_is_shown_by_servers_that_are_not_there() {
 }
 
 #[test]
+fn a_version_that_is_in_force_and_keeps_trapping_ends_its_rollout() {
+    let mut fleet = Fleet::new(&["1"], &[("echo", "a")]);
+    fleet.observe(Some("a"));
+    fleet.obey();
+    fleet.observe(Some("b"));
+    fleet.step();
+    fleet.obey();
+    assert_eq!(fleet.step(), []);
+    fleet.runs.get_mut("chat-1").unwrap().get_mut("echo").unwrap().refused = Some("it keeps trapping".into());
+    assert!(matches!(&fleet.step()[..], [Change::Failed { server, .. }] if server == "chat-1"));
+    assert_eq!(fleet.offered("echo"), ["a"; 4]);
+}
+
+#[test]
 fn what_a_server_says_of_another_version_ends_no_rollout() {
     let mut fleet = Fleet::new(&["1"], &[("echo", "a")]);
     fleet.observe(Some("a"));

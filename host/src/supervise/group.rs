@@ -58,7 +58,13 @@ impl Group {
             announcement.put_before(&mut command);
         }
         let mut processes = affinity::on(&spec.cpus, || ProcessGroup::spawn(command))?;
-        let mut readers = Readers::default();
+        let input = processes.take_stdin();
+        Ok(Group { processes, ended: None, readers: Readers::default(), input })
+    }
+
+    /// Begins to read what the program writes. Nothing of it is told before, so that whoever is told a line can know of the process already.
+    pub(super) fn read_output(&mut self, spec: &Spec) {
+        let Group { processes, readers, .. } = self;
         if let Output::Lines(sink) | Output::Kept(sink, _) = &spec.output {
             let id: Arc<str> = spec.id.as_str().into();
             let ring = match &spec.output {
@@ -72,8 +78,6 @@ impl Group {
                 readers.read(stream, id, true, sink.clone(), ring.cloned());
             }
         }
-        let input = processes.take_stdin();
-        Ok(Group { processes, ended: None, readers, input })
     }
 
     /// The leader's process id, which is the group's.

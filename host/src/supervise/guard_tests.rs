@@ -5,13 +5,20 @@ use tokio::time::timeout;
 use super::tests::{LONG, eventually, launch, line, policy, runs, shell, until};
 use super::*;
 
+/// A program that runs, and whose lines are read.
+fn begun(spec: &Spec, announcement: Option<guard::Announcement>) -> group::Group {
+    let mut group = group::Group::spawn(spec, announcement).unwrap();
+    group.read_output(spec);
+    group
+}
+
 #[tokio::test]
 async fn the_guard_ends_groups_when_its_host_is_gone() {
     let (spec, mut lines) = shell("echo $$; sleep 1000 & wait", policy(Restart::Never));
-    let mut group = group::Group::spawn(&spec, None).unwrap();
+    let mut group = begun(&spec, None);
     let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
     other.id = "other".into();
-    let mut other = group::Group::spawn(&other, None).unwrap();
+    let mut other = begun(&other, None);
     let (pid, other_pid) = (line(&mut lines).await, line(&mut other_lines).await);
     let guard = Guard::new();
     guard.add(other.pid()).await;
@@ -32,12 +39,12 @@ async fn the_guard_knows_of_a_program_before_it_runs() {
     let (mut other, mut other_lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
     other.id = "other".into();
     let (_, announcement) = guard.announcement().await.unwrap();
-    let mut other = group::Group::spawn(&other, Some(announcement)).unwrap();
+    let mut other = begun(&other, Some(announcement));
     guard.add(other.pid()).await;
     guard.remove(other.pid()).await;
     let (spec, mut lines) = shell("echo $$; sleep 1000", policy(Restart::Never));
     let (_, announcement) = guard.announcement().await.unwrap();
-    let mut announced = group::Group::spawn(&spec, Some(announcement)).unwrap();
+    let mut announced = begun(&spec, Some(announcement));
     let (mut missing, _) = shell("", policy(Restart::Never));
     missing.command = vec!["/nowhere/to/be/found".into()];
     let (key, announcement) = guard.announcement().await.unwrap();
@@ -60,7 +67,7 @@ async fn a_program_runs_whose_guard_has_ended() {
     // What a program inherits is what this process has.
     let script = "echo up; exec grep SigIgn /proc/self/status";
     let (spec, mut lines) = shell(script, policy(Restart::Never));
-    let mut group = group::Group::spawn(&spec, Some(announcement)).unwrap();
+    let mut group = begun(&spec, Some(announcement));
     assert_eq!(line(&mut lines).await, "up");
     let ignored = line(&mut lines).await;
     let ignored = u64::from_str_radix(ignored.split_whitespace().last().unwrap(), 16).unwrap();

@@ -186,6 +186,7 @@ impl Task {
         self.guard.add(pid).await;
         self.status.send_modify(|status| (status.phase, status.since) = (Phase::Starting(Some(pid)), Some(since)));
         (self.watcher)(&Happened::Started { pid, again });
+        group.read_output(&self.spec);
         tracing::debug!(id = self.spec.id, pid, "started");
         self.answer_starting(&Ok(pid));
         let (mut ready, late) = self.ready(pid);

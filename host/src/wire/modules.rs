@@ -75,7 +75,7 @@ pub struct Running {
     /// Sha-256 of the version that is offered, of which the rest speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<String>,
-    /// Why it is refused, where it is.
+    /// Why it is refused, where it is; or why it does no good although it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Why it is not there yet, where that is known: it will be tried again.

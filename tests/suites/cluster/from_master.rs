@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::modules::built;
 use crate::support::*;
 
-const FROM_MASTER: &str = "[watch]\ndrain_ms = 500\n[modules]\nfrom_master = true\nLOCAL\
+const FROM_MASTER: &str = "[watch]\ndrain_ms = DRAIN\n[modules]\nfrom_master = true\nLOCAL\
     [module.roles]\ngrants = [\"cluster\", \"uplink\"]\n";
 const ALL: [&str; 4] = ["chat-1", "chat-2", "gate-1", "gate-2"];
 
@@ -21,11 +21,21 @@ fn put(module: &str, file: &Path) {
 }
 
 fn begun(settings: &str) -> Cluster {
+    begun_with(500, settings)
+}
+
+/// A version that traps within so many milliseconds is taken back.
+fn begun_with(drain: u32, settings: &str) -> Cluster {
     let servers = |ids: [&str; 2]| ids.map(|id| json!({"id": id, "script": GRACEFUL}));
     let servers = json!({"chat": servers(["chat-1", "chat-2"]), "gate": servers(["gate-1", "gate-2"])});
     let mut cluster = Cluster::configured(
         servers,
-        &format!("{SETTINGS}{}", FROM_MASTER.replace("LOCAL", &format!("local = \"local\"\n{settings}"))),
+        &format!(
+            "{SETTINGS}{}",
+            FROM_MASTER
+                .replace("DRAIN", &drain.to_string())
+                .replace("LOCAL", &format!("local = \"local\"\n{settings}"))
+        ),
     );
     cluster.host("start", &[]);
     cluster.wait_for(&ALL);
@@ -141,4 +151,30 @@ fn x1_a_new_version_goes_from_wave_to_wave_and_back_from_all_where_one_server_fa
         events(&cluster, "does not start on monitors"),
         events(&cluster, "\"server\":\"chat-1\",\"module\":\"echo\",\"message\":\"echo.wasm was refused") + 1
     );
+}
+
+#[test]
+fn x1_a_version_that_keeps_trapping_on_the_first_server_is_taken_from_all() {
+    let settings = "waves = [\"1\"]\nwave_s = 60\n[module.misbehave]\ngrants = [\"cluster\"]\n\
+                    [module.misbehave.limits]\ncpu_ms = 20\n";
+    let cluster = begun_with(1, settings);
+    let file = cluster.path("modules/misbehave.wasm");
+    put("misbehave", &file);
+    let first = digest("misbehave");
+    on_monitors(&cluster, "all run it", "misbehave", |on| on["running"] == json!({ first.as_str(): 4 }));
+    eventually("it is kept", || cluster.done(&["modules", "history", "misbehave"]).contains("in force").then_some(()));
+    // The same with a section that means nothing is another version.
+    let bytes = fs::read(&file).unwrap();
+    let part = file.with_extension("part");
+    fs::write(&part, [&bytes[..], b"\0\x05\x04more"].concat()).unwrap();
+    fs::rename(part, &file).unwrap();
+    on_monitors(&cluster, "the first one runs it", "misbehave", |on| on["running"][first.as_str()] == 3);
+    // It spins on whichever server it is asked of. No trap comes in time to have it taken back.
+    eventually("the rollout is over", || {
+        // The answer is a failure.
+        let _ = cluster.request("misbehave", &json!({"do": "wait", "msg": "chat-1"}));
+        (events(&cluster, "is over, because chat-1 says: its monitorHandler keeps trapping") == 1).then_some(())
+    });
+    on_monitors(&cluster, "all run it again", "misbehave", |on| on["running"] == json!({ first.as_str(): 4 }));
+    eventually("the file is the one before", || (fs::read(&file).unwrap() == bytes).then_some(()));
 }

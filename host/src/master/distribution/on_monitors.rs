@@ -70,13 +70,14 @@ impl OnMonitors {
         if let Some(digest) = digest {
             *self.running.entry(digest.clone()).or_default() += 1;
         }
+        let of_this = running.filter(|running| running.offered.as_ref() == wanted.map(|wanted| &wanted.digest));
+        let refused = of_this.and_then(|running| running.refused.as_ref());
         // Where the master has no version in force, everything is as wanted.
-        if wanted.is_none_or(|wanted| digest == Some(&wanted.digest)) {
+        if wanted.is_none_or(|wanted| digest == Some(&wanted.digest) && refused.is_none()) {
             self.as_wanted += 1;
         } else if self.others.len() < NAMED {
             let local = running.filter(|running| running.local).map(|_| "a local file has its place".to_owned());
-            let of_this = running.filter(|running| running.offered.as_ref() == wanted.map(|wanted| &wanted.digest));
-            let said = of_this.and_then(|running| running.refused.clone().or_else(|| running.trouble.clone()));
+            let said = refused.or(of_this.and_then(|running| running.trouble.as_ref())).cloned();
             let why = local.or(said);
             self.others.push(Offbeat { server: server.to_owned(), why });
         }

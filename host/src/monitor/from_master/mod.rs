@@ -32,7 +32,7 @@ use crate::wire::{FileVersion, MAX_OFFERS, MODULES, ModulesRequest, Offer, Offer
 
 use directory::Directory;
 
-/// How often the names of local files are looked at.
+/// How often the names of local files are looked at, and whether what is in force does well.
 const LOOK: Duration = Duration::from_secs(1);
 /// What changes within this time is told together.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -166,6 +166,8 @@ impl FromMaster {
                     // The console service lives as long as this.
                     _ = changes.changed() => tokio::time::sleep(TOGETHER).await,
                     () = tokio::time::sleep_until(due.into()) => {}
+                    // A handler is put aside without a change of the files.
+                    () = tokio::time::sleep(LOOK) => {}
                 }
             })
             .await;
@@ -344,6 +346,9 @@ impl FromMaster {
                 false => files.troubles.get(name).or(passing).cloned(),
             };
             let local = is_local && from_master == Some(false);
+            // What keeps trapping is no version to go on with, although it is in force.
+            let aside = status.and_then(|status| status.put_aside.clone()).filter(|_| !local && digest == offered);
+            let refused = refused.or(aside);
             Running { name: name.clone(), digest, offered, refused, trouble: trouble.filter(|_| !local), local }
         };
         let runs: Vec<Running> = now.offers.files.iter().map(running).collect();
