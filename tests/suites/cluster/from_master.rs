@@ -173,7 +173,7 @@ fn x1_a_version_that_keeps_trapping_on_the_first_server_is_taken_from_all() {
     eventually("the rollout is over", || {
         // The answer is a failure.
         let _ = cluster.request("misbehave", &json!({"do": "wait", "msg": "chat-1"}));
-        (events(&cluster, "is over, because chat-1 says: its monitorHandler keeps trapping") == 1).then_some(())
+        (events(&cluster, "is over, because chat-1 says: its monitor-handler keeps trapping") == 1).then_some(())
     });
     on_monitors(&cluster, "all run it again", "misbehave", |on| on["running"] == json!({ first.as_str(): 4 }));
     eventually("the file is the one before", || (fs::read(&file).unwrap() == bytes).then_some(()));
