@@ -26,7 +26,7 @@ use crate::state_db::{Damaged, StateDb};
 use crate::tls::{ClientTls, ServerTls};
 use crate::transport::listener;
 use crate::versions::Versions;
-use crate::{monitor, reload, rollout, scripts};
+use crate::{monitor, reload, scripts};
 
 /// Where all hosts of a data directory keep versions of modules' files. No server's directory begins with a dot.
 const VERSIONS: &str = ".versions";
@@ -430,13 +430,8 @@ pub(super) fn master_options(
         configured: own.chain(others).collect(),
         admin_log,
         files: None,
-        rollouts: rollouts(&config.settings),
+        rollouts: config.settings.modules.rollouts(),
     }
-}
-
-/// How new versions of modules reach the monitors.
-pub(super) fn rollouts(settings: &config::Settings) -> rollout::Options {
-    rollout::Options { waves: settings.modules.waves.clone(), wave_time: settings.modules.wave_time }
 }
 
 /// What a monitor takes from its master; absent where it follows a directory of its own machine. `local` is the directory of local files.

@@ -190,6 +190,13 @@ impl Default for Modules {
     }
 }
 
+impl Modules {
+    /// How new versions reach the monitors that take modules from this master.
+    pub fn rollouts(&self) -> rollout::Options {
+        rollout::Options { waves: self.waves.clone(), wave_time: self.wave_time }
+    }
+}
+
 /// `[module.ID]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleSettings {

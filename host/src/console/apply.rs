@@ -213,17 +213,24 @@ impl Installer {
 
 /// Why a file in force would be refused under those settings; absent if it would not.
 fn refusal(settings: &Settings, unit: &Unit) -> Option<String> {
-    unit.check(settings, &unit.module()).err().map(|error| error.to_string())
+    unit.check(settings).err().map(|error| error.to_string())
 }
 
 impl Unit {
-    /// Whether the file may be in force under those settings, as that version.
-    pub(super) fn check(&self, settings: &Settings, module: &Module) -> Result<(), InstallError> {
+    /// Whether the file may be in force under those settings.
+    pub(super) fn check(&self, settings: &Settings) -> Result<(), InstallError> {
+        let module = self.module();
         if self.origin == Origin::BuiltIn {
             return Ok(());
         }
         let all = settings.ids(&self.name, &module.descriptor().ids);
-        allows(settings, (&self.name, &self.origin), &self.signer.read(), &Grants::default(), module)?;
+        allows(
+            settings,
+            (&self.name, &self.origin),
+            &self.signer.read(),
+            &Grants::default(),
+            (module.descriptor(), module.inspection()),
+        )?;
         match all.iter().find(|id| settings.built_in(&id.id).is_some() && !settings.replace_builtin) {
             Some(replaces) => Err(InstallError::BuiltIn(replaces.id.clone())),
             None => Ok(()),

@@ -38,12 +38,13 @@ impl Candidate {
     ) -> Result<Candidate, InstallError> {
         let settings = &*registry.settings();
         let all = settings.ids(&source.name, &compiled.descriptor().ids);
-        if source.origin != Origin::BuiltIn {
-            settings.check_signer(&all, &signer)?;
-        }
-        let grants = grants(settings, &source.grants, &all);
-        let first = all.first().map_or("", |id| &id.id);
-        grants.check(first, &compiled.inspection().imports)?;
+        allows(
+            settings,
+            (&source.name, &source.origin),
+            &signer,
+            &source.grants,
+            (compiled.descriptor(), compiled.inspection()),
+        )?;
         let limits = limits(settings, engine, &source.origin, &all, compiled.descriptor());
         let module = Arc::new(Module::new(engine, &source.name, compiled, limits)?);
         let (ids, elsewhere) = here(settings, &registry.identity, all);
@@ -55,7 +56,8 @@ impl Candidate {
     /// Whether it may still be installed, because settings may have changed since it was looked at.
     pub fn check_again(&self, settings: &Settings) -> Result<(), InstallError> {
         let Source { name, origin, grants, .. } = &self.source;
-        allows(settings, (name, origin), &self.signer, grants, &self.module)
+        let said = (self.module.descriptor(), self.module.inspection());
+        allows(settings, (name, origin), &self.signer, grants, said)
     }
 
     /// The files in force whose place the candidate would take: its own earlier version, and a built-in module where that is allowed. A built-in
@@ -126,14 +128,14 @@ pub(super) fn allows(
     (name, origin): (&str, &Origin),
     signer: &Signer,
     own: &Grants,
-    module: &Module,
+    (descriptor, inspection): (&Descriptor, &Inspection),
 ) -> Result<(), InstallError> {
-    let all = settings.ids(name, &module.descriptor().ids);
+    let all = settings.ids(name, &descriptor.ids);
     if *origin != Origin::BuiltIn {
         settings.check_signer(&all, signer)?;
     }
     let first = all.first().map_or("", |id| &id.id);
-    Ok(grants(settings, own, &all).check(first, &module.inspection().imports)?)
+    Ok(grants(settings, own, &all).check(first, &inspection.imports)?)
 }
 
 /// By whom a file is signed, if it may be compiled at all: a host that wants files signed compiles no others. What has to be known of its ids is read off the

@@ -208,7 +208,7 @@ impl Console {
         self.registry.forget_refusal(name);
     }
 
-    /// What tells the names of files that settings which have changed make worth another try.
+    /// What tells the names of files that are worth another try, because settings or other files have changed.
     pub fn files_to_install(&self) -> FilesToInstall {
         self.registry.files_to_install()
     }
@@ -241,11 +241,6 @@ impl Console {
     /// `not-found` where this host has them no longer.
     pub async fn bytes_of(&self, name: &str, digest: &str) -> Result<Arc<[u8]>, Failure> {
         self.registry.bytes_of(name, digest).await
-    }
-
-    /// Whether the newest file of a name was refused because another file has an id that it claims.
-    pub fn in_conflict(&self, name: &str) -> bool {
-        self.registry.in_conflict(name)
     }
 
     /// Carries out a command for a caller.

@@ -37,7 +37,7 @@ const MAX_REFUSALS: usize = 2 * MAX_UNITS + 1;
 pub(super) struct Registry {
     pub identity: Arc<Identity>,
     settings: RwLock<Arc<Settings>>,
-    /// Names of files of the modules' directory that are worth another try, because the settings have changed.
+    /// Names of files that are worth another try, because settings or other files have changed.
     pub again: Again,
     pub life: Life,
     services: Arc<Services>,
@@ -106,7 +106,7 @@ impl Again {
     }
 }
 
-/// The names of files that settings which have changed make worth another try, from the moment on at which this was made.
+/// The names of files that are worth another try, because settings or other files have changed: from the moment on at which this was made.
 pub struct FilesToInstall {
     told: broadcast::Receiver<Arc<BTreeSet<String>>>,
     registry: Weak<Registry>,
@@ -402,11 +402,6 @@ impl Registry {
     pub fn refused_by_settings(&self) -> Vec<String> {
         let refusals = self.refusals.lock();
         refusals.iter().filter(|(_, refusal)| refusal.settings).map(|(file, _)| file.clone()).collect()
-    }
-
-    /// Whether the newest version of a file was refused because another file has an id that it claims.
-    pub fn in_conflict(&self, file: &str) -> bool {
-        self.refusals.lock().get(file).is_some_and(|refusal| refusal.conflict)
     }
 
     /// Writes down what happened to this host's modules.

@@ -189,7 +189,7 @@ impl Installer {
         let mut is_short = false;
         for old in replaced {
             // The settings may have changed meanwhile.
-            if let Err(error) = old.check(&settings, &old.module()) {
+            if let Err(error) = old.check(&settings) {
                 tracing::error!(file = %old.name, %error, "the version before may not come back");
                 before.retain(|slot| slot.unit.name != old.name);
                 is_short = true;

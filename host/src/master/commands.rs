@@ -6,6 +6,7 @@
 //! | `admit` | see `admit_command` | |
 //! | `describe` | see `describe_command` | |
 //! | `plan` | | `{"plan": {…}, "lines": […], "summary": text, "digest": text}`: how the files of the configuration differ from what runs, the digest if they do; or `{"faults": text}` where they cannot be read |
+//! | `modules` | | that of the console service; where monitors take modules from this master, also `monitors`, by file: what they run ([`OnMonitors`](super::OnMonitors)) |
 //! | `history` | | `{"source": file, "inForce": digest, "versions": [{"digest", "size", "since", "state"}]}`: what is kept of the module's file |
 //! | `rollback` | `digest`, or its beginning; or none | `{"source": file, "digest": digest, "from": digest}`: the file that was written, what it is and was |
 //! | `forget` | `ids`, or none for all | the ids of the servers that were retained after a mass loss, and are now removed |

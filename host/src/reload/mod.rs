@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -169,18 +168,17 @@ impl Modules {
         }
         // At most one task for each file.
         let mut under_way = HashMap::new();
-        let changed_ids = Arc::new(Notify::new());
-        while stop.run_until_cancelled(lasting::step(WHAT, self.step(&mut under_way, &changed_ids))).await.is_some() {}
+        while stop.run_until_cancelled(lasting::step(WHAT, self.step(&mut under_way))).await.is_some() {}
         for task in under_way.into_values() {
             task.abort();
         }
     }
 
     /// Waits for a change, and begins what it asks for.
-    async fn step(&mut self, under_way: &mut HashMap<PathBuf, JoinHandle<()>>, changed_ids: &Arc<Notify>) {
+    async fn step(&mut self, under_way: &mut HashMap<PathBuf, JoinHandle<()>>) {
         if !self.again.is_empty() {
             let again = std::mem::take(&mut self.again);
-            return self.begin(again.into_iter().map(|path| (path, true)).collect(), under_way, changed_ids);
+            return self.begin(again.into_iter().map(|path| (path, true)).collect(), under_way);
         }
         let changed = tokio::select! {
             change = self.changes.next() => match change {
@@ -196,29 +194,18 @@ impl Modules {
                 }
                 Change::Anything => self.known_and_present().into_iter().map(|path| (path, false)).collect(),
             },
-            // Settings have changed: what was refused may be accepted now, or a file has other ids.
+            // Settings or other files have changed: what was refused may be accepted now, or a file has other ids.
             names = files_to_install(&mut self.to_install) => {
                 let mut again = self.files();
                 again.retain(|path| name_of(path).is_some_and(|name| names.contains(&name)));
                 again.into_iter().map(|path| (path, true)).collect()
             }
-            // A file was refused earlier because another file claimed its ids. Try it again, because that other file has changed.
-            () = changed_ids.notified() => {
-                let mut again = self.in_conflict();
-                again.retain(|path| under_way.get(path).is_none_or(JoinHandle::is_finished));
-                again.into_iter().map(|path| (path, false)).collect()
-            }
         };
-        self.begin(changed, under_way, changed_ids);
+        self.begin(changed, under_way);
     }
 
     /// Begins what files ask for that have changed, and of which it is told whether they were closed.
-    fn begin(
-        &self,
-        changed: Vec<(PathBuf, bool)>,
-        under_way: &mut HashMap<PathBuf, JoinHandle<()>>,
-        changed_ids: &Arc<Notify>,
-    ) {
+    fn begin(&self, changed: Vec<(PathBuf, bool)>, under_way: &mut HashMap<PathBuf, JoinHandle<()>>) {
         under_way.retain(|_, task| !task.is_finished());
         for (path, closed) in changed.into_iter().filter(|(path, _)| is_module(path) && self.admits(path)) {
             // The file has changed again: what is still under way for its earlier content ends. The version in force goes on.
@@ -228,11 +215,9 @@ impl Modules {
             let settle = if closed { Duration::ZERO } else { self.options.settle };
             let file = File { path: path.clone(), read: self.read.clone(), options: self.options.clone() };
             let task = file.settled(settle, self.consoles.clone());
-            let changed_ids = changed_ids.clone();
             let task = tokio::spawn(async move {
-                if lasting::step(WHAT, task).await == Some(true) {
-                    changed_ids.notify_one();
-                }
+                // Whether it has panicked was told.
+                let _ = lasting::step(WHAT, task).await;
             });
             under_way.insert(path, task);
         }
@@ -261,14 +246,6 @@ impl Modules {
                 None => console.accept(&name),
             }
         }
-    }
-
-    /// The files that are there and were refused because other files had their ids.
-    fn in_conflict(&self) -> Vec<PathBuf> {
-        let mut files = self.files();
-        let in_conflict = |name: &str| self.consoles.iter().any(|console| console.in_conflict(name));
-        files.retain(|path| name_of(path).is_some_and(|name| in_conflict(&name)));
-        files
     }
 
     /// The files that are there, and those that modules in force came from.
@@ -313,8 +290,8 @@ struct File {
 }
 
 impl File {
-    /// Waits until the file stays as it is, then installs or removes it. The result is whether that changed which file answers to which ids.
-    async fn settled(self, settle: Duration, consoles: Vec<Console>) -> bool {
+    /// Waits until the file stays as it is, then installs or removes it.
+    async fn settled(self, settle: Duration, consoles: Vec<Console>) {
         let File { path, read, options } = self;
         let mut seen = look_at(&path).await;
         if !settle.is_zero() {
@@ -339,14 +316,13 @@ impl File {
                     let name = shown_name(&path);
                     futures_util::future::join_all(consoles.iter().map(|console| console.remove(&name, &path))).await;
                 }
-                return listed;
+                return;
             }
         }
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            match install(&path, options.max_file, &read, &consoles, false).await {
-                Outcome::Again => {}
-                Outcome::Done { changed } => return changed,
+            if install(&path, options.max_file, &read, &consoles, false).await == Outcome::Done {
+                return;
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -354,14 +330,12 @@ impl File {
 }
 
 /// What became of a file.
+#[derive(PartialEq)]
 enum Outcome {
     /// The next try may succeed, although nothing has changed: its `start` failed, or the disk or the compiler did.
     Again,
     /// It is in force, or refused for good.
-    Done {
-        /// Whether it is in force and was not before.
-        changed: bool,
-    },
+    Done,
 }
 
 /// Looks at a file on a thread that may wait.
@@ -389,7 +363,7 @@ async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Conso
     };
     let Some(name) = name_of(path) else {
         refuse("a module's file name must be Unicode".into()).await;
-        return Outcome::Done { changed: false };
+        return Outcome::Done;
     };
     let reading = path.to_owned();
     let bytes: Arc<[u8]> = match tokio::task::spawn_blocking(move || regular::read(&reading, max_file)).await {
@@ -405,10 +379,10 @@ async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Conso
                 ""
             };
             refuse(format!("{why}{hint}")).await;
-            return Outcome::Done { changed: false };
+            return Outcome::Done;
         }
         // Only at the end of the runtime.
-        Err(_) => return Outcome::Done { changed: false },
+        Err(_) => return Outcome::Done,
     };
     let source = Source { name, origin: Origin::File(path.to_owned()), bytes, grants: Grants::default() };
     let installed = consoles.iter().map(async |console| match present {
@@ -418,7 +392,7 @@ async fn install(path: &Path, max_file: u64, read: &ReadFiles, consoles: &[Conso
     let outcomes = futures_util::future::join_all(installed).await;
     match outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(InstallError::is_passing)) {
         true => Outcome::Again,
-        false => Outcome::Done { changed: outcomes.iter().flatten().any(|installed| installed.changed) },
+        false => Outcome::Done,
     }
 }
 

@@ -5,6 +5,7 @@
 //! puts a handler of it aside ends the rollout: nobody is to run that version any more. Knows no sockets and no bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -364,11 +365,6 @@ impl File {
     }
 }
 
-/// What a server has said of a file.
-fn said<'a>(taker: &Taker<'a>, name: &str) -> Option<&'a Running> {
-    taker.runs.get(name)
-}
-
 impl Next {
     fn new(version: FileVersion) -> Self {
         Next { version, reached: BTreeSet::new(), wave: 0, passing: None, away: None }
@@ -379,7 +375,8 @@ impl Next {
         let mut reached = takers.iter().filter(|taker| self.reached.contains(taker.id));
         reached.find_map(|taker| {
             // What it says of another version, which it was offered before, says nothing of this one.
-            let running = said(taker, name).filter(|running| running.offered.as_ref() == Some(&self.version.digest))?;
+            let running =
+                taker.runs.get(name).filter(|running| running.offered.as_ref() == Some(&self.version.digest))?;
             Some((taker.id.to_owned(), running.refused.clone()?))
         })
     }
@@ -400,7 +397,7 @@ impl Next {
         }
         let runs = |taker: &Taker<'_>| {
             let digest = &self.version.digest;
-            said(taker, name).is_some_and(|running| running.local || running.digest.as_ref() == Some(digest))
+            taker.runs.get(name).is_some_and(|running| running.local || running.digest.as_ref() == Some(digest))
         };
         let mut reached = takers.iter().filter(|taker| self.reached.contains(taker.id)).peekable();
         // A wave of which nobody is there has shown nothing.
@@ -430,29 +427,31 @@ impl Wave {
     }
 }
 
-/// What an event says of a change.
-pub fn told(change: &Change) -> String {
-    match change {
-        Change::Settled { name, version: None } => format!("{name}.wasm is gone, and is taken from all monitors"),
-        Change::Settled { name, version: Some(version) } => {
-            format!("{name}.wasm, version {}, is for all monitors", short(&version.digest))
-        }
-        Change::Begun { name, version } => {
-            format!("{name}.wasm, version {}, is rolled out in waves", short(&version.digest))
-        }
-        Change::Reached { name, version, wave, servers } => {
-            let servers = match servers {
-                0 => "no server more is".to_owned(),
-                1 => "1 server more is".to_owned(),
-                servers => format!("{servers} servers more are"),
-            };
-            format!("{name}.wasm, version {}, wave {wave}: {servers} to run it", short(&version.digest))
-        }
-        Change::Failed { name, version, server, why } => {
-            format!(
-                "{name}.wasm: the rollout of version {} is over, because {server} says: {why}",
-                short(&version.digest)
-            )
+/// As an event says it.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Settled { name, version: None } => {
+                write!(f, "{name}.wasm is gone, and is taken from all monitors")
+            }
+            Change::Settled { name, version: Some(version) } => {
+                write!(f, "{name}.wasm, version {}, is for all monitors", short(&version.digest))
+            }
+            Change::Begun { name, version } => {
+                write!(f, "{name}.wasm, version {}, is rolled out in waves", short(&version.digest))
+            }
+            Change::Reached { name, version, wave, servers } => {
+                write!(f, "{name}.wasm, version {}, wave {wave}: ", short(&version.digest))?;
+                match servers {
+                    0 => write!(f, "no server more is to run it"),
+                    1 => write!(f, "1 server more is to run it"),
+                    servers => write!(f, "{servers} servers more are to run it"),
+                }
+            }
+            Change::Failed { name, version, server, why } => {
+                let digest = short(&version.digest);
+                write!(f, "{name}.wasm: the rollout of version {digest} is over, because {server} says: {why}")
+            }
         }
     }
 }

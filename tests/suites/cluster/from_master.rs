@@ -13,11 +13,8 @@ const FROM_MASTER: &str = "[watch]\ndrain_ms = DRAIN\n[modules]\nfrom_master = t
     [module.roles]\ngrants = [\"cluster\", \"uplink\"]\n";
 const ALL: [&str; 4] = ["chat-1", "chat-2", "gate-1", "gate-2"];
 
-fn put(module: &str, file: &Path) {
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    let part = file.with_extension("part");
-    fs::copy(built(&format!("fixtures/{module}.wasm")), &part).unwrap();
-    fs::rename(part, file).unwrap();
+fn drop_in(module: &str, file: &Path) {
+    put(&built(&format!("fixtures/{module}.wasm")), file);
 }
 
 fn begun(settings: &str) -> Cluster {
@@ -69,19 +66,19 @@ fn x1_monitors_run_what_their_master_has_in_force() {
     let mut cluster = begun("");
     let (file, local) = (cluster.path("modules/echo.wasm"), cluster.path("local/echo.wasm"));
     // One that monitors are asked for: they answer themselves.
-    put("roles", &cluster.path("modules/roles.wasm"));
+    drop_in("roles", &cluster.path("modules/roles.wasm"));
     eventually("all monitors answer", || {
         let asked = cluster.request("roles", &json!({"do": "ask", "targets": ALL})).ok()?;
         ALL.iter().all(|id| asked.to_string().contains(id)).then_some(())
     });
-    put("echo-v1", &file);
+    drop_in("echo-v1", &file);
     all_run(&cluster, "echo-v1");
     let shown = cluster.done(&["modules"]);
     assert!(shown.contains("echo: 4 of 4 monitors run what they are to run"), "{shown}");
 
     // One that is away takes what there is when it comes back.
     cluster.done(&["stop", "gate-2"]);
-    put("echo-v2", &file);
+    drop_in("echo-v2", &file);
     let (v1, v2) = (digest("echo-v1"), digest("echo-v2"));
     on_monitors(&cluster, "three run it", "echo", |echo| echo["running"] == json!({ v2.as_str(): 3 }));
     cluster.done(&["restart", "gate-2"]);
@@ -94,14 +91,14 @@ fn x1_monitors_run_what_their_master_has_in_force() {
     all_run(&cluster, "echo-v2");
 
     // A local file wins, for as long as it is there.
-    put("echo-v1", &local);
+    drop_in("echo-v1", &local);
     let won = on_monitors(&cluster, "local", "echo", |echo| echo["running"] == json!({ v1.as_str(): 4 }));
     assert_eq!(won["others"][0], json!({"server": "chat-1", "why": "a local file has its place"}));
     fs::remove_file(&local).unwrap();
     all_run(&cluster, "echo-v2");
 
     // All of them are there again after everything has been ended, the master's file too.
-    put("echo-v2", &file);
+    drop_in("echo-v2", &file);
     let mut host = cluster.hosts.pop().unwrap();
     host.signal(Signal::SIGTERM);
     host.ended();
@@ -122,10 +119,10 @@ fn x1_monitors_run_what_their_master_has_in_force() {
 fn x1_a_new_version_goes_from_wave_to_wave_and_back_from_all_where_one_server_fails() {
     let cluster = begun("waves = [\"1\", \"type:gate\"]\nwave_s = 0.5\n");
     let file = cluster.path("modules/echo.wasm");
-    put("echo-v1", &file);
+    drop_in("echo-v1", &file);
     all_run(&cluster, "echo-v1");
     eventually("it is kept", || cluster.done(&["modules", "history", "echo"]).contains("in force").then_some(()));
-    put("echo-v2", &file);
+    drop_in("echo-v2", &file);
     all_run(&cluster, "echo-v2");
     let short = |module: &str| digest(module)[..8].to_owned();
     for wave in ["wave 1: 1 server more is", "wave 2: 2 servers more are"] {
@@ -137,7 +134,7 @@ fn x1_a_new_version_goes_from_wave_to_wave_and_back_from_all_where_one_server_fa
     });
 
     // It starts on the master and on no monitor: only the first one has tried.
-    put("echo-bad-monitor", &file);
+    drop_in("echo-bad-monitor", &file);
     let over = format!("the rollout of version {} is over, because chat-1 says", short("echo-bad-monitor"));
     eventually("the rollout is over", || (events(&cluster, &over) == 1).then_some(()));
     eventually("the file is the one before", || {
@@ -159,7 +156,7 @@ fn x1_a_version_that_keeps_trapping_on_the_first_server_is_taken_from_all() {
                     [module.misbehave.limits]\ncpu_ms = 20\n";
     let cluster = begun_with(1, settings);
     let file = cluster.path("modules/misbehave.wasm");
-    put("misbehave", &file);
+    drop_in("misbehave", &file);
     let first = digest("misbehave");
     on_monitors(&cluster, "all run it", "misbehave", |on| on["running"] == json!({ first.as_str(): 4 }));
     eventually("it is kept", || cluster.done(&["modules", "history", "misbehave"]).contains("in force").then_some(()));

@@ -24,10 +24,7 @@ fn cluster(settings: &str, make: impl FnOnce(&Path)) -> Cluster {
 }
 
 fn copy(version: &str, to: &Path) {
-    // Renamed into its place, so that no half of it is ever there.
-    let part = to.with_extension("part");
-    fs::copy(built(&format!("fixtures/echo-{version}.wasm")), &part).unwrap();
-    fs::rename(part, to).unwrap();
+    put(&built(&format!("fixtures/echo-{version}.wasm")), to);
 }
 
 /// Waits until `echo` answers as that version of it.

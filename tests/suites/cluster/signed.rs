@@ -35,12 +35,6 @@ fn copy(dir: &Path, module: &str, key: Option<&str>) -> std::path::PathBuf {
     file
 }
 
-fn put(from: &Path, to: &Path) {
-    let part = to.with_extension("part");
-    fs::copy(from, &part).unwrap();
-    fs::rename(part, to).unwrap();
-}
-
 fn version(cluster: &Cluster) -> Option<Value> {
     cluster.request("echo", &Value::Null).ok().map(|answer| answer["version"].clone())
 }

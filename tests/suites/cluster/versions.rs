@@ -12,11 +12,8 @@ use crate::support::*;
 /// A version counts as good when it has been in force for so long.
 const SHORT: &str = "[watch]\ndrain_ms = 500\n";
 
-fn put(version: &str, file: &Path) {
-    // Renamed into its place, so that no half of it is ever there.
-    let part = file.with_extension("part");
-    fs::copy(built(&format!("fixtures/echo-{version}.wasm")), &part).unwrap();
-    fs::rename(part, file).unwrap();
+fn drop_in(version: &str, file: &Path) {
+    put(&built(&format!("fixtures/echo-{version}.wasm")), file);
 }
 
 /// A cluster that has begun with the first version, and the module's file.
@@ -25,7 +22,7 @@ fn begun() -> (Cluster, PathBuf) {
         Cluster::configured(json!({"chat": [{"id": "chat-1", "script": GRACEFUL}]}), &format!("{SETTINGS}{SHORT}"));
     let file = cluster.path("modules").join("echo.wasm");
     fs::create_dir(cluster.path("modules")).unwrap();
-    put("v1", &file);
+    drop_in("v1", &file);
     cluster.host("start", &[]);
     cluster.wait_for(&["chat-1"]);
     (cluster, file)
@@ -95,7 +92,7 @@ fn x1_a_host_that_starts_beside_a_broken_file_runs_the_version_that_was_good() {
         if broken == "directory" {
             fs::remove_dir(&file).unwrap();
         }
-        put("v1", &file);
+        drop_in("v1", &file);
         eventually("the file is in force again", || {
             (!cluster.done(&["modules"]).contains("was kept from before")).then_some(())
         });
@@ -106,7 +103,7 @@ fn x1_a_host_that_starts_beside_a_broken_file_runs_the_version_that_was_good() {
     let settings = fs::read_to_string(&toml).unwrap().replace(SHORT, "");
     restart(&mut cluster, || {
         fs::write(&toml, settings).unwrap();
-        put("trap", &file);
+        drop_in("trap", &file);
     });
     eventually("it traps, and the one before answers", || {
         cluster.request("echo", &Value::Null).ok().filter(|answer| answer["version"] == 1)
@@ -117,7 +114,7 @@ fn x1_a_host_that_starts_beside_a_broken_file_runs_the_version_that_was_good() {
     shown(&cluster, "echo its newest file was refused: it was taken back before");
     answers(&cluster, 1);
     history(&cluster, &["taken-back", "in force"]);
-    put("trap", &file);
+    drop_in("trap", &file);
     eventually("it traps once more", || {
         let refused = cluster.request("echo", &Value::Null).is_err();
         refused.then_some(())
@@ -134,7 +131,7 @@ fn x1_an_operator_goes_back_to_a_version_and_forth_again() {
         assert!(done.code == Some(1) && done.err.contains(why), "{done:?}");
     };
     refused(&["modules", "rollback", "echo"], "no other good version of echo.wasm is kept");
-    put("v2", &file);
+    drop_in("v2", &file);
     answers(&cluster, 2);
     let digests = history(&cluster, &["in force", "good"]);
 

@@ -8,6 +8,7 @@ mod cluster;
 mod host;
 mod view;
 
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -42,6 +43,14 @@ pub fn eventually_or<T>(what: &str, mut look: impl FnMut() -> Result<T, String>)
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Copies a file to its place in one step, so that no half of it is ever there. Its directory is made where it is missing.
+pub fn put(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let part = to.with_extension("part");
+    fs::copy(from, &part).unwrap();
+    fs::rename(part, to).unwrap();
 }
 
 /// Ports that nobody listens on.

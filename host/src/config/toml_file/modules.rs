@@ -9,7 +9,7 @@ use crate::config::settings::{KIB, MIB, ModuleSettings, Modules, Scripts};
 use crate::config::tree::Tree;
 use crate::plugin::{CompileLimits, EngineLimits, Limits};
 use crate::rollout::Wave;
-use crate::trust::{Keys, MAX_KEYS};
+use crate::trust::{Keys, MAX_KEYS, NoKey};
 
 /// The most waves of a rollout.
 const MAX_WAVES: usize = 100;
@@ -75,7 +75,8 @@ fn keys(table: &mut Table<'_>) -> Keys {
             break;
         }
         if let Err(none) = keys.add(&member.key, text) {
-            table.file.fault(member.node.at, format!("`{}`: {none}", member.key), HINT);
+            let hint = if none == NoKey::Foreign { HINT } else { "keep one of the two" };
+            table.file.fault(member.node.at, format!("`{}`: {none}", member.key), hint);
         }
     }
     keys

@@ -23,7 +23,7 @@ use crate::exchange::Exchange;
 use crate::failure::{Failure, code};
 use crate::journal::{Event, Journal, kind};
 use crate::plugin::Keeper;
-use crate::rollout::{Change, File, Options, Progress, Rollouts, Taker, told};
+use crate::rollout::{Change, File, Options, Progress, Rollouts, Taker};
 use crate::util::lasting;
 use crate::versions::short;
 use crate::wire::{MAX_OFFERS, ModulesRequest, OFFER, Offers, Running, null, raw, sentence, shown};
@@ -197,7 +197,7 @@ impl Distribution {
 
     /// Tells of a change; where no monitor takes modules, only of what goes wrong, because else it concerns nobody.
     fn tell(&self, change: &Change, taken: bool) {
-        let (message, failed) = (told(change), matches!(change, Change::Failed { .. }));
+        let (message, failed) = (change.to_string(), matches!(change, Change::Failed { .. }));
         if failed {
             tracing::error!("{message}");
             metrics::counter!("pomelo_rollouts_failed_total").increment(1);

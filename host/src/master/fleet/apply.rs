@@ -17,7 +17,6 @@ use crate::journal::{Event, kind};
 use crate::master::MasterCore;
 use crate::monitor::Monitor;
 use crate::reload::{ConfigDifference, InForce};
-use crate::rollout;
 use crate::scripts;
 use crate::wire::Capabilities;
 
@@ -67,8 +66,7 @@ impl Applier {
         let (settings, scripts) = (self.files.settings)(config);
         let applied = core.console.apply(settings.clone()).await;
         own.apply(settings, scripts).await;
-        let modules = &config.settings.modules;
-        core.distribution.apply(rollout::Options { waves: modules.waves.clone(), wave_time: modules.wave_time });
+        core.distribution.apply(config.settings.modules.rollouts());
         // No monitor registers meanwhile.
         let _commands = core.commands.lock();
         for id in applied.enabled.keys() {

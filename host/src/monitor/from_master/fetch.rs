@@ -13,9 +13,9 @@ use crate::wire::{FileVersion, MODULES, ModulesRequest, Part, raw};
 /// How long the master may take for an answer.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// Asks the master's host something.
-pub(super) async fn asked(exchange: &Exchange, module: &str, body: &RawValue) -> Result<Box<RawValue>, Failure> {
-    exchange.send(module, body, 0)?.answer(Instant::now() + ANSWER).await
+/// Asks the master's host something about modules, or tells it.
+pub(super) async fn asked(exchange: &Exchange, request: &ModulesRequest<'_>) -> Result<Box<RawValue>, Failure> {
+    exchange.send(MODULES, &raw(request), 0)?.answer(Instant::now() + ANSWER).await
 }
 
 /// The bytes of a version that the master offers, which are as many as it said. Whether they have the digest is for the caller to see.
@@ -24,8 +24,8 @@ pub(super) async fn from_master(exchange: &Exchange, version: &FileVersion) -> R
     let bad = |why: &str| Failure::new(code::BAD_ANSWER, why);
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < size {
-        let body = raw(&ModulesRequest::Get { digest: version.digest.as_str().into(), offset: bytes.len() as u64 });
-        let answer = asked(exchange, MODULES, &body).await?;
+        let get = ModulesRequest::Get { digest: version.digest.as_str().into(), offset: bytes.len() as u64 };
+        let answer = asked(exchange, &get).await?;
         let part: Part<'_> = serde_json::from_str(answer.get()).map_err(|error| bad(&error.to_string()))?;
         let data = BASE64_STANDARD.decode(part.data.as_bytes()).map_err(|error| bad(&error.to_string()))?;
         if part.size != size || data.is_empty() || data.len() as u64 > size - bytes.len() as u64 {

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::exchange::Exchange;
 use crate::failure::code;
 use crate::util::{Backoff, lasting};
 use crate::versions::digest_of;
-use crate::wire::{FileVersion, MAX_OFFERS, MODULES, ModulesRequest, Offer, Offers, Running, check_name, raw, shown};
+use crate::wire::{FileVersion, MAX_OFFERS, ModulesRequest, Offer, Offers, Running, check_name, shown};
 
 use directory::Directory;
 
@@ -57,8 +56,6 @@ pub struct FromMaster {
     options: Options,
     directory: Directory,
     offered: watch::Sender<Option<Offered>>,
-    /// What is known of the files; absent until they have been looked at.
-    known: Mutex<Option<Files>>,
 }
 
 /// What the master has said last, and over which connection.
@@ -69,7 +66,7 @@ struct Offered {
 }
 
 /// What is known of the files, by name.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Files {
     /// The digests of those that are in the directory.
     present: BTreeMap<String, String>,
@@ -104,7 +101,7 @@ impl FromMaster {
                 directory.remove(&name)?;
             }
         }
-        Ok(FromMaster { options, directory, offered: watch::Sender::new(None), known: Mutex::default() })
+        Ok(FromMaster { options, directory, offered: watch::Sender::new(None) })
     }
 
     /// The directory, which is to be followed.
@@ -134,6 +131,8 @@ impl FromMaster {
         // When the directory is looked at again although nothing else is offered.
         let mut due = Instant::now();
         let (mut seen, mut told) = (None, None);
+        let present = self.blocking(|options, directory| directory.digests(options.max_file)).await;
+        let mut files = Files { present: present.unwrap_or_default(), ..Files::default() };
         while !stop.is_cancelled() {
             lasting::step("what takes modules from the master", async {
                 let Some(now) = offered.borrow_and_update().clone() else {
@@ -147,7 +146,7 @@ impl FromMaster {
                 changes.mark_unchanged();
                 if seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &now.offers)) || Instant::now() >= due {
                     // What is begun is ended, because what is known of the directory must be true of it.
-                    let done = self.take_over(&now, &console, &mut offered).await;
+                    let done = self.take_over(&now, &mut files, &console, &mut offered).await;
                     seen = Some(now.offers.clone());
                     due = Instant::now()
                         + match (done, &self.options.local) {
@@ -159,7 +158,7 @@ impl FromMaster {
                         backoff.reset();
                     }
                 }
-                self.report(&now, &console, &mut told).await;
+                self.report(&now, &files, &console, &mut told).await;
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = offered.changed() => {}
@@ -184,23 +183,14 @@ impl FromMaster {
         tokio::task::spawn_blocking(move || work(&options, &directory)).await.ok()
     }
 
-    /// What is known of the files; read off the directory at first.
-    async fn known(&self) -> Files {
-        if let Some(known) = self.known.lock().clone() {
-            return known;
-        }
-        let present = self.blocking(|options, directory| directory.digests(options.max_file)).await;
-        Files { present: present.unwrap_or_default(), ..Files::default() }
-    }
-
     /// Makes the directory what is offered. Whether all of it is there that can be.
     async fn take_over(
         &self,
         now: &Offered,
+        files: &mut Files,
         console: &Console,
         offered: &mut watch::Receiver<Option<Offered>>,
     ) -> bool {
-        let mut files = self.known().await;
         let names: Vec<String> = now.offers.files.iter().map(|offer| offer.name.clone()).collect();
         let looking = self.blocking(move |options, directory| {
             let local = names.into_iter().filter(|name| options.has_local(name)).collect();
@@ -222,7 +212,7 @@ impl FromMaster {
         let ours = |name: &String| in_force.iter().any(|status| status.name == *name && status.from_master);
         let replaced = files.present.keys().filter(|name| files.local.contains(*name) && !ours(name)).cloned();
         for name in gone.into_iter().chain(replaced.collect::<Vec<_>>()) {
-            self.remove(name, &mut files).await;
+            self.remove(name, files).await;
         }
         for offer in &now.offers.files {
             let (name, Some(version)) = (&offer.name, &offer.version) else { continue };
@@ -246,9 +236,7 @@ impl FromMaster {
                 }
             }
         }
-        let done = files.troubles.is_empty();
-        *self.known.lock() = Some(files);
-        done
+        files.troubles.is_empty()
     }
 
     async fn remove(&self, name: String, files: &mut Files) {
@@ -321,8 +309,8 @@ impl FromMaster {
     }
 
     /// Tells the master what became of what it has offered, unless it knows.
-    async fn report(&self, now: &Offered, console: &Console, told: &mut Option<(u64, Vec<Running>)>) {
-        let (of_host, files) = (console.files(), self.known().await);
+    async fn report(&self, now: &Offered, files: &Files, console: &Console, told: &mut Option<(u64, Vec<Running>)>) {
+        let of_host = console.files();
         let running = |offer: &Offer| {
             let name = &offer.name;
             let status = of_host.iter().find(|status| status.name == *name);
@@ -356,8 +344,7 @@ impl FromMaster {
         if told.as_ref() == Some(&report) {
             return;
         }
-        let body = raw(&ModulesRequest::Runs(report.1.clone()));
-        match fetch::asked(&now.exchange, MODULES, &body).await {
+        match fetch::asked(&now.exchange, &ModulesRequest::Runs(report.1.clone())).await {
             Ok(_) => *told = Some(report),
             Err(failure) => tracing::debug!(%failure, "the master could not be told what runs here"),
         }
